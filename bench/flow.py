@@ -34,7 +34,7 @@ from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.http_server import new_loop
 from portico_server.knowledge import filter as filters
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
@@ -111,7 +111,7 @@ async def house(folder: Path, url: str = "") -> AsyncIterator[House]:
     broken = Broken()
     for model in (Instant("instant"), Instant("sleepy", NAP), broken):
         registry.add(model)
-    runner = Runner(registry, UsageLog(database), timeout=600, questions=Questions(database))
+    runner = Runner(registry, UsageLog(database), timeout=600, questions=QuestionService(database))
     scheduler = Scheduler(database, runner)
     light = LightSandbox()
     flows = Flows(database, registry, runner, scheduler, light, filters.parse)

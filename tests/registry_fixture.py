@@ -18,7 +18,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Found, Reply, Request, Result, Search
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
@@ -91,7 +91,7 @@ class RegistryFixture:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.registry = Registry()
-        self.questions = Questions(database)
+        self.questions = QuestionService(database)
         self.runner = Runner(self.registry, UsageLog(database), timeout=30, questions=self.questions)
         self.scheduler = Scheduler(database, self.runner)
         self.trust = ReaderTest(database, self.registry, self.scheduler)

@@ -11,7 +11,7 @@ MAX_INTERIM_ANSWERS_COUNT: Final = 16
 """Answers with a status below 200, such as 100 Continue and 103 Early Hints, before the one that counts."""
 
 
-class Answer(aiohttp.ClientResponse):
+class HttpAnswer(aiohttp.ClientResponse):
     """An answer that begins. aiohttp reads past interim ones for as long as they come, and does not let go of the event
     loop while some wait: a server that sends nothing else would hold up the daemon.
     """

@@ -23,7 +23,7 @@ from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.apps.responses.tool_context import ResponseServices
 from portico_server.apps.stored_chats import StoredChats
-from portico_server.batches.batches import Batches
+from portico_server.batches.batches import BatchService
 from portico_server.canaries.canaries import CanaryService
 from portico_server.core.interfaces import BaseModel
 from portico_server.core.registry import Registry
@@ -56,7 +56,7 @@ from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
 from portico_server.runs import redaction
 from portico_server.runs.artifacts import ArtifactStore
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
@@ -161,7 +161,9 @@ class Services:
     def _run(self) -> None:
         settings, database = self.settings, self.database
         self.usage = UsageLog(database)
-        self.questions = Questions(database, approvers="admin" if settings.approvals == "admin" else "owner")
+        self.questions = QuestionService(
+            database, approvers="admin" if settings.approvals == "admin" else "owner"
+        )
         self.runner = Runner(
             self.registry, self.usage, timeout=settings.request_timeout, questions=self.questions
         )
@@ -307,7 +309,7 @@ class Services:
             self.storage,
             settings.launcher,
         )
-        self.batches = Batches(
+        self.batches = BatchService(
             self.database,
             self.registry,
             self.runner,

@@ -17,7 +17,7 @@ from portico_server.apps.responses.conversations import ConversationStore
 from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.apps.stored_chats import StoredChats
-from portico_server.batches.batches import Batches
+from portico_server.batches.batches import BatchService
 from portico_server.canaries.canaries import CanaryService
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
@@ -35,7 +35,7 @@ from portico_server.plugins import InstalledPlugins
 from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
 from portico_server.runs.artifacts import ArtifactStore
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.runs.retention import Retention
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
@@ -59,7 +59,7 @@ class ApiServices(Protocol):
     runner: Runner
     usage: UsageLog
     scheduler: Scheduler
-    questions: Questions
+    questions: QuestionService
     models: ModelService
     files: FileStorage
     uploads: UploadStorage
@@ -71,7 +71,7 @@ class ApiServices(Protocol):
     packages: AppPackages
     agents: AgentApps
     tuning: FineTuningJobs
-    batches: Batches
+    batches: BatchService
     evals: Evaluations
     eval_runs: EvalRuns
     searches: EvalSearches

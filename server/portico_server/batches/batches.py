@@ -43,7 +43,7 @@ PAGE_ROWS: Final = 500
 """Lines that are removed at once."""
 
 
-class Batches:
+class BatchService:
     """``at_once``: requests that this daemon asks at a time for all batches; ``longest``: bytes of one request;
     ``yields``: whether they stand back while somebody waits for an answer.
     """

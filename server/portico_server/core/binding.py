@@ -31,7 +31,7 @@ class HasId(Protocol):
 T = TypeVar("T", bound=HasId)
 
 
-class Bound:
+class BoundNames:
     """Names to meanings (`binding_of`). ``keep`` writes down what is bound while the run is at work."""
 
     __slots__ = ("_keep", "known")
@@ -46,14 +46,14 @@ class Bound:
             await self._keep({key: meaning})
 
 
-BOUND: ContextVar[Bound | None] = ContextVar("bound", default=None)
+BOUND: ContextVar[BoundNames | None] = ContextVar("bound", default=None)
 """The names of the durable run in which this task works."""
 
 
 @contextmanager
-def binding(known: Mapping[str, str] | None = None) -> Iterator[Bound]:
+def binding(known: Mapping[str, str] | None = None) -> Iterator[BoundNames]:
     """Bind what is asked for by name within the block, for a run that is written down there."""
-    bound = Bound(known)
+    bound = BoundNames(known)
     token = BOUND.set(bound)
     try:
         yield bound

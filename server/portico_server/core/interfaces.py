@@ -107,7 +107,7 @@ class Fact:
     changed_at: float
 
 
-class Facts(Protocol):
+class FactStore(Protocol):
     """Keeps short texts in a store, where a search finds them. Each belongs to the caller it was kept for."""
 
     async def add(

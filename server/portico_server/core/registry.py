@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeAlias
 
 from portico_server.core.binding import (
     BOUND,
-    Bound,
+    BoundNames,
     binding_of,
     id_of,
     name_changed_error,
@@ -253,7 +253,7 @@ class Registry:
             found = await self._resolve(key, caller)
         return found if self.around is None else self.around(found)
 
-    async def _bound(self, key: str, caller: Principal, bound: Bound) -> Servable:
+    async def _bound(self, key: str, caller: Principal, bound: BoundNames) -> Servable:
         meaning = bound.known.get(key)
         if meaning is None:
             found = await self._resolve(key, caller)

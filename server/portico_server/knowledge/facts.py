@@ -23,8 +23,8 @@ _CREATED = "created_at"
 
 
 class StoredFacts:
-    """`portico_server.core.interfaces.Facts`: each is a file of its own, so a search finds it and the store's requests
-    too.
+    """`portico_server.core.interfaces.FactStore`: each is a file of its own, so a search finds it and the store's
+    requests too.
 
     A file's bytes never change: a fact that is changed becomes another file, with the attributes and the id it had.
     """

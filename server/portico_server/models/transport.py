@@ -16,7 +16,7 @@ from yarl import URL
 from portico_server.core import trace
 from portico_server.core.errors import DeadlineExceeded, EngineFailed, PorticoError
 from portico_server.core.retry_after import retry_after_s
-from portico_server.http_answer import Answer
+from portico_server.http_answer import HttpAnswer
 from portico_server.models.openai_wire import error_of
 from portico_server.models.server_process import Endpoint
 from portico_server.subprocesses import is_local
@@ -123,7 +123,7 @@ def _session(*, reuse: bool, trust_env: bool = False) -> aiohttp.ClientSession:
     )
     return aiohttp.ClientSession(
         connector=connector,
-        response_class=Answer,
+        response_class=HttpAnswer,
         trust_env=trust_env,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
         cookie_jar=aiohttp.DummyCookieJar(),

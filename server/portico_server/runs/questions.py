@@ -22,7 +22,7 @@ from portico_server.core.errors import (
 )
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
-from portico_server.core.question import SERVED, Answer, Question, QuestionStatus
+from portico_server.core.question import SERVED, Question, QuestionAnswer, QuestionStatus
 from portico_server.db import questions as rows
 from portico_server.db.database import Database
 from portico_server.db.questions import QuestionRow
@@ -48,7 +48,7 @@ class ClaimResult:
     lost: Sequence[str]
 
 
-class Questions:
+class QuestionService:
     """Every question is a row; who waits for its answer is told at once.
 
     ``approvers``: who may answer approvals as an admin may. Anything else is answered by the owner of the run.
@@ -83,7 +83,7 @@ class Questions:
 
     # --- the side of the run ----------------------------------------------------------------------------------
 
-    async def ask(self, run: Run, question: Question) -> Answer:
+    async def ask(self, run: Run, question: Question) -> QuestionAnswer:
         """Put a question and wait; see `portico_server.core.context.Context.ask`.
 
         Unless its ``key`` is empty, an answer that was given before this run was cut off is found at once.
@@ -98,7 +98,7 @@ class Questions:
             if run.durable and run.status == "running":
                 await self._database.write(rows.resume_run, run.id)
         await run.log.emit(Answered(row.id, row.accepted is True, row.answered_by or ""))
-        return Answer(row.accepted is True, row.value, row.note or "", row.answered_by or "")
+        return QuestionAnswer(row.accepted is True, row.value, row.note or "", row.answered_by or "")
 
     async def _wait(self, run: Run, row: QuestionRow, *, withdraw: bool) -> QuestionRow:
         """The row once it is answered. One that nobody waits for any more is withdrawn."""

@@ -16,7 +16,7 @@ from portico_server.core.errors import InvalidRequest, TooMany, Unavailable
 from portico_server.core.event import EventLog
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
-from portico_server.core.question import Answer, Question
+from portico_server.core.question import Question, QuestionAnswer
 from portico_server.core.registry import Registry
 from portico_server.core.request import Detokenize, Embed, Request, Rerank, Result, Tokenize
 from portico_server.core.servable import Card, Servable
@@ -273,7 +273,7 @@ class SpanRecorder(Protocol):
 class QuestionAsker(Protocol):
     """Who puts a run's question to the outside; see `portico_server.runs.questions`."""
 
-    async def ask(self, run: Run, question: Question) -> Answer: ...
+    async def ask(self, run: Run, question: Question) -> QuestionAnswer: ...
 
 
 class RunContext:
@@ -359,7 +359,7 @@ class RunContext:
         run.charge.spend(meter, servable, result)
         return result
 
-    async def ask(self, question: Question) -> Answer:
+    async def ask(self, question: Question) -> QuestionAnswer:
         if self._asks is None:
             raise Unavailable(f"'{question.name}' asks, but nobody can be asked here.", code="nobody_to_ask")
         if question.kind == "chat":

@@ -21,7 +21,7 @@ from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import AppOutput, Ranked, Reply, Request, Result, Vectors
 from portico_server.core.servable import Card, Relays
 from portico_server.db.usage import UsageRow
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import Quotas, UsageMeter
 from portico_server.runs.run import Run, RunContext
 from portico_server.runs.telemetry import Span, Telemetry
@@ -182,7 +182,7 @@ class Runner:
     """
 
     def __init__(
-        self, registry: Registry, usage: UsageLog, *, timeout: float, questions: Questions | None = None
+        self, registry: Registry, usage: UsageLog, *, timeout: float, questions: QuestionService | None = None
     ) -> None:
         self._registry = registry
         self._usage = usage

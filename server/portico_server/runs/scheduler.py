@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from portico.wire import Asked, Delta, Finished, Usage, event_to_json
 from portico_server.core import trace
-from portico_server.core.binding import BOUND, Bound
+from portico_server.core.binding import BOUND, BoundNames
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, PorticoError, TooMany
 from portico_server.core.ids import new_id
@@ -198,7 +198,7 @@ class Scheduler:
 
         return bounded
 
-    def names(self, row: RunRow) -> Bound | None:
+    def names(self, row: RunRow) -> BoundNames | None:
         """What the names of a run mean; what it asks for later is written down before it is called."""
         if not self._kinds[row.kind].bound:
             return None
@@ -206,7 +206,7 @@ class Scheduler:
         async def keep(names: Mapping[str, str]) -> None:
             await self._database.write_soon(runs.bind, row.id, names)
 
-        return Bound(row.bound, keep)
+        return BoundNames(row.bound, keep)
 
     async def again(self, row: RunRow, caller: Principal, payload: Mapping[str, Any] | None = None) -> bool:
         """Put a run that has ended back into the queue, to be taken up from its journal; whether it had ended. Raises

@@ -7,12 +7,12 @@ from typing import Any
 from portico.wire import Asked
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.question import Answer, Question
+from portico_server.core.question import Question, QuestionAnswer
 from portico_server.core.registry import Registry
 from portico_server.db import questions as rows
 from portico_server.db import runs
 from portico_server.db.database import Database
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
@@ -35,7 +35,7 @@ class AskingRunner:
 
     def __init__(self, database: Database, *, timeout: float = 5, **options: Any) -> None:
         self.database = database
-        self.questions = Questions(database, **options)
+        self.questions = QuestionService(database, **options)
         self.usage = UsageLog(database)
         self.registry = Registry()
         self.runner = Runner(self.registry, self.usage, timeout=timeout, questions=self.questions)
@@ -44,7 +44,7 @@ class AskingRunner:
     def ask(self, question: Question, caller: Principal = LOCAL) -> Run:
         """A run that does nothing but ask."""
 
-        async def work(context: Context) -> Answer:
+        async def work(context: Context) -> QuestionAnswer:
             return await context.ask(question)
 
         return self.runner.spawn("test", "asks", caller, work)

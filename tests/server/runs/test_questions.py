@@ -22,7 +22,7 @@ from portico_server.core.errors import (
     Unavailable,
 )
 from portico_server.core.principal import LOCAL
-from portico_server.core.question import Answer, Question
+from portico_server.core.question import Question, QuestionAnswer
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, Result, ToolCall, ToolResult
 from portico_server.core.servable import Card
@@ -38,7 +38,7 @@ async def test_a_run_waits_and_goes_on_with_the_answer(asking: AskingRunner) -> 
     assert run.status == "waiting"
     assert (question.kind, question.name, question.arguments) == ("approval", "delete_all", {"path": "/"})
     await asking.questions.answer(question.id, LOCAL, accepted=True, note="go on")
-    assert await asking.runner.wait(run) == Answer(True, None, "go on", "local")
+    assert await asking.runner.wait(run) == QuestionAnswer(True, None, "go on", "local")
     assert run.status == "completed"
     events = [event async for _number, event in run.log.follow()]
     assert events[1] == Answered(question.id, True, "local")
@@ -48,7 +48,7 @@ async def test_a_run_waits_and_goes_on_with_the_answer(asking: AskingRunner) -> 
 async def test_a_refusal_is_an_answer(asking: AskingRunner) -> None:
     run = asking.ask(APPROVE)
     await asking.questions.answer((await asked(run)).id, LOCAL, accepted=False, note="not today")
-    assert await asking.runner.wait(run) == Answer(False, None, "not today", "local")
+    assert await asking.runner.wait(run) == QuestionAnswer(False, None, "not today", "local")
 
 
 async def test_a_question_of_a_child_reaches_the_listeners_of_the_run(asking: AskingRunner) -> None:

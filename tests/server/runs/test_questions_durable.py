@@ -22,7 +22,7 @@ from portico_server.core.question import Question
 from portico_server.db import questions as rows
 from portico_server.db import runs
 from portico_server.db.database import Database
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 
 
 async def test_a_durable_run_waits_in_its_row(database: Database, asking: AskingRunner) -> None:
@@ -58,7 +58,7 @@ async def test_an_answer_given_while_nobody_ran_is_found_at_once(database: Datab
     task, run_id = await begin(first, KEYED)
     (question,) = await first.pending()
     await stop(task)
-    await Questions(database).answer(question.id, LOCAL, accepted=True, value="while you slept")
+    await QuestionService(database).answer(question.id, LOCAL, accepted=True, value="while you slept")
     second = AskingRunner(database)
     durable(second, KEYED)
     again = asyncio.create_task(second.scheduler.run(alone=True))
@@ -72,7 +72,7 @@ async def test_an_approval_is_not_taken_for_one_of_other_arguments(database: Dat
     task, _run_id = await begin(first, KEYED)
     (question,) = await first.pending()
     await stop(task)
-    await Questions(database).answer(question.id, LOCAL, accepted=True)
+    await QuestionService(database).answer(question.id, LOCAL, accepted=True)
     second = AskingRunner(database)
     other = Question("approval", "delete_all", arguments={"path": "/home"}, key=KEYED.key)
     again, _same = await begin(second, other)
@@ -118,7 +118,7 @@ async def test_questions_of_runs_that_died_with_their_daemon_are_closed_at_the_n
 ) -> None:
     run = AskingRunner(database).ask(APPROVE)
     question = await asked(run)
-    await Questions(database).start(alone=True)
+    await QuestionService(database).start(alone=True)
     row = await database.read(rows.get, question.id)
     assert row is not None and row.status == "cancelled"
     await run.cancel()
@@ -129,7 +129,7 @@ async def test_another_daemon_on_the_database_may_be_told_the_answer(
 ) -> None:
     run = asking.ask(APPROVE)
     looking = asyncio.create_task(asking.questions.run(alone=False))
-    await Questions(database).answer((await asked(run)).id, LOCAL, accepted=True)
+    await QuestionService(database).answer((await asked(run)).id, LOCAL, accepted=True)
     assert (await asking.runner.wait(run)).accepted
     await stop(looking)
 

@@ -11,7 +11,7 @@ from tests.server.runs.asking import (
 )
 
 from portico_server.core.principal import LOCAL
-from portico_server.core.question import Answer, Question
+from portico_server.core.question import Question, QuestionAnswer
 
 
 async def test_a_function_goes_to_one_worker(asking: AskingRunner) -> None:
@@ -23,7 +23,7 @@ async def test_a_function_goes_to_one_worker(asking: AskingRunner) -> None:
     taken = [*first.taken, *second.taken]
     assert len(taken) == 1
     await asking.questions.answer(taken[0].id, LOCAL, accepted=True, value=3, worker="w1")
-    assert await asking.runner.wait(run) == Answer(True, 3, "", "local:w1")
+    assert await asking.runner.wait(run) == QuestionAnswer(True, 3, "", "local:w1")
 
 
 async def test_a_function_of_a_silent_worker_goes_to_another(asking: AskingRunner) -> None:

@@ -21,7 +21,7 @@ from portico_server.core.servable import Card
 from portico_server.db import runs, steps
 from portico_server.db.database import Database
 from portico_server.knowledge import filter as filters
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
@@ -79,7 +79,7 @@ async def daemon(path: Path) -> AsyncIterator[Executor]:
     registry = Registry()
     model = Slow()
     registry.add(model)
-    runner = Runner(registry, UsageLog(database), timeout=30, questions=Questions(database))
+    runner = Runner(registry, UsageLog(database), timeout=30, questions=QuestionService(database))
     scheduler = Scheduler(database, runner)
     scheduler.principals = lambda _owner: OWNER
     light = LightSandbox()

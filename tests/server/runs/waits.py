@@ -14,7 +14,7 @@ from portico_server.core.context import Context
 from portico_server.core.question import Question
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
@@ -23,7 +23,7 @@ from portico_server.runs.usage import UsageLog
 async def main(path: Path) -> None:
     database = Database.at(path)
     database.prepare()
-    questions = Questions(database)
+    questions = QuestionService(database)
     await questions.start(alone=True)
     runner = Runner(Registry(), UsageLog(database), timeout=5, questions=questions)
     scheduler = Scheduler(database, runner)

@@ -39,7 +39,7 @@ from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
 from portico_server.core.relay import event_data
 from portico_server.db.database import Database
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.runs.runner import Runner
 from portico_server.settings import MB_BYTES
 from portico_server.tools.skills.library import SkillLibrary
@@ -317,7 +317,7 @@ class McpAdapter:
         library: Library,
         prompts: PromptLibrary,
         skills: SkillLibrary,
-        questions: Questions,
+        questions: QuestionService,
         database: Database,
         *,
         max_body: int,

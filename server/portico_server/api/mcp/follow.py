@@ -25,7 +25,7 @@ from portico_server.api.mcp.held import HeldRun
 from portico_server.api.mcp.incoming import caller_of, connection_of
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.request import Result
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.runs.run import Run
 
 PROGRESS_INTERVAL_S: Final = 0.25
@@ -48,7 +48,7 @@ class RunFollower:
     """Follows one run for one request."""
 
     def __init__(
-        self, context: ServerRequestContext[Any], run: Run, questions: Questions, seen: int = 0
+        self, context: ServerRequestContext[Any], run: Run, questions: QuestionService, seen: int = 0
     ) -> None:
         self._context = context
         self._run = run
@@ -132,7 +132,10 @@ class RunFollower:
 
 
 async def answer(
-    questions: Questions, context: ServerRequestContext[Any], question: Asked, result: types.InputResponse
+    questions: QuestionService,
+    context: ServerRequestContext[Any],
+    question: Asked,
+    result: types.InputResponse,
 ) -> None:
     """Give the client's answer to whoever asked. Raises `PorticoError` if it cannot be taken."""
     found = inquiry.answer_in(question, result)
@@ -143,7 +146,7 @@ async def answer(
 
 
 async def answer_all(
-    questions: Questions,
+    questions: QuestionService,
     context: ServerRequestContext[Any],
     held: HeldRun,
     responses: Mapping[str, types.InputResponse],

@@ -27,7 +27,7 @@ _PLAIN: Final = frozenset({"string", "number", "integer", "boolean"})
 
 @dataclass(frozen=True, slots=True)
 class ElicitedAnswer:
-    """A client's answer, as `portico_server.runs.questions.Questions.answer` takes it."""
+    """A client's answer, as `portico_server.runs.questions.QuestionService.answer` takes it."""
 
     accepted: bool
     value: Any = None

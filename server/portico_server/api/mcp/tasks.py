@@ -39,7 +39,7 @@ from portico_server.db import tasks as rows
 from portico_server.db.database import Database
 from portico_server.db.runs import RunRow
 from portico_server.db.tasks import TaskRow, TaskStatus
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 
@@ -78,7 +78,7 @@ class TaskCalls:
         registry: Registry,
         runner: Runner,
         library: Library,
-        questions: Questions,
+        questions: QuestionService,
     ) -> None:
         self._held = held
         self._kept = kept

@@ -30,7 +30,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Request, Search, ToolCall, ToolResult
 from portico_server.core.servable import Card
 from portico_server.core.tool_search import FIND_TOOLS, QUERY_ARGUMENTS, SearchedTool, ToolSearch
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 from portico_server.tools.arguments import Checker
@@ -245,7 +245,7 @@ class ToolCalls:
         registry: Registry,
         runner: Runner,
         library: Library,
-        questions: Questions,
+        questions: QuestionService,
         held: HeldRuns,
         tasks: TaskCalls,
         task_after_s: float = TASK_AFTER_SECONDS,

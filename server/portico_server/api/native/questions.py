@@ -14,7 +14,7 @@ from portico_server.api.exchange import ClientLeft
 from portico_server.api.shapes import Listed, ListedPart
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 from portico_server.tools.entry import Rule
 from portico_server.tools.served import ServedFunctionSpec, WorkerInfo
 
@@ -155,7 +155,7 @@ async def answer_question(
     return QuestionDescription.model_validate(row)
 
 
-async def _changes(questions: Questions, caller: Principal) -> AsyncIterator[bytes]:
+async def _changes(questions: QuestionService, caller: Principal) -> AsyncIterator[bytes]:
     yield b": questions\n\n"
     number = 0
     async for row in questions.watch(caller):

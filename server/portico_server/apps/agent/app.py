@@ -17,7 +17,7 @@ from portico_server.apps.fields import Fields
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError, Unavailable
-from portico_server.core.interfaces import Evaluator, Facts, SkillTexts, require_code
+from portico_server.core.interfaces import Evaluator, FactStore, SkillTexts, require_code
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import (
@@ -146,7 +146,7 @@ class AgentApps:
         runner: Runner,
         evaluator: Evaluator,
         sessions: AgentSessions,
-        facts: Facts,
+        facts: FactStore,
         tool_search: ToolSearch,
         skills: SkillTexts,
         budget: ValueBudget | None = None,

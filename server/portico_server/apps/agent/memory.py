@@ -14,7 +14,7 @@ from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, MarkedOutput
 from portico_server.apps.flow.format import response_format, unwrapped
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.interfaces import Fact, Facts
+from portico_server.core.interfaces import Fact, FactStore
 from portico_server.core.principal import Principal
 from portico_server.core.prompts import builtin
 from portico_server.core.request import Chat, Filter, Found, Message, Search
@@ -270,7 +270,7 @@ class LearntFact:
 class LongTermMemory:
     """The facts of a caller. Another key's facts do not exist for it."""
 
-    def __init__(self, database: Database, facts: Facts) -> None:
+    def __init__(self, database: Database, facts: FactStore) -> None:
         self._database = database
         self._facts = facts
 

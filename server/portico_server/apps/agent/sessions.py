@@ -17,7 +17,7 @@ from portico_server.apps.agent.message import TOOL_RESULT, AgentMessage, message
 from portico_server.apps.agent.session import Additions, AgentSession, Recollection
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import Facts
+from portico_server.core.interfaces import FactStore
 from portico_server.core.names import has_dots
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -122,7 +122,7 @@ class AgentSessions:
         self._quota = quota or StorageQuota()
         self._floors: WeakValueDictionary[tuple[str, str, str], TurnQueue] = WeakValueDictionary()
 
-    def long_memory(self, facts: Facts) -> LongTermMemory:
+    def long_memory(self, facts: FactStore) -> LongTermMemory:
         """What was learnt in these sessions and is kept as ``facts``."""
         return LongTermMemory(self._database, facts)
 

@@ -22,7 +22,7 @@ from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, Moment, Stra
 from portico_server.apps.agent.tools import READ_SKILL, AgentTools
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
-from portico_server.core.interfaces import Evaluator, Facts, SkillTexts
+from portico_server.core.interfaces import Evaluator, FactStore, SkillTexts
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppOutput, CalledTool, Chat, Message, Reply
@@ -116,7 +116,7 @@ class AgentServices:
     registry: Registry
     evaluator: Evaluator
     strategies: Mapping[Strategy, Callable[[AgentTurn], Awaitable[AgentMessage]]]
-    facts: Facts
+    facts: FactStore
     tool_search: ToolSearch
     skills: SkillTexts
 

@@ -29,7 +29,7 @@ from portico_server.core import trace
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.interfaces import require_code
-from portico_server.core.question import Answer, Question
+from portico_server.core.question import Question, QuestionAnswer
 from portico_server.db.steps import StepRow, step_usage
 from portico_server.runs.journal import Journal, effect_key
 from portico_server.runs.run import Deadline
@@ -394,7 +394,7 @@ class Execution:
         finally:
             self._clock.go_on()
 
-    async def ask(self, question: Question) -> Answer:
+    async def ask(self, question: Question) -> QuestionAnswer:
         """`Context.ask`, for which the flow's own limit stands still."""
         with self.waiting():
             return await self.context.ask(question)

@@ -23,7 +23,7 @@ from portico_server.core.context import Context, ContextWithin, Listener, depth_
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.principal import Principal
-from portico_server.core.question import Answer, Question
+from portico_server.core.question import Question, QuestionAnswer
 from portico_server.core.registry import Registry
 from portico_server.core.request import Filter, Reply
 from portico_server.core.servable import Card, Kind
@@ -301,7 +301,7 @@ class StepHost(Protocol):
     def waiting(self) -> AbstractContextManager[None]:
         """Within it, the flow's own limit stands still."""
 
-    async def ask(self, question: Question) -> Answer:
+    async def ask(self, question: Question) -> QuestionAnswer:
         """`Context.ask`, for which the flow's own limit stands still."""
 
     async def spend(self, usage: Usage) -> None:

@@ -25,7 +25,7 @@ from portico_server.db.conversations import ConversationRow
 from portico_server.db.database import Database
 from portico_server.db.questions import QuestionRow
 from portico_server.db.responses import OPEN_STATUSES, ResponseRow
-from portico_server.runs.questions import Questions
+from portico_server.runs.questions import QuestionService
 
 MAX_MESSAGES: Final = 100
 """Messages that one task may have: the first, and answers to what it asks."""
@@ -83,7 +83,7 @@ class AgentTasks:
     """Callers see their own; an admin any, by its id."""
 
     def __init__(
-        self, database: Database, registry: Registry, responder: Responder, questions: Questions
+        self, database: Database, registry: Registry, responder: Responder, questions: QuestionService
     ) -> None:
         self._database = database
         self._registry = registry

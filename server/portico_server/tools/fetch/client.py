@@ -21,7 +21,7 @@ from yarl import URL
 from portico_server import __version__
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.http_answer import Answer
+from portico_server.http_answer import HttpAnswer
 from portico_server.tools.fetch.policy import AddressPolicy, is_public, is_unsafe
 
 _AGENT: Final = f"Portico/{__version__} (+tool)"
@@ -101,7 +101,7 @@ def opened(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.ClientSessio
     )
     return aiohttp.ClientSession(
         connector=connector,
-        response_class=Answer,
+        response_class=HttpAnswer,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
         trust_env=False,  # a proxy would resolve the name again, where we cannot look

@@ -29,7 +29,7 @@ from portico_server.core.hosted_tuning import (
     HostedStatus,
     HostedTuner,
 )
-from portico_server.http_answer import Answer
+from portico_server.http_answer import HttpAnswer
 from portico_server.models.server_process import Endpoint
 from portico_server.models.transport import CONNECT_TIMEOUT_S
 from portico_server.subprocesses import is_local
@@ -111,7 +111,9 @@ class _Calls:
         proxied = not is_local(urlsplit(url).hostname)
         try:
             async with (
-                aiohttp.ClientSession(response_class=Answer, timeout=timeout, trust_env=proxied) as session,
+                aiohttp.ClientSession(
+                    response_class=HttpAnswer, timeout=timeout, trust_env=proxied
+                ) as session,
                 session.request(method, url, headers=headers, data=data, allow_redirects=False) as answer,
             ):
                 status, body = answer.status, await _read(answer)
