@@ -1,4 +1,6 @@
-"""What a fine-tuning job is, what trains it, and the events of a training."""
+"""What a fine-tuning job is, what trains it, the events of a training, and its recipe: every setting with its reason,
+and what a caller may override.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A request that waits for its run: events become progress and log messages, questions requests to the client."""
+"""A request that waits for its run: events become progress and log messages, questions requests to the client. Log
+messages go to clients that want them: ``logging/setLevel`` in sessions, a word in each request since 2026-07-28.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Who is calling: the gateway knows, and leaves it in the HTTP request's scope."""
+"""What a request over MCP says of itself: who is calling, which the gateway leaves in its scope; whether it shows one
+thing alone (``/mcp/stores/NAME``, ``/mcp/apps/NAME``); and at which place a list continues.
+"""
 
 from __future__ import annotations
 

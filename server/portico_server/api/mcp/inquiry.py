@@ -1,4 +1,6 @@
-"""Everything that a run may ask of the client that began it: a person, by a form, or a model, by a conversation."""
+"""Everything that a run may ask of the client that began it, in the words of MCP: a person, by a form, or the client's
+own model, by a conversation (`portico_server.models.client_model` puts such questions).
+"""
 
 from __future__ import annotations
 
@@ -132,14 +134,14 @@ def read(question: Asked, response: dict[str, Any]) -> types.InputResponse:
 
 
 DEFAULT_MAX_TOKENS: Final = 4_096
-"""Tokens of an sampled_answer, where the call says nothing of that: the protocol wants a number."""
+"""Tokens of an answer, where the call says nothing of that: the protocol wants a number."""
 
 _DATA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.+)", re.DOTALL)
 _FINISHED: Final = {"maxTokens": "length", "toolUse": "tool_calls"}
 
 
 def client_model_features(context: ServerRequestContext[Any]) -> frozenset[str]:
-    """What the client of this sampling_request lends: see `portico_server.runs.run.Run.client_model_features`."""
+    """What the client of this request lends: see `portico_server.runs.run.Run.client_model_features`."""
     capabilities = context.session.client_capabilities
     offered = None if capabilities is None else capabilities.sampling
     if offered is None:
@@ -173,7 +175,7 @@ def sampling_request(question: Asked) -> types.CreateMessageRequest:
 
 
 def sampled_answer(result: types.CreateMessageResult | types.CreateMessageResultWithTools) -> dict[str, Any]:
-    """The sampled_answer of the client's model, as `portico_server.models.client_model` wants it."""
+    """The answer of the client's model, as `portico_server.models.client_model` wants it."""
     blocks = result.content if isinstance(result.content, list) else [result.content]
     calls = [
         {"id": block.id, "name": block.name, "arguments": json.dumps(block.input, ensure_ascii=False)}

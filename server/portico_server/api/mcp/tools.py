@@ -1,4 +1,6 @@
-"""Tools over MCP: what is offered to a caller, and how a call becomes a run and its result."""
+"""Tools over MCP: what is offered to a caller, or found by a pair of tools in the place of many, and how a call becomes
+a run and its result.
+"""
 
 from __future__ import annotations
 
