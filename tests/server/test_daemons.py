@@ -114,6 +114,10 @@ def test_models_aliases_apps_and_tools_changed_at_one_are_those_of_the_other(pai
     model = {"name": "clerk", "source": "fake://", "parameters": speaks("first")}
     answered(pair.a, "POST", "/api/deployments", json=model)
     until(lambda: said(pair.b, "clerk", "x") == "first", "the model is at B")
+    answered(pair.a, "POST", "/api/deployments", json={"name": "porter", "source": "fake://"})
+    until(lambda: said(pair.b, "porter", "x") is not None, "another model is at B")
+    listed = answered(pair.b, "GET", "/api/deployments")["data"]
+    assert [model["starts"] for model in listed if model["name"] == "clerk"] == [1]  # it was not made again
     answered(pair.b, "PUT", "/api/aliases/desk", json={"target": "clerk"})
     until(lambda: said(pair.a, "desk", "x") == "first", "the alias is at A")
     assert call(pair.b, "DELETE", "/api/deployments/clerk").is_success

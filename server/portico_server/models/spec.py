@@ -140,9 +140,11 @@ class ModelSpec:
                 )
 
     def to_json(self) -> dict[str, Any]:
-        """As kept in the database; with the key."""
+        """As kept in the database, and as it is read from there; with the key."""
         return {
             **asdict(self),
+            "replicas": self.replicas if isinstance(self.replicas, int) else list(self.replicas),
+            "adapters": [asdict(adapter) for adapter in self.adapters],
             "parameters": dict(self.parameters),
             "aliases": list(self.aliases),
             "defaults": dict(self.defaults),

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture, user
@@ -218,6 +219,7 @@ def test_a_spec_comes_back_as_it_was() -> None:
     for replicas in (3, ("http://h/v1#m",)):
         spec = ModelSpec("m", "fake://", replicas=replicas)
         assert ModelSpec.from_json(spec.to_json()) == spec
+        assert orjson.loads(orjson.dumps(spec.to_json())) == spec.to_json()
 
 
 async def test_a_stream_from_each_process_is_whole(models: ModelFixture) -> None:

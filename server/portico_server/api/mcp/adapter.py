@@ -103,7 +103,7 @@ class _Translated:
         self._send = send
         self._wanted = wanted
         self._start: Message | None = None
-        self._body = b""
+        self._pieces: list[bytes] = []
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start" and self._is_other(message):
@@ -111,7 +111,7 @@ class _Translated:
         elif self._start is None or message["type"] != "http.response.body":
             await self._send(message)
         else:
-            self._body += message.get("body", b"")
+            self._pieces.append(message.get("body", b""))
             if not message.get("more_body", False):
                 await self._finish(self._start)
 
@@ -121,7 +121,7 @@ class _Translated:
 
     async def _finish(self, start: Message) -> None:
         translate: Callable[[bytes], bytes] = answer_of if self._wanted == JSON else event_of
-        body = translate(self._body)
+        body = translate(b"".join(self._pieces))
         headers = [
             (name, value)
             for name, value in start["headers"]
