@@ -1,4 +1,4 @@
-"""The process between the daemon and an engine that knows nothing of it: ``python -m …guest.warden``.
+"""The process between the daemon and an engine that knows nothing of it: ``python -m …external.supervisor``.
 
 It starts the engine on a free port, says when it is ready, and sees to it that the engine ends with the daemon,
 however that ends. Standard library only.
@@ -99,7 +99,7 @@ def _answers(host: str, port: int, path: str) -> bool:
 
 
 def _die_with_parent() -> None:
-    """In the engine's process, before it is the engine: end when the warden does (Linux)."""
+    """In the engine's process, before it is the engine: end when the supervisor does (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG_CODE, signal.SIGKILL)
 
