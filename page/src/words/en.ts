@@ -381,7 +381,7 @@ export const en = {
   "canaries.rollbackNote": "Without conditions somebody takes it back by hand.",
   "canaries.journal": "Journal",
   "canaries.history": "Earlier canaries",
-  "canaries.at": "Since",
+  "canaries.at": "When",
   "canaries.done": "Done",
   "canaries.by": "By",
   "canaries.byRule": "the rule",
