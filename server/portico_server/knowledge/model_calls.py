@@ -47,7 +47,7 @@ CALL_TIMEOUT_S = 300.0
 async def call_model(
     context: Context, model: str, request: Request, *, timeout_s: float = CALL_TIMEOUT_S
 ) -> Result:
-    """The answer of ``model`` within ``timeout_s`` seconds each time. Raises what it raises for good, or the last of its
+    """The answer of ``model`` within ``timeout_s`` each time. Raises what it raises for good, or the last of its
     passing failures.
     """
     wait = FIRST_RETRY_S

@@ -33,6 +33,10 @@ _UNCOUNTED: Final = (Embed, Rerank, Tokenize, Detokenize)
 """What a search and a check of lengths ask of models: their tokens count, they are not requests."""
 
 
+NO_USAGE: Final = Usage()
+"""What nothing has used."""
+
+
 class ModelCalls:
     """What one run has cost its key so far. ``patient``: whether the run waits for a limit instead of failing."""
 
@@ -40,7 +44,7 @@ class ModelCalls:
 
     def __init__(self) -> None:
         self._calls = 0
-        self.usage = Usage()
+        self.usage = NO_USAGE
         """What has been charged; the end of the run charges the rest."""
 
     @asynccontextmanager
@@ -220,10 +224,10 @@ class Run:
         """The span in which it was begun, ours or the client's."""
         self.spans: SpanRecorder | None = None
         """Who is told of the calls that it makes, if anybody is."""
-        self.usage = Usage()
-        self.replayed = Usage()
+        self.usage = NO_USAGE
+        self.replayed = NO_USAGE
         """The part of ``usage`` that calls have used which an earlier attempt has recorded."""
-        self.reported: Usage | None = Usage()
+        self.reported: Usage | None = NO_USAGE
         """What the usage rows of earlier attempts say; ``None`` if they have all that is replayed."""
         self.charge = ModelCalls()
         """What its calls of models have cost its key."""

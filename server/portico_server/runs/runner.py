@@ -23,7 +23,7 @@ from portico_server.core.servable import Card, Relays
 from portico_server.db.usage import UsageRow
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import Quotas, UsageMeter
-from portico_server.runs.run import Run, RunContext
+from portico_server.runs.run import NO_USAGE, Run, RunContext
 from portico_server.runs.telemetry import Span, Telemetry
 from portico_server.runs.usage import CallCounts, DaemonHealth, UsageLog
 
@@ -115,6 +115,8 @@ def _used(run: Run) -> Usage:
     """What this attempt has used. What it took from the journal counts once: here if no earlier attempt could say so,
     because the daemon was killed. A turn that was cut off counts for its calls.
     """
+    if run.replayed is NO_USAGE and run.status == "completed":  # as nearly every run
+        return run.usage
     found, before, reported = run.usage, run.replayed, run.reported
     if reported is None:
         reported = before
