@@ -226,6 +226,23 @@ def closed(properties: Mapping[str, BodyField], *, required: Sequence[str] = ())
     )
 
 
+def by_type(kinds: Mapping[str, BodyField]) -> BodyField:
+    """A JSON object whose ``type`` says which of these it is."""
+
+    def check(value: Any, path: str) -> None:
+        if not isinstance(value, dict):
+            wrong_type(path, "an object", value)
+        kind = value.get("type")
+        if kind is None:
+            missing(f"{path}.type")
+        known = kinds.get(kind) if isinstance(kind, str) else None
+        if known is None:
+            not_one_of(f"{path}.type", kind, kinds)
+        known.check(value, path)
+
+    return BodyField(check, {})
+
+
 def _inside(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 

@@ -594,8 +594,19 @@ class UploadedFiles:
     files: FileStorage
     artifacts: ArtifactStore
 
-    async def read(self, file_id: str, caller: Principal, *, limit: int) -> tuple[str, bytes]:
-        """Name and content of a file. Raises `NotFound`, and `TooLarge` for one of more than ``limit`` bytes."""
+    async def read(
+        self, file_id: str, caller: Principal, *, limit: int, param: str | None = None
+    ) -> tuple[str, bytes]:
+        """Name and content of a file. Raises `NotFound`, and `TooLarge` for one of more than ``limit`` bytes, of the
+        parameter that names it, if that is given.
+        """
+        try:
+            return await self._read(file_id, caller, limit)
+        except (NotFound, TooLarge) as error:
+            error.param = param or error.param
+            raise
+
+    async def _read(self, file_id: str, caller: Principal, limit: int) -> tuple[str, bytes]:
         if file_id.startswith(ARTIFACT_PREFIX):
             made = await self.artifacts.get(file_id, caller)
             _require_small(made.name, made.bytes, limit)

@@ -101,9 +101,9 @@ def enclosed(step: EnclosingStep) -> Iterator[None]:
 def durable_step(run: str) -> EnclosingStep | None:
     """The step at work of a run, if that is durable."""
     around = AROUND.get()
-    if around is None or around.journal is None or not around.journal.durable:
-        return None
-    return around if around.journal.run_id == run else None  # else it was begun by a step of another one
+    journal = None if around is None else around.journal
+    # A step of another run may have begun this one.
+    return around if journal is not None and journal.durable and journal.run_id == run else None
 
 
 class TurnCutOff(Exception):

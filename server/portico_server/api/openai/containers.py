@@ -20,7 +20,7 @@ from portico_server.api.exchange import Exchange
 from portico_server.api.openai import form, upload
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Moment, Page, page_of, shaped
-from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, TooLarge
+from portico_server.core.errors import Forbidden, InvalidRequest
 from portico_server.core.invalid import missing
 from portico_server.core.principal import Principal
 from portico_server.db.containers import ContainerFile, ContainerRow
@@ -264,13 +264,9 @@ def _require_code(caller: Principal) -> None:
 
 
 async def _uploaded(services: ApiServices, file_id: str, caller: Principal, param: str) -> tuple[str, bytes]:
-    try:
-        name, data = await UploadedFiles(services.files, services.artifacts).read(
-            file_id, caller, limit=MAX_FILE_BYTES
-        )
-    except (NotFound, TooLarge) as error:
-        error.param = param
-        raise
+    name, data = await UploadedFiles(services.files, services.artifacts).read(
+        file_id, caller, limit=MAX_FILE_BYTES, param=param
+    )
     return name.rpartition("/")[2], data
 
 

@@ -20,7 +20,7 @@ from portico_server.api.openai.relay import caller_of, relaying
 from portico_server.api.protected import address
 from portico_server.api.services import ApiServices
 from portico_server.core import fields, interfaces, media
-from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError, TooLarge
+from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError
 from portico_server.core.fields import BodyField, RequestBody
 from portico_server.core.invalid import missing, wrong, wrong_type
 from portico_server.core.media import Attachment, size_of
@@ -161,13 +161,9 @@ async def _one(item: Any, field: str, at: str, exchange: Exchange, services: Api
     url, file_id = (item.get("image_url"), item.get("file_id")) if isinstance(item, Mapping) else (None, None)
     limit = services.settings.max_media_mb * MB_BYTES
     if isinstance(file_id, str):
-        try:
-            name, data = await UploadedFiles(services.files, services.artifacts).read(
-                file_id, caller_of(exchange), limit=limit
-            )
-        except (NotFound, TooLarge) as error:
-            error.param = f"{at}.file_id"
-            raise
+        name, data = await UploadedFiles(services.files, services.artifacts).read(
+            file_id, caller_of(exchange), limit=limit, param=f"{at}.file_id"
+        )
         return media.attach(field, name.rpartition("/")[2], data, f"{at}.file_id")
     if not isinstance(url, str):
         wrong_type(at, "an object with a string 'image_url' or 'file_id'", item)

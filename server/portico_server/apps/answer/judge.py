@@ -85,10 +85,7 @@ def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
     known, lines = _of_passages(material.cjk, soft is not None)
     features = material.of_passages(soft)
     evidence = _sum(known, features) + lines.constant
-    verdict = _verdict(material, soft, evidence, lines)
-    if verdict == "absent" and _stands_out(features):
-        verdict = "doubtful"
-    return Judgement(verdict, found)
+    return Judgement(_verdict(material, soft, features, evidence, lines), found)
 
 
 def _stands_out(features: Mapping[str, float]) -> bool:
@@ -112,7 +109,11 @@ def _of_passages(cjk: bool, vectors: bool) -> tuple[Mapping[str, float], weights
 
 
 def _verdict(
-    material: Material, soft: SoftMatch | None, evidence: float, lines: weights.DecisionLines
+    material: Material,
+    soft: SoftMatch | None,
+    features: Mapping[str, float],
+    evidence: float,
+    lines: weights.DecisionLines,
 ) -> Verdict:
     if evidence >= lines.doubtful:
         return "answered"
@@ -127,10 +128,11 @@ def _verdict(
         evidence >= lines.absent
         or not material.question_terms
         or material.is_vague()
+        or _stands_out(features)
         or is_across(material.question, material.passages)
     ):
         # Words cannot tell what is in another language, a question of stop words alone has none, and one
-        # word, or a case told to get advice, proves little.
+        # word, or a case told to get advice, proves little; and what stands out was meant.
         return "doubtful"
     return "absent"
 

@@ -7,12 +7,12 @@ import binascii
 import re
 import struct
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from portico_server.core.errors import EngineFailed, Forbidden, InvalidRequest, NotFound, Unavailable
 from portico_server.core.invalid import wrong
 from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Transcript
-from portico_server.core.pools import SOUNDS
+from portico_server.core.pools import SOUNDS, FairSlots
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.runs.runner import Runner
@@ -29,6 +29,12 @@ MIN_COMMIT_MS: Final = 100
 MAX_BUFFER_BYTES: Final = 15 * 2**20
 MAX_INLINE_BYTES: Final = 64 * 1024
 """Bytes of a sound that is changed at once, in some milliseconds."""
+
+_LONG_SOUNDS: Final = FairSlots(2)
+"""Of which keys take turns."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MAX_DELTA_BYTES: Final = 24_000
 """Bytes of a sound in one event: half a second of samples."""
@@ -54,9 +60,17 @@ def bytes_per_ms(kind: str) -> int:
     return RATES_HZ[kind] // 1000 * (2 if kind == PCM else 1)
 
 
-def duration_ms(data: bytes, kind: str) -> int:
+def duration_ms(data: bytes | bytearray, kind: str) -> int:
     """How long a sound is."""
     return len(data) // bytes_per_ms(kind)
+
+
+async def work_on(is_long: bool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Work on a sound, in a thread if that is long."""
+    if not is_long:
+        return work(*args, **kwargs)
+    async with _LONG_SOUNDS.taken():
+        return await SOUNDS.run(work, *args, **kwargs)
 
 
 def narrowed(data: bytes, kind: str) -> bytes:
@@ -200,6 +214,4 @@ class Voices:
 
     async def _changed(self, change: Callable[[bytes, str], bytes], data: bytes, kind: str) -> bytes:
         """A sound in another form. Half an hour on the telephone takes a second."""
-        if kind == PCM or len(data) <= MAX_INLINE_BYTES:
-            return change(data, kind)
-        return await SOUNDS.run_for(self._caller.id, change, data, kind)
+        return await work_on(kind != PCM and len(data) > MAX_INLINE_BYTES, change, data, kind)

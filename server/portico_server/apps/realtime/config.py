@@ -14,7 +14,7 @@ from portico_server.core import fields
 from portico_server.core.errors import PorticoError
 from portico_server.core.fields import BodyField
 from portico_server.core.ids import new_id
-from portico_server.core.invalid import missing, not_one_of, wrong
+from portico_server.core.invalid import not_one_of, wrong
 
 Config: TypeAlias = dict[str, Any]
 """A session as its client is told it, with all its fields."""
@@ -105,34 +105,23 @@ def _voice(value: Any, path: str) -> None:
 
 
 _ANSWERED: Final = {"create_response": fields.boolean(), "interrupt_response": fields.boolean()}
-_DETECTIONS: Final[Mapping[str, BodyField]] = {
-    "server_vad": fields.closed(
-        {
-            "type": fields.text(),
-            "threshold": fields.number(0, 1),
-            "prefix_padding_ms": fields.integer(0, MAX_PADDING_MS),
-            "silence_duration_ms": fields.integer(20, MAX_SILENCE_MS),
-            "idle_timeout_ms": fields.integer(100, MAX_IDLE_MS),
-            **_ANSWERED,
-        }
-    ),
-    "semantic_vad": fields.closed(
-        {"type": fields.text(), "eagerness": fields.choice("auto", *PAUSES_MS), **_ANSWERED}
-    ),
-}
-
-
-def _detection(value: Any, path: str) -> None:
-    fields.mapping().check(value, path)
-    kind = value.get("type")
-    if kind is None:
-        missing(f"{path}.type")
-    known = _DETECTIONS.get(kind) if isinstance(kind, str) else None
-    if known is None:
-        not_one_of(f"{path}.type", kind, _DETECTIONS)
-    known.check(value, path)
-
-
+_DETECTION: Final = fields.by_type(
+    {
+        "server_vad": fields.closed(
+            {
+                "type": fields.text(),
+                "threshold": fields.number(0, 1),
+                "prefix_padding_ms": fields.integer(0, MAX_PADDING_MS),
+                "silence_duration_ms": fields.integer(20, MAX_SILENCE_MS),
+                "idle_timeout_ms": fields.integer(100, MAX_IDLE_MS),
+                **_ANSWERED,
+            }
+        ),
+        "semantic_vad": fields.closed(
+            {"type": fields.text(), "eagerness": fields.choice("auto", *PAUSES_MS), **_ANSWERED}
+        ),
+    }
+)
 _OUTPUT: Final = fields.closed(
     {
         "format": BodyField(_format, {}),
@@ -148,7 +137,7 @@ _INPUT: Final = fields.closed(
         "transcription": fields.closed(
             {"model": fields.name(), "language": fields.text(), "prompt": fields.text()}
         ),
-        "turn_detection": BodyField(_detection, {}),
+        "turn_detection": _DETECTION,
     }
 )
 _ASKED: Final[Mapping[str, BodyField]] = {

@@ -75,41 +75,36 @@ _COMMON: Final = {
     "object": fields.choice("realtime.item"),
     "status": fields.choice("completed", "incomplete", "in_progress"),
 }
-_ITEMS: Final[Mapping[str, BodyField]] = {
-    "message": fields.closed(
-        {**_COMMON, "role": fields.choice(*_PARTS), "content": _ANY_LIST}, required=("role", "content")
-    ),
-    "function_call": fields.closed(
-        {**_COMMON, "name": fields.name(), "call_id": fields.name(), "arguments": _TEXT},
-        required=("name", "arguments"),
-    ),
-    "function_call_output": fields.closed(
-        {**_COMMON, "call_id": fields.name(), "output": _TEXT}, required=("call_id", "output")
-    ),
-    "mcp_approval_response": fields.closed(
-        {
-            **_COMMON,
-            "approval_request_id": fields.name(),
-            "approve": fields.boolean(),
-            "reason": _TEXT,
-        },
-        required=("approval_request_id", "approve"),
-    ),
-}
+_ITEM: Final = fields.by_type(
+    {
+        "message": fields.closed(
+            {**_COMMON, "role": fields.choice(*_PARTS), "content": _ANY_LIST}, required=("role", "content")
+        ),
+        "function_call": fields.closed(
+            {**_COMMON, "name": fields.name(), "call_id": fields.name(), "arguments": _TEXT},
+            required=("name", "arguments"),
+        ),
+        "function_call_output": fields.closed(
+            {**_COMMON, "call_id": fields.name(), "output": _TEXT}, required=("call_id", "output")
+        ),
+        "mcp_approval_response": fields.closed(
+            {
+                **_COMMON,
+                "approval_request_id": fields.name(),
+                "approve": fields.boolean(),
+                "reason": _TEXT,
+            },
+            required=("approval_request_id", "approve"),
+        ),
+    }
+)
 
 
 def read_item(value: Any, at: str) -> Item:
     """An item that a client sends, whole. Raises `InvalidRequest` with the path below ``at``."""
-    if not isinstance(value, dict):
-        fields.mapping().check(value, at)
-    kind = value.get("type")
-    if kind is None:
-        missing(f"{at}.type")
-    known = _ITEMS.get(kind) if isinstance(kind, str) else None
-    if known is None:
-        not_one_of(f"{at}.type", kind, _ITEMS)
-    known.check(value, at)
+    _ITEM.check(value, at)
     given = {name: found for name, found in value.items() if found is not None}
+    kind = given["type"]
     if kind == "message":
         _parts(given["role"], given["content"], f"{at}.content")
     item_id = given.get("id") or new_id("item_")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from portico_server.apps.realtime.audio import PCM, bytes_per_ms, narrowed
+from portico_server.apps.realtime.audio import PCM, bytes_per_ms, duration_ms, narrowed
 
 FRAME_MS: Final = 20
 FRAME_BYTES: Final = 320
@@ -118,7 +118,7 @@ class InputBuffer:
     @property
     def length_ms(self) -> int:
         """How much sound waits."""
-        return len(self._data) // bytes_per_ms(self.kind)
+        return duration_ms(self._data, self.kind)
 
     @property
     def is_needed(self) -> bool:

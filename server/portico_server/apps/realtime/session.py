@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 import orjson
 
@@ -20,6 +20,7 @@ from portico_server.apps.realtime.audio import (
     Voices,
     decoded,
     duration_ms,
+    work_on,
 )
 from portico_server.apps.realtime.config import Config
 from portico_server.apps.realtime.conversation import Item, SessionItems, as_input, read_item, resolved
@@ -40,7 +41,7 @@ from portico_server.core.errors import (
 from portico_server.core.fields import BodyField
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import missing, wrong, wrong_type
-from portico_server.core.pools import LOADING, SOUNDS, FairSlots
+from portico_server.core.pools import LOADING
 from portico_server.core.principal import Principal
 
 MAX_TURNS_COUNT: Final = 4
@@ -52,18 +53,12 @@ MAX_LISTENING_COUNT: Final = 4
 MAX_INLINE_CHARS: Final = 32_000
 """Characters of a sound that is read at once, in half a millisecond. A longer one is read in a thread."""
 
-_LONG_SOUNDS: Final = FairSlots(2)
-"""One of a session at a time: it reads no further meanwhile."""
-
 MAX_EVENT_ID_CHARS: Final = 512
 
 MAX_CONFIG_BYTES: Final = 2 * 2**20
 """Bytes of what a session is told to be, which it is told back with each change."""
 
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -258,7 +253,8 @@ class RealtimeSession:
 
     async def _append(self, event: Mapping[str, Any]) -> None:
         text = event["audio"]
-        data = await self._read(len(text), decoded, text, self._input.kind)
+        is_long = len(text) > MAX_INLINE_CHARS  # the session reads no further meanwhile
+        data = await work_on(is_long, decoded, text, self._input.kind)
         if len(self._input) + len(data) > MAX_BUFFER_BYTES or not self._count(len(data)):
             self._count()
             raise TooMany(
@@ -268,19 +264,12 @@ class RealtimeSession:
                 code="input_audio_buffer_full",
                 param="audio",
             )
-        marks = await self._read(len(text), self._input.detect, data)
+        marks = await work_on(is_long, self._input.detect, data)
         self._input.add(data)
         for mark in marks:
             await (self._speech_started if mark.started else self._speech_stopped)(mark)
         self._input.trim()
         self._count()
-
-    async def _read(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Work on a sound of so many characters."""
-        if size <= MAX_INLINE_CHARS:
-            return work(*args, **kwargs)
-        async with _LONG_SOUNDS.taken():
-            return await SOUNDS.run(work, *args, **kwargs)
 
     async def _clear(self, _event: Mapping[str, Any]) -> None:
         self._empty()

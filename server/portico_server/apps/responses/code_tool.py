@@ -11,7 +11,7 @@ from portico_server.apps.agent.tools import cut
 from portico_server.apps.responses.items import MODEL_OUTPUT, Item
 from portico_server.apps.responses.request import CodeInterpreterTool
 from portico_server.apps.responses.tool_context import OfferedTool, Place, ToolContext
-from portico_server.core.errors import NotFound, PorticoError, TooLarge
+from portico_server.core.errors import NotFound, PorticoError
 from portico_server.core.request import Artifact, CalledTool, ToolCall, ToolResult
 
 MAX_FILES_BYTES: Final = 16 * 2**20
@@ -114,11 +114,9 @@ async def uploaded(bench: ToolContext, file_ids: Sequence[str], at: str) -> list
     found = []
     room = MAX_FILES_BYTES
     for number, file_id in enumerate(file_ids):
-        try:
-            name, data = await bench.around.uploads.read(file_id, bench.context.caller, limit=room)
-        except (NotFound, TooLarge) as error:
-            error.param = f"{at}[{number}]"
-            raise
+        name, data = await bench.around.uploads.read(
+            file_id, bench.context.caller, limit=room, param=f"{at}[{number}]"
+        )
         room -= len(data)
         found.append({"name": name.rpartition("/")[2], "base64": base64.b64encode(data).decode()})
     return found

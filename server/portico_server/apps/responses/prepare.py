@@ -184,9 +184,8 @@ class Preparer:
                         code="item_not_found",
                         param=f"input[{number}].id",
                     )
-                room -= sizes[
-                    item["id"]
-                ]  # each time: a reference is short, and what it stands for may be long
+                # Each time: a reference is short, and what it stands for may be long.
+                room -= sizes[item["id"]]
                 if room < 0:
                     raise _too_much("refers to by 'item_reference'")
                 item = by_id[item["id"]]

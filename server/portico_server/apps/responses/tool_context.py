@@ -25,8 +25,10 @@ Emit: TypeAlias = Callable[[Sequence[Event]], Awaitable[None]]
 class ResponseFiles(Protocol):
     """Files that clients uploaded."""
 
-    async def read(self, file_id: str, caller: Principal, *, limit: int) -> tuple[str, bytes]:
-        """Name and content. Raises `NotFound`, and `TooLarge` for more than ``limit`` bytes."""
+    async def read(
+        self, file_id: str, caller: Principal, *, limit: int, param: str | None = None
+    ) -> tuple[str, bytes]:
+        """Name and content. Raises `NotFound`, and `TooLarge` for more than ``limit`` bytes, of ``param``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from portico_server.core import interfaces, media
 from portico_server.core.context import Context
-from portico_server.core.errors import EngineFailed, NotFound, PorticoError, TooLarge
+from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.interfaces import Fetcher
 from portico_server.core.media import (
     Attachment,
@@ -47,19 +47,17 @@ _OPTIONS: Final = ("quality", "background", "output_format", "seed", "steps", "n
 class PictureFiles(Protocol):
     """What was uploaded or made before."""
 
-    async def read(self, file_id: str, caller: Principal, *, limit: int) -> tuple[str, bytes]:
-        """Name and content. Raises `NotFound`, and `TooLarge` for more than ``limit`` bytes."""
+    async def read(
+        self, file_id: str, caller: Principal, *, limit: int, param: str | None = None
+    ) -> tuple[str, bytes]:
+        """Name and content. Raises `NotFound`, and `TooLarge` for more than ``limit`` bytes, of ``param``."""
 
 
 def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetcher: Fetcher) -> Tool:
     """``draw``: pictures, kept as artifacts."""
 
     async def attached(file_id: str, field: str, at: str, context: Context) -> Attachment:
-        try:
-            name, data = await files.read(file_id, context.caller, limit=BYTES)
-        except (NotFound, TooLarge) as error:
-            error.param = at
-            raise
+        name, data = await files.read(file_id, context.caller, limit=BYTES, param=at)
         return attach(field, name.rpartition("/")[2], data, at)
 
     async def bytes_of(one: GeneratedImage) -> bytes:
