@@ -22,8 +22,9 @@ from portico.wire import (
 )
 from portico_server.apps import prompt
 from portico_server.apps.answer.claims import ClaimReader, EvidenceCheck, Sentence
+from portico_server.apps.answer.differences import Difference, difference
 from portico_server.apps.answer.judge import SEARCH_RESULTS, Embedder, Judgement, judge
-from portico_server.apps.answer.quote import measured, near, quoted
+from portico_server.apps.answer.quote import measured, near, other_side, quoted
 from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.language import no_documents, not_found, unsupported_answer
 from portico_server.apps.prompt import QUERY_LIMIT, Turns, search_query, text_of
@@ -205,15 +206,21 @@ class AskApp:
         judgement = await self._judge(query, turns, found.passages, context)
         if judgement.verdict == "absent":
             return await self._say([not_found(turns.question)], (), most, context)
+        differing = await _differing(query, judgement, found.passages)
         if not writes:
-            quotes = quoted(turns.question, judgement, found.passages)
-            doubtful = judgement.verdict == "doubtful"
-            return await self._say(quotes.pieces, quotes.passages, most, context, doubtful=doubtful)
-        standing = near(found.passages[: share.count])
-        passages = tuple(replace(passage, rank=rank) for rank, passage in enumerate(standing, 1))
+            quotes = quoted(turns.question, judgement, found.passages, differing)
+            return await self._say(
+                quotes.pieces, quotes.passages, most, context, introduced=quotes.introduced
+            )
+        shown = list(range(len(near(found.passages[: share.count]))))
+        if differing is not None:
+            shown += sorted({side.passage for side in differing.sides} - {*shown})
+        passages = tuple(replace(found.passages[place], rank=rank) for rank, place in enumerate(shown, 1))
         await context.emit(Cited(passages))
         unsupported = request.options.get("unsupported") or self._unsupported
-        answer = _Answer(context, model, passages, self._vectors_within(context), unsupported)
+        if differing is not None:
+            differing = differing.among(shown)
+        answer = _Answer(context, model, passages, self._vectors_within(context), unsupported, differing)
         reply = await answer.ask(turns, request.options, share)
         return replace(reply, citations=passages, model=self.card.name)
 
@@ -277,17 +284,17 @@ class AskApp:
         max_tokens: int | None,
         context: Context,
         *,
-        doubtful: bool = False,
+        introduced: bool = False,
     ) -> Reply:
         """Quotations, or that there is nothing to quote: no model is asked, so there are no tokens of a prompt.
 
-        ``doubtful``: the first piece is a sentence of ours, which is not checked.
+        ``introduced``: the first piece is a sentence of ours, which is not checked.
         """
         answer = measured(pieces, max_tokens)
         await context.emit(Cited(passages))
         checked = CheckedText(context, passages, self._vectors_within(context))
         for number, piece in enumerate(answer.pieces):
-            if not passages or (doubtful and number == 0):
+            if not passages or (introduced and number == 0):
                 await checked.skip(piece)
             else:
                 await checked.feed(piece)
@@ -454,10 +461,12 @@ class _Answer:
         passages: Sequence[Passage],
         vectors: Embedder,
         unsupported: Unsupported,
+        differing: Difference | None,
     ) -> None:
         self._context = context
         self._model = model
         self._passages = passages
+        self._differing = differing
         self._vectors = vectors
         self._unsupported = unsupported
         self._begin("hold" if unsupported == "ask_again" else unsupported)
@@ -477,6 +486,8 @@ class _Answer:
             sentence = unsupported_answer(turns.question)
             await self._context.emit(Delta(sentence))
             return replace(reply, content=sentence, claims=checked.claims)
+        if self._differing is not None and reply.finish_reason == "stop" and not reply.tool_calls:
+            await checked.skip(other_side(turns.question, checked.text, self._differing, self._passages))
         return replace(reply, content=checked.text, claims=checked.claims)
 
     async def _corrected(
@@ -507,7 +518,7 @@ class _Answer:
     ) -> tuple[tuple[Message, ...], Reply]:
         """Ask, and ask again with half as much where the model's tokens were shorter than estimated."""
         for attempt in range(1, _ATTEMPTS + 1):
-            messages = prompt.compose(turns, self._passages, share)
+            messages = prompt.compose(turns, self._passages, share, self._remark)
             try:
                 return messages, await self._once(messages, _options(options, share))
             except PorticoError as error:
@@ -515,6 +526,15 @@ class _Answer:
                     raise
                 share = share.halved()
         raise AssertionError("the last attempt returns or raises")
+
+    @property
+    def _remark(self) -> str:
+        """What the model is told of sources that do not agree."""
+        if self._differing is None:
+            return ""
+        first, second = (str(self._passages[side.passage].rank) for side in self._differing.sides)
+        name = "differing-passages-ranked" if self._differing.by else "differing-passages"
+        return builtin.text(name, first=first, second=second)
 
     async def _once(self, messages: tuple[Message, ...], options: Mapping[str, Any]) -> Reply:
         try:
@@ -542,6 +562,13 @@ class _Answer:
         if text:
             self._text.append(text)
             await self._checked.feed(text)
+
+
+async def _differing(question: str, judgement: Judgement, passages: Sequence[Passage]) -> Difference | None:
+    """What another file says otherwise than the best sentence, where there is an answer."""
+    if judgement.verdict != "answered" or not judgement.candidates:
+        return None
+    return await SEARCH.run(difference, question, judgement.candidates[0][0], passages)
 
 
 def _is_app(card: Card) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 CJK = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af"
 """Han, kana and Hangul, as the inside of a regular expression's character class."""
@@ -91,6 +92,49 @@ _NEAREST: Mapping[str, str] = {
 }
 
 
+_DIFFER: Mapping[str, str] = {
+    "en": "The documents differ.",
+    "zh-Hans": "各文档说法不一。",
+    "zh-Hant": "各文件說法不一。",
+    "ja": "文書によって内容が異なります。",
+    "ko": "문서마다 내용이 다릅니다.",
+    "ru": "Документы расходятся.",
+    "de": "Die Dokumente sagen Verschiedenes.",
+    "fr": "Les documents se contredisent.",
+    "es": "Los documentos difieren.",
+    "it": "I documenti differiscono.",
+    "pt": "Os documentos divergem.",
+}
+
+_NEWER_FIRST: Mapping[str, str] = {
+    "en": "The newer one first:",
+    "zh-Hans": "先列较新的：",
+    "zh-Hant": "先列較新的：",
+    "ja": "新しいものから順に：",
+    "ko": "더 새로운 것부터:",
+    "ru": "Сначала более новый:",
+    "de": "Das neuere zuerst:",
+    "fr": "Le plus récent d'abord :",
+    "es": "Primero el más reciente:",
+    "it": "Prima il più recente:",
+    "pt": "Primeiro o mais recente:",
+}
+
+_AUTHORITY_FIRST: Mapping[str, str] = {
+    "en": "The authoritative one first:",
+    "zh-Hans": "先列更权威的：",
+    "zh-Hant": "先列更權威的：",
+    "ja": "権威のあるものから順に：",
+    "ko": "더 권위 있는 것부터:",
+    "ru": "Сначала более авторитетный:",
+    "de": "Das maßgebliche zuerst:",
+    "fr": "Celui qui fait autorité d'abord :",
+    "es": "Primero el que tiene autoridad:",
+    "it": "Prima quello autorevole:",
+    "pt": "Primeiro o que tem autoridade:",
+}
+
+
 _UNSUPPORTED: Mapping[str, str] = {
     "en": "Nothing of the answer was supported by these documents.",
     "zh-Hans": "答案中没有任何内容得到这些文档的支持。",
@@ -134,6 +178,16 @@ def no_documents(question: str, *, waiting: bool) -> str:
 def nearest_passages(question: str) -> str:
     """The sentence that introduces quotations which may not answer the question, in the language of the question."""
     return _NEAREST[language(question)]
+
+
+def documents_differ(question: str, order: Literal["", "authority", "newer"]) -> str:
+    """The sentence that says that sources do not agree, and which of them comes first."""
+    name = language(question)
+    known = {"authority": _AUTHORITY_FIRST, "newer": _NEWER_FIRST}.get(order)
+    if known is None:
+        return _DIFFER[name]
+    between = "" if name in ("zh-Hans", "zh-Hant", "ja") else " "
+    return f"{_DIFFER[name]}{between}{known[name]}"
 
 
 def unsupported_answer(question: str) -> str:

@@ -137,8 +137,10 @@ def budget(
     return PromptBudget(context, answer, min(most_passages, context // 4), brief=tiny)
 
 
-def compose(turns: Turns, passages: Sequence[Passage], share: PromptBudget) -> tuple[Message, ...]:
-    """The messages for the model: instruction, what fits of the history, the passages and the question.
+def compose(
+    turns: Turns, passages: Sequence[Passage], share: PromptBudget, remark: str = ""
+) -> tuple[Message, ...]:
+    """The messages for the model: instruction and remark, what fits of the history, the passages and the question.
 
     Every passage is there under its rank, cut to the sentences nearest to the question; for a brief answer
     these sentences alone. The oldest turns are left out first. The question itself is never cut: a model
@@ -158,7 +160,7 @@ def compose(turns: Turns, passages: Sequence[Passage], share: PromptBudget) -> t
             f"[{passage.rank}] {origin(passage)}\n{excerpt(passage.text, question, excerpt_size)}"
             for passage in passages
         )
-    rules = builtin.system(prompt)
+    rules = " ".join(filter(None, (builtin.system(prompt), "" if share.brief else remark)))
     system = f"{turns.system}\n\n{rules}" if turns.system else rules
     asked = builtin.text(prompt, passages=shown, question=question)
     asking = {**turns.last, "content": _content(turns.last, asked)}

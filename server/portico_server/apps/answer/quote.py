@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from portico.wire import Passage
+from portico_server.apps.answer.differences import Difference
 from portico_server.apps.answer.judge import Judgement
 from portico_server.apps.answer.material import QuoteCandidate
-from portico_server.apps.language import CJK, nearest_passages
+from portico_server.apps.language import CJK, documents_differ, nearest_passages
+from portico_server.core.passage import cited
 
 MAX_QUOTES = 2
 
@@ -26,26 +28,48 @@ FAR_SCORE_RATIO = 0.1
 
 @dataclass(frozen=True, slots=True)
 class QuotedAnswer:
-    """The pieces of an answer, to be joined as they are, and the passages that its numbers mean."""
+    """The pieces of an answer, to be joined as they are, and the passages that its numbers mean.
+
+    ``introduced``: the first piece is a sentence of ours, not a quotation.
+    """
 
     pieces: tuple[str, ...]
     passages: tuple[Passage, ...]
+    introduced: bool = False
 
 
-def quoted(question: str, judgement: Judgement, passages: Sequence[Passage]) -> QuotedAnswer:
-    """The best one or two candidates of ``judgement`` as an answer to ``question``.
+def quoted(
+    question: str, judgement: Judgement, passages: Sequence[Passage], differing: Difference | None = None
+) -> QuotedAnswer:
+    """The best one or two candidates of ``judgement`` as an answer to ``question``, or those that do not agree.
 
-    Where the judgement is doubtful, a fixed sentence in the question's language comes first.
+    Where the judgement is doubtful or sources differ, a fixed sentence in the question's language comes first.
     """
-    chosen = _chosen(judgement.candidates)
+    if differing is not None:
+        intro = documents_differ(question, differing.by)
+        chosen = list(differing.sides)
+    else:
+        intro = nearest_passages(question) if judgement.verdict == "doubtful" else ""
+        chosen = _chosen(judgement.candidates)
     places = _places(passages, {candidate.passage for candidate in chosen})
     shown = tuple(replace(passages[place], rank=rank) for rank, place in enumerate(places, 1))
-    pieces = [f"{nearest_passages(question)}\n\n"] if judgement.verdict == "doubtful" else []
+    pieces = [f"{intro}\n\n"] if intro else []
     for number, candidate in enumerate(chosen):
         rank = places.index(candidate.passage) + 1
         block = _block(candidate, passages[candidate.passage], rank)
         pieces.append(f"\n\n{block}" if number else block)
-    return QuotedAnswer(tuple(pieces), shown)
+    return QuotedAnswer(tuple(pieces), shown, introduced=bool(intro))
+
+
+def other_side(question: str, answer: str, differing: Difference, passages: Sequence[Passage]) -> str:
+    """What is added to a model's ``answer`` that does not cite both sides; empty if it does."""
+    named = cited(answer, len(passages))
+    missing = [side for side in differing.sides if passages[side.passage].rank not in named]
+    if not missing:
+        return ""
+    intro = documents_differ(question, differing.by if len(missing) == 2 else "")
+    blocks = (_block(side, passages[side.passage], passages[side.passage].rank) for side in missing)
+    return "\n\n".join(("", intro, *blocks))
 
 
 def near(passages: Sequence[Passage]) -> tuple[Passage, ...]:
