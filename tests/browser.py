@@ -48,6 +48,7 @@ class Page:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._loaded = asyncio.Event()
+        self._choosers: asyncio.Queue[int] = asyncio.Queue()
         self.complaints: list[str] = []
 
     async def listen(self) -> None:
@@ -58,6 +59,8 @@ class Page:
                 self._waiting.pop(said["id"]).set_result(said)
             elif said["method"] == "Page.loadEventFired":
                 self._loaded.set()
+            elif said["method"] == "Page.fileChooserOpened":
+                self._choosers.put_nowait(said["params"]["backendNodeId"])
             elif said["method"] == "Runtime.exceptionThrown":
                 self.complaints.append(said["params"]["exceptionDetails"]["exception"]["description"])
             elif said["method"] == "Log.entryAdded" and said["params"]["entry"]["level"] == "error":
@@ -118,6 +121,19 @@ class Page:
         root = await self.ask("DOM.getDocument")
         found = await self.ask("DOM.querySelector", nodeId=root["root"]["nodeId"], selector=selector)
         await self.ask("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=found["nodeId"])
+
+    async def offer_files(self, *paths: Path) -> None:
+        """Choose files in the dialogue that the page has opened; `Page.setInterceptFileChooserDialog` keeps it unseen."""
+        node = await asyncio.wait_for(self._choosers.get(), PATIENCE)
+        files = [str(path) for path in paths]
+        await self.ask("DOM.setFileInputFiles", files=files, backendNodeId=node)
+
+    async def click_at(self, x: float, y: float) -> None:
+        """The left button of the mouse, pressed and let go there."""
+        place = {"x": x, "y": y, "button": "left", "clickCount": 1}
+        await self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        await self.ask("Input.dispatchMouseEvent", type="mousePressed", **place)
+        await self.ask("Input.dispatchMouseEvent", type="mouseReleased", **place)
 
 
 @asynccontextmanager

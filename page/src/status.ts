@@ -2,12 +2,14 @@
 
 import { signal } from "@preact/signals";
 import { ApiError, json, key, rows, sentence } from "./api";
-import type { App, Status } from "./types";
+import type { App, ServedModel, Status } from "./types";
 
 const POLL_INTERVAL_MS = 5_000;
 
 export const status = signal<Status | null>(null);
 export const apps = signal<App[]>([]);
+/** What can be asked for as a model: deployments, what was trained of them, other names of both, apps. */
+export const served = signal<ServedModel[]>([]);
 /** Why the daemon cannot be asked; empty if it can. */
 export const trouble = signal("");
 /** Whether it wants a key that it has not got. */
@@ -15,9 +17,14 @@ export const locked = signal(false);
 
 export async function refresh(): Promise<void> {
   try {
-    const [now, listed] = await Promise.all([json<Status>("/api/status"), rows<App>("/api/apps")]);
+    const [now, listed, models] = await Promise.all([
+      json<Status>("/api/status"),
+      rows<App>("/api/apps"),
+      rows<ServedModel>("/v1/models"),
+    ]);
     if (JSON.stringify(now) !== JSON.stringify(status.peek())) status.value = now;
     if (JSON.stringify(listed) !== JSON.stringify(apps.peek())) apps.value = listed;
+    if (JSON.stringify(models) !== JSON.stringify(served.peek())) served.value = models;
     locked.value = false;
     trouble.value = "";
   } catch (error) {
@@ -48,21 +55,38 @@ export interface Target {
   name: string;
   kind: "agent" | "flow" | "store" | "model";
   does: Doing;
+  /** What else it is called, such as `default`. */
+  aliases?: string[];
 }
 
 /** All that can be talked to, apps first. */
 export function targets(): Target[] {
-  const found: Target[] = apps.value.map((app) => ({
-    name: app.name,
-    kind: app.kind,
-    does: "chat" as const,
-  }));
-  for (const does of ["chat", "image", "speech"] as const) {
-    for (const model of status.value?.models ?? []) {
-      if (model.task === does) found.push({ name: model.name, kind: "model", does });
-    }
-  }
-  return found;
+  const deployed = status.value?.models ?? [];
+  const known = new Set(deployed.map((model) => model.name));
+  const trained = served.value.filter(
+    (each) =>
+      each.kind === "model" && !each.alias_of && !known.has(each.id) && each.capabilities.includes("chat"),
+  );
+  const model = (name: string, does: Doing): Target => ({
+    name,
+    kind: "model",
+    does,
+    aliases: aliasesOf(name),
+  });
+  const doing = (does: Doing) =>
+    deployed.filter((each) => each.task === does).map((each) => model(each.name, does));
+  return [
+    ...apps.value.map((app): Target => ({ name: app.name, kind: app.kind, does: "chat" })),
+    ...doing("chat"),
+    ...trained.map((each) => model(each.id, "chat")),
+    ...doing("image"),
+    ...doing("speech"),
+  ];
+}
+
+/** The other names of a model. */
+export function aliasesOf(name: string): string[] {
+  return served.value.filter((each) => each.alias_of === name).map((each) => each.id);
 }
 
 export function isAgent(name: string): boolean {

@@ -30,6 +30,14 @@ export interface Replica {
   crashes: number;
 }
 
+/** A name to ask for; `alias_of`: what it means, if it has no model of its own. */
+export interface ServedModel {
+  id: string;
+  kind: "model" | "app";
+  capabilities: string[];
+  alias_of: string | null;
+}
+
 export interface Store {
   id: string;
   name: string;

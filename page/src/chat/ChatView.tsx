@@ -215,7 +215,9 @@ function ChatHead() {
             choices={targets().map((each) => ({
               id: each.name,
               label: each.name,
-              note: t(`kind.${each.does === "chat" ? each.kind : each.does}`),
+              note: [...(each.aliases ?? []), t(`kind.${each.does === "chat" ? each.kind : each.does}`)].join(
+                " · ",
+              ),
             }))}
             onChoose={(name) => {
               choose(name);

@@ -1,11 +1,13 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
+import { choose, startNew } from "../chat/conversation";
 import { uploadFile } from "../documents/upload";
 import { count, moment } from "../format";
 import { Chart } from "../parts/Chart";
 import { Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
-import { status } from "../status";
+import { aliasesOf, refresh, status } from "../status";
 import { t } from "../words/words";
+import { AliasDialog } from "./Models";
 
 const POLL_INTERVAL_MS = 3_000;
 const MAX_EVENTS = 1_000;
@@ -16,7 +18,7 @@ interface Job {
   created_at: number;
   model: string;
   fine_tuned_model: string | null;
-  status: string;
+  status: "validating_files" | "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled";
   trained_tokens: number | null;
   error: { message: string } | null;
   step: number | null;
@@ -65,7 +67,16 @@ export function Finetunes() {
 
 function JobCard({ job, onChange }: { job: Job; onChange: () => void }) {
   const [opened, setOpened] = useState(false);
+  const [promoting, setPromoting] = useState(false);
   const [busy, error, work] = useWork();
+  const trained = job.fine_tuned_model;
+  const names = trained ? aliasesOf(trained) : [];
+  const talk = (model: string) =>
+    work(async () => {
+      await refresh();
+      choose(model);
+      startNew();
+    });
   const change = (what: "pause" | "resume" | "cancel") =>
     work(async () => {
       await json(`/v1/fine_tuning/jobs/${part(job.id)}/${what}`, { method: "POST" });
@@ -75,13 +86,14 @@ function JobCard({ job, onChange }: { job: Job; onChange: () => void }) {
   return (
     <li class="card">
       <div class="actions spread">
-        <span class="name">{job.fine_tuned_model ?? job.model}</span>
+        <span class="name">{trained ?? job.model}</span>
         <span class={job.status === "failed" ? "bad" : job.status === "succeeded" ? "good" : "soft"}>
-          {job.status.replace("_", " ")}
+          {t(`tune.is.${job.status}`)}
         </span>
       </div>
       <p class="soft">
         {[
+          names.join(", "),
           job.model,
           job.total_steps ? t("tune.step", { step: job.step ?? 0, total: job.total_steps }) : "",
           job.trained_tokens ? t("answer.tokens", { count: count(job.trained_tokens) }) : "",
@@ -102,6 +114,19 @@ function JobCard({ job, onChange }: { job: Job; onChange: () => void }) {
             </button>
           ))}
         </div>
+      )}
+      {trained && (
+        <div class="actions">
+          <button type="button" disabled={busy} onClick={() => talk(trained)}>
+            {t("tune.talk")}
+          </button>
+          <button type="button" disabled={busy} onClick={() => setPromoting(true)}>
+            {t("tune.promote")}
+          </button>
+        </div>
+      )}
+      {promoting && trained && (
+        <AliasDialog model={trained} does={t("tune.promote")} onClose={() => setPromoting(false)} />
       )}
       <details class="aside" onToggle={(event) => setOpened(event.currentTarget.open)}>
         <summary>{t("tune.curves")}</summary>
@@ -198,7 +223,9 @@ function NewJob({ onClose, onStart }: { onClose: () => void; onStart: () => void
           <span>{t("kind.model")}</span>
           <select name="model" required>
             {models.map((model) => (
-              <option key={model.name}>{model.name}</option>
+              <option key={model.name} selected={model.aliases.includes("default")}>
+                {model.name}
+              </option>
             ))}
           </select>
         </label>

@@ -48,7 +48,7 @@ interface Plan {
 function ModelCard({ model }: { model: Deployment }) {
   const [busy, error, work] = useWork();
   const [plan, setPlan] = useState<Plan | null>(null);
-  const [opened, setOpened] = useState<"" | "logs" | "remove">("");
+  const [opened, setOpened] = useState<"" | "alias" | "logs" | "remove">("");
   const path = `/api/deployments/${model.name.split("/").map(part).join("/")}`;
   const change = (what: string) =>
     work(async () => {
@@ -90,6 +90,9 @@ function ModelCard({ model }: { model: Deployment }) {
         >
           {t("models.plan")}
         </button>
+        <button type="button" onClick={() => setOpened("alias")}>
+          {t("models.alias")}
+        </button>
         <button type="button" onClick={() => setOpened("logs")}>
           {t("logs")}
         </button>
@@ -100,6 +103,7 @@ function ModelCard({ model }: { model: Deployment }) {
       <Trouble error={error} />
       {plan && <PlanView plan={plan} />}
       {model.replicas.length > 0 && <Processes model={model} />}
+      {opened === "alias" && <AliasDialog model={model.name} onClose={() => setOpened("")} />}
       {opened === "logs" && (
         <LogDialog
           title={t("logs.of", { name: model.name })}
@@ -121,6 +125,29 @@ function ModelCard({ model }: { model: Deployment }) {
         />
       )}
     </li>
+  );
+}
+
+/** Another name for a model, such as the one that all apps use. */
+export function AliasDialog(props: { model: string; does?: string; onClose: () => void }) {
+  const name = async (form: FormData) => {
+    const path = `/api/aliases/${part(String(form.get("alias")).trim())}`;
+    await json(path, { method: "PUT", json: { target: props.model } });
+    await refresh();
+  };
+  return (
+    <FormDialog
+      title={t("models.aliasTitle", { name: props.model })}
+      does={props.does ?? t("save")}
+      onSend={name}
+      onClose={props.onClose}
+    >
+      <label>
+        <span>{t("name")}</span>
+        <input name="alias" required maxLength={256} value="default" />
+        <small class="soft">{t("models.aliasNote")}</small>
+      </label>
+    </FormDialog>
   );
 }
 
