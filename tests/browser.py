@@ -123,7 +123,7 @@ class Page:
         await self.ask("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=found["nodeId"])
 
     async def offer_files(self, *paths: Path) -> None:
-        """Choose files in the dialogue that the page has opened; `Page.setInterceptFileChooserDialog` keeps it unseen."""
+        """Choose files in the dialogue that the page opens; `Page.setInterceptFileChooserDialog` keeps it unseen."""
         node = await asyncio.wait_for(self._choosers.get(), PATIENCE)
         files = [str(path) for path in paths]
         await self.ask("DOM.setFileInputFiles", files=files, backendNodeId=node)

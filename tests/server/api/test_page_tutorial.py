@@ -24,6 +24,9 @@ pytestmark = [
 
 BREAD = "# Bread\n\nBread is baked at 230 degrees for forty minutes.\n"
 
+WRITTEN = "textarea, input:not([type=file]), .cm-content"
+"""What is written into, and not pressed."""
+
 MAX_TABS = 150
 """Keys that it may take to reach something."""
 
@@ -107,9 +110,7 @@ class Keyboard:
             raise AssertionError(f"the keyboard does not reach {found}")
         if await self.page.run("document.activeElement.matches('[type=checkbox]')"):
             await self.page.press(" ", 32, text=" ")
-        elif not await self.page.run("document.activeElement.matches('textarea, input, .cm-content')"):
-            await self.page.press_enter()
-        elif await self.page.run("document.activeElement.type === 'file'"):
+        elif not await self.page.run(f"document.activeElement.matches({json.dumps(WRITTEN)})"):
             await self.page.press_enter()
 
     async def go(self, view: str, tab: str) -> None:
@@ -117,7 +118,9 @@ class Keyboard:
         await self.pick(f"{tab} {view}" if tab else view)
 
     async def pick(self, name: str) -> None:
-        await self.page.until("document.querySelector('dialog[open] [role=combobox]') === document.activeElement")
+        await self.page.until(
+            "document.querySelector('dialog[open] [role=combobox]') === document.activeElement"
+        )
         await self.page.ask("Input.insertText", text=name)
         await self.page.press_enter()
 
