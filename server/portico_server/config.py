@@ -24,7 +24,7 @@ from portico_server.knowledge.groups import GroupSpec
 from portico_server.knowledge.groups import parse_group as parse_group
 from portico_server.knowledge.sources.spec import parse_source as parse_source
 from portico_server.knowledge.store import check_answers
-from portico_server.models.spec import AdapterSpec, ModelSpec
+from portico_server.models.spec import AdapterSpec, ModelSpec, check_defaults
 from portico_server.schedules.spec import ScheduleSpec
 from portico_server.schedules.spec import parse as parse_schedule
 from portico_server.tools.mcp.spec import ServerSpec
@@ -289,6 +289,7 @@ def _model(item: Mapping[str, Any], at: str, base: Path) -> ModelSpec:
         for number, adapter in enumerate(values.get("adapters", ()))
     )
     try:
+        check_defaults(values["name"], values.get("defaults", {}))
         return ModelSpec(**values)
     except InvalidRequest as error:
         place = f"{at}.{error.param}" if error.param else at

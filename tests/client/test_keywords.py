@@ -94,6 +94,7 @@ LAGENT: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: Agent().reset(session_id=0), "session_id", "session"),  # type: ignore[call-arg]
     (lambda: Executor(actions=[]), "actions", "tools"),  # type: ignore[call-arg]
     (lambda: Executor([])(Message("x"), session_id=1), "session_id", "session"),  # type: ignore[call-arg]
+    (lambda: type("Mine", (hooks.Hook,), {"before_actoin": print}), "before_actoin", "before_action"),
 ]
 
 LAZYLLM: list[tuple[Callable[[], Any], str, str]] = [
@@ -106,7 +107,11 @@ LAZYLLM: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: flow.retrieve("docs", similarity="bm25"), "similarity", "ranker"),  # type: ignore[call-arg]
     (lambda: flow.rerank("m", topk=1), "topk", "top_k"),  # type: ignore[call-arg]
     (lambda: flow.parallel(str, jion="dict"), "jion", "join"),
-    (lambda: Client("http://test").chat("hi", system_prompt="x"), "system_prompt", ""),  # type: ignore[call-arg]
+    (lambda: flow.loop(str, limit=2, stop_condition=str), "stop_condition", "until"),  # type: ignore[call-arg]
+    (lambda: Client("http://test").chat("hi", system_prompt="x"), "system_prompt", "messages"),  # type: ignore[call-arg]
+    (lambda: Client("http://test").deployments.add("x", path="y"), "path", "source"),  # type: ignore[call-arg]
+    (lambda: Client("http://test").stores.add_group("x", "y", chunk_size=9), "chunk_size", "chunking"),  # type: ignore[call-arg]
+    (lambda: Client("http://test").tuning.create("x", n_epochs=1), "n_epochs", "hyperparameters"),  # type: ignore[call-arg]
     (lambda: Client("http://test").ask("hi", "docs", max_new_tokens=1), "max_new_tokens", "max_tokens"),  # type: ignore[call-arg]
 ]
 

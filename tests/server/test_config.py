@@ -68,6 +68,10 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ("models: [{name: a, sorce: x}]", "Did you mean 'source'"),
         ("models: [{name: a, source: [x]}]", "not of the right type"),
         ("models: [{name: a, source: 'fake://'}, {name: a, source: 'fake://'}]", "used twice"),
+        (
+            "models: [{name: a, source: 'fake://', defaults: {max_new_tokens: 9}}]",
+            "no option 'max_new_tokens' for its defaults. Did you mean 'max_tokens'",
+        ),
         ("modles: []", "Did you mean 'models'"),
         ("apps: [{name: a}]", "needs one of 'flow', 'team', 'agent' and 'file'"),
         (

@@ -16,6 +16,7 @@ from portico._keywords import exact_methods
 from portico._source import Bound, portable
 from portico.agent.message import Message
 from portico.errors import InvalidRequest
+from portico.wire import nearest
 
 Moment: TypeAlias = Literal["before_agent", "after_agent", "before_action", "after_action"]
 
@@ -28,6 +29,16 @@ class Hook:
     ``whose`` is the agent or the executor. An action's message has ``{"name", "parameters"}`` as its content; what an
     action gave has the text of the result.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in vars(cls):
+            if name.startswith(("before_", "after_")) and name not in MOMENTS:
+                raise InvalidRequest(
+                    f"'{name}' of {cls.__name__} would never be called.{nearest(name, MOMENTS)}",
+                    code="unknown_parameter",
+                    param=name,
+                )
 
     def before_agent(self, whose: Any, message: Message, session: str) -> Message | None:
         """Before the message goes into the agent's memory."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from portico.wire import Event, Usage
+from portico.wire import Event, Usage, flat_options
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.media import Draw, Speak, Transcribe
@@ -274,7 +274,7 @@ class Deployment:
         if not self.spec.defaults or request.operation in ("embeddings", "rerank", "moderations"):
             return request
         given = {name: value for name, value in request.body.items() if value is not None}
-        defaults = dict(self.spec.defaults)
+        defaults = flat_options(self.spec.defaults)
         if given.keys() & _LENGTHS:
             for name in _LENGTHS:
                 defaults.pop(name, None)

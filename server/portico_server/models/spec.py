@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from portico.wire import CHAT_OPTIONS, misspelt
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.names import check_plain
 from portico_server.launchers.protocol import Resources, check_launcher
@@ -165,6 +166,20 @@ class ModelSpec:
                 "adapters": tuple(AdapterSpec(**one) for one in known.get("adapters") or ()),
             }
         )
+
+
+def check_defaults(name: str, defaults: Mapping[str, Any]) -> None:
+    """Raise `InvalidRequest` if a default of the model ``name`` is a misspelt option of a chat.
+
+    Other names may be those of its engine, or of pictures and speech, and are sent as they are.
+    """
+    for key in defaults:
+        if meant := misspelt(key, CHAT_OPTIONS):
+            raise InvalidRequest(
+                f"The model '{name}' has no option '{key}' for its defaults. Did you mean '{meant}'?",
+                code="unknown_parameter",
+                param=f"defaults.{key}",
+            )
 
 
 def check_name(name: str, param: str) -> None:

@@ -58,6 +58,13 @@ class EnclosingStep:
     places: set[str] = field(default_factory=set)
     answered: StepRow | None = None
     """The model's answer, if nothing has been asked since."""
+    within: str = ""
+    """The step around a call, which is in the journal only once it has ended."""
+
+    @property
+    def start(self) -> str:
+        """The step from which a run can be resumed to do all of this again."""
+        return self.within or self.attempt or self.path
 
     def place(self, name: str) -> str:
         """The path of the next flow that is called, whose first step is ``name``."""
@@ -199,7 +206,9 @@ class TurnSteps:
         if settle:
             await self._settled(self._journal)
         started_at, clock = time.time(), time.perf_counter()
-        with enclosed(EnclosingStep(place, self._around.turn, "", self._journal, self._around.take)):
+        inner = EnclosingStep(place, self._around.turn, "", self._journal, self._around.take)
+        inner.within = self._around.start
+        with enclosed(inner):
             found = await work()
         spent = (time.perf_counter() - clock) * 1e3
         await self.record(place, kind, asked, dump(found), started_at, spent, shown=shown, settle=settle)
@@ -212,7 +221,7 @@ class TurnSteps:
             return None
         found: dict[str, Any] = orjson.loads(row.output or b"{}")
         if found.pop(ASKED, None) != _digest(self._journal, asked):
-            raise TurnCutOff(_changed(place, self._around.attempt or self._around.path))
+            raise TurnCutOff(_changed(place, self._around.start))
         self._around.answered = row if row.kind == "llm" else None
         if row.kind == "llm":
             self._journal.replayed += Usage(**found["usage"])

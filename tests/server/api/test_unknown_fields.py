@@ -13,6 +13,7 @@ from tests import daemon as daemons
 
 from portico_server.api import ollama
 
+MODEL = {"name": "x", "source": "fake://"}
 FLOW = {"portico_flow": 1, "step": {"op": "code", "source": "lambda text: text"}}
 OPEN = {"POST /api/apps/{name}/run", "POST /api/evals/{eval_id}/search", "POST /api/prompts"} | {
     f"POST {path}" for path in ollama.BODIES
@@ -92,6 +93,32 @@ def test_every_native_body_refuses_a_field_that_it_does_not_have(client: httpx.C
         ("/api/stores", {"name": "x", "foldr": "/"}, "foldr", "folder"),
         ("/api/stores", {"name": "x", "dataset_path": "/"}, "dataset_path", "folder"),
         ("/api/deployments", {"name": "x", "sorce": "fake://"}, "sorce", "source"),
+        ("/api/deployments", {**MODEL, "defaults": {"temprature": 1}}, "defaults.temprature", "temperature"),
+        ("/api/deployments", {**MODEL, "defaults": {"stop_words": []}}, "defaults.stop_words", "stop"),
+        (
+            "/api/stores/y/groups",
+            {"name": "x", "chunking_strategy": {"type": "sentence", "chunk_size": 9}},
+            "chunking_strategy.chunk_size",
+            "size",
+        ),
+        (
+            "/v1/vector_stores",
+            {"chunking_strategy": {"type": "static", "static": {"max_chunk_size": 100}}},
+            "chunking_strategy.static.max_chunk_size",
+            "max_chunk_size_tokens",
+        ),
+        (
+            "/api/fine_tuning/plan",
+            {"model": "x", "method": {"type": "dpo", "dpo": {"hyperparameters": {"epochs": 1}}}},
+            "method.dpo.hyperparameters.epochs",
+            "n_epochs",
+        ),
+        (
+            "/v1/fine_tuning/jobs",
+            {"model": "x", "hyperparameters": {"n_epoch": 1}},
+            "hyperparameters.n_epoch",
+            "n_epochs",
+        ),
         ("/api/search", {"query": "x", "stores": ["y"], "top_k": 1}, "top_k", "max_num_results"),
         ("/api/prompts", {"name": "x", "messages": "y", "argument": []}, "prompt.argument", "arguments"),
         ("/api/agents/run", {"agent": {}, "message": "x", "session_id": 1}, "session_id", "session"),
@@ -126,6 +153,7 @@ def test_the_field_that_was_meant_is_named(
     client: httpx.Client, path: str, body: dict[str, Any], param: str, meant: str
 ) -> None:
     client.post("/api/apps", json={"name": "echo", "spec": FLOW}).raise_for_status()
+    client.post("/api/stores", json={"name": "y"})
     answer = client.post(path, json=body)
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]

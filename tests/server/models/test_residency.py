@@ -207,6 +207,9 @@ async def test_a_models_own_keep_alive_and_defaults(tmp_path: Path) -> None:
         assert running is not None and running.process is not None
         await running.process.wait()
         assert daemon.models.get("a").state == "cold"
+        await add(daemon, "b", defaults={"extra_body": {"max_tokens": 2}})
+        answer = await daemon.ask("b", {"messages": user("one two three four")})
+        assert answer["choices"][0]["finish_reason"] == "length", "it is sent among the other fields"
 
 
 async def test_models_that_are_in_use_serve_many_calls_between_two_changes(tmp_path: Path) -> None:

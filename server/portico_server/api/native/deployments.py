@@ -18,7 +18,7 @@ from portico_server.models.catalog import ENGINES
 from portico_server.models.environments.installed import EngineInfo, EnvironmentFinding
 from portico_server.models.protocol import NamesOptions
 from portico_server.models.service import ModelService
-from portico_server.models.spec import DeploymentInfo, ModelSpec, ReplicaInfo
+from portico_server.models.spec import DeploymentInfo, ModelSpec, ReplicaInfo, check_defaults
 
 router = new_router(prefix="/api", tags=["Models"])
 
@@ -149,6 +149,7 @@ async def create_deployment(
     body: DeploymentRequest, services: TheServices, _caller: Admin
 ) -> DeploymentStatus:
     """Register a model; it is fetched and loaded at its first call, or by ``load``."""
+    check_defaults(body.name, body.defaults)
     given = body.model_dump() | {"aliases": tuple(body.aliases)}
     if isinstance(body.replicas, list):
         given["replicas"] = tuple(body.replicas)

@@ -31,7 +31,7 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 Multiplier = Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)]
 
 
-class HyperparametersRequest(BaseModel):
+class HyperparametersRequest(BaseModel, extra="forbid"):
     """Numbers of any method; ``auto`` leaves one to the recipe."""
 
     n_epochs: Auto | Annotated[int, Field(ge=1, le=1_000)] | None = None
@@ -48,7 +48,7 @@ class HyperparametersRequest(BaseModel):
         return Hyperparameters(**{name: None if value == "auto" else value for name, value in given.items()})
 
 
-class MethodDetail(BaseModel):
+class MethodDetail(BaseModel, extra="forbid"):
     """The settings of one method."""
 
     hyperparameters: HyperparametersRequest | None = None
@@ -56,7 +56,7 @@ class MethodDetail(BaseModel):
     response_format: dict[str, Any] | None = None
 
 
-class MethodRequest(BaseModel):
+class MethodRequest(BaseModel, extra="forbid"):
     """How to train: from examples, from preferences, or from graded answers; ours are ``embedding`` and ``rerank``,
     from the questions to a store.
     """
@@ -69,7 +69,7 @@ class MethodRequest(BaseModel):
     rerank: MethodDetail | None = None
 
 
-class QuestionsRequest(BaseModel):
+class QuestionsRequest(BaseModel, extra="forbid"):
     """Questions that are made of a store's passages: of their headings and sentences, or by the chat ``model``."""
 
     count: int = Field(default=DEFAULT_QUESTION_COUNT, ge=MIN_QUESTIONS, le=MAX_QUESTIONS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -228,6 +228,7 @@ def check_chunking(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
         )
     kind = strategy.get("type")
     if kind == "auto":
+        _require_fields(strategy, "auto", {"type"})
         return {"type": "auto"}
     if kind == "static":
         static = strategy.get("static")
@@ -237,6 +238,8 @@ def check_chunking(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
                 "'chunk_overlap_tokens'.",
                 param="chunking_strategy.static",
             )
+        _require_fields(strategy, kind, {"type", "static"})
+        _require_fields(static, kind, _STATIC_LIMITS, "chunking_strategy.static")
         values = {
             name: _number(static, name, f"chunking_strategy.static.{name}", *limits)
             for name, limits in _STATIC_LIMITS.items()
@@ -255,7 +258,10 @@ def check_chunking(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
             strategy, "overlap", "chunking_strategy.overlap", 0, size // 2, min(usual.overlap, size // 2)
         )
         found = {"type": kind, "size": size, "overlap": overlap}
-        return found | _check_model_fields(usual, strategy, by_model=by_model) if usual.needs_model else found
+        if usual.needs_model:
+            found |= _check_model_fields(usual, strategy, by_model=by_model)
+        _require_fields(strategy, kind, found)
+        return found
     known = ("auto", "static", *CHUNKERS)
     raise InvalidRequest(
         f"There is no chunking strategy '{str(kind)[:40]}'. There are: {', '.join(known)}."
@@ -330,6 +336,18 @@ def chunk_parts(parts: Iterable[Part], strategy: Mapping[str, Any], default: str
             return CHUNKERS[name].chunk(parts, strategy["size"], strategy["overlap"])
         case name:
             raise InvalidRequest(f"There is no chunker '{name}': the plugin that had it is not installed.")
+
+
+def _require_fields(
+    given: Mapping[str, Any], kind: str, known: Collection[str], at: str = "chunking_strategy"
+) -> None:
+    for name, value in given.items():
+        if name not in known and value not in (None, ""):
+            raise InvalidRequest(
+                f"The chunking strategy '{kind}' has no '{str(name)[:80]}'.{nearest(str(name), known)}",
+                code="unknown_parameter",
+                param=f"{at}.{str(name)[:80]}",
+            )
 
 
 def _number(values: Mapping[str, Any], name: str, param: str, low: int, high: int, default: int) -> int:

@@ -9,6 +9,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Message, Reply, ToolResult
+from portico_server.runs.turn_steps import STEP_CHANGED
 from portico_server.tools.tool import Tool
 
 MAX_INPUT_CHARS: Final = 200_000
@@ -61,7 +62,7 @@ async def _work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         if not isinstance(reply, Reply):
             raise InvalidRequest(f"'{model}' is not a chat model.", param="model")
     except PorticoError as error:
-        if error.status >= 500:
+        if error.status >= 500 or error.code == STEP_CHANGED:
             raise
         return ToolResult(error.message, is_error=True)
     return ToolResult(reply.content, {"model": model, "answer": reply.content})

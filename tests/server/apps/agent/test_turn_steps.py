@@ -410,3 +410,28 @@ async def test_a_flow_whose_answer_could_not_be_used_is_done_again(desk: Desk) -
     assert (await desk.resume(run.id))[0] == {"paid": True}
     assert desk.paid == [("go", "ask[0].book.send")] * 2
     assert len(late.asked) == 2
+
+
+async def test_an_agent_that_a_tool_asks_and_that_has_changed_is_done_again_from_a_step_that_is_there(
+    desk: Desk,
+) -> None:
+    """The call of the tool is not in the journal, as it has not ended: the error names the turn around it."""
+    spec = {
+        "name": "payer",
+        "kind": "agent",
+        "spec": {"portico_agent": 1, "model": "till", "tools": ["pay"]},
+    }
+    desk.model(wanted("Ada"), desk.hold, wanted("Ada"), "Paid twice.", name="till")
+    await deploy(desk, spec)
+    ask = calls(("ask_model", '{"input": "pay Ada", "model": "payer"}'))
+    model = desk.model(ask, ask, "All is paid.")
+    run = await desk.cut_off(agent(tools=["ask_model"]))
+    spec["spec"] = {**spec["spec"], "instructions": "Be kind."}
+    await deploy(desk, spec)
+    error, _events = await desk.resume(run)
+    assert error.code == "step_changed"
+    assert "resume the run from 'p.clerk'" in error.message
+    assert (len(desk.paid), len(model.asked)) == (1, 1), "the model is not told of it"
+    result, _events = await desk.resume(run, start="p.clerk")
+    assert result == "All is paid."
+    assert [key for _to, key in desk.paid] == [f"{turn}p.clerk.ask_model[0].pay[0]" for turn in ("", "1:")]
