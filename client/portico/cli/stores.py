@@ -133,8 +133,8 @@ def follow(
     source: Annotated[
         list[str],
         typer.Option(
-            help="s3://BUCKET/PREFIX, or the address of a sitemap, a list, a directory index or a document. Given "
-            "several times: documents by their addresses."
+            help="s3://BUCKET/PREFIX, or the address of a sitemap, a feed, a list, a directory index or a document. "
+            "Given several times: documents by their addresses."
         ),
     ],
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from portico.wire import JSON, Status
 from portico_server.core import pools
 from portico_server.core.context import Context
-from portico_server.core.errors import Unavailable
+from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.ids import new_id
 from portico_server.core.words import searched_name
 from portico_server.db import store_files, stores
@@ -298,6 +298,13 @@ def _mirrored(
 
 
 def _require_some(source: StoreSource, found: Walk, known: Mapping[str, StoreFileRow]) -> None:
+    if found.max_files is not None and len(known.keys() | found.files.keys()) > found.max_files:
+        raise InvalidRequest(
+            f"The {source.address} lists new documents beside {len(known):,} earlier ones, and a source has at most "
+            f"{found.max_files:,} files. Raise the setting source_max_files, or begin another store.",
+            code="source_too_large",
+            param="source",
+        )
     if found.bare and len(known) >= MANY_FILES:
         raise Unavailable(
             f"The {source.address} is empty, and {len(known)} files of it are indexed. They are kept, because a disk "

@@ -130,6 +130,8 @@ class Walk:
     """Whether there are links."""
     only: tuple[str, ...] | None = None
     """The files and folders that were looked at, if not all were."""
+    max_files: int | None = None
+    """Where only the latest files are listed, so that none is gone: how many there may be, older ones included."""
     bare: bool = False
     """Whether there is nothing at all, hidden or not: a disk that is not mounted looks so."""
 
@@ -141,9 +143,9 @@ class Walk:
 
     def is_gone(self, name: str) -> bool:
         """Whether a file that was there is there no longer."""
-        return name not in self.files and not any(
-            name == other or name.startswith(f"{other}/") for other in self.unknown
-        )
+        if name in self.files or self.max_files is not None:
+            return False
+        return not any(name == other or name.startswith(f"{other}/") for other in self.unknown)
 
 
 def is_looked_at(path: Path, root: Path) -> bool:

@@ -70,7 +70,7 @@ class StoreRequest(BaseModel, extra="forbid"):
     """A store to be made. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or ``quote``.
 
     With ``folder`` (of the daemon's machine) or ``source`` it mirrors that: ``s3://BUCKET/PREFIX``, an address that
-    is a sitemap, a list, a directory index or a document, or a list of documents by their addresses.
+    is a sitemap, a feed, a list, a directory index or a document, or a list of documents by their addresses.
     """
 
     name: str

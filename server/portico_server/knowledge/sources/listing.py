@@ -1,6 +1,7 @@
-"""What lists addresses: sitemaps, directory indexes, plain lists. Imports lxml: import this module where one is read.
+"""What lists addresses: sitemaps, feeds, directory indexes, plain lists. Imports lxml: import this module where one is
+read.
 
-Sitemaps: https://www.sitemaps.org/protocol.html
+Sitemaps: https://www.sitemaps.org/protocol.html · RSS: https://www.rssboard.org/rss-specification · Atom: RFC 4287
 """
 
 from __future__ import annotations
@@ -45,13 +46,9 @@ def unzipped(data: bytes) -> bytes:
 
 def sitemap(data: bytes) -> Sitemap | None:
     """What a sitemap or an index of sitemaps lists; ``None`` for anything else."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
-    try:
-        root = etree.fromstring(data, parser)
-    except etree.XMLSyntaxError:
-        return None
-    kind = etree.QName(root).localname if isinstance(root.tag, str) else ""
-    if kind not in ("urlset", "sitemapindex"):
+    root = _root(data)
+    kind = "" if root is None else _name(root)
+    if root is None or kind not in ("urlset", "sitemapindex"):
         return None
     found = []
     for entry in root:
@@ -61,8 +58,46 @@ def sitemap(data: bytes) -> Sitemap | None:
     return Sitemap(tuple(found)) if kind == "urlset" else Sitemap((), tuple(found))
 
 
+def feed(data: bytes, url: str) -> list[str] | None:
+    """The addresses of the entries of a feed at ``url``, RSS or Atom; ``None`` for anything else."""
+    root = _root(data)
+    kind = "" if root is None else _name(root)
+    if root is None or kind not in ("rss", "RDF", "feed"):
+        return None
+    found: dict[str, None] = {}
+    for entry in root.iter("{*}item", "{*}entry"):
+        try:
+            address = urljoin(url, _link(entry)).partition("#")[0]
+        except ValueError:
+            continue
+        if address != url and address.startswith(("http://", "https://")):
+            found[address] = None
+    return list(found)
+
+
+def _link(entry: etree._Element) -> str:
+    """Where the page of an entry is; an empty string if it says nothing of that."""
+    for node in entry:
+        if _is(node, "link") and node.get("rel", "alternate") == "alternate":
+            return (node.get("href") or node.text or "").strip()
+    guid = next((node for node in entry if _is(node, "guid")), None)
+    return "" if guid is None or guid.get("isPermaLink") == "false" else (guid.text or "").strip()
+
+
+def _root(data: bytes) -> etree._Element | None:
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
+    try:
+        return etree.fromstring(data, parser)
+    except etree.XMLSyntaxError:
+        return None
+
+
+def _name(node: etree._Element) -> str:
+    return etree.QName(node).localname if isinstance(node.tag, str) else ""
+
+
 def _is(node: etree._Element, name: str) -> bool:
-    return isinstance(node.tag, str) and etree.QName(node).localname == name
+    return _name(node) == name
 
 
 def lines(data: bytes) -> list[str] | None:

@@ -27,14 +27,21 @@ MAX_SITEMAPS = 1_000
 MAX_PAGE_BYTES = 50 * 1024 * 1024
 """Bytes of a list, as `portico_server.knowledge.sources.listing` has it."""
 
+LIST_TYPES = frozenset(("application/xml", "text/xml", "application/rss+xml", "application/atom+xml"))
+"""Media types of sitemaps and feeds."""
+
 
 @dataclass(slots=True)
 class ListedAddresses:
-    """Addresses of documents, in order. ``base``: what their names leave out; ``unknown``: folders that do not open."""
+    """Addresses of documents, in order. ``base``: what their names leave out; ``unknown``: folders that do not open.
+
+    ``latest``: only the latest ones are listed, as a feed does: others are still there.
+    """
 
     addresses: list[str]
     base: str = ""
     unknown: list[str] = field(default_factory=list)
+    latest: bool = False
 
 
 class PageLister:
@@ -45,7 +52,7 @@ class PageLister:
         self._most = most
 
     async def listed(self, address: str) -> ListedAddresses:
-        """An address that ends in ``/`` is a directory index, what is not a sitemap or a list the document itself.
+        """An address that ends in ``/`` is a directory index; of others, what lists nothing is the document itself.
 
         Raises `Unavailable` if the address or a part of the list does not answer, `InvalidRequest` for too many.
         """
@@ -64,6 +71,9 @@ class PageLister:
         found = await pools.DOCUMENTS.run(listing.sitemap, data)
         if found is not None:
             return ListedAddresses(await self._mapped(address, found), base)
+        entries = await pools.DOCUMENTS.run(listing.feed, data, address)
+        if entries is not None:
+            return ListedAddresses(self._counted(entries), base, latest=True)
         listed = await pools.DOCUMENTS.run(listing.lines, data)
         return ListedAddresses([address] if listed is None else self._counted(listed), base)
 
@@ -158,7 +168,7 @@ def _require(came: FetchedResponse, url: str) -> None:
 
 def _may_list(came: FetchedResponse, head: bytes) -> bool:
     path = urlsplit(came.url).path.lower()
-    if came.media_type in ("application/xml", "text/xml") or path.endswith((".xml", ".xml.gz")):
+    if came.media_type in LIST_TYPES or path.endswith((".xml", ".xml.gz")):
         return True
     return came.media_type == "text/plain" and head.lstrip().startswith((b"http://", b"https://", b"#"))
 

@@ -51,6 +51,46 @@ async def test_the_pages_of_a_sitemap_are_found_and_cited_by_their_paths(
     assert (await shop.search(store, "雪莲花")).passages[0].filename == "notes.txt"
 
 
+RSS = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title><link>/</link>
+<item><title>One</title><link>/news/one.html</link></item>
+<item><title>Two</title><guid>{url}/news/two.html</guid></item>
+<item><title>No page</title><guid isPermaLink="false">42</guid></item>
+<item><title>Elsewhere</title><link>ftp://example.com/x</link></item></channel></rss>"""
+
+ATOM = """<?xml version="1.0"?><feed xmlns="http://www.w3.org/2005/Atom"><link href="/"/>
+<entry><link rel="enclosure" href="/sound.mp3"/><link href="news/two.html#top"/></entry>
+<entry><link rel="alternate" href="/news/three.html"/></entry></feed>"""
+
+
+async def test_the_entries_of_a_feed_stay_when_it_lists_later_ones(shop: StoreServices, site: Site) -> None:
+    for name in ("one", "two", "three"):
+        site.put(f"/news/{name}.html", PAGE.format(name, f"News of {name}: the {name} harbour opens."))
+    feed = site.put("/feed", RSS.format(url=site.url), "application/rss+xml")
+    store = await shop.stores.create("news", LOCAL, source=feed)
+    assert (await shop.sync(store))["added"] == 2
+    site.put("/feed", ATOM, "application/atom+xml; charset=utf-8")
+    plan = await shop.stores.plan(store)
+    assert (plan.added, plan.removed) == (["news/three.html"], [])
+    result = await shop.sync(store)
+    assert (result["added"], result["unchanged"], result["removed"]) == (1, 1, 0)
+    assert set(await names(shop, store)) == {"news/one.html", "news/two.html", "news/three.html"}
+    assert (await shop.search(store, "one harbour")).passages[0].filename == "news/one.html"
+
+
+async def test_a_feed_without_end_is_left_at_the_limit(tmp_path: Path, site: Site) -> None:
+    hosts = site.url.removeprefix("http://")
+    async with store_services(tmp_path / "home", tool_hosts=hosts, source_max_files=2) as shop:
+        for name in ("one", "two", "three"):
+            site.put(f"/news/{name}.html", PAGE.format(name, f"News of {name}."))
+        feed = site.put("/feed", RSS.format(url=site.url), "application/rss+xml")
+        store = await shop.stores.create("news", LOCAL, source=feed)
+        await shop.sync(store)
+        site.put("/feed", ATOM, "application/atom+xml")
+        with pytest.raises(InvalidRequest, match="new documents beside 2 earlier ones"):
+            await shop.stores.plan(store)
+        assert len(await names(shop, store)) == 2
+
+
 async def test_only_what_changed_is_sent_again_and_what_is_gone_goes(shop: StoreServices, site: Site) -> None:
     for name in ("a", "b", "c"):
         site.put(f"/{name}.html", PAGE.format(name, f"Page {name} speaks of {name * 5}."))
