@@ -309,9 +309,10 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from portico_server.backup import restore
+from portico_server.db import migrate  # else each child imports it
 from portico_server.home import Home
 
-left = int(sys.argv[3])
+left = 0
 
 def counted(function):
     def call(*arguments, **named):
@@ -324,9 +325,16 @@ def counted(function):
 
 os.rename, os.fsync, Path.replace = counted(os.rename), counted(os.fsync), counted(Path.replace)
 Path.unlink, os.mkdir = counted(Path.unlink), counted(os.mkdir)
-found = restore.BackupArchive(Path(sys.argv[1]))
-with Home(Path(sys.argv[2])):
-    restore.restore(found, Path(sys.argv[2]), replace=True, report=lambda *_: None)
+for line in sys.stdin:  # each in a process of its own, which need not import all this again
+    child = os.fork()
+    if not child:
+        step, home = line.split()
+        left = int(step)
+        found = restore.BackupArchive(Path(sys.argv[1]))
+        with Home(Path(home)):
+            restore.restore(found, Path(home), replace=True, report=lambda *_: None)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -337,27 +345,36 @@ def test_killed_at_any_step_a_restore_is_undone_or_finished_by_the_next_start(
     put_back(archive, tmp_path / "sound")
     new = tree(tmp_path / "sound")
     outcomes = []
-    for step in range(200):
-        home = tmp_path / f"home{step}"
-        for name, data in old.items():
-            (home / name).parent.mkdir(parents=True, exist_ok=True)
-            (home / name).write_bytes(data)
-        command = [sys.executable, "-c", KILLED, str(archive), str(home), str(step)]
-        code = subprocess.run(command, check=False, env=environment()).returncode
-        assert code in (0, 9)
-        with Home(home):  # as the next daemon does
-            found = tree(home)
-        kept = {name: data for name, data in found.items() if not name.startswith(layout.ASIDE_PREFIX)}
-        aside = {
-            name.split("/", 1)[1]: data
-            for name, data in found.items()
-            if name.startswith(layout.ASIDE_PREFIX)
-        }
-        assert (kept, aside) in ((old, {}), (new, old)), f"killed at step {step}"
-        outcomes.append(kept == new)
-        shutil.rmtree(home)
-        if code == 0:
-            break
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(archive)],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as killed:
+        assert killed.stdin is not None and killed.stdout is not None
+        for step in range(200):
+            home = tmp_path / f"home{step}"
+            for name, data in old.items():
+                (home / name).parent.mkdir(parents=True, exist_ok=True)
+                (home / name).write_bytes(data)
+            killed.stdin.write(f"{step} {home}\n")
+            killed.stdin.flush()
+            code = int(killed.stdout.readline())
+            assert code in (0, 9)
+            with Home(home):  # as the next daemon does
+                found = tree(home)
+            kept = {name: data for name, data in found.items() if not name.startswith(layout.ASIDE_PREFIX)}
+            aside = {
+                name.split("/", 1)[1]: data
+                for name, data in found.items()
+                if name.startswith(layout.ASIDE_PREFIX)
+            }
+            assert (kept, aside) in ((old, {}), (new, old)), f"killed at step {step}"
+            outcomes.append(kept == new)
+            shutil.rmtree(home)
+            if code == 0:
+                break
     assert outcomes == sorted(outcomes), "first undone, from some step on finished"
     assert outcomes[0] is False and outcomes[-1] is True and outcomes.count(True) > 3
 
