@@ -61,7 +61,7 @@ test("a tool is shown when it is called, and again with its result", () => {
     name: "calculator",
     arguments: "{}",
   });
-  expect(called.calls).toEqual([{ id: "c1", name: "calculator", arguments: "{}" }]);
+  expect(called.calls).toEqual([{ id: "c1", name: "calculator", arguments: "{}", told: "run" }]);
   const returned = withRunEvent(called, {
     type: "tool_returned",
     id: "c1",
@@ -70,7 +70,7 @@ test("a tool is shown when it is called, and again with its result", () => {
     is_error: false,
   });
   expect(returned.calls).toEqual([
-    { id: "c1", name: "calculator", arguments: "{}", result: "5", failed: false },
+    { id: "c1", name: "calculator", arguments: "{}", result: "5", failed: false, told: "run" },
   ]);
 });
 
@@ -137,11 +137,52 @@ test("commands of a shell and patches are shown with what came of them", () => {
     done({ id: "apco_1", call_id: "c2", type: "apply_patch_call_output", output: "Created b." }),
     done({ id: "lsh_1", call_id: "c3", type: "local_shell_call", action: { command: ["ls", "-l"] } }),
   );
-  expect(answer.calls).toEqual([
+  expect(answer.calls).toMatchObject([
     { id: "c1", name: "shell", arguments: "ls\nwc -l a", result: "a\nno a" },
     { id: "c2", name: "apply_patch", arguments: "create_file b\n+1", result: "Created b." },
     { id: "c3", name: "local_shell", arguments: "ls -l" },
   ]);
   const returned = { type: "tool_returned", id: "c1", name: "shell", text: "a", is_error: false };
   expect(withRunEvent(answer, returned).calls).toHaveLength(3);
+});
+
+test("a call that the response and the run tell of is shown once, whoever is first", () => {
+  const added = (id: string, type: string, more = {}) => ({
+    type: "response.output_item.added",
+    item: { id, type, ...more },
+  });
+  const items = [
+    added("fs_1", "file_search_call", { queries: ["tide"] }),
+    { type: "response.output_item.done", item: { id: "fs_1", type: "file_search_call", queries: ["tide"] } },
+    added("mcp_1", "mcp_call", { name: "read", arguments: "" }),
+    added("fs_2", "file_search_call", { queries: ["port"] }),
+    added("ci_1", "code_interpreter_call", { code: "1 + 1" }),
+  ];
+  const called = (id: string, name: string, given: string) => [
+    { type: "tool_called", id, name, arguments: given },
+    { type: "tool_returned", id, name, text: `of ${id}`, is_error: false },
+  ];
+  const run = [
+    ...called("c1", "file_search", '{"query": "tide"}'),
+    ...called("c2", "files.read", '{"path": "a"}'),
+    ...called("c3", "file_search", '{"query": "port"}'),
+    ...called("c4", "code_interpreter", '{"code": "1 + 1"}'),
+  ];
+  const hear = (answer: Answer, event: Event) =>
+    event.type.startsWith("response.") ? withResponseEvent(answer, event, 0) : withRunEvent(answer, event);
+  const turns = [
+    [...items, ...run],
+    [...run, ...items],
+    items.flatMap((item, at) => [item, ...run.slice(2 * at, 2 * at + 2)]),
+    run.flatMap((event, at) => [event, ...items.slice(at, at + 1)]),
+  ];
+  for (const events of turns) {
+    const shown = events.reduce(hear, newAnswer("house")).calls;
+    expect(shown.map((call) => [call.arguments, call.result])).toEqual([
+      ["tide", "of c1"],
+      ['{"path": "a"}', "of c2"],
+      ["port", "of c3"],
+      ["1 + 1", "of c4"],
+    ]);
+  }
 });

@@ -9,6 +9,10 @@ export interface Call {
   arguments: string;
   result?: string;
   failed?: boolean;
+  /** Who alone has told of it so far: the response, as an item with an id of its own, or the run behind it. */
+  told?: "item" | "run";
+  /** Its other id. */
+  same?: string;
 }
 
 /** What the run waits for: an approval, or something that a person has to say. */
@@ -176,15 +180,14 @@ function withClaims(answer: Answer, event: ResponseEvent): Answer {
 function withItem(answer: Answer, item: Item): Answer {
   const name = item.type === "mcp_call" ? item.name : HOSTED[item.type];
   if (!name) return answer;
-  const id = item.call_id ?? item.id;
-  const result = outputOf(item);
-  return withCall(answer, {
-    id,
-    name,
-    arguments: argumentsOf(item) ?? answer.calls.find((call) => call.id === id)?.arguments ?? "",
-    ...(result ? { result } : {}),
-    ...(item.error ? { failed: true, result: JSON.stringify(item.error) } : {}),
-  });
+  const { error } = item;
+  const told = { name, arguments: argumentsOf(item) ?? "", ...(error ? { failed: true } : {}) };
+  const result = error ? JSON.stringify(error) : outputOf(item);
+  return withCall(answer, "item", item.call_id ?? item.id, (known) => ({
+    ...told,
+    arguments: told.arguments || known.arguments,
+    ...(result && known.result === undefined ? { result } : {}),
+  }));
 }
 
 function argumentsOf({ action, operation, ...item }: Item): string | undefined {
@@ -205,12 +208,30 @@ function withAnnotation(answer: Answer, note: Record<string, unknown>): Answer {
   return { ...answer, files: [...answer.files, { id, name: String(note.filename ?? id) }] };
 }
 
-function withCall(answer: Answer, call: Call): Answer {
-  const known = answer.calls.some((other) => other.id === call.id);
-  const calls = known
-    ? answer.calls.map((other) => (other.id === call.id ? { ...other, ...call } : other))
-    : [...answer.calls, call];
-  return { ...answer, calls };
+/** With what `by` tells of a call. A hosted tool has one id in the response and another one in the run, and both tell of
+ * its calls in the same order: the first call of that tool that only the other has told of is the same.
+ */
+function withCall(
+  answer: Answer,
+  by: "item" | "run",
+  id: string,
+  tell: (known: Call) => Partial<Call> & { name: string },
+): Answer {
+  const fresh: Call = { id, name: "", arguments: "", told: by };
+  const { name } = tell(fresh);
+  const known =
+    answer.calls.find((call) => call.id === id || call.same === id) ??
+    answer.calls.find((call) => call.told && call.told !== by && isSameTool(call.name, name));
+  if (!known) return { ...answer, calls: [...answer.calls, { ...fresh, ...tell(fresh) }] };
+  const changed: Call = { ...known, ...tell(known) };
+  if (known.id !== id) changed.same = id;
+  if (known.told !== by) delete changed.told;
+  return { ...answer, calls: answer.calls.map((call) => (call === known ? changed : call)) };
+}
+
+/** A tool of a server that has the name of another tool is called with the name of its server before its own. */
+function isSameTool(one: string, other: string): boolean {
+  return one.endsWith(other) || other.endsWith(one);
 }
 
 /** The answer after an event of the run behind it. */
@@ -219,19 +240,16 @@ export function withRunEvent(answer: Answer, event: ResponseEvent): Answer {
     case "cited":
       return { ...answer, passages: event.passages as Passage[] };
     case "tool_called":
-      return withCall(answer, {
-        id: String(event.id),
-        name: String(event.name),
-        arguments: String(event.arguments),
-      });
+      return withCall(answer, "run", String(event.id), (known) => ({
+        name: known.name || String(event.name),
+        arguments: known.arguments || String(event.arguments),
+      }));
     case "tool_returned":
-      return withCall(answer, {
-        id: String(event.id),
-        name: String(event.name),
-        arguments: answer.calls.find((call) => call.id === event.id)?.arguments ?? "",
+      return withCall(answer, "run", String(event.id), (known) => ({
+        name: known.name || String(event.name),
         result: String(event.text),
         failed: Boolean(event.is_error),
-      });
+      }));
     case "handed_off":
       return { ...answer, model: String(event.to) };
     case "asked":

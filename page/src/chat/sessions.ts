@@ -219,7 +219,10 @@ function addMessages(id: string, messages: Omit<RawMessage, "type">[]): Promise<
 }
 
 function aboutAnswer(answer: Answer, response: string, instructions: string): Record<string, unknown> {
-  const calls = answer.calls.map((call) => ({ ...call, result: call.result?.slice(0, MAX_KEPT_CHARS) }));
+  const calls = answer.calls.map(({ told, same, ...call }) => ({
+    ...call,
+    result: call.result?.slice(0, MAX_KEPT_CHARS),
+  }));
   return {
     response,
     ...(instructions ? { instructions } : {}),

@@ -192,7 +192,10 @@ export class Turn {
   private restart(): void {
     const { model, calls, passages, questions } = this.answer.peek();
     this.sequence = -1;
-    this.answer.value = { ...newAnswer(model), calls, passages, questions };
+    const kept = calls
+      .filter((call) => call.told !== "item")
+      .map((call) => ({ ...call, told: "run" as const }));
+    this.answer.value = { ...newAnswer(model), calls: kept, passages, questions };
   }
 
   /** Tools, passages and questions come from the run. An answer without them is better than none. */

@@ -365,10 +365,12 @@ async def test_a_model_uses_the_tools_of_its_conversation(page: Page, served: Se
     await set_up(page, "calculator")
     await ask(page, "add forty and two")
     assert "forty-two" in await answered(page)
-    call = await page.until("document.querySelector('#talk .call')?.textContent")
+    calls = "[...document.querySelectorAll('#talk .call')].map((it) => it.textContent)"
+    [call] = await page.run(calls)  # of which the response tells, and its run too
     assert "calculator" in call and "40+2" in call and "42" in call
     await reload(page, served.url)
     await answered(page)
+    assert await page.run(calls) == [call]
     await page.run("document.querySelector('#settings').click()")
     await page.until("document.querySelector('dialog[open] [name=tools][value=calculator]')?.checked")
     await escape(page)
