@@ -97,8 +97,21 @@ class RayCluster:
         head = (f"--port={self._port}", "--include-dashboard=false", f"--temp-dir={self._folder}")
         self._run(HEAD, "--head", *head)
         self.wait_until(self._listens)
+        self.start_worker()
+        self.wait_until(lambda: self._started(HEAD))
+
+    def start_worker(self) -> None:
+        """Start the other node, or start it again."""
         self._run(WORKER, f"--address={HEAD}:{self._port}")
-        self.wait_until(lambda: self._started(HEAD) and self._started(WORKER))
+        self.wait_until(lambda: self._started(WORKER))
+
+    def wait_until_drained(self, address: str, ready: Callable[[], object]) -> None:
+        """As `wait_until`, while a node leaves: what started it ends too."""
+        leaving = self._nodes.pop(address)
+        try:
+            self.wait_until(ready)
+        finally:
+            leaving.end()
 
     def _run(self, address: str, *options: str) -> None:
         command = [

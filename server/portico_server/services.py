@@ -49,6 +49,7 @@ from portico_server.knowledge.tool_search import ToolIndex
 from portico_server.knowledge.uploads import UploadStorage
 from portico_server.models.catalog import ENGINES
 from portico_server.models.client_model import ClientModels
+from portico_server.models.cluster import ClusterService
 from portico_server.models.service import ModelService
 from portico_server.package.packages import AppPackages
 from portico_server.plugins import InstalledPlugins, PluginTable
@@ -123,6 +124,9 @@ class Services:
         self._evaluate()
         self._deliver()
         self._schedule()
+        self.cluster = ClusterService(
+            database, self.models, self.feed, self.scheduler.holder, url, self.started_at
+        )
         self.reconciler = Reconciler(
             self.models,
             self.stores,

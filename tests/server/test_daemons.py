@@ -177,6 +177,23 @@ def test_no_call_of_a_session_is_lost_that_is_called_at_both(pair: Pair) -> None
     assert sorted(m["message"]["content"] for m in messages if m["message"]["sender"] == "user") == words
 
 
+def test_each_daemon_shows_the_other_and_what_runs_there(pair: Pair) -> None:
+    answered(pair.a, "POST", "/api/deployments/echo/load")
+
+    def seen(daemon: Daemon) -> dict[str, Any]:
+        found = answered(daemon, "GET", "/api/cluster")
+        own, *others = found["daemons"]
+        assert own["here"] and own["url"] == daemon.url
+        there = {one["id"]: one["url"] for one in others}
+        jobs = [
+            there[job["daemon"]] for job in found["jobs"] if job["name"] == "echo" and job["daemon"] in there
+        ]
+        return {"daemons": list(there.values()), "jobs": jobs}
+
+    until(lambda: pair.b.url in seen(pair.a)["daemons"], "the first sees the second")
+    until(lambda: pair.a.url in seen(pair.b)["jobs"], "the second sees the first and its model")
+
+
 def test_a_run_that_is_cancelled_at_the_other_makes_no_further_call(pair: Pair) -> None:
     steps = [{"op": "llm", "name": f"s{number}", "model": "echo", "user": "slow"} for number in range(4)]
     spec = {

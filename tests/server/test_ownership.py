@@ -394,8 +394,12 @@ OPERATED: Final[Mapping[str, Operated]] = {
     "key": Operated(key, "/api/keys/{key_id}", None),
 }
 
-OPERATORS: Final = (*(each.path for each in OPERATED.values()), "/api/engines/{name}")
-"""Engines have no maker: they are there."""
+OPERATORS: Final = (
+    *(each.path for each in OPERATED.values()),
+    "/api/cluster/nodes/{launcher}/{node}",
+    "/api/engines/{name}",
+)
+"""Engines and nodes have no maker: they are there."""
 
 FOR_ALL: Final = ("/.well-known/",)
 

@@ -15,6 +15,7 @@ from portico._async.apps import Agents, Apps, Prompts
 from portico._async.audio import Audio
 from portico._async.batches import Batches
 from portico._async.canaries import Canaries
+from portico._async.cluster import Cluster
 from portico._async.containers import Containers
 from portico._async.evals import Evals
 from portico._async.images import Images
@@ -101,6 +102,7 @@ class AsyncClient:
         self.mcp = Mcp(self._transport)
         self.schedules = Schedules(self._transport)
         self.canaries = Canaries(self._transport)
+        self.cluster = Cluster(self._transport)
         self.skills = Skills(self._transport)
         self.containers = Containers(self._transport)
         self.webhooks = Webhooks(self._transport)

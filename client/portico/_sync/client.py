@@ -22,6 +22,7 @@ from portico._sync.apps import Agents, Apps, Prompts
 from portico._sync.audio import Audio
 from portico._sync.batches import Batches
 from portico._sync.canaries import Canaries
+from portico._sync.cluster import Cluster
 from portico._sync.containers import Containers
 from portico._sync.evals import Evals
 from portico._sync.images import Images
@@ -102,6 +103,7 @@ class Client:
         self.mcp = Mcp(self._transport)
         self.schedules = Schedules(self._transport)
         self.canaries = Canaries(self._transport)
+        self.cluster = Cluster(self._transport)
         self.skills = Skills(self._transport)
         self.containers = Containers(self._transport)
         self.webhooks = Webhooks(self._transport)

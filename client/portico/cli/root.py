@@ -89,6 +89,7 @@ PANELS = {
     },
     "Operation": {
         "canaries": "Canaries: an alias whose calls are split between two models, or two versions of an app.",
+        "cluster": "Machines: daemons, nodes of each launcher, and what runs where.",
         "schedules": "Schedules: apps that run, and stores that sync, at given times.",
         "webhooks": "Webhooks: addresses that hear of what has ended.",
         "backup": "Write everything that the daemon keeps to one file, while it serves, or while none runs.",

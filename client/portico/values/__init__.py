@@ -19,6 +19,14 @@ from portico.values.apps import (
     Session,
     SessionMessage,
 )
+from portico.values.cluster import (
+    ClusterDaemon,
+    ClusterJob,
+    ClusterLauncher,
+    ClusterNode,
+    ClusterStatus,
+    DrainedNode,
+)
 from portico.values.daemon import BackedUp, Key, NewKey, Plugin, Problem, Setting, Status, Vacuumed
 from portico.values.knowledge import (
     Chunk,
@@ -105,10 +113,16 @@ __all__ = [
     "ChunkGroup",
     "Chunker",
     "Claims",
+    "ClusterDaemon",
+    "ClusterJob",
+    "ClusterLauncher",
+    "ClusterNode",
+    "ClusterStatus",
     "Container",
     "ContainerFile",
     "Cut",
     "Deployment",
+    "DrainedNode",
     "Embeddings",
     "Engine",
     "EngineParameter",

@@ -29,6 +29,7 @@ from portico_server.finetune.jobs import FineTuningJobs
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.stores import StoreService
 from portico_server.knowledge.uploads import UploadStorage
+from portico_server.models.cluster import ClusterService
 from portico_server.models.service import ModelService
 from portico_server.package.packages import AppPackages
 from portico_server.plugins import InstalledPlugins
@@ -61,6 +62,7 @@ class ApiServices(Protocol):
     scheduler: Scheduler
     questions: QuestionService
     models: ModelService
+    cluster: ClusterService
     files: FileStorage
     uploads: UploadStorage
     stores: StoreService

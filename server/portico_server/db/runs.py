@@ -132,6 +132,14 @@ def bind(connection: Connection, run_id: str, names: Mapping[str, str]) -> None:
     connection.execute(update(runs).where(runs.c.id == run_id).values(bound={**names, **known}))
 
 
+def count_held(connection: Connection) -> dict[str, int]:
+    """How many runs each daemon holds, by the name under which it does."""
+    held = select(runs.c.lease_owner, func.count()).where(
+        runs.c.status.in_(HELD_STATUSES), runs.c.lease_owner.is_not(None)
+    )
+    return {row[0]: row[1] for row in connection.execute(held.group_by(runs.c.lease_owner))}
+
+
 def begin(connection: Connection, run: NewRun, lease_owner: str, lease_seconds: float) -> RunRow:
     """Write a run that the caller begins at once, under its lease."""
     now = time.time()

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from portico_server.core import pools
-from portico_server.core.errors import PorticoError
+from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable, nearest
 from portico_server.launchers.local import LOCAL
-from portico_server.launchers.protocol import Launcher, check_launcher
+from portico_server.launchers.protocol import (
+    DrainsNodes,
+    JobInfo,
+    Launcher,
+    ListsNodes,
+    NodeInfo,
+    check_launcher,
+)
 from portico_server.settings import LAUNCHERS, Settings
 
 if TYPE_CHECKING:
@@ -23,6 +31,14 @@ logger = logging.getLogger(__name__)
 JOBS_FOLDER: Final = "jobs"
 """The folder below the home with what nodes read of their jobs."""
 
+NODES_TIMEOUT_S: Final = 10.0
+"""Seconds in which a scheduler says what machines it has; joining a cluster may take longer."""
+
+MAX_NODE_CHARS: Final = 100
+
+MAX_NAMED_NODES: Final = 10
+"""Nodes that an error names."""
+
 
 class Launchers:
     """Everything they start, they end in `close`, or a later daemon takes it over."""
@@ -32,6 +48,7 @@ class Launchers:
         self._made: dict[str, RemoteLauncher] = {}
         self._lock = asyncio.Lock()
         self._finding: asyncio.Task[Sequence[str]] | None = None
+        self._looks: dict[str, asyncio.Task[Sequence[NodeInfo]]] = {}
 
     async def get(self, name: str = "") -> Launcher:
         """One of them; the setting's without a name. Raises `InvalidRequest`."""
@@ -62,6 +79,101 @@ class Launchers:
         made: JobBackend = module.backend(self._settings)
         return made
 
+    # --- machines ------------------------------------------------------------------------------------------
+
+    def in_use(self, named: Iterable[str]) -> list[str]:
+        """The launchers that the settings speak of, or that one of the names is."""
+        settings = self._settings
+        used = {LOCAL.name, settings.launcher, *named, *self._made}
+        used |= {name for name in LAUNCHERS if _is_set_up(settings, name)}
+        return [name for name in LAUNCHERS if name in used]
+
+    def jobs(self) -> Sequence[JobInfo]:
+        """What all of them start and have started, as far as it has not ended."""
+        launchers: list[Launcher] = [LOCAL, *self._made.values()]
+        return [job for launcher in launchers for job in launcher.jobs()]
+
+    async def drains(self, name: str) -> bool:
+        """Whether nodes of a launcher can be drained."""
+        return name != LOCAL.name and isinstance((await self._remote(name)).backend, DrainsNodes)
+
+    async def nodes(self, name: str) -> Sequence[NodeInfo]:
+        """The machines of a scheduler. Who asks at the same time gets the same answer. Raises `PorticoError`."""
+        look = self._looks.get(name)
+        if look is None:
+            look = self._looks[name] = asyncio.create_task(self._look(name), name=f"nodes of {name}")
+            look.add_done_callback(self._looked(name))
+        done, _ = await asyncio.wait([look], timeout=NODES_TIMEOUT_S)
+        if not done:
+            raise Unavailable(
+                f"The launcher '{name}' has not said within {NODES_TIMEOUT_S:g} s what nodes it has. It is still "
+                "asked: try again in a moment.",
+                code="launcher_silent",
+            )
+        return look.result()
+
+    def _looked(self, name: str) -> Callable[[asyncio.Task[Any]], None]:
+        def forget(look: asyncio.Task[Any]) -> None:
+            del self._looks[name]
+            if not look.cancelled():
+                look.exception()  # whoever waits has it, and they may all have given up
+
+        return forget
+
+    async def _look(self, name: str) -> Sequence[NodeInfo]:
+        backend = (await self._remote(name)).backend
+        if not isinstance(backend, ListsNodes):
+            raise Unavailable(f"The launcher '{name}' does not say what nodes it has.", code="nodes_unknown")
+        return await backend.nodes()
+
+    async def node(self, name: str, node: str) -> NodeInfo:
+        """One by its name, or by its address. Raises `PorticoError`."""
+        found = await self.nodes(name)
+        by_name = [each for each in found if each.name == node]
+        by_address = [each for each in found if each.address == node]
+        present = [each for each in by_address if each.state not in ("down", "drained")]
+        if len(matching := by_name or present or by_address) == 1:
+            return matching[0]
+        names = [each.name for each in found]
+        known = f"It has {', '.join(names[:MAX_NAMED_NODES])}." if names else "It has none."
+        raise NotFound(
+            f"The launcher '{name}' has no node '{node[:MAX_NODE_CHARS]}'. {known}{nearest(node, names)}",
+            code="node_not_found",
+            param="node",
+        )
+
+    async def drain(self, name: str, node: str, reason: str) -> None:
+        """Have a scheduler start nothing more on a node. Raises `PorticoError`."""
+        await (await self._draining(name)).drain(node, reason)
+
+    async def resume(self, name: str, node: str) -> None:
+        """Have a scheduler use a node again. Raises `PorticoError`."""
+        await (await self._draining(name)).resume(node)
+
+    async def check_drains(self, name: str) -> None:
+        """Raise `InvalidRequest` unless nodes of this launcher can be drained."""
+        await self._draining(name)
+
+    async def _draining(self, name: str) -> DrainsNodes:
+        check_launcher(name)
+        if name == LOCAL.name:
+            raise InvalidRequest(
+                "The launcher 'local' is the daemon's own machine, which has no scheduler to drain it. Unload its "
+                "models ('portico models unload'), or end the daemon ('portico down').",
+                code="drain_unsupported",
+                param="launcher",
+            )
+        backend = (await self._remote(name)).backend
+        if not isinstance(backend, DrainsNodes):
+            raise InvalidRequest(
+                f"Nodes of the launcher '{name}' cannot be drained from here: use its own commands.",
+                code="drain_unsupported",
+                param="launcher",
+            )
+        return backend
+
+    # --- what an earlier daemon has left ---------------------------------------------------------------------
+
     def start(self) -> None:
         """Look for what an earlier daemon left running elsewhere. Nothing is started elsewhere before that is known."""
         self._finding = asyncio.create_task(self._find(), name="what runs elsewhere")
@@ -85,14 +197,24 @@ class Launchers:
             await launcher.end_leftovers()
 
     async def close(self) -> None:
-        if self._finding is not None:
-            self._finding.cancel()
-            await asyncio.wait([self._finding])
+        if tasks := [task for task in (self._finding, *self._looks.values()) if task is not None]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         for launcher in self._made.values():
             try:
                 await launcher.close()
             except PorticoError as error:
                 logger.warning("%s", error.message)
+
+
+def _is_set_up(settings: Settings, name: str) -> bool:
+    """Whether a setting that is the launcher's own has a value."""
+    return any(
+        getattr(settings, item.name) != item.default
+        for item in fields(Settings)
+        if item.name.startswith(f"{name}_")
+    )
 
 
 def _any(folder: Path) -> bool:

@@ -9,11 +9,11 @@ import secrets
 import signal
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from portico_server.core import pools
-from portico_server.launchers.protocol import LaunchedProcess, LaunchOrder, describe_exit
+from portico_server.launchers.protocol import JobInfo, LaunchedProcess, LaunchOrder, describe_exit
 from portico_server.subprocesses import inherited, transcribe
 
 if TYPE_CHECKING:
@@ -41,12 +41,14 @@ class LocalProcess:
     """A child that leads a process group of its own. See `LaunchedProcess`."""
 
     host = "127.0.0.1"
+    node = ""
     adopted = False
     ends_at: float | None = None
 
     def __init__(self, process: Process, exited: asyncio.Event, order: LaunchOrder) -> None:
         self.token = secrets.token_hex(32)  # as an argument of an engine it must not begin with a dash
         self.on_log: Callable[[str], None] | None = None
+        self.name = order.name
         self._process = process
         self._exited = exited
         self._sessions = order.sessions
@@ -61,6 +63,10 @@ class LocalProcess:
     def _on_log(self, text: str) -> None:
         if self.on_log is not None:
             self.on_log(text)
+
+    def on_end(self, hear: Callable[[LocalProcess], None]) -> None:
+        """Call ``hear`` when it has ended."""
+        self._reaper.add_done_callback(lambda _: hear(self))
 
     async def _reap(self) -> None:
         """Once it has ended, end what it started and left behind."""
@@ -159,6 +165,9 @@ class LocalLauncher:
     name = "local"
     here = True
 
+    def __init__(self) -> None:
+        self._running: set[LocalProcess] = set()
+
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
         """See `Launcher`."""
         await pools.MODELS.run(order.log.parent.mkdir, parents=True, exist_ok=True)
@@ -172,7 +181,17 @@ class LocalLauncher:
             env={**inherited(*order.without), **order.environment},
             start_new_session=True,  # Ctrl-C is for the daemon, which then ends its children in order
         )
-        return LocalProcess(Process(transport, protocol, loop), protocol.exited, order)
+        process = LocalProcess(Process(transport, protocol, loop), protocol.exited, order)
+        self._running.add(process)
+        process.on_end(self._running.discard)
+        return process
+
+    def jobs(self) -> Sequence[JobInfo]:
+        """See `Launcher`."""
+        return [
+            JobInfo(process.name, self.name, str(process.pid), "running", os.uname().nodename)
+            for process in self._running
+        ]
 
 
 LOCAL: Final = LocalLauncher()

@@ -9,7 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.settings import LAUNCHERS
@@ -100,13 +100,15 @@ class LaunchOrder:
 class LaunchedProcess(Protocol):
     """A process that was started: its standard input and output as lines, its log, its end.
 
-    ``host`` is the address on which it may listen and is reached. ``token`` is a secret for it alone. ``adopted``: an
-    earlier daemon started it, so it has its input already.
+    ``host`` is the address on which it may listen and is reached. ``node`` is its scheduler's name of that machine,
+    empty on the daemon's own. ``token`` is a secret for it alone. ``adopted``: an earlier daemon started it, so it has
+    its input already.
     ``ends_at`` is when its scheduler ends it, in seconds since 1970. ``pid`` is its number on this machine, ``None``
     if it runs elsewhere. ``on_log`` hears each piece of its log.
     """
 
     host: str
+    node: str
     token: str
     adopted: bool
     ends_at: float | None
@@ -144,6 +146,67 @@ class LaunchedProcess(Protocol):
         """End it and all that it started: first politely, after ``grace_s`` seconds not. Returns when it is gone."""
 
 
+NodeState = Literal["idle", "busy", "draining", "drained", "down"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A machine on which a launcher starts processes, by the name that its scheduler has for it.
+
+    ``detail`` is the scheduler's own word for the state, ``reason`` why nothing is started there. ``…_used`` is what is
+    taken, by whomever; ``None`` where the scheduler does not say.
+    """
+
+    name: str
+    state: NodeState
+    address: str = ""
+    detail: str = ""
+    reason: str = ""
+    cpus: int = 0
+    cpus_used: float | None = None
+    memory_mb: int = 0
+    memory_used_mb: int | None = None
+    gpus: int = 0
+    gpus_used: float | None = None
+    gpu_types: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """A process that a launcher starts or has started for ``name``, a model or a training; ``job`` is what its
+    scheduler calls it, and a process number on the daemon's machine. ``reason``: why it waits, in the scheduler's
+    words.
+    """
+
+    name: str
+    launcher: str
+    job: str
+    state: Literal["queued", "starting", "running"] = "queued"
+    node: str = ""
+    reason: str = ""
+    ends_at: float | None = None
+
+
+@runtime_checkable
+class ListsNodes(Protocol):
+    """A scheduler that says what machines it has."""
+
+    async def nodes(self) -> Sequence[NodeInfo]:
+        """All of them. Raises `PorticoError` with the scheduler's own words."""
+
+
+@runtime_checkable
+class DrainsNodes(Protocol):
+    """A scheduler that takes machines out of use politely. Both raise `PorticoError` with the scheduler's own words."""
+
+    async def drain(self, node: str, reason: str) -> None:
+        """Have nothing more started there. What runs there continues."""
+
+    async def resume(self, node: str) -> None:
+        """Use it again."""
+
+
 class Launcher(Protocol):
     """Starts processes on one kind of machines."""
 
@@ -156,6 +219,9 @@ class Launcher(Protocol):
 
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
         """Start it; returns once it runs. Raises `PorticoError`; nothing is left behind then or when cancelled."""
+
+    def jobs(self) -> Sequence[JobInfo]:
+        """What it starts and has started, as far as it has not ended."""
 
 
 def describe_exit(code: int | None) -> str:

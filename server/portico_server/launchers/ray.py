@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from portico_server.core import pools
-from portico_server.core.errors import Unavailable
-from portico_server.launchers.protocol import LaunchOrder
+from portico_server.core.errors import Conflict, Unavailable
+from portico_server.launchers.protocol import LaunchOrder, NodeInfo
 from portico_server.launchers.remote import (
     LOG,
     MAX_REASON_CHARS,
@@ -79,7 +79,7 @@ class RayBackend:
         """See `JobBackend`. Ray itself moves an actor away from a node on which it cannot be started."""
         reply = await self._call(
             "submit",
-            job,
+            job=job,
             command=agent_command(folder),
             log=str(folder / LOG),
             resources=asdict(order.resources),
@@ -91,7 +91,7 @@ class RayBackend:
 
     async def look(self, job: str, folder: Path) -> JobLook:
         """See `JobBackend`."""
-        reply = await self._call("look", job)
+        reply = await self._call("look", job=job)
         if reply["ended"]:
             words = await pools.MODELS.run(last_words, folder / LOG)
             return JobLook("ended", words or reply["reason"] or "it is not known to Ray any more")
@@ -100,19 +100,38 @@ class RayBackend:
 
     async def cancel(self, job: str) -> None:
         """See `JobBackend`."""
-        await self._call("cancel", job)
+        await self._call("cancel", job=job)
+
+    async def nodes(self) -> Sequence[NodeInfo]:
+        """See `ListsNodes`."""
+        listed = (await self._call("nodes"))["nodes"]
+        return [NodeInfo(**{**node, "gpu_types": tuple(node["gpu_types"])}) for node in listed]
+
+    async def drain(self, node: str, reason: str) -> None:
+        """See `DrainsNodes`. The node leaves the cluster once nothing runs there."""
+        reply = await self._call("drain", node=node, reason=reason)
+        if reply["refused"]:
+            raise Conflict(f"Ray did not drain the node '{node}': {reply['refused']}.", code="drain_refused")
+
+    async def resume(self, node: str) -> None:
+        """See `DrainsNodes`."""
+        raise Conflict(
+            f"Ray cannot take the node '{node}' back: a node that is drained leaves the cluster once nothing runs "
+            "there. Start Ray there again ('ray start --address=HEAD:PORT').",
+            code="resume_unsupported",
+        )
 
     async def close(self) -> None:
         """End the driver."""
         if self._driver is not None:
             await self._driver.stop()
 
-    async def _call(self, method: str, job: str, **arguments: Any) -> Mapping[str, Any]:
+    async def _call(self, method: str, **arguments: Any) -> Mapping[str, Any]:
         """Have the driver do something. Raises `Unavailable`."""
         driver = await self._connected()
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                reply = await driver.call(method, {"job": job, **arguments})
+                reply = await driver.call(method, arguments)
         except TimeoutError as error:
             raise Unavailable(
                 f"Ray did not answer within {ANSWER_TIMEOUT_S:g} s.", code="launcher_silent"

@@ -21,12 +21,21 @@ sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.absp
 
 try:
     import ray
+    import ray._private.state
+    import ray._private.worker
+    from ray.core.generated.autoscaler_pb2 import DrainNodeReason
     from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 except ImportError as missing:
     print(json.dumps({"error": f"the environment {sys.prefix} has no Ray ({missing})"}), flush=True)
     raise SystemExit(1) from None
 
 NAMESPACE = "portico"
+
+HEAD_RESOURCE = "node:__internal_head__"
+"""What the head has and no other node."""
+
+DRAINED_REASONS = (3, 4)
+"""Why a node ended that was drained: ``NodeDeathInfo.Reason`` of Ray."""
 
 LOOK_TIMEOUT_S = 0.5
 """Seconds that an actor has to answer before it counts as waiting."""
@@ -72,7 +81,7 @@ class JobActor:
         """Answers once it is placed and its agent is started."""
 
 
-class Cluster:
+class JoinedCluster:
     """What the daemon asks for, by name."""
 
     def __init__(self, address: str) -> None:
@@ -124,12 +133,52 @@ class Cluster:
             return {"ended": not isinstance(error, ActorUnavailableError), "reason": _words(error)}
         return {"ended": False, "reason": "it starts"}
 
+    def nodes(self) -> dict[str, Any]:
+        """All of them, also those that were lost; fields as `NodeInfo` has them."""
+        draining = ray._private.state.state.get_draining_nodes()
+        free = ray._private.state.available_resources_per_node()
+        return {"nodes": [_node(node, node["NodeID"] in draining, free) for node in ray.nodes()]}
+
+    def drain(self, node: str, reason: str) -> dict[str, Any]:
+        """Place nothing more on a node, which leaves once it is idle; ``refused`` says why not."""
+        [found] = [each for each in ray.nodes() if each["NodeID"] == node]
+        if HEAD_RESOURCE in found["Resources"]:
+            return {"refused": "it is the head, without which there is no cluster"}
+        if node == ray.get_runtime_context().get_node_id():
+            return {"refused": "this daemon speaks to the cluster through it"}
+        asked = ray._private.worker.global_worker.gcs_client.drain_node(
+            node, DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, 0
+        )
+        return {"refused": "" if asked[0] else asked[1]}
+
     def cancel(self, job: str) -> dict[str, Any]:
         """End an actor, wherever it is."""
         self._ready.pop(job, None)
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(job))
         return {}
+
+
+def _node(node: dict[str, Any], draining: bool, free: dict[str, Any]) -> dict[str, Any]:
+    alive, resources = node["Alive"], node["Resources"]
+    gone = "drained" if node.get("DeathReason") in DRAINED_REASONS else "down"
+    left = free.get(node["NodeID"], {})
+    used = {name: round(value - left.get(name, 0), 3) for name, value in resources.items()} if alive else {}
+    busy = bool(used.get("CPU") or used.get("GPU"))
+    return {
+        "name": node["NodeID"],
+        "address": node["NodeManagerAddress"],
+        "state": gone if not alive else "draining" if draining else "busy" if busy else "idle",
+        "detail": "ALIVE" if alive else "DEAD",
+        "reason": "" if alive else node.get("DeathReasonMessage", ""),
+        "cpus": int(resources.get("CPU", 0)),
+        "cpus_used": used.get("CPU", 0.0) if alive else None,
+        "memory_mb": int(resources.get("memory", 0) / MB_BYTES),
+        "memory_used_mb": int(used.get("memory", 0) / MB_BYTES) if alive else None,
+        "gpus": int(resources.get("GPU", 0)),
+        "gpus_used": used.get("GPU", 0.0) if alive else None,
+        "gpu_types": [name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")],
+    }
 
 
 def _described(resources: dict[str, float]) -> str:
@@ -170,7 +219,7 @@ def main() -> None:
     limit = threading.Timer(seconds, give_up)  # Ray tries for minutes
     limit.start()
     try:
-        cluster = Cluster(address)
+        cluster = JoinedCluster(address)
     except Exception as error:  # noqa: BLE001  # of Ray and of gRPC
         reply({"error": _words(error)})
         os._exit(1)

@@ -20,7 +20,7 @@ import orjson
 
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.launchers.protocol import LaunchedProcess, LaunchOrder, describe_exit
+from portico_server.launchers.protocol import JobInfo, LaunchedProcess, LaunchOrder, describe_exit
 from portico_server.subprocesses import LOG_BYTES, own, run_script
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class RemoteProcess:
         self.record = record
         self._launcher = launcher
         self._agent = f"http://{look.host}:{look.port}"
-        self._node = look.node
+        self.node = look.node
         self._output: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._lines: deque[str] = deque(maxlen=MAX_LOG_LINES)
         self._rest = ""
@@ -286,7 +286,7 @@ class RemoteProcess:
             self._end(-signal.SIGKILL, self._launcher.describe_end(look))
         elif silent_s >= LOST_S:
             words = str(error) or type(error).__name__
-            self._launcher.avoid(self._node)
+            self._launcher.avoid(self.node)
             self._end(-signal.SIGKILL, f"was lost: its node does not answer any more ({words})")
         return self._code is not None
 
@@ -331,12 +331,32 @@ class RemoteLauncher:
         self._queue_s = queue_s
         self._left: list[RemoteProcess] = []
         self._lost: dict[str, float] = {}
+        self._jobs: dict[str, JobInfo] = {}
         self._followed: set[asyncio.Task[None]] = set()
         self.session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
 
     async def look(self, record: JobRecord) -> JobLook:
         """What its scheduler says of a job. Raises `PorticoError`."""
         return await self.backend.look(record.job, self.folder(record))
+
+    def jobs(self) -> Sequence[JobInfo]:
+        """See `Launcher`."""
+        return list(self._jobs.values())
+
+    def _note(self, record: JobRecord, look: JobLook) -> None:
+        """Keep what is known of a job for `jobs`."""
+        state: Literal["queued", "starting", "running"] = "running"
+        if not look.port:
+            state = "starting" if look.state == "running" else "queued"
+        self._jobs[record.job] = JobInfo(
+            record.name,
+            self.name,
+            record.job,
+            state,
+            look.node,
+            "" if state == "running" else look.reason,
+            look.ends_at,
+        )
 
     def describe_end(self, look: JobLook) -> str:
         """As the second half of a sentence."""
@@ -376,6 +396,7 @@ class RemoteLauncher:
         process: RemoteProcess | None = None
         try:
             await pools.MODELS.run(self._write, record, order)
+            self._note(record, JobLook("queued"))
             await self.backend.submit(job, order, self.folder(record), self._avoided())
             look = await self._wait_for_start(record, order)
             process = RemoteProcess(self, record, look)
@@ -415,6 +436,7 @@ class RemoteLauncher:
                 if loop.time() - answered > SILENT_S:
                     raise
                 look = JobLook("queued", error.message)
+            self._note(record, look)
             if look.port:
                 return look
             if look.state == "ended":
@@ -437,6 +459,7 @@ class RemoteLauncher:
 
     async def discard(self, record: JobRecord) -> None:
         """End the job and forget it."""
+        self._jobs.pop(record.job, None)
         try:
             await self.backend.cancel(record.job)
         except PorticoError as error:  # what is left ends by itself once nobody asks for it
@@ -456,6 +479,7 @@ class RemoteLauncher:
                 logger.warning("a job of %s is not known: %s", record.name, error.message)
                 look = JobLook("ended")
             if record.fingerprint and look.state == "running" and look.port:
+                self._note(record, look)
                 self._left.append(RemoteProcess(self, record, look, adopted=True))
             else:
                 await self.discard(record)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from portico_server.core import pools
-from portico_server.core.errors import Unavailable
-from portico_server.launchers.protocol import LaunchOrder, Resources
+from portico_server.core.errors import Conflict, Unavailable
+from portico_server.launchers.protocol import LaunchOrder, NodeInfo, NodeState, Resources
 from portico_server.launchers.remote import (
     LOG,
     MAX_REASON_CHARS,
@@ -116,6 +116,26 @@ class SlurmBackend:
     async def close(self) -> None:
         """Nothing is held open."""
 
+    async def nodes(self) -> Sequence[NodeInfo]:
+        """See `ListsNodes`."""
+        return read_nodes(await self._run("scontrol", "--oneliner", "show", "nodes"))
+
+    async def drain(self, node: str, reason: str) -> None:
+        """See `DrainsNodes`. Slurm lets its operators alone do that."""
+        await self._update(node, "State=DRAIN", f"Reason={reason}")
+
+    async def resume(self, node: str) -> None:
+        """See `DrainsNodes`."""
+        await self._update(node, "State=RESUME")
+
+    async def _update(self, node: str, *changes: str) -> None:
+        try:
+            await self._run("scontrol", "update", f"NodeName={node}", *changes)
+        except CommandFailed as error:
+            raise Conflict(
+                f"Slurm did not change the node '{node}': {error.words}", code="drain_refused"
+            ) from error
+
     async def _run(self, program: str, *arguments: str) -> str:
         """What a command of Slurm prints. Raises `Unavailable`."""
         # What a job sets of Slurm's own is not for the jobs that are started from it.
@@ -205,6 +225,54 @@ def _words_of(setting: str, text: str) -> list[str]:
         raise Unavailable(
             f"'{setting}' cannot be read as a command line: {error}.", code="setting_invalid"
         ) from error
+
+
+_WORKLOAD_STATES: Final = ("ALLOCATED", "MIXED", "COMPLETING")
+_DOWN_STATES: Final = ("DOWN", "FAIL", "UNKNOWN", "FUTURE", "NOT_RESPONDING")
+
+
+def read_nodes(listed: str) -> list[NodeInfo]:
+    """What ``scontrol --oneliner show nodes`` says, in any version of Slurm. Pure."""
+    return [_node(line) for line in listed.splitlines() if line.startswith("NodeName=")]
+
+
+def _node(line: str) -> NodeInfo:
+    facts: dict[str, str] = {}
+    for name, value in re.findall(r"(?:^| )(\w+)=(\S*)", line):
+        facts.setdefault(name, value)  # what people write, the reason and comments, comes last
+    detail = facts.get("State", "UNKNOWN")
+    words = re.search(r" Reason=(.*?)(?: \[\S+@\S+\]|$)", line)
+    sizes = re.findall(r"gpu(?::([\w.-]+))?:(\d+)", facts.get("Gres", ""))
+    return NodeInfo(
+        facts["NodeName"],
+        _state(detail),
+        facts.get("NodeAddr", ""),
+        detail,
+        words[1].strip() if words else "",
+        _number(facts.get("CPUTot")) or 0,
+        _number(facts.get("CPUAlloc")),
+        _number(facts.get("RealMemory")) or 0,
+        _number(facts.get("AllocMem")),
+        sum(int(count) for _, count in sizes),
+        _number((re.search(r"gres/gpu=(\d+)", facts.get("AllocTRES", "")) or ["", "0"])[1]),
+        tuple(dict.fromkeys(kind for kind, _ in sizes if kind)),
+        tuple(filter(None, facts.get("Partitions", "").split(","))),
+    )
+
+
+def _state(detail: str) -> NodeState:
+    """Such as ``MIXED+DRAIN*``, where the star says that the node does not answer. https://slurm.schedmd.com/sinfo.html"""
+    words = re.split(r"[^A-Z_]+", detail.upper())
+    if "*" in detail or any(word in words for word in _DOWN_STATES):
+        return "down"
+    works = any(word in words for word in _WORKLOAD_STATES)
+    if any(word.startswith("DRAIN") for word in words):
+        return "draining" if works or "DRAINING" in words else "drained"
+    return "busy" if works else "idle"
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
 
 
 def read_job(listed: str, folder: Path) -> JobLook:

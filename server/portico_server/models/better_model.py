@@ -58,12 +58,18 @@ class LocalMachine:
         """What all models may hold together: the setting, or a share of the memory."""
         if self._chosen:
             return MemoryBudget(self._chosen * MB_BYTES, chosen=True)
-        machine = await self._hardware()
+        machine = await self.hardware()
         return MemoryBudget(int(machine.memory_bytes * MEMORY_SHARE), chosen=False)
 
     async def gpus(self) -> Sequence[Gpu]:
         """Those with memory of their own; others share the machine's, which has its budget."""
-        return [gpu for gpu in (await self._hardware()).gpus if not gpu.shared]
+        return [gpu for gpu in (await self.hardware()).gpus if not gpu.shared]
+
+    async def free_memory(self) -> int:
+        """Bytes that no process holds now."""
+        module = await pools.LOADING.run(importlib.import_module, "portico_server.models.hardware")
+        free: int = await pools.MODELS.run(module.free_memory)
+        return free
 
     async def gpu_use(self) -> GpuUse:
         """What is taken of them now, by whatever program."""
@@ -72,12 +78,13 @@ class LocalMachine:
         return use
 
     async def _search(self) -> None:
-        machine = await self._hardware()
+        machine = await self.hardware()
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.known_models")
         # The wheel of llama.cpp on PyPI uses the GPU on macOS alone.
         self.recommended = module.recommend(machine, accelerated=sys.platform == "darwin")
 
-    async def _hardware(self) -> Hardware:
+    async def hardware(self) -> Hardware:
+        """What this machine has."""
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.hardware")
         machine: Hardware = await pools.LOADING.run(module.this_machine)
         return machine

@@ -262,7 +262,14 @@ class ModelProcess:
         self._loading: asyncio.Task[RunningEngine] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._replacing: asyncio.Task[None] | None = None
-        """Waits for the time limit of its process's job."""
+        """Waits for the time limit of its process's job, or moves it away from its node."""
+        self._moving: asyncio.Task[None] | None = None
+        self._endings: set[asyncio.Task[None]] = set()
+        """Each waits for the calls of a process that was replaced."""
+        self._begun: tuple[Path | None, LaunchContext] | None = None
+        """What its process was started from."""
+        self.leaving = False
+        """Whether it is to be unloaded when it is idle, wherever that comes from."""
         self._in_flight = InFlight()
         self._ending: InFlight | None = None
         """The turn whose end an unload waits for."""
@@ -519,50 +526,87 @@ class ModelProcess:
         self.starts += 1
         self._describe(running.description)
         logger.info("model %s is ready", self.name)
-        self._watch_time_limit(running, path, site)
+        self._begun, self.leaving = (path, site), False
+        self._watch_time_limit(running)
         return running
 
     def _report_wait(self, words: str) -> None:
         self._progress.set_stage(Status("queued", f"{self.name} {words}"))
 
-    def _watch_time_limit(self, running: RunningEngine, path: Path | None, site: LaunchContext) -> None:
+    def _watch_time_limit(self, running: RunningEngine) -> None:
         if self._replacing is not None and self._replacing is not asyncio.current_task():
             self._replacing.cancel()  # it waits for the end of a process that is gone
         if running.process is not None and running.process.ends_at is not None:
             self._replacing = asyncio.create_task(
-                self._replace(running, running.process.ends_at, path, site), name=f"replace {self.name}"
+                self._replace_in_time(running, running.process.ends_at), name=f"replace {self.name}"
             )
 
-    async def _replace(
-        self, running: RunningEngine, ends_at: float, path: Path | None, site: LaunchContext
-    ) -> None:
-        """Before the job of its process reaches its time limit, start another; calls that are here end on the old."""
+    async def _replace_in_time(self, running: RunningEngine, ends_at: float) -> None:
+        """Before the job of its process reaches its time limit, start another."""
+        assert self._begun is not None
         left = ends_at - time.time()
         # A limit shorter than the time to replace leaves half of it for work.
-        await asyncio.sleep(max(left - site.replace_s, left / 2, 0.0))
+        await asyncio.sleep(max(left - self._begun[1].replace_s, left / 2, 0.0))
         if self._running is not running:
             return
         logger.info("model %s is replaced: the time limit of its job comes", self.name)
+        await self._replace(running, ends_at)
+
+    @property
+    def launcher(self) -> str:
+        """The launcher that its model names; empty for the setting's."""
+        return self._spec.launcher
+
+    def runs_at(self, launcher: str, node: str) -> bool:
+        """Whether its process is one of that launcher's on that node."""
+        running = self.running
+        if running is None or running.process is None or self._begun is None:
+            return False
+        return self._begun[1].launcher.name == launcher and running.process.node == node
+
+    def move(self) -> None:
+        """Have its launcher start another process, and end this one when the calls that are here have their answers.
+        Where none can be had, this one answers on until it is idle.
+        """
+        running = self.running
+        moves = self._moving is not None and not self._moving.done()
+        if running is None or self._stopping is not None or moves:
+            return
+        if self._replacing is not None:
+            self._replacing.cancel()
+        self._replacing = self._moving = asyncio.create_task(self._move(running), name=f"move {self.name}")
+
+    async def _move(self, running: RunningEngine) -> None:
+        logger.info("model %s moves away from its node", self.name)
+        if not await self._replace(running, None) and self._running is running:
+            self.leaving = True
+            self._watch_time_limit(running)
+
+    async def _replace(self, running: RunningEngine, ends_at: float | None) -> bool:
+        """Start another process; calls that are here end on the old one. Whether there is another."""
+        assert self._begun is not None
+        path, site = self._begun
         adapters = (await self._site()).adapters
         try:
             successor = await self.kind.start(
                 self._spec, path, replace(site, adapters=adapters, report=None, waits=None)
             )
         except PorticoError as error:  # the next call after the end starts one
-            logger.warning("model %s could not be replaced in time: %s", self.name, error.message)
-            return
+            logger.warning("model %s could not be replaced: %s", self.name, error.message)
+            return False
         if self._running is not running:  # it was unloaded or lost meanwhile
             await _end(successor)
-            return
+            return False
         ending, self._in_flight = self._in_flight, InFlight()
-        self._running = successor
+        self._running, self.leaving = successor, False
         self.starts += 1
         self.loaded_at = time.time()
-        try:
-            await ending.wait_until_empty(max(0.0, ends_at - time.time()))
-        finally:
-            await _end(running)
-        self._watch_time_limit(successor, path, site)
+        left = None if ends_at is None else max(0.0, ends_at - time.time())
+        task = asyncio.create_task(_end_when_empty(running, ending, left), name=f"end {self.name}")
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        self._watch_time_limit(successor)
+        return True
 
     def _report_build(self, told: Status) -> None:
         self._progress.set_stage(replace(told, message=f"{self.name}: {told.message}"))
@@ -631,7 +675,7 @@ class ModelProcess:
 
     async def _stop(self, ending: InFlight, drain: float | None) -> None:
         try:
-            for task in (self._loading, self._replacing):
+            for task in (self._loading, self._replacing, *self._endings):
                 if task is not None:
                     task.cancel()
                     await asyncio.wait([task])
@@ -666,6 +710,14 @@ class ModelProcess:
 async def _end(running: RunningEngine) -> None:
     if running.process is not None:
         await asyncio.shield(running.process.stop())
+
+
+async def _end_when_empty(running: RunningEngine, calls: InFlight, timeout_s: float | None) -> None:
+    """End what was replaced once its calls have left, or after that time."""
+    try:
+        await calls.wait_until_empty(timeout_s)
+    finally:
+        await _end(running)
 
 
 async def _quietly(_done: int, _total: int | None) -> None:

@@ -246,6 +246,11 @@ class ServerProcess:
         return Endpoint(url, model, self._process.token, direct=True)
 
     @property
+    def node(self) -> str:
+        """The machine that it runs on, as its scheduler calls it; empty for this one."""
+        return self._process.node
+
+    @property
     def ends_at(self) -> float | None:
         """When its scheduler ends it, in seconds since 1970."""
         return self._process.ends_at

@@ -34,7 +34,7 @@ from portico_server.models.deployment import Deployment, ModelOrigin
 from portico_server.models.environments.installed import Environments
 from portico_server.models.fallback import WithFallback, fallbacks
 from portico_server.models.memory import Residency
-from portico_server.models.process import unheard
+from portico_server.models.process import ModelProcess, unheard
 from portico_server.models.protocol import Engine, LaunchContext
 from portico_server.models.sources import ModelFetcher, ModelSource, Progress, parse_source, require_file
 from portico_server.models.sources.local import DownloadReceipt
@@ -563,6 +563,9 @@ class ModelService:
         while True:
             now, shortest = time.monotonic(), 60.0
             for name, deployment in list(self._deployments.items()):
+                for process in deployment.pool.processes:
+                    if process.leaving and process.idle_since is not None:
+                        await process.unload()
                 own = deployment.spec.keep_alive
                 limit = self._settings.keep_alive if own is None else own
                 if not limit or deployment.spec.pin:
@@ -587,12 +590,15 @@ class ModelService:
         finally:
             await self.launchers.end_leftovers()
 
+    def processes(self) -> list[ModelProcess]:
+        """The replicas of all deployments, whether they run or not."""
+        return [process for deployment in self._deployments.values() for process in deployment.pool.processes]
+
     def answering(self) -> bool:
         """Whether a process on this machine's processor has calls."""
-        processes = (
-            process for deployment in self._deployments.values() for process in deployment.pool.processes
+        return any(
+            process.busy and not process.gpus and process.pid is not None for process in self.processes()
         )
-        return any(process.busy and not process.gpus and process.pid is not None for process in processes)
 
     async def close(self) -> None:
         """Stop every child at once and close all connections."""

@@ -14,9 +14,10 @@ import psutil
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
-from tests.ray_cluster import WORKER, RayCluster, ray_cluster
+from tests.ray_cluster import HEAD, WORKER, RayCluster, ray_cluster
 from tests.server.launchers.training import STEPS, training
 
+from portico import Client, Conflict
 from portico.testing.model_fixture import model_fixture
 from portico_server.core.errors import Unavailable
 from portico_server.finetune.spec import Metrics, TrainedWeights
@@ -159,6 +160,37 @@ def test_a_daemon_that_is_killed_takes_its_engine_over(nodes: RayCluster, tmp_pa
         assert answer["choices"][0]["message"]["content"] == "still here"
         assert agents(home)["kept"] == before
         assert len(nodes.actors()) == 1
+
+
+def test_the_model_of_a_node_that_is_drained_moves_and_the_node_leaves(
+    daemon: Daemon, nodes: RayCluster
+) -> None:
+    for name in ("a", "b"):  # one core each: one on each node
+        assert load(daemon, name).json()["state"] == "ready"
+    [moving] = [name for name, agent in agents(daemon.home).items() if agent["host"] == WORKER]
+    [other] = {"a", "b"} - {moving}
+    unload(daemon, other)
+    with Client(daemon.url) as client:
+
+        def states() -> dict[str, str]:
+            return {node.address: node.state for node in client.cluster.status().launchers[1].nodes}
+
+        nodes.wait_until(lambda: states() == {HEAD: "idle", WORKER: "busy"})
+        with pytest.raises(Conflict, match="it is the head"):
+            client.cluster.drain("ray", HEAD, "New disks")
+        assert client.cluster.drain("ray", WORKER, "New disks").moves == (moving,)
+        nodes.wait_until_drained(WORKER, lambda: states() == {HEAD: "busy", WORKER: "drained"})
+        assert agents(daemon.home)[moving]["host"] == HEAD
+        assert (
+            ask(daemon, moving, "from the head").json()["choices"][0]["message"]["content"] == "from the head"
+        )
+        with pytest.raises(Conflict, match="ray start --address"):
+            client.cluster.resume("ray", WORKER)
+        nodes.start_worker()
+        nodes.wait_until(
+            lambda: [node.state for node in client.cluster.status().launchers[1].nodes].count("idle")
+        )
+        unload(daemon, moving)
 
 
 def test_a_lost_node_is_one_error_and_the_model_answers_elsewhere(daemon: Daemon, nodes: RayCluster) -> None:

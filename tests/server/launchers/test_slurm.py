@@ -214,6 +214,45 @@ def test_a_daemon_that_is_killed_takes_its_engine_over_and_ends_what_nobody_want
         assert answer["choices"][0]["message"]["content"] == "still here"
 
 
+def test_the_model_of_a_node_that_is_drained_moves_to_the_other(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    with daemons.running(tmp_path / "home", env=cluster.environment) as daemon, Client(daemon.url) as client:
+        load(daemon, "m")
+
+        def where() -> list[str]:
+            return [job.node for job in client.cluster.status().jobs if job.state == "running"]
+
+        def nodes() -> dict[str, str]:
+            return {node.name: node.state for node in client.cluster.status().launchers[1].nodes}
+
+        [first] = where()
+        [other] = {"n1", "n2"} - {first}
+        assert nodes() == {first: "busy", other: "idle"}
+        planned = client.cluster.drain("slurm", first, "New disks", dry_run=True)
+        assert planned.moves == ("m",) and nodes()[first] == "busy"
+        assert client.cluster.drain("slurm", first, "New disks").moves == ("m",)
+        cluster.wait_until(lambda: where() == [other] and nodes() == {first: "drained", other: "busy"})
+        body = {"model": "m", "messages": user("from the other")}
+        answer = httpx.post(f"{daemon.url}/v1/chat/completions", json=body).json()
+        assert answer["choices"][0]["message"]["content"] == "from the other"
+        shown = client.deployments.get("m")
+        assert (shown.state, shown.crashes) == ("ready", 0)
+        client.cluster.resume("slurm", first)
+        cluster.wait_until(lambda: nodes()[first] == "idle")  # Slurm hears from it first
+        # No node is left for another process: the one that is there answers on.
+        for node in (first, other):
+            client.cluster.drain("slurm", node, "Power")
+        cluster.wait_until(
+            lambda: any(job.state == "queued" and job.reason for job in client.cluster.status().jobs)
+        )
+        assert where() == [other]
+        assert httpx.post(f"{daemon.url}/v1/chat/completions", json=body).is_success
+        for node in (first, other):
+            client.cluster.resume("slurm", node)
+        cluster.wait_until(lambda: len(cluster.jobs()) == 1 and len(where()) == 1)
+
+
 @pytest.mark.process
 def test_without_its_daemon_an_engine_ends_by_itself(cluster: SlurmCluster, tmp_path: Path) -> None:
     home = tmp_path / "home"

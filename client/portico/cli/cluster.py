@@ -1,0 +1,156 @@
+"""`portico cluster`: daemons, nodes of each launcher, and what runs where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from portico.cli.render import moment, print_json, print_rows, safe
+from portico.cli.session import AsJson, DryRun, connected
+from portico.errors import InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from portico import Client
+    from portico.values import ClusterNode, ClusterStatus
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Machines: daemons, nodes of each launcher, and what runs where.",
+    epilog="Example: portico cluster status",
+)
+
+NodeName = Annotated[
+    str, typer.Argument(metavar="NODE", help="A node, by the scheduler's name or its address.")
+]
+LauncherName = Annotated[
+    str | None,
+    typer.Option(
+        "--launcher", help="Whose node it is; needed where several launchers have one of that name."
+    ),
+]
+
+
+@app.command(epilog="Example: portico cluster status")
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show the daemons, the nodes of each launcher, and what runs where or why it waits."""
+    with connected(context) as client:
+        found = client.cluster.status()
+    if as_json:
+        print_json(found)
+        return
+    print_rows(
+        ("DAEMON", "ADDRESS", "VERSION", "JOBS", "RUNS", "SEEN"),
+        (
+            (one.name, one.url, one.version, one.jobs, one.runs, "here" if one.here else moment(one.seen_at))
+            for one in found.daemons
+        ),
+    )
+    typer.echo()
+    print_rows(
+        ("LAUNCHER", "NODE", "STATE", "CORES", "MEMORY", "GPUS", "REASON"),
+        (
+            (launcher.name, label_of(node), state_of(node), *figures_of(node), node.reason)
+            for launcher in found.launchers
+            for node in launcher.nodes
+        ),
+    )
+    for launcher in found.launchers:
+        if launcher.error:
+            typer.echo(f"{launcher.name}: {safe(launcher.error)}", err=True)
+        elif launcher.total > len(launcher.nodes):
+            typer.echo(f"{launcher.name}: {launcher.total - len(launcher.nodes)} further nodes", err=True)
+    if found.jobs:
+        typer.echo()
+        print_rows(
+            ("WHAT", "STATE", "LAUNCHER", "NODE", "JOB", "ENDS", "WAITS FOR"),
+            (
+                (one.name, one.state, one.launcher, one.node, one.job, moment(one.ends_at), one.reason)
+                for one in found.jobs
+            ),
+        )
+
+
+@app.command(epilog='Example: portico cluster drain n1 --reason "New disks" --dry-run')
+def drain(
+    context: typer.Context,
+    node: NodeName,
+    reason: Annotated[str, typer.Option(help="Why, for who looks at the scheduler.")],
+    launcher: LauncherName = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have nothing more started on a node. Models there are started elsewhere first; nothing that runs is cut."""
+    with connected(context) as client:
+        done = client.cluster.drain(launcher or _launcher_of(client, node), node, reason, dry_run=dry_run)
+    if as_json:
+        print_json(done)
+        return
+    where = f"{label_of(done.node)} of {done.launcher}"
+    typer.echo(safe(f"Would drain {where}." if done.dry_run else f"{where} is {done.node.state}: {reason}"))
+    if done.moves:
+        typer.echo(f"{'Would move' if done.dry_run else 'Moving'}: {safe(', '.join(done.moves))}")
+    if done.stays:
+        typer.echo(f"Works on to its end: {safe(', '.join(done.stays))}")
+
+
+@app.command(epilog="Example: portico cluster resume n1")
+def resume(
+    context: typer.Context, node: NodeName, launcher: LauncherName = None, as_json: AsJson = False
+) -> None:
+    """Use a node again that was drained."""
+    with connected(context) as client:
+        found = client.cluster.resume(launcher or _launcher_of(client, node), node)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(safe(f"{label_of(found)} is used again: {state_of(found)}"))
+
+
+def label_of(node: ClusterNode) -> str:
+    """How people call it: names that only a scheduler reads give way to the address."""
+    return (
+        f"{node.name[:8]} ({node.address})" if len(node.name) >= MIN_ID_CHARS and node.address else node.name
+    )
+
+
+MIN_ID_CHARS = 56
+"""Characters of the ids that Ray has for its nodes."""
+
+
+def state_of(node: ClusterNode) -> str:
+    """With the scheduler's own word, where it says more."""
+    detail = node.detail.lower()
+    return node.state if detail in ("", node.state, "alive", "dead") else f"{node.state} ({detail})"
+
+
+def figures_of(node: ClusterNode) -> tuple[str, str, str]:
+    """Cores, memory and GPUs, each with what is taken of it."""
+    memory = "" if not node.memory_mb else f"{_used(node.memory_used_mb, 1024)}{node.memory_mb / 1024:.0f} GB"
+    gpus = f"{_used(node.gpus_used, 1)}{node.gpus} {' '.join(node.gpu_types)}".strip() if node.gpus else ""
+    return f"{_used(node.cpus_used, 1)}{node.cpus}", memory, gpus
+
+
+def _used(amount: float | None, unit: int) -> str:
+    return "" if amount is None else f"{round(amount / unit, 1):g} of "
+
+
+def _launcher_of(client: Client, node: str) -> str:
+    """The launcher that has a node of this name or address."""
+    found: ClusterStatus = client.cluster.status()
+    having = [
+        each.name for each in found.launchers if any(node in (one.name, one.address) for one in each.nodes)
+    ]
+    if len(having) == 1:
+        return having[0]
+    if having:
+        raise InvalidRequest(
+            f"Several launchers have a node '{safe(node)}': {', '.join(having)}. Name one with --launcher.",
+            param="launcher",
+        )
+    silent = "; ".join(f"{each.name}: {each.error}" for each in found.launchers if each.error)
+    raise NotFound(
+        f"No launcher has a node '{safe(node)}': 'portico cluster status' lists them.{f' {silent}' if silent else ''}",
+        code="node_not_found",
+        param="node",
+    )

@@ -1,0 +1,288 @@
+"""Machines: the daemons on one database, the nodes of each launcher, and what runs where."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from portico_server import __version__
+from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
+from portico_server.db import runs
+from portico_server.db.database import Database
+from portico_server.db.feed import Feed
+from portico_server.launchers.local import LOCAL
+from portico_server.launchers.protocol import JobInfo, NodeInfo, check_launcher
+from portico_server.models.process import ModelProcess
+from portico_server.models.service import ModelService
+from portico_server.settings import MB_BYTES
+
+logger = logging.getLogger(__name__)
+
+ANNOUNCE_INTERVAL_S: Final = 2.0
+"""Seconds between two announcements of a daemon."""
+
+FORGET_S: Final = 3600.0
+"""Seconds after which a daemon that is not heard of any more is left out."""
+
+MAX_DAEMONS: Final = 100
+
+MAX_ANNOUNCED_BYTES: Final = 4_000
+"""Bytes of the jobs in an announcement: a notice of PostgreSQL has less than 8,000."""
+
+MAX_URL_CHARS: Final = 300
+
+MAX_NODES: Final = 2_000
+"""Nodes of one launcher in one answer."""
+
+MAX_REASON_CHARS: Final = 200
+
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+_Told = TypeVar("_Told", "DaemonInfo", "DaemonJob")
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonInfo:
+    """A daemon on this database, ``here`` the one that answers. ``jobs`` is the number of processes that it has started
+    for models and trainings, ``runs`` that of durable runs that it holds. ``seen_at``: when it was last heard of.
+    """
+
+    id: str
+    name: str
+    url: str
+    version: str
+    started_at: float
+    seen_at: float
+    here: bool
+    jobs: int
+    runs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonJob(JobInfo):
+    """A job, and the id of the daemon whose it is."""
+
+    daemon: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherNodes:
+    """The nodes of a launcher, of so many in ``total``; ``error`` says why they are not known. ``drains``: whether they
+    can be drained.
+    """
+
+    name: str
+    drains: bool
+    nodes: Sequence[NodeInfo] = ()
+    total: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterInfo:
+    """All of it at one moment."""
+
+    daemons: Sequence[DaemonInfo]
+    launchers: Sequence[LauncherNodes]
+    jobs: Sequence[DaemonJob]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainInfo:
+    """What draining a node does: models in ``moves`` are started elsewhere, then ended there; ``stays`` works on until
+    it ends by itself.
+    """
+
+    launcher: str
+    node: NodeInfo
+    moves: Sequence[str]
+    stays: Sequence[str]
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    info: DaemonInfo
+    jobs: tuple[DaemonJob, ...]
+    at: float
+    """By `time.monotonic`."""
+
+
+class ClusterService:
+    """``holder`` is the name under which this daemon holds runs, and its id here; ``feed`` reaches the others."""
+
+    def __init__(
+        self, database: Database, models: ModelService, feed: Feed, holder: str, url: str, started_at: float
+    ) -> None:
+        self._database = database
+        self._models = models
+        self._launchers = models.launchers
+        self._id = holder
+        self._url = url
+        self._started_at = started_at
+        self._heard: dict[str, _Heard] = {}
+        self._announced_at = float("-inf")
+        self._drained: dict[str, Any] = {}
+        feed.report("daemons", self._announce)
+        feed.receive("daemons", self._hear)
+        self._tell_drained = feed.report("drained", self._report_drained)
+        feed.receive("drained", self._hear_drained)
+
+    # --- what there is -------------------------------------------------------------------------------------
+
+    async def status(self) -> ClusterInfo:
+        """All of it. A scheduler that does not answer is an ``error`` of its launcher."""
+        held = await self._database.read(runs.count_held)
+        own = [DaemonJob(**asdict(job), daemon=self._id) for job in self._launchers.jobs()]
+        names = self._launchers.in_use(process.launcher for process in self._models.processes())
+        launchers = await asyncio.gather(*(self._nodes(name) for name in names))
+        now = time.monotonic()
+        self._heard = {id: heard for id, heard in self._heard.items() if now - heard.at < FORGET_S}
+        others = [
+            replace(heard.info, seen_at=time.time() - (now - heard.at)) for heard in self._heard.values()
+        ]
+        daemons = sorted(
+            [self._info(len(own)), *others], key=lambda each: (not each.here, each.name, each.id)
+        )
+        return ClusterInfo(
+            [replace(each, runs=held.get(each.id, 0)) for each in daemons],
+            launchers,
+            sorted(
+                [*own, *(job for heard in self._heard.values() for job in heard.jobs)],
+                key=lambda job: (job.launcher, job.node, job.name, job.job),
+            ),
+        )
+
+    async def _nodes(self, name: str) -> LauncherNodes:
+        drains = False
+        try:
+            drains = await self._launchers.drains(name)
+            nodes = [await self._here()] if name == LOCAL.name else await self._launchers.nodes(name)
+        except PorticoError as error:
+            return LauncherNodes(name, drains, error=error.message)
+        return LauncherNodes(name, drains, nodes[:MAX_NODES], len(nodes))
+
+    async def _here(self) -> NodeInfo:
+        machine = await self._models.machine.hardware()
+        free = await self._models.machine.free_memory()
+        return NodeInfo(
+            os.uname().nodename,
+            "busy" if LOCAL.jobs() else "idle",
+            cpus=machine.cores,
+            memory_mb=machine.memory_bytes // MB_BYTES,
+            memory_used_mb=max(0, machine.memory_bytes - free) // MB_BYTES,
+            gpus=len(machine.gpus),
+            gpu_types=tuple(dict.fromkeys(gpu.name for gpu in machine.gpus)),
+        )
+
+    # --- draining ------------------------------------------------------------------------------------------
+
+    async def drain(self, launcher: str, node: str, reason: str, *, dry_run: bool = False) -> DrainInfo:
+        """Have nothing more started on a node, and move the models there to another. Raises `PorticoError`."""
+        reason = " ".join(reason.split())
+        if not reason or len(reason) > MAX_REASON_CHARS or _UNPRINTABLE.search(reason):
+            raise InvalidRequest(
+                f"'reason' must say in 1 to {MAX_REASON_CHARS} characters why the node is drained: its scheduler shows "
+                "it to others.",
+                param="reason",
+            )
+        check_launcher(launcher)
+        await self._launchers.check_drains(launcher)
+        found = await self._launchers.node(launcher, node)
+        if found.state == "down":
+            raise Conflict(
+                f"The node '{found.name}' is down ({found.reason or found.detail}): nothing is started there.",
+                code="node_down",
+            )
+        moving = self._on(launcher, found.name)
+        moves = sorted({process.name for process in moving})
+        there = {
+            job.name for job in self._launchers.jobs() if (job.launcher, job.node) == (launcher, found.name)
+        }
+        if not dry_run:
+            await self._launchers.drain(launcher, found.name, reason)
+            logger.info("the node %s of %s is drained: %s", found.name, launcher, reason)
+            self._move(moving)
+            self._drained[f"{launcher} {found.name}"] = [launcher, found.name]
+            self._tell_drained()
+            found = await self._launchers.node(launcher, found.name)
+        return DrainInfo(launcher, found, moves, sorted(there - set(moves)), dry_run)
+
+    async def resume(self, launcher: str, node: str) -> NodeInfo:
+        """Have a node used again. Raises `PorticoError`."""
+        check_launcher(launcher)
+        await self._launchers.check_drains(launcher)
+        found = await self._launchers.node(launcher, node)
+        if found.state not in ("draining", "drained"):
+            raise Conflict(
+                f"The node '{found.name}' is not drained: it is {found.state}"
+                f"{f' ({found.reason})' if found.reason else ''}.",
+                code="node_not_drained",
+            )
+        await self._launchers.resume(launcher, found.name)
+        logger.info("the node %s of %s is used again", found.name, launcher)
+        return await self._launchers.node(launcher, found.name)
+
+    def _on(self, launcher: str, node: str) -> list[ModelProcess]:
+        return [process for process in self._models.processes() if process.runs_at(launcher, node)]
+
+    def _move(self, processes: Sequence[ModelProcess]) -> None:
+        for process in processes:
+            process.move()
+
+    # --- the other daemons ---------------------------------------------------------------------------------
+
+    def _info(self, jobs: int) -> DaemonInfo:
+        return DaemonInfo(
+            self._id,
+            os.uname().nodename,
+            self._url[:MAX_URL_CHARS],
+            __version__,
+            self._started_at,
+            time.time(),
+            True,
+            jobs,
+        )
+
+    def _announce(self, poll: bool) -> Mapping[str, Any]:
+        now = time.monotonic()
+        if not poll or now - self._announced_at < ANNOUNCE_INTERVAL_S:
+            return {}
+        self._announced_at = now
+        jobs = self._launchers.jobs()
+        listed: list[dict[str, Any]] = []
+        size = 0
+        for job in jobs:
+            listed.append({**asdict(job), "reason": ""})
+            size += len(orjson.dumps(listed[-1]))
+            if size > MAX_ANNOUNCED_BYTES:
+                listed.pop()
+                break
+        return {self._id: {**asdict(self._info(len(jobs))), "here": False, "jobs_there": listed}}
+
+    def _hear(self, _origin: str, said: Any) -> None:
+        for id, told in said.items():
+            jobs = tuple(_known(DaemonJob, {**job, "daemon": id}) for job in told["jobs_there"])
+            if id in self._heard or len(self._heard) < MAX_DAEMONS:
+                self._heard[id] = _Heard(_known(DaemonInfo, told), jobs, time.monotonic())
+
+    def _report_drained(self, _poll: bool) -> Mapping[str, Any]:
+        drained, self._drained = self._drained, {}
+        return drained
+
+    def _hear_drained(self, _origin: str, said: Any) -> None:
+        for launcher, node in said.values():
+            self._move(self._on(launcher, node))
+
+
+def _known(kind: type[_Told], told: Mapping[str, Any]) -> _Told:
+    """Without the fields that only another version knows."""
+    return kind(**{item.name: told[item.name] for item in fields(kind) if item.name in told})

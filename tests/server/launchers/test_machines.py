@@ -1,0 +1,138 @@
+"""``/api/cluster`` with a stand-in for Slurm's commands; real clusters: test_slurm.py and test_ray.py."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.api_server import api_server
+from tests.slurm_standin import SlurmStandIn
+
+from portico_server.launchers import launchers
+from portico_server.launchers.slurm import read_nodes
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("IDLE", "idle"),
+        ("IDLE+CLOUD+POWERED_DOWN", "idle"),
+        ("MIXED", "busy"),
+        ("ALLOCATED+DRAIN", "draining"),
+        ("DRAINING", "draining"),
+        ("IDLE+DRAIN", "drained"),
+        ("DOWN", "down"),
+        ("IDLE*", "down"),
+        ("DOWN*+DRAIN", "down"),
+    ],
+)
+def test_a_state_of_slurm_is_one_of_ours(state: str, expected: str) -> None:
+    [node] = read_nodes(f"NodeName=n1 CPUTot=2 RealMemory=100 State={state}\n")
+    assert (node.state, node.detail) == (expected, state)
+
+
+async def test_nodes_of_slurm_are_listed_drained_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = SlurmStandIn(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{slurm.folder}{os.pathsep}{os.environ['PATH']}")
+    home = tmp_path / "home"
+    home.mkdir()
+    async with api_server(home, slurm_partition="gpu") as served:
+
+        async def nodes() -> dict[str, Any]:
+            found = (await served.client.get("/api/cluster")).json()
+            assert [each["name"] for each in found["launchers"]] == ["local", "slurm"]
+            [daemon] = found["daemons"]
+            assert daemon["here"] and daemon["url"] == served.url
+            assert found["launchers"][1]["drains"] and not found["launchers"][0]["drains"]
+            return {node["name"]: node for node in found["launchers"][1]["nodes"]}
+
+        async def change(verb: str, node: str, launcher: str = "slurm", **body: Any) -> httpx.Response:
+            path = f"/api/cluster/nodes/{launcher}/{node}/{verb}"
+            return await served.client.post(path, json=body or None)
+
+        listed = await nodes()
+        assert listed["g1"] == {
+            "name": "g1",
+            "state": "busy",
+            "address": "g1.intern",
+            "detail": "MIXED",
+            "reason": "",
+            "cpus": 64,
+            "cpus_used": 8,
+            "memory_mb": 512000,
+            "memory_used_mb": 64000,
+            "gpus": 4,
+            "gpus_used": 1,
+            "gpu_types": ["a100"],
+            "partitions": ["gpu", "long"],
+        }
+        assert (listed["g2"]["state"], listed["g2"]["reason"]) == ("down", "power State=IDLE, rack 4")
+
+        planned = await change("drain", "g1", reason="New disks", dry_run=True)
+        assert planned.json()["dry_run"] and planned.json()["moves"] == [] and not slurm.updates
+        done = await change("drain", "g1", reason="New\n disks")
+        assert done.json()["node"]["state"] == "drained", done.text
+        assert slurm.updates == ["NodeName=g1 State=DRAIN Reason=New disks"]
+        assert (await nodes())["g1"]["reason"] == "New disks"
+        assert (await change("resume", "g1.intern")).json()["state"] == "idle"
+
+        _, secret = await served.auth.create("reader", ("chat", "models:read", "finetune"))
+        for method, path, body in (
+            ("GET", "/api/cluster", None),
+            ("POST", "/api/cluster/nodes/slurm/g1/drain", {"reason": "x"}),
+            ("POST", "/api/cluster/nodes/slurm/g1/resume", None),
+        ):
+            headers = {"authorization": f"Bearer {secret}"}
+            answer = await served.client.request(method, path, json=body, headers=headers)
+            assert answer.status_code == 403, (path, answer.text)
+
+        (slurm.folder / "refuses").touch()
+        refusals = (
+            (await change("resume", "g1"), 409, "node_not_drained", "it is idle"),
+            (await change("drain", "g1", reason="x"), 409, "drain_refused", "Access/permission denied"),
+            (await change("drain", "g2", reason="x"), 409, "node_down", "rack 4"),
+            (await change("drain", "g3", reason="x"), 404, "node_not_found", "It has g1, g2."),
+            (await change("drain", "ALL", reason="x"), 404, "node_not_found", "no node 'ALL'"),
+            (await change("drain", "g1", reason=" "), 400, None, "'reason' must say"),
+            (await change("drain", "g1", reason="\x1b[2J"), 400, None, "'reason' must say"),
+            (await change("drain", "x", "local", reason="x"), 400, "drain_unsupported", "has no scheduler"),
+            (await change("resume", "x", "local"), 400, "drain_unsupported", "has no scheduler"),
+            (await change("drain", "x", "slrum", reason="x"), 400, None, "There is no launcher 'slrum'"),
+        )
+        for answer, status, code, words in refusals:
+            error = answer.json()["error"]
+            assert (answer.status_code, words in error["message"]) == (status, True), answer.text
+            assert code is None or error["code"] == code
+
+
+async def test_a_scheduler_that_is_missing_or_hangs_is_an_error_of_its_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = SlurmStandIn(tmp_path / "bin")
+    (slurm.folder / "hangs").touch()
+    home = tmp_path / "home"
+    home.mkdir()
+    async with api_server(home, launcher="slurm", ray_python="/nowhere/python") as served:
+
+        async def expect(words: str) -> list[dict[str, Any]]:
+            answer = await served.client.get("/api/cluster")
+            assert answer.status_code == 200, answer.text
+            found: list[dict[str, Any]] = answer.json()["launchers"]
+            assert found[0]["error"] is None and len(found[0]["nodes"]) == 1
+            assert words in found[2]["error"] and found[2]["nodes"] == []
+            drained = await served.client.post("/api/cluster/nodes/slurm/g1/drain", json={"reason": "x"})
+            assert drained.status_code == 503 and words in drained.json()["error"]["message"]
+            return found
+
+        path = os.environ["PATH"]
+        monkeypatch.setenv("PATH", str(tmp_path))
+        found = await expect("needs the command 'scontrol'")
+        assert "which /nowhere/python is not" in found[1]["error"]
+        monkeypatch.setattr(launchers, "NODES_TIMEOUT_S", 0.05)
+        monkeypatch.setenv("PATH", f"{slurm.folder}{os.pathsep}{path}")
+        await expect("has not said within 0.05 s")
