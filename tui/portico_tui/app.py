@@ -27,6 +27,7 @@ from portico_tui.screens.documents import Documents
 from portico_tui.screens.evals import EvalList
 from portico_tui.screens.finetunes import Finetunes
 from portico_tui.screens.kept import AdapterList, ArtifactList, ChatList, EngineList, FactList
+from portico_tui.screens.machines import MachineList
 from portico_tui.screens.models import Models
 from portico_tui.screens.page import AppServices, Page
 from portico_tui.screens.prompts import PromptList
@@ -57,6 +58,7 @@ PAGES: tuple[type[Page], ...] = (
     ContainerList,
     ScheduleList,
     WebhookList,
+    MachineList,
     UsageTable,
     Logs,
     SettingList,
