@@ -27,6 +27,10 @@ function Containers() {
   return <Lazy name="containers" load={() => import("./Containers")} given={{}} />;
 }
 
+function Machines() {
+  return <Lazy name="machines" load={() => import("./Machines")} given={{}} />;
+}
+
 const VIEWS = {
   models: Models,
   finetunes: Finetunes,
@@ -39,6 +43,7 @@ const VIEWS = {
   containers: Containers,
   schedules: Schedules,
   webhooks: Webhooks,
+  machines: Machines,
   settings: Settings,
 } satisfies Record<string, FunctionComponent>;
 

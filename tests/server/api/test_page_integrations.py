@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import zipfile
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,7 @@ from tests import daemon as daemons
 from tests.browser import CHROMIUM, browser
 from tests.page import AXE, REFUSED, WIDTHS, Seen, click, escape, fill, text, violations, visit
 from tests.server.webhooks.receiver import Receiver, receiving
+from tests.slurm_standin import SlurmStandIn
 
 from portico.webhooks import verify_webhook
 
@@ -49,7 +51,12 @@ async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen
     folder = tmp_path_factory.mktemp("mcp")
     (folder / "portico.yaml").write_text(json.dumps(CONFIGURATION), encoding="utf-8")
     given = ("--file", str(folder / "portico.yaml"))
-    with daemons.running(folder / "home", *given, env={"PORTICO_TOOL_HOSTS": "127.0.0.1"}) as daemon:
+    variables = {
+        "PORTICO_TOOL_HOSTS": "127.0.0.1",
+        "PORTICO_SLURM_PARTITION": "gpu",
+        "PATH": f"{SlurmStandIn(folder / 'bin').folder}{os.pathsep}{os.environ['PATH']}",
+    }
+    with daemons.running(folder / "home", *given, env=variables) as daemon:
         async with browser(folder / "profile") as page:
             await page.open(daemon.url)
             yield Seen(daemon.url, page, folder)
@@ -327,6 +334,33 @@ async def test_a_skill_is_added_in_versions_and_deleted(seen: Seen) -> None:
     await click(page, "Delete")
     await click(page, "Delete", "dialog")
     assert await page.until(text("main .empty h2")) == "No skill yet"
+
+
+async def test_a_node_is_drained_and_used_again_and_what_runs_is_shown(seen: Seen) -> None:
+    page, nodes = seen.page, seen.folder / "bin" / "nodes"
+    nodes.write_text(nodes.read_text().replace("power State=IDLE", HOSTILE))
+    seen.post("/api/deployments/clerk/load", {})
+    await visit(page, "run", "machines")
+    row = "[...document.querySelectorAll('#machines tbody tr')].find((it) => it.innerText.includes('g1'))"
+    assert "8 of 64" in await page.until(f"{row}?.innerText")
+    assert HOSTILE in await page.run(text("#machines"))
+    assert await page.run("document.querySelectorAll('main img').length") == 0
+    await page.until(f"{text('#processes')}?.includes('clerk')")
+    assert seen.url in await page.run(text("#daemons"))
+    await sound(seen)
+    await click(page, "Drain")
+    await fill(page, reason="New disks")
+    await sound(seen)
+    await page.press_enter()
+    await page.until(f"{row}?.innerText.includes('drained') && !document.querySelector('dialog')")
+    assert "New disks" in await page.run(f"{row}.innerText")
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{row}?.innerText.includes('已排空')")
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await click(page, "Use again")
+    await click(page, "Use again", "dialog")
+    await page.until(f"{row}?.innerText.includes('free')")
 
 
 async def test_a_canary_is_set_by_the_keyboard_watched_changed_and_promoted(seen: Seen) -> None:
