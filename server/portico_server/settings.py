@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,12 +18,26 @@ Origin = Literal["flag", "environment", "file", "default"]
 
 MB_BYTES = 1024 * 1024
 
-LAUNCHERS = ("local", "ray", "slurm")
+LAUNCHERS = ("local", "kubernetes", "ray", "slurm")
 """What starts processes: `portico_server.launchers`."""
 
 
-def _setting(default: Any, doc: str, *, secret: bool = False, choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"doc": doc, "secret": secret, "choices": choices})
+def _setting(
+    default: Any,
+    doc: str,
+    *,
+    secret: bool = False,
+    choices: tuple[str, ...] = (),
+    form: tuple[str, str] = ("", ""),
+) -> Any:
+    """``form``: a regular expression for each of the entries, which commas separate, and what it asks for."""
+    return field(default=default, metadata={"doc": doc, "secret": secret, "choices": choices, "form": form})
+
+
+_NAME = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,250}[A-Za-z0-9])?"
+"""A name of Kubernetes, such as a namespace, or a label with its prefix."""
+
+_LABEL = rf"{_NAME}=({_NAME})?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +141,56 @@ class Settings:
     )
     ray_python: str = _setting("", "Interpreter that has the version of Ray which the cluster runs")
     ray_token: str = _setting("", "Token of the Ray cluster (RAY_AUTH_TOKEN)", secret=True)
+    kubernetes_image: str = _setting(
+        "",
+        "Image that Pods of Kubernetes run, with this Portico",
+        form=(r"\S{1,500}", "the name of an image"),
+    )
+    kubernetes_namespace: str = _setting(
+        "",
+        "Namespace of Pods of Kubernetes (default: the daemon's own, outside of a cluster 'default')",
+        form=(_NAME, "the name of a namespace"),
+    )
+    kubernetes_context: str = _setting(
+        "",
+        "Context of kubectl's configuration (default: its current one; in a cluster the service account of the daemon)",
+    )
+    kubernetes_service_account: str = _setting(
+        "",
+        "Service account of Pods of Kubernetes, which may pull the image; they get no token of it",
+        form=(_NAME, "the name of a service account"),
+    )
+    kubernetes_volumes: str = _setting(
+        "",
+        "Volumes of Pods of Kubernetes, as CLAIM:/PATH or /FOLDER_OF_NODE:/PATH, :ro behind it, separated by commas",
+        form=(
+            rf"({_NAME}|/[^:,]*):/[^:,]*(:ro)?",
+            "CLAIM:/PATH or /FOLDER:/PATH, with :ro if it is only read",
+        ),
+    )
+    kubernetes_node_selector: str = _setting(
+        "",
+        "Labels of the nodes on which Pods of Kubernetes run, as NAME=VALUE, separated by commas",
+        form=(_LABEL, "NAME=VALUE"),
+    )
+    kubernetes_gpu_resource: str = _setting(
+        "nvidia.com/gpu",
+        "What GPUs are called where Pods ask for them",
+        form=(_NAME, "the name of a resource"),
+    )
+    kubernetes_gpu_label: str = _setting(
+        "nvidia.com/gpu.product",
+        "Label of nodes that 'gpu_type' is a value of",
+        form=(_NAME, "the name of a label"),
+    )
+    kubernetes_daemon: str = _setting(
+        "app.kubernetes.io/part-of=portico",
+        "Who reaches engines on Kubernetes: labels of the daemon's Pods, as NAME=VALUE, or addresses, as 10.1.0.0/16",
+        form=(
+            rf"{_LABEL}|[0-9A-Fa-f.:]+/\d{{1,3}}",
+            "NAME=VALUE or a range of addresses such as 10.1.0.0/16",
+        ),
+    )
     ingest_workers: int = _setting(2, "Processes that read documents")
     watch: bool = _setting(True, "Notice changes in followed folders while the daemon runs")
     source_interval: float = _setting(
@@ -396,6 +461,12 @@ def load(
             "home folder the files lie beside it, where a backup finds them.",
             param="files",
         )
+    if values["launcher"] == "kubernetes" and not values["kubernetes_image"]:
+        raise InvalidRequest(
+            "The launcher 'kubernetes' needs the setting 'kubernetes_image': an image with this Portico, such as the "
+            "one that the daemon runs in.",
+            param="kubernetes_image",
+        )
     if origins["models"] == "default":
         values["models"] = values["home"] / "models"
     if origins["environments"] == "default":
@@ -424,6 +495,10 @@ def _parse(name: str, default: Any, raw: Any, origin: Origin, metadata: Mapping[
     choices = metadata["choices"]
     if choices and value not in choices:
         raise InvalidRequest(f"{where} is '{value}', but must be one of {', '.join(choices)}.", param=name)
+    pattern, wanted = metadata["form"]
+    for entry in map(str.strip, value.split(",")) if pattern and value else ():
+        if not re.fullmatch(pattern, entry):
+            raise InvalidRequest(f"{where} has '{entry[:80]}', but must be {wanted}.", param=name)
     return value
 
 

@@ -8,11 +8,12 @@ command lines that are made elsewhere.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,33 @@ def own() -> str:
 def base() -> str:
     """The interpreter from which environments are made: not that of a virtual environment, which may go away."""
     return str(getattr(sys, "_base_executable", "") or sys.executable)
+
+
+async def output_of(
+    command: Sequence[str], environment: Mapping[str, str], timeout_s: float, *, given: bytes = b""
+) -> tuple[int, str, str]:
+    """The status, output and errors of a program that reads ``given``; nothing of it is left when it is cancelled.
+
+    Raises `OSError` if it cannot be started and `TimeoutError`.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE if given else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            out, err = await process.communicate(given or None)
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await asyncio.shield(process.wait())
+    assert process.returncode is not None
+    return process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
 
 
 # What of our environment a child process gets, and what of it is about proxies.

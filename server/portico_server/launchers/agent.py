@@ -288,11 +288,13 @@ def _die_with_parent() -> None:
 
 
 def run(order: dict[str, Any]) -> int:
-    """Serve until the process has ended; its status. Where it serves is written to the file ``address``."""
+    """Serve until the process has ended; its status. Where it serves is written to the file ``address``, if the order
+    has one; it may have a ``port``.
+    """
     name = socket.gethostname()
     try:
         host = os.environ.get("PORTICO_NODE_ADDRESS") or socket.gethostbyname(name)
-        server = AgentServer((host, 0))
+        server = AgentServer((host, order.get("port", 0)))
     except OSError as error:
         _complain(f"the node {name} has no address to answer at: {error}")
         return CANNOT_START_STATUS
@@ -303,11 +305,12 @@ def run(order: dict[str, Any]) -> int:
         return CANNOT_START_STATUS
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=guarded.cancel).start())
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    place = {"host": host, "port": server.server_address[1], "node": _node(), "pid": os.getpid()}
-    path = pathlib.Path(order["address"])
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(place), encoding="utf-8")
-    draft.replace(path)
+    if "address" in order:
+        place = {"host": host, "port": server.server_address[1], "node": _node(), "pid": os.getpid()}
+        path = pathlib.Path(order["address"])
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps(place), encoding="utf-8")
+        draft.replace(path)
     return guarded.wait()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -23,7 +21,7 @@ from portico_server.launchers.remote import (
     read_address,
 )
 from portico_server.settings import Settings
-from portico_server.subprocesses import inherited
+from portico_server.subprocesses import inherited, output_of
 
 COMMAND_TIMEOUT_S: Final = 30.0
 """Seconds in which Slurm's commands answer."""
@@ -144,36 +142,21 @@ class SlurmBackend:
             "SLURM_TIME_FORMAT": "%s",
         }
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(program, *arguments),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=environment,
-                start_new_session=True,
-            )
+            status, out, err = await output_of((program, *arguments), environment, COMMAND_TIMEOUT_S)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"Slurm's '{program}' did not answer within {COMMAND_TIMEOUT_S:g} s.", code="launcher_silent"
+            ) from error
         except OSError as error:
             raise Unavailable(
                 f"The launcher 'slurm' needs the command '{program}', which cannot be run here ({error.strerror}). "
                 "Run Portico on a login node of the cluster, or use the launcher 'local'.",
                 code="launcher_missing",
             ) from error
-        try:
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                out, err = await process.communicate()
-        except TimeoutError as error:
-            raise Unavailable(
-                f"Slurm's '{program}' did not answer within {COMMAND_TIMEOUT_S:g} s.", code="launcher_silent"
-            ) from error
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await asyncio.shield(process.wait())
-        if process.returncode:
-            words = " ".join(err.decode("utf-8", "replace").split())[:MAX_REASON_CHARS]
-            raise CommandFailed(program, words or f"it ended with status {process.returncode}")
-        return out.decode("utf-8", "replace")
+        if status:
+            words = " ".join(err.split())[:MAX_REASON_CHARS]
+            raise CommandFailed(program, words or f"it ended with status {status}")
+        return out
 
 
 def job_options(job: str, resources: Resources, folder: Path, options: SlurmOptions) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.launchers.pods import CONTAINER_SECURITY, container_resources, named, pod_security
 from portico_server.package.wheel import WHEEL_NAME
 
 Target: TypeAlias = Literal["image", "compose", "kubernetes", "slurm"]
@@ -273,11 +274,6 @@ def _labels(facts: PackageFacts) -> dict[str, str]:
     return {"app.kubernetes.io/name": facts.label, "app.kubernetes.io/part-of": "portico"}
 
 
-def _named(kind: str, api: str, name: str, facts: PackageFacts | None = None) -> dict[str, Any]:
-    labels = {"labels": _labels(facts)} if facts is not None else {}
-    return {"apiVersion": api, "kind": kind, "metadata": {"name": name, **labels}}
-
-
 def _probe(path: str, **more: int) -> dict[str, Any]:
     return {"httpGet": {"path": path, "port": "http"}, "timeoutSeconds": 5, **more}
 
@@ -307,7 +303,6 @@ def _stateful_set(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]
         ]
         mounts.append({"name": "files", "mountPath": "/files"})
         volumes.append({"name": "files", "persistentVolumeClaim": {"claimName": f"{name}-files"}})
-    gpus = {"nvidia.com/gpu": str(options.gpus)} if options.gpus else {}
     container = {
         "name": "portico",
         "image": facts.image(options),
@@ -315,15 +310,8 @@ def _stateful_set(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]
         "env": environment,
         "ports": [{"name": "http", "containerPort": PORT}],
         "volumeMounts": mounts,
-        "resources": {
-            "requests": {"cpu": str(options.cpus), "memory": f"{options.memory_mb}Mi", **gpus},
-            "limits": {"memory": f"{options.memory_mb}Mi", **gpus},
-        },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "resources": container_resources(options.cpus, options.memory_mb, options.gpus),
+        "securityContext": dict(CONTAINER_SECURITY),
         # The stores of the package are imported before the first start ends: half an hour for that.
         "startupProbe": _probe("/health", periodSeconds=5, failureThreshold=360),
         "livenessProbe": _probe("/health", periodSeconds=10, failureThreshold=6),
@@ -338,13 +326,7 @@ def _stateful_set(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]
             "spec": {
                 "automountServiceAccountToken": False,
                 "terminationGracePeriodSeconds": 60,
-                "securityContext": {
-                    "runAsNonRoot": True,
-                    "runAsUser": USER_NUMBER,
-                    "runAsGroup": USER_NUMBER,
-                    "fsGroup": USER_NUMBER,
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
+                "securityContext": pod_security(USER_NUMBER, USER_NUMBER),
                 "containers": [container],
                 "volumes": volumes,
             },
@@ -353,7 +335,7 @@ def _stateful_set(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]
             {"metadata": {"name": "home"}, "spec": _storage(options.storage_gb, "ReadWriteOnce")}
         ],
     }
-    return {**_named("StatefulSet", "apps/v1", name, facts), "spec": spec}
+    return {**named("StatefulSet", "apps/v1", name, _labels(facts)), "spec": spec}
 
 
 def _storage(size_gb: int, mode: str) -> dict[str, Any]:
@@ -361,12 +343,12 @@ def _storage(size_gb: int, mode: str) -> dict[str, Any]:
 
 
 def _claim(name: str, size_gb: int, mode: str) -> dict[str, Any]:
-    return {**_named("PersistentVolumeClaim", "v1", name), "spec": _storage(size_gb, mode)}
+    return {**named("PersistentVolumeClaim", "v1", name), "spec": _storage(size_gb, mode)}
 
 
 def _service(facts: PackageFacts) -> dict[str, Any]:
     return {
-        **_named("Service", "v1", facts.label, facts),
+        **named("Service", "v1", facts.label, _labels(facts)),
         "spec": {
             "selector": _labels(facts),
             # Runs in memory and MCP sessions are those of one daemon.
@@ -379,7 +361,7 @@ def _service(facts: PackageFacts) -> dict[str, Any]:
 def _network_policy(facts: PackageFacts) -> dict[str, Any]:
     """Calls come in on one port; out it goes where models, tools and the database are, which nobody knows here."""
     return {
-        **_named("NetworkPolicy", "networking.k8s.io/v1", facts.label, facts),
+        **named("NetworkPolicy", "networking.k8s.io/v1", facts.label, _labels(facts)),
         "spec": {
             "podSelector": {"matchLabels": _labels(facts)},
             "policyTypes": ["Ingress"],
@@ -392,7 +374,7 @@ def _ingress(facts: PackageFacts, host: str) -> dict[str, Any]:
     service = {"name": facts.label, "port": {"name": "http"}}
     path = {"path": "/", "pathType": "Prefix", "backend": {"service": service}}
     return {
-        **_named("Ingress", "networking.k8s.io/v1", facts.label, facts),
+        **named("Ingress", "networking.k8s.io/v1", facts.label, _labels(facts)),
         "spec": {
             "tls": [{"hosts": [host], "secretName": f"{facts.label}-tls"}],
             "rules": [{"host": host, "http": {"paths": [path]}}],
@@ -409,7 +391,7 @@ def _autoscaler(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]:
         },
     }
     return {
-        **_named("HorizontalPodAutoscaler", "autoscaling/v2", facts.label, facts),
+        **named("HorizontalPodAutoscaler", "autoscaling/v2", facts.label, _labels(facts)),
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": facts.label},
             "minReplicas": options.replicas,

@@ -1,0 +1,317 @@
+"""Kubernetes: each process is the Pod of a Job, and its agent is reached at the Pod's address. Needs ``kubectl``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import orjson
+
+from portico_server.core import pools
+from portico_server.core.errors import Unavailable
+from portico_server.launchers.pods import (
+    AGENT_PORT,
+    JOB_LABEL,
+    ORDER_FILE,
+    ORDER_FOLDER,
+    PodOptions,
+    job_object,
+    policy_object,
+    secret_object,
+)
+from portico_server.launchers.protocol import LaunchOrder
+from portico_server.launchers.remote import AGENT_SCRIPT, MAX_REASON_CHARS, ORDER, JobLook
+from portico_server.settings import Settings
+from portico_server.subprocesses import output_of, own, run_script
+
+PROGRAM: Final = "kubectl"
+
+REQUEST_TIMEOUT_S: Final = 10
+"""Seconds in which the API server answers."""
+
+COMMAND_TIMEOUT_S: Final = REQUEST_TIMEOUT_S + 10
+"""Seconds in which kubectl has ended, with what it runs to log in."""
+
+NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+"""Names the namespace of the Pod that the daemon itself runs in."""
+
+LOG_LINES: Final = 20
+"""Last lines of a Pod's log that say why it has ended."""
+
+_HOPELESS: Final = frozenset({"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"})
+"""Reasons for which a container waits without end, or until somebody does something."""
+
+_SERVER_SAYS: Final = "Error from server"
+"""How kubectl begins where the server has refused something; it is followed by the reason in brackets."""
+
+_NO_LOGIN: Final = ("Unauthorized", "must be logged in", "getting credentials")
+
+
+def backend(settings: Settings) -> KubernetesBackend:
+    """As the settings say. Raises `Unavailable`."""
+    if not settings.kubernetes_image:
+        raise Unavailable(
+            "The launcher 'kubernetes' needs the setting 'kubernetes_image': an image with this Portico, such as the "
+            "one that the daemon runs in.",
+            code="setting_invalid",
+        )
+    daemon = _entries(settings.kubernetes_daemon)
+    options = PodOptions(
+        image=settings.kubernetes_image,
+        user=os.getuid(),
+        group=os.getgid(),
+        service_account=settings.kubernetes_service_account,
+        volumes=[_volume(entry) for entry in _entries(settings.kubernetes_volumes)],
+        node_selector=_labels(_entries(settings.kubernetes_node_selector)),
+        gpu_resource=settings.kubernetes_gpu_resource,
+        gpu_label=settings.kubernetes_gpu_label,
+        daemon_labels=_labels([entry for entry in daemon if "=" in entry]),
+        daemon_addresses=[entry for entry in daemon if "=" not in entry],
+    )
+    return KubernetesBackend(options, settings.kubernetes_namespace, settings.kubernetes_context)
+
+
+def _entries(text: str) -> list[str]:
+    return [entry for part in text.split(",") if (entry := part.strip())]
+
+
+def _labels(entries: Sequence[str]) -> dict[str, str]:
+    return {name: value for name, _, value in (entry.partition("=") for entry in entries)}
+
+
+def _volume(entry: str) -> tuple[str, str, bool]:
+    source, path, *read_only = entry.split(":")
+    return source, path, bool(read_only)
+
+
+class RequestFailed(Unavailable):
+    """kubectl ended with an error; ``words`` are its own, ``refused`` if the server has spoken."""
+
+    def __init__(self, words: str) -> None:
+        self.refused = words.startswith(_SERVER_SAYS)
+        self.words = words.removeprefix(_SERVER_SAYS).lstrip(": ") if self.refused else words
+        if any(sign in words for sign in _NO_LOGIN):
+            message = (
+                f"Kubernetes does not know who asks, or the credentials have expired: {self.words}. Log in again, or "
+                "look at 'kubernetes_context' and at the service account of the daemon."
+            )
+        elif self.refused:
+            message = f"Kubernetes refused a request: {self.words}"
+        else:
+            message = (
+                f"The cluster cannot be reached: {self.words}. 'kubernetes_context' and KUBECONFIG say which one it is."
+            )
+        super().__init__(message, code="launcher_failed" if self.refused else "launcher_silent")
+
+    @property
+    def missing(self) -> bool:
+        """Whether what was asked for is not there."""
+        return self.words.startswith("(NotFound)")
+
+
+class KubernetesBackend:
+    """See `portico_server.launchers.remote.JobBackend`. Speaks to the cluster through ``kubectl``, which knows every
+    way to log in to one. ``namespace``: by default the daemon's own.
+    """
+
+    name = "kubernetes"
+    title = "Kubernetes"
+
+    def __init__(self, options: PodOptions, namespace: str = "", context: str = "") -> None:
+        self._options = options
+        self._namespace = namespace
+        self._context = context
+
+    async def submit(self, job: str, order: LaunchOrder, folder: Path, avoid: Sequence[str]) -> None:
+        """See `JobBackend`."""
+        given = orjson.loads(await pools.MODELS.run((folder / ORDER).read_bytes))
+        del given["address"]  # it is the Pod's
+        given["port"] = AGENT_PORT
+        command = run_script(AGENT_SCRIPT, f"{ORDER_FOLDER}/{ORDER_FILE}", python=own())
+        jobs = await self._path("batch/v1", "jobs")
+        try:
+            made = await self._send("create", jobs, job_object(job, order, command, self._options, avoid))
+            for api, kind, owned in (
+                ("v1", "secrets", secret_object(job, made, orjson.dumps(given).decode())),
+                ("networking.k8s.io/v1", "networkpolicies", policy_object(job, made, self._options)),
+            ):
+                await self._send("create", await self._path(api, kind), owned)
+            del made["metadata"]["resourceVersion"]  # its controller has written to it
+            made["spec"]["suspend"] = False
+            await self._send("replace", f"{jobs}/{job}", made)
+        except RequestFailed as error:
+            if not error.refused:
+                raise
+            raise Unavailable(
+                f"Kubernetes refused the job of '{order.name}': {error.words}", code="launch_refused"
+            ) from error
+
+    async def look(self, job: str, folder: Path) -> JobLook:
+        """See `JobBackend`."""
+        found = await self._list("pods", labelSelector=f"{JOB_LABEL}={job}")
+        if not found:
+            return await self._look_without_pod(job)
+        look = read_pod(found[0])
+        if (
+            look.state == "queued" and not look.reason
+        ):  # a volume that cannot be mounted is told by an event alone
+            return JobLook("queued", await self._warning(found[0]["metadata"]["name"]))
+        if look.state == "ended" and found[0]["status"].get("startTime"):
+            words = await self._last_words(found[0]["metadata"]["name"])
+            return JobLook("ended", "; ".join(filter(None, [look.reason, words])))
+        return look
+
+    async def _look_without_pod(self, job: str) -> JobLook:
+        try:
+            found = orjson.loads(await self._run("get", f"{await self._path('batch/v1', 'jobs')}/{job}"))
+        except RequestFailed as error:
+            if not error.missing:
+                raise
+            return JobLook("ended", "it is not known to Kubernetes any more")
+        return read_job(found, await self._warning(job))
+
+    async def _warning(self, name: str) -> str:
+        """The last of what Kubernetes complains about of one object."""
+        events = await self._list("events", fieldSelector=f"involvedObject.name={name},type=Warning")
+        if not events:
+            return ""
+        last = max(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+        return _words(last)
+
+    async def _last_words(self, pod: str) -> str:
+        path = f"{await self._path('v1', 'pods')}/{pod}/log?tailLines={LOG_LINES}"
+        try:
+            return " ".join((await self._run("get", path)).split())[-MAX_REASON_CHARS:]
+        except RequestFailed:  # of a container that never ran
+            return ""
+
+    async def cancel(self, job: str) -> None:
+        """See `JobBackend`. What the Job owns is gone with it."""
+        path = f"{await self._path('batch/v1', 'jobs')}/{job}?propagationPolicy=Background"
+        try:
+            await self._run("delete", path)
+        except RequestFailed as error:
+            if not error.missing:
+                raise
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def _path(self, api: str, kind: str) -> str:
+        if not self._namespace:
+            self._namespace = await pools.MODELS.run(_own_namespace)
+        root = "/api/v1" if api == "v1" else f"/apis/{api}"
+        return f"{root}/namespaces/{self._namespace}/{kind}"
+
+    async def _list(self, kind: str, **selectors: str) -> list[dict[str, Any]]:
+        path = f"{await self._path('v1', kind)}?{urlencode(selectors)}"
+        items: list[dict[str, Any]] = orjson.loads(await self._run("get", path))["items"]
+        return items
+
+    async def _send(self, method: str, path: str, value: Mapping[str, Any]) -> dict[str, Any]:
+        """What has become of an object there."""
+        answer: dict[str, Any] = orjson.loads(
+            await self._run(method, path, "--filename=-", given=orjson.dumps(value))
+        )
+        return answer
+
+    async def _run(self, method: str, path: str, *more: str, given: bytes = b"") -> str:
+        """What the API server answers. Raises `Unavailable`."""
+        command = [PROGRAM, method, f"--raw={path}", f"--request-timeout={REQUEST_TIMEOUT_S}s", *more]
+        if self._context:
+            command.append(f"--context={self._context}")
+        # What a program needs that logs in to a cloud may be a secret of the daemon's environment.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTICO_")}
+        try:
+            status, out, err = await output_of(command, environment, COMMAND_TIMEOUT_S, given=given)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"Kubernetes did not answer within {COMMAND_TIMEOUT_S} s.", code="launcher_silent"
+            ) from error
+        except OSError as error:
+            raise Unavailable(
+                f"The launcher 'kubernetes' needs the command '{PROGRAM}', which cannot be run here "
+                f"({error.strerror}). Install it beside the daemon, or use the launcher 'local'.",
+                code="launcher_missing",
+            ) from error
+        if status:
+            words = " ".join(err.split())[:MAX_REASON_CHARS].rstrip(". ")
+            raise RequestFailed(words or f"{PROGRAM} ended with status {status}")
+        return out
+
+
+def _own_namespace() -> str:
+    try:
+        return NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+    except OSError:
+        return "default"
+
+
+def read_pod(pod: Mapping[str, Any]) -> JobLook:
+    """What Kubernetes says of a Pod. Pure."""
+    status = pod["status"]
+    phase = status.get("phase", "Pending")
+    containers = status.get("containerStatuses") or [{}]
+    state = containers[0].get("state", {})
+    if phase in ("Succeeded", "Failed"):
+        return JobLook("ended", _end_of(status, state.get("terminated", {})))
+    if "deletionTimestamp" in pod["metadata"]:
+        return JobLook("ended", _condition(status, "DisruptionTarget", "True") or "its Pod was deleted")
+    if phase == "Pending":
+        waiting = state.get("waiting", {})
+        reason = waiting.get("reason", "")
+        if reason in _HOPELESS:
+            return JobLook("ended", _words(waiting))
+        if reason in ("", "ContainerCreating", "PodInitializing"):
+            return JobLook("queued", _condition(status, "PodScheduled", "False"))
+        return JobLook("queued", _words(waiting))
+    if not containers[0].get("ready") or not status.get("podIP"):
+        # One that was ready and is not any more is asked itself: its node may be lost.
+        return JobLook("running", _condition(status, "Ready", "Unknown") or "it starts")
+    return JobLook(
+        "running",
+        host=status["podIP"],
+        port=AGENT_PORT,
+        node=pod["spec"].get("nodeName", ""),
+        ends_at=_deadline(pod),
+    )
+
+
+def read_job(job: Mapping[str, Any], warning: str) -> JobLook:
+    """What Kubernetes says of a Job that has no Pod. Pure."""
+    status = job.get("status", {})
+    if failed := _condition(status, "Failed", "True"):
+        return JobLook("ended", warning or failed)
+    return JobLook("queued", warning)
+
+
+def _end_of(status: Mapping[str, Any], terminated: Mapping[str, Any]) -> str:
+    """Why a Pod has ended: it was ended, or its container has."""
+    why = _words(status) or _condition(status, "DisruptionTarget", "True")
+    how = _words(terminated)
+    if "exitCode" in terminated:
+        how = f"{how or 'ended'} with status {terminated['exitCode']}"
+    return "; ".join(filter(None, [why, how]))
+
+
+def _condition(status: Mapping[str, Any], kind: str, value: str) -> str:
+    for condition in status.get("conditions", ()):
+        if condition["type"] == kind and condition["status"] == value:
+            return _words(condition)
+    return ""
+
+
+def _words(told: Mapping[str, Any]) -> str:
+    """Reason and message of a status, a condition or an event, as one line."""
+    words = ": ".join(filter(None, [told.get("reason", ""), told.get("message", "")]))
+    return " ".join(words.split())[:MAX_REASON_CHARS].rstrip(". ")
+
+
+def _deadline(pod: Mapping[str, Any]) -> float | None:
+    """When Kubernetes ends it."""
+    seconds, started = pod["spec"].get("activeDeadlineSeconds"), pod["status"].get("startTime")
+    return datetime.fromisoformat(started).timestamp() + seconds if seconds and started else None

@@ -1,0 +1,221 @@
+"""Objects of Kubernetes, as the launcher asks for them and as packages have them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from portico_server.launchers.protocol import LaunchOrder
+
+AGENT_PORT: Final = 8643
+"""Where the agent listens, in a Pod of its own. The engine takes any other port."""
+
+ORDER_FILE: Final = "order.json"
+ORDER_FOLDER: Final = "/run/portico"
+
+JOB_LABEL: Final = "app.kubernetes.io/instance"
+
+FINISHED_LIFETIME_S: Final = 60
+"""Seconds after which Kubernetes forgets a Job that has ended and that no daemon has deleted."""
+
+STOP_TIMEOUT_S: Final = 10
+"""Seconds between the polite and the other end of a Pod."""
+
+START_TIMEOUT_S: Final = 300
+"""Seconds in which the agent of a Pod listens."""
+
+
+CONTAINER_SECURITY: Final[Mapping[str, Any]] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def pod_security(user: int, group: int) -> dict[str, Any]:
+    """Runs as ``user``, to whom the files of its volumes belong."""
+    return {
+        "runAsNonRoot": user != 0,
+        "runAsUser": user,
+        "runAsGroup": group,
+        "fsGroup": group,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_resources(
+    cpus: int, memory_mb: int, gpus: int, *, gpu_resource: str = "nvidia.com/gpu"
+) -> dict[str, Any]:
+    """What a container asks for, without what is 0. Processors are not limited: idle ones serve whoever has work."""
+    gpu = {gpu_resource: str(gpus)} if gpus else {}
+    memory = {"memory": f"{memory_mb}Mi"} if memory_mb else {}
+    asked = {
+        "requests": {**({"cpu": str(cpus)} if cpus else {}), **memory, **gpu},
+        "limits": {**memory, **gpu},
+    }
+    return {name: value for name, value in asked.items() if value}
+
+
+def named(kind: str, api: str, name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The beginning of an object."""
+    return {
+        "apiVersion": api,
+        "kind": kind,
+        "metadata": {"name": name, **({"labels": dict(labels)} if labels else {})},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class PodOptions:
+    """What every Pod has unless its resources say otherwise. ``volumes``: claims by their names and folders of nodes by
+    their paths, each with where it is mounted and whether it is read only. ``daemon``: who may reach it, as labels of
+    Pods or ranges of addresses. It runs as ``user`` of ``group``.
+    """
+
+    image: str
+    user: int
+    group: int
+    service_account: str = ""
+    volumes: Sequence[tuple[str, str, bool]] = ()
+    node_selector: Mapping[str, str] | None = None
+    gpu_resource: str = "nvidia.com/gpu"
+    gpu_label: str = "nvidia.com/gpu.product"
+    daemon_labels: Mapping[str, str] | None = None
+    daemon_addresses: Sequence[str] = ()
+
+
+def job_object(
+    job: str, order: LaunchOrder, command: Sequence[str], options: PodOptions, avoid: Sequence[str]
+) -> dict[str, Any]:
+    """One Pod that is never started again, as it has its input from the daemon. It is suspended until the objects are
+    there that it owns.
+    """
+    labels = _labels(job)
+    made = named("Job", "batch/v1", job, labels)
+    made["metadata"]["annotations"] = {"portico-name": order.name}
+    return {
+        **made,
+        "spec": {
+            "suspend": True,
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": FINISHED_LIFETIME_S,
+            "template": {"metadata": {"labels": labels}, "spec": _pod(job, order, command, options, avoid)},
+        },
+    }
+
+
+def secret_object(job: str, owner: Mapping[str, Any], order: str) -> dict[str, Any]:
+    """What only the Pod reads: the engine's token is in its order."""
+    return {
+        **_owned("Secret", "v1", job, owner),
+        "type": "Opaque",
+        "immutable": True,
+        "stringData": {ORDER_FILE: order},
+    }
+
+
+def policy_object(job: str, owner: Mapping[str, Any], options: PodOptions) -> dict[str, Any]:
+    """Only the daemon reaches the Pod, on any port: the engine's is not known before it listens."""
+    peers: list[dict[str, Any]] = [{"ipBlock": {"cidr": cidr}} for cidr in options.daemon_addresses]
+    if options.daemon_labels:
+        peers.append({"podSelector": {"matchLabels": dict(options.daemon_labels)}})
+    return {
+        **_owned("NetworkPolicy", "networking.k8s.io/v1", job, owner),
+        "spec": {
+            "podSelector": {"matchLabels": _labels(job)},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": peers}],
+        },
+    }
+
+
+def _labels(job: str) -> dict[str, str]:
+    # Not those of the daemon's own Pods: what runs for it must not pass for it.
+    return {JOB_LABEL: job, "app.kubernetes.io/managed-by": "portico"}
+
+
+def _owned(kind: str, api: str, job: str, owner: Mapping[str, Any]) -> dict[str, Any]:
+    """It is gone when its Job is."""
+    made = named(kind, api, job, _labels(job))
+    made["metadata"]["ownerReferences"] = [
+        {
+            "apiVersion": owner["apiVersion"],
+            "kind": owner["kind"],
+            "name": owner["metadata"]["name"],
+            "uid": owner["metadata"]["uid"],
+        }
+    ]
+    return made
+
+
+def _pod(
+    job: str, order: LaunchOrder, command: Sequence[str], options: PodOptions, avoid: Sequence[str]
+) -> dict[str, Any]:
+    resources = order.resources
+    volumes: list[dict[str, Any]] = [
+        {"name": "order", "secret": {"secretName": job, "defaultMode": 0o440}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+    ]
+    mounts: list[dict[str, Any]] = [
+        {"name": "order", "mountPath": ORDER_FOLDER, "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  # of the container
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108  # where the processes of an engine meet
+    ]
+    for number, (source, path, read_only) in enumerate(options.volumes):
+        name = f"volume-{number}"
+        held = (
+            {"hostPath": {"path": source, "type": "Directory"}}
+            if source.startswith("/")
+            else {"persistentVolumeClaim": {"claimName": source}}
+        )
+        volumes.append({"name": name, **held})
+        mounts.append({"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})})
+    listens = {"tcpSocket": {"port": "agent"}}
+    container: dict[str, Any] = {
+        "name": "process",
+        "image": options.image,
+        "command": list(command),
+        "env": [
+            {"name": "PORTICO_NODE_ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "PORTICO_NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {"name": "HOME", "value": "/tmp"},  # noqa: S108
+        ],
+        "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
+        "volumeMounts": mounts,
+        "securityContext": dict(CONTAINER_SECURITY),
+        # Ready once the agent listens: before that it is not asked for anything.
+        "startupProbe": {**listens, "periodSeconds": 1, "failureThreshold": START_TIMEOUT_S},
+        "livenessProbe": {**listens, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
+    }
+    asked = container_resources(
+        resources.cpus, resources.memory_mb, resources.gpus, gpu_resource=options.gpu_resource
+    )
+    if asked:
+        container["resources"] = asked
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": STOP_TIMEOUT_S,
+        "securityContext": pod_security(options.user, options.group),
+        "containers": [container],
+        "volumes": volumes,
+    }
+    selector = dict(options.node_selector or {})
+    if resources.gpu_type:
+        selector[options.gpu_label] = resources.gpu_type
+    if selector:
+        pod["nodeSelector"] = selector
+    if options.service_account:
+        pod["serviceAccountName"] = options.service_account
+    if resources.minutes:
+        pod["activeDeadlineSeconds"] = resources.minutes * 60
+    if resources.gpus:  # nodes with GPUs keep others away by such a taint
+        pod["tolerations"] = [{"key": options.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}]
+    if avoid:  # of those alone the cluster may consist
+        elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": list(avoid)}
+        preferred = {"weight": 100, "preference": {"matchExpressions": [elsewhere]}}
+        pod["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}
+    return pod
