@@ -58,7 +58,6 @@ QUANTITY = r"\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?"
 LABELS = Map(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 OWNER = {"apiVersion!": "v1|batch/v1", "kind!": "Job", "name!": NAME, "uid!": r"[0-9a-f-]{36}"}
 METADATA = {"name!": NAME, "labels": LABELS, "annotations": Map(), "ownerReferences": [OWNER]}
-REPLACED = {**METADATA, "uid": str, "creationTimestamp": str, "generation": int, "namespace": str, "resourceVersion": str}
 PROBE = {
     "tcpSocket!": {"port!": "agent"},
     **dict.fromkeys(("periodSeconds", "timeoutSeconds", "failureThreshold"), int),
@@ -125,7 +124,6 @@ JOB = {
     "kind!": "Job",
     "metadata!": METADATA,
     "spec!": {
-        "suspend": bool,
         "backoffLimit": int,
         "ttlSecondsAfterFinished": int,
         "template!": {"metadata": {"labels": LABELS}, "spec!": POD},
@@ -147,7 +145,11 @@ POLICY = {
         "podSelector!": {"matchLabels": LABELS},
         "policyTypes": ["Ingress|Egress"],
         "ingress": [
-            {"from": [{"podSelector": {"matchLabels": LABELS}, "ipBlock": {"cidr!": r"[0-9a-fA-F.:]+/\d{1,3}"}}]}
+            {
+                "from": [
+                    {"podSelector": {"matchLabels": LABELS}, "ipBlock": {"cidr!": r"[0-9a-fA-F.:]+/\d{1,3}"}}
+                ]
+            }
         ],
     },
 }
@@ -218,6 +220,7 @@ class Cluster:
         self.folder = folder
         self.rules = rules
         self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
         self.objects: dict[str, dict[str, dict[str, Any]]] = {
             kind: {} for kind in ("jobs", "secrets", "networkpolicies", "pods", "events")
         }
@@ -240,27 +243,12 @@ class Cluster:
         if kind == "jobs":
             check_pod(given["spec"]["template"]["spec"])
         given["metadata"] |= {"uid": str(uuid.uuid4()), "namespace": "default", "creationTimestamp": now()}
-        given["metadata"]["resourceVersion"] = str(next(self.versions))
         self.objects[kind][name] = given
+        self.changed.notify_all()
         if kind == "jobs":
-            made = json.loads(json.dumps(given))
             given["status"] = {}
-            given["metadata"]["resourceVersion"] = str(next(self.versions))  # its controller has seen it
             self.begin(given)
-            return made
         return given
-
-    def replace(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
-        there = self.get("jobs", name)
-        given.pop("status", None)
-        check(given, {**JOB, "metadata!": REPLACED})
-        for field in ("uid", "resourceVersion"):
-            if given["metadata"].get(field) not in (None, there["metadata"][field]):
-                raise Refused(409, "Conflict", f'Operation cannot be fulfilled on jobs "{name}": it was modified')
-        _need(given["spec"]["template"] == there["spec"]["template"], "spec.template", "field is immutable")
-        there["spec"] = given["spec"]
-        self.begin(there)
-        return there
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         if name not in self.objects[kind]:
@@ -285,12 +273,12 @@ class Cluster:
         self.objects["events"][str(next(self.versions))] = {**event, "reason": reason, "message": message}
 
     def begin(self, job: dict[str, Any]) -> None:
-        """The controller of Jobs: one Pod for each that is not suspended."""
-        if job["spec"].get("suspend"):
-            return
+        """The controller of Jobs: one Pod for each."""
         name = job["metadata"]["name"]
         if quota := self.faults.get("quota"):
-            self.complain(name, "FailedCreate", f'Error creating: pods "{name}-x" is forbidden: exceeded quota: {quota}')
+            self.complain(
+                name, "FailedCreate", f'Error creating: pods "{name}-x" is forbidden: exceeded quota: {quota}'
+            )
             return
         template = json.loads(json.dumps(job["spec"]["template"]))
         pod = {
@@ -359,7 +347,13 @@ class Cluster:
                     status["containerStatuses"] = [{"state": {"waiting": waiting}}]
             return
         mounts = {}
-        with self.lock:
+        secrets = {volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
+        with self.changed:
+            self.changed.wait_for(
+                lambda: name not in self.objects["pods"] or secrets <= self.objects["secrets"].keys()
+            )
+            if name not in self.objects["pods"]:
+                return
             sources = {volume["name"]: volume for volume in spec["volumes"]}
             for mount in container["volumeMounts"]:
                 volume = sources[mount["name"]]
@@ -380,7 +374,9 @@ class Cluster:
 
         fields = {"status.podIP": status["podIP"], "spec.nodeName": spec["nodeName"]}
         environment = {
-            entry["name"]: entry["value"] if "value" in entry else fields[entry["valueFrom"]["fieldRef"]["fieldPath"]]
+            entry["name"]: entry["value"]
+            if "value" in entry
+            else fields[entry["valueFrom"]["fieldRef"]["fieldPath"]]
             for entry in container["env"]
         }
         with (self.folder / name).with_suffix(".log").open("wb") as log, self.lock:
@@ -428,6 +424,7 @@ class Cluster:
         process = self.processes.get(name)
         if process is None or process.poll() is not None:
             del self.objects["pods"][name]
+            self.changed.notify_all()
             return
         process.terminate()
         killer = threading.Timer(pod["spec"]["terminationGracePeriodSeconds"], process.kill)
@@ -464,7 +461,7 @@ PATH = re.compile(
     r"(?:/(?P<name>[a-z0-9.-]+)(?P<log>/log)?)?"
 )
 GROUPS = {"jobs": "batch", "networkpolicies": "networking.k8s.io"}
-VERBS = {"POST": "create", "PUT": "update", "DELETE": "delete"}
+VERBS = {"POST": "create", "DELETE": "delete"}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -541,8 +538,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refused(415, "UnsupportedMediaType", f"the body is {self.headers.get('Content-Type')}")
         if verb == "create":
             return cluster.create(kind, json.loads(body))
-        if verb == "update" and kind == "jobs":
-            return cluster.replace(name, json.loads(body))
         if verb == "delete":
             return cluster.delete(kind, name)
         if found["log"]:
@@ -553,7 +548,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def selected(self, kind: str, query: dict[str, str]) -> list[dict[str, Any]]:
         def pairs(name: str) -> list[tuple[str, str]]:
-            return [(key, value) for key, _, value in (one.partition("=") for one in query.get(name, "").split(",") if one)]
+            return [
+                (key, value)
+                for key, _, value in (one.partition("=") for one in query.get(name, "").split(",") if one)
+            ]
 
         def field(thing: dict[str, Any], path: str) -> Any:
             for part in path.split("."):
@@ -563,7 +561,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return [
             thing
             for thing in self.cluster.objects[kind].values()
-            if all(thing["metadata"].get("labels", {}).get(key) == value for key, value in pairs("labelSelector"))
+            if all(
+                thing["metadata"].get("labels", {}).get(key) == value for key, value in pairs("labelSelector")
+            )
             and all(field(thing, key) == value for key, value in pairs("fieldSelector"))
         ]
 
@@ -576,7 +576,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_POST = do_PUT = do_DELETE = answer
+    do_GET = do_POST = do_DELETE = answer
 
     def log_message(self, format: str, *args: Any) -> None:
         """What is printed is what goes wrong."""

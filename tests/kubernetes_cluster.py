@@ -60,7 +60,10 @@ class KubernetesCluster:
         program = Path(__file__).with_name("kubernetes_api.py")
         self._server = Guarded([sys.executable, "-P", str(program), str(folder)], folder / "out", {})
         self.settings = {"launcher": "kubernetes", "kubernetes_image": IMAGE}
-        self.environment = {"KUBECONFIG": str(self.folder / "config"), "KUBECACHEDIR": str(self.folder / "cache")}
+        self.environment = {
+            "KUBECONFIG": str(self.folder / "config"),
+            "KUBECACHEDIR": str(self.folder / "cache"),
+        }
 
     def start(self) -> None:
         port = self.folder / "port"
@@ -71,7 +74,10 @@ class KubernetesCluster:
             "kind": "Config",
             "current-context": "here",
             "clusters": [
-                {"name": "here", "cluster": {"server": url, "certificate-authority": str(self.folder / "cert.pem")}}
+                {
+                    "name": "here",
+                    "cluster": {"server": url, "certificate-authority": str(self.folder / "cert.pem")},
+                }
             ],
             "users": [{"name": "portico", "user": {"token": ALLOWED}}],
             "contexts": [{"name": "here", "context": {"cluster": "here", "user": "portico"}}],

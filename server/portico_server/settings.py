@@ -34,10 +34,11 @@ def _setting(
     return field(default=default, metadata={"doc": doc, "secret": secret, "choices": choices, "form": form})
 
 
-_NAME = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,250}[A-Za-z0-9])?"
-"""A name of Kubernetes, such as a namespace, or a label with its prefix."""
+_OBJECT = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
+"""What an object of Kubernetes is called, such as a namespace."""
 
-_LABEL = rf"{_NAME}=({_NAME})?"
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,315}[A-Za-z0-9])?"
+"""The name of a label, with its prefix, or its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class Settings:
     kubernetes_namespace: str = _setting(
         "",
         "Namespace of Pods of Kubernetes (default: the daemon's own, outside of a cluster 'default')",
-        form=(_NAME, "the name of a namespace"),
+        form=(_OBJECT, "the name of a namespace"),
     )
     kubernetes_context: str = _setting(
         "",
@@ -158,36 +159,36 @@ class Settings:
     kubernetes_service_account: str = _setting(
         "",
         "Service account of Pods of Kubernetes, which may pull the image; they get no token of it",
-        form=(_NAME, "the name of a service account"),
+        form=(_OBJECT, "the name of a service account"),
     )
     kubernetes_volumes: str = _setting(
         "",
         "Volumes of Pods of Kubernetes, as CLAIM:/PATH or /FOLDER_OF_NODE:/PATH, :ro behind it, separated by commas",
         form=(
-            rf"({_NAME}|/[^:,]*):/[^:,]*(:ro)?",
+            rf"({_OBJECT}|/[^:,]*):/[^:,]*(:ro)?",
             "CLAIM:/PATH or /FOLDER:/PATH, with :ro if it is only read",
         ),
     )
     kubernetes_node_selector: str = _setting(
         "",
         "Labels of the nodes on which Pods of Kubernetes run, as NAME=VALUE, separated by commas",
-        form=(_LABEL, "NAME=VALUE"),
+        form=(f"{_LABEL}=({_LABEL})?", "NAME=VALUE"),
     )
     kubernetes_gpu_resource: str = _setting(
         "nvidia.com/gpu",
         "What GPUs are called where Pods ask for them",
-        form=(_NAME, "the name of a resource"),
+        form=(_LABEL, "the name of a resource"),
     )
     kubernetes_gpu_label: str = _setting(
         "nvidia.com/gpu.product",
         "Label of nodes that 'gpu_type' is a value of",
-        form=(_NAME, "the name of a label"),
+        form=(_LABEL, "the name of a label"),
     )
     kubernetes_daemon: str = _setting(
         "app.kubernetes.io/part-of=portico",
         "Who reaches engines on Kubernetes: labels of the daemon's Pods, as NAME=VALUE, or addresses, as 10.1.0.0/16",
         form=(
-            rf"{_LABEL}|[0-9A-Fa-f.:]+/\d{{1,3}}",
+            rf"{_LABEL}=({_LABEL})?|[0-9A-Fa-f.:]+/\d{{1,3}}",
             "NAME=VALUE or a range of addresses such as 10.1.0.0/16",
         ),
     )

@@ -45,6 +45,10 @@ LOG_LINES: Final = 20
 _HOPELESS: Final = frozenset({"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"})
 """Reasons for which a container waits without end, or until somebody does something."""
 
+_POD_DELETED: Final = "its Pod was deleted"
+
+_PLURALS: Final = {"Job": "jobs", "NetworkPolicy": "networkpolicies", "Secret": "secrets"}
+
 _SERVER_SAYS: Final = "Error from server"
 """How kubectl begins where the server has refused something; it is followed by the reason in brackets."""
 
@@ -89,12 +93,14 @@ def _volume(entry: str) -> tuple[str, str, bool]:
 
 
 class RequestFailed(Unavailable):
-    """kubectl ended with an error; ``words`` are its own, ``refused`` if the server has spoken."""
+    """kubectl ended with an error; ``words`` are its own, ``refused`` if the server did not want that from us."""
 
     def __init__(self, words: str) -> None:
-        self.refused = words.startswith(_SERVER_SAYS)
-        self.words = words.removeprefix(_SERVER_SAYS).lstrip(": ") if self.refused else words
-        if any(sign in words for sign in _NO_LOGIN):
+        said = words.startswith(_SERVER_SAYS)
+        self.words = words.removeprefix(_SERVER_SAYS).lstrip(": ") if said else words
+        known = not any(sign in words for sign in _NO_LOGIN)
+        self.refused = said and known
+        if not known:
             message = (
                 f"Kubernetes does not know who asks, or the credentials have expired: {self.words}. Log in again, or "
                 "look at 'kubernetes_context' and at the service account of the daemon."
@@ -103,9 +109,9 @@ class RequestFailed(Unavailable):
             message = f"Kubernetes refused a request: {self.words}"
         else:
             message = (
-                f"The cluster cannot be reached: {self.words}. 'kubernetes_context' and KUBECONFIG say which one it is."
+                f"The cluster cannot be reached: {self.words}. 'kubernetes_context' and KUBECONFIG say which."
             )
-        super().__init__(message, code="launcher_failed" if self.refused else "launcher_silent")
+        super().__init__(message, code="launcher_silent" if known and not said else "launcher_failed")
 
     @property
     def missing(self) -> bool:
@@ -132,17 +138,11 @@ class KubernetesBackend:
         del given["address"]  # it is the Pod's
         given["port"] = AGENT_PORT
         command = run_script(AGENT_SCRIPT, f"{ORDER_FOLDER}/{ORDER_FILE}", python=own())
-        jobs = await self._path("batch/v1", "jobs")
         try:
-            made = await self._send("create", jobs, job_object(job, order, command, self._options, avoid))
-            for api, kind, owned in (
-                ("v1", "secrets", secret_object(job, made, orjson.dumps(given).decode())),
-                ("networking.k8s.io/v1", "networkpolicies", policy_object(job, made, self._options)),
-            ):
-                await self._send("create", await self._path(api, kind), owned)
-            del made["metadata"]["resourceVersion"]  # its controller has written to it
-            made["spec"]["suspend"] = False
-            await self._send("replace", f"{jobs}/{job}", made)
+            owner = await self._create(job_object(job, order, command, self._options, avoid))
+            await self._create(policy_object(job, owner, self._options))
+            # The last one: without its order the Pod does not start.
+            await self._create(secret_object(job, owner, orjson.dumps(given).decode()))
         except RequestFailed as error:
             if not error.refused:
                 raise
@@ -212,12 +212,13 @@ class KubernetesBackend:
         items: list[dict[str, Any]] = orjson.loads(await self._run("get", path))["items"]
         return items
 
-    async def _send(self, method: str, path: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    async def _create(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """What has become of an object there."""
-        answer: dict[str, Any] = orjson.loads(
-            await self._run(method, path, "--filename=-", given=orjson.dumps(value))
+        path = await self._path(given["apiVersion"], _PLURALS[given["kind"]])
+        created: dict[str, Any] = orjson.loads(
+            await self._run("create", path, "--filename=-", given=orjson.dumps(given))
         )
-        return answer
+        return created
 
     async def _run(self, method: str, path: str, *more: str, given: bytes = b"") -> str:
         """What the API server answers. Raises `Unavailable`."""
@@ -260,7 +261,7 @@ def read_pod(pod: Mapping[str, Any]) -> JobLook:
     if phase in ("Succeeded", "Failed"):
         return JobLook("ended", _end_of(status, state.get("terminated", {})))
     if "deletionTimestamp" in pod["metadata"]:
-        return JobLook("ended", _condition(status, "DisruptionTarget", "True") or "its Pod was deleted")
+        return JobLook("ended", _condition(status, "DisruptionTarget", "True") or _POD_DELETED)
     if phase == "Pending":
         waiting = state.get("waiting", {})
         reason = waiting.get("reason", "")
@@ -284,8 +285,8 @@ def read_pod(pod: Mapping[str, Any]) -> JobLook:
 def read_job(job: Mapping[str, Any], warning: str) -> JobLook:
     """What Kubernetes says of a Job that has no Pod. Pure."""
     status = job.get("status", {})
-    if failed := _condition(status, "Failed", "True"):
-        return JobLook("ended", warning or failed)
+    if failed := _condition(status, "Failed", "True"):  # a Pod that has ended by itself would be there
+        return JobLook("ended", _POD_DELETED if failed.startswith("BackoffLimitExceeded") else failed)
     return JobLook("queued", warning)
 
 

@@ -88,16 +88,13 @@ class PodOptions:
 def job_object(
     job: str, order: LaunchOrder, command: Sequence[str], options: PodOptions, avoid: Sequence[str]
 ) -> dict[str, Any]:
-    """One Pod that is never started again, as it has its input from the daemon. It is suspended until the objects are
-    there that it owns.
-    """
+    """One Pod that is never started again: it has its input from the daemon."""
     labels = _labels(job)
     made = named("Job", "batch/v1", job, labels)
     made["metadata"]["annotations"] = {"portico-name": order.name}
     return {
         **made,
         "spec": {
-            "suspend": True,
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": FINISHED_LIFETIME_S,
             "template": {"metadata": {"labels": labels}, "spec": _pod(job, order, command, options, avoid)},
