@@ -324,28 +324,30 @@ class Cluster:
         ]
         spec["nodeName"] = min(fits, key=lambda name: (name in avoided, name))
         status["conditions"] = [{"type": "PodScheduled", "status": "True"}]
-        threading.Thread(target=self.run, args=(pod,), daemon=True).start()
+        if not self.stuck(pod):
+            threading.Thread(target=self.run, args=(pod,), daemon=True).start()
+
+    def stuck(self, pod: dict[str, Any]) -> bool:
+        """Whether its node cannot start it, as it says."""
+        name, status, spec = pod["metadata"]["name"], pod["status"], pod["spec"]
+        image = spec["containers"][0]["image"]
+        claims = [volume.get("persistentVolumeClaim", {}).get("claimName") for volume in spec["volumes"]]
+        if "missing" in claims:
+            status["containerStatuses"] = [{"state": {"waiting": {"reason": "ContainerCreating"}}}]
+            self.complain(name, "FailedMount", 'persistentvolumeclaim "missing" not found')
+            return True
+        if image.endswith(":missing"):
+            back_off = f'Back-off pulling image "{image}": ErrImagePull: not found'
+            waiting = {"reason": "ImagePullBackOff", "message": back_off}
+            status["containerStatuses"] = [{"state": {"waiting": waiting}}]
+            return True
+        return False
 
     def run(self, pod: dict[str, Any]) -> None:
         """A kubelet: the one container of a Pod."""
         status, spec = pod["status"], pod["spec"]
         container = spec["containers"][0]
         name = pod["metadata"]["name"]
-        missing = [
-            volume["persistentVolumeClaim"]["claimName"]
-            for volume in spec["volumes"]
-            if "persistentVolumeClaim" in volume and volume["persistentVolumeClaim"]["claimName"] == "missing"
-        ]
-        if missing or container["image"].endswith(":missing"):
-            with self.lock:
-                if missing:
-                    status["containerStatuses"] = [{"state": {"waiting": {"reason": "ContainerCreating"}}}]
-                    self.complain(name, "FailedMount", f'persistentvolumeclaim "{missing[0]}" not found')
-                else:
-                    back_off = f'Back-off pulling image "{container["image"]}": ErrImagePull: not found'
-                    waiting = {"reason": "ImagePullBackOff", "message": back_off}
-                    status["containerStatuses"] = [{"state": {"waiting": waiting}}]
-            return
         mounts = {}
         secrets = {volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
         with self.changed:

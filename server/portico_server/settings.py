@@ -497,7 +497,7 @@ def _parse(name: str, default: Any, raw: Any, origin: Origin, metadata: Mapping[
     if choices and value not in choices:
         raise InvalidRequest(f"{where} is '{value}', but must be one of {', '.join(choices)}.", param=name)
     pattern, wanted = metadata["form"]
-    for entry in map(str.strip, value.split(",")) if pattern and value else ():
+    for entry in map(str.strip, value.split(",")) if pattern and (value or default) else ():
         if not re.fullmatch(pattern, entry):
             raise InvalidRequest(f"{where} has '{entry[:80]}', but must be {wanted}.", param=name)
     return value

@@ -1,0 +1,412 @@
+"""Engines and trainings as Pods: real processes behind a stand-in of the API server, asked by a real kubectl."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.daemon import Daemon
+from tests.kubernetes_cluster import KubernetesCluster, documented_rules, kubernetes_cluster, missing
+from tests.server.launchers.training import STEPS, training
+
+from portico.testing.model_fixture import ModelFixture, model_fixture, user
+from portico.wire import Event, Status
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.finetune.spec import Metrics, TrainedWeights
+from portico_server.launchers.kubernetes import backend, read_job, read_pod
+from portico_server.launchers.pods import PodOptions, job_object, policy_object
+from portico_server.launchers.protocol import LaunchOrder, Resources
+from portico_server.models.deployment import Deployment
+from portico_server.models.server_process import ServerProcess
+from portico_server.models.spec import ModelSpec
+from portico_server.settings import load as load_settings
+
+
+@pytest.fixture(scope="module")
+def cluster_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesCluster]:
+    if reason := missing():
+        pytest.skip(reason)
+    with (
+        kubernetes_cluster(tmp_path_factory.mktemp("kubernetes") / "cluster") as started,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in started.environment.items():
+            patch.setenv(name, value)
+        yield started
+
+
+@pytest.fixture
+def kubernetes(cluster_of_module: KubernetesCluster) -> Iterator[KubernetesCluster]:
+    """Everything is gone when its test has ended, and nothing goes wrong any more."""
+    yield cluster_of_module
+    cluster_of_module.set_faults()
+    cluster_of_module.wait_until(cluster_of_module.is_empty)
+
+
+def process_of(models: ModelFixture, name: str = "m") -> ServerProcess:
+    found = models.registry.get(name)
+    assert isinstance(found, Deployment) and found.running is not None and found.running.process is not None
+    return found.running.process
+
+
+# --- what is said without a cluster -----------------------------------------------------------------------------------
+
+
+def order(**resources: Any) -> LaunchOrder:
+    return LaunchOrder("m", ["engine"], Path("/log"), resources=Resources(**resources))
+
+
+def test_a_pod_asks_for_what_is_set() -> None:
+    options = PodOptions(
+        "image:1",
+        user=8642,
+        group=8642,
+        service_account="puller",
+        volumes=[("home", "/data", False), ("/mnt/models", "/models", True)],
+        node_selector={"disk": "ssd"},
+        daemon_labels={"app": "portico"},
+        daemon_addresses=["10.1.0.0/16"],
+    )
+    resources = {"cpus": 4, "gpus": 2, "gpu_type": "A100", "memory_mb": 100, "minutes": 5}
+    made = job_object("portico-1", order(**resources), ["python"], options, ["node-1"])
+    pod = made["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert container["resources"] == {
+        "requests": {"cpu": "4", "memory": "100Mi", "nvidia.com/gpu": "2"},
+        "limits": {"memory": "100Mi", "nvidia.com/gpu": "2"},
+    }
+    assert pod["nodeSelector"] == {"disk": "ssd", "nvidia.com/gpu.product": "A100"}
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert pod["activeDeadlineSeconds"] == 300
+    assert pod["serviceAccountName"] == "puller" and not pod["automountServiceAccountToken"]
+    assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] == 8642
+    assert {"name": "volume-1", "hostPath": {"path": "/mnt/models", "type": "Directory"}} in pod["volumes"]
+    assert {"name": "volume-1", "mountPath": "/models", "readOnly": True} in container["volumeMounts"]
+    assert "node-1" in json.dumps(pod["affinity"])
+    owner = {**made, "metadata": {**made["metadata"], "uid": "1"}}
+    policy = policy_object("portico-1", owner, options)["spec"]
+    assert policy["podSelector"]["matchLabels"] == made["spec"]["template"]["metadata"]["labels"]
+    assert policy["ingress"] == [
+        {
+            "from": [
+                {"ipBlock": {"cidr": "10.1.0.0/16"}},
+                {"podSelector": {"matchLabels": {"app": "portico"}}},
+            ]
+        }
+    ]
+    assert "app" not in policy["podSelector"]["matchLabels"], "an engine does not pass for the daemon"
+
+
+def pod(phase: str, *, deleted: bool = False, **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "p", **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleted else {})},
+        "spec": {"nodeName": "n", "activeDeadlineSeconds": 60},
+        "status": {"phase": phase, **status},
+    }
+
+
+def container(state: str, *, ready: bool = False, **more: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{"ready": ready, "state": {state: more}}]}
+
+
+def condition(kind: str, value: str, reason: str, message: str = "") -> dict[str, Any]:
+    return {"conditions": [{"type": kind, "status": value, "reason": reason, "message": message}]}
+
+
+@pytest.mark.parametrize(
+    ("given", "state", "reason"),
+    [
+        (
+            pod("Pending", **condition("PodScheduled", "False", "Unschedulable", "0/3 nodes")),
+            "queued",
+            "0/3 nodes",
+        ),
+        (
+            pod("Pending", **container("waiting", reason="ErrImagePull", message="x")),
+            "queued",
+            "ErrImagePull: x",
+        ),
+        (
+            pod("Pending", **container("waiting", reason="ImagePullBackOff", message="x")),
+            "ended",
+            "ImagePullBackOff: x",
+        ),
+        (pod("Pending", **container("waiting", reason="ContainerCreating")), "queued", ""),
+        (pod("Running", **container("running")), "running", "it starts"),
+        (
+            pod("Running", **condition("Ready", "Unknown", "NodeStatusUnknown")),
+            "running",
+            "NodeStatusUnknown",
+        ),
+        (
+            pod("Failed", **container("terminated", reason="OOMKilled", exitCode=137)),
+            "ended",
+            "OOMKilled with status 137",
+        ),
+        (pod("Failed", reason="Evicted", message="low on disk"), "ended", "Evicted: low on disk"),
+        (pod("Failed", reason="DeadlineExceeded"), "ended", "DeadlineExceeded"),
+        (
+            pod("Running", deleted=True, **condition("DisruptionTarget", "True", "PreemptionByScheduler")),
+            "ended",
+            "PreemptionByScheduler",
+        ),
+        (pod("Running", deleted=True), "ended", "its Pod was deleted"),
+    ],
+)
+def test_what_kubernetes_says_of_a_pod(given: Mapping[str, Any], state: str, reason: str) -> None:
+    look = read_pod(given)
+    assert look.state == state and reason in look.reason and not look.port
+
+
+def test_a_pod_that_is_ready_has_an_address_and_an_end() -> None:
+    look = read_pod(
+        pod("Running", podIP="10.0.0.7", startTime="2026-01-01T00:00:00Z", **container("running", ready=True))
+    )
+    assert (look.host, look.port, look.node, look.ends_at) == ("10.0.0.7", 8643, "n", 1767225660.0)
+    failed = {"status": condition("Failed", "True", "DeadlineExceeded")}
+    assert read_job(failed, "").reason == "DeadlineExceeded"
+    assert read_job({"status": {}}, "exceeded quota").state == "queued"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"kubernetes_image": ""}, "needs the setting 'kubernetes_image'"),
+        ({"kubernetes_namespace": "a b"}, "has 'a b', but must be the name of a namespace"),
+        ({"kubernetes_namespace": "a/../b"}, "must be the name of a namespace"),
+        ({"kubernetes_volumes": "home=/data"}, "has 'home=/data', but must be CLAIM:/PATH or /FOLDER:/PATH"),
+        ({"kubernetes_node_selector": "gpu"}, "has 'gpu', but must be NAME=VALUE"),
+        ({"kubernetes_daemon": "everybody"}, "must be NAME=VALUE or a range of addresses"),
+        ({"kubernetes_daemon": ""}, "has '', but must be NAME=VALUE or a range of addresses"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_the_daemon_starts(settings: dict[str, str], words: str) -> None:
+    given = {"launcher": "kubernetes", "kubernetes_image": "image", **settings}
+    with pytest.raises(InvalidRequest) as raised:
+        load_settings(given, {})
+    assert words in raised.value.message
+    assert raised.value.param == next(iter(settings))
+
+
+async def test_a_model_with_the_launcher_needs_an_image_and_kubectl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with model_fixture(tmp_path) as models:
+        await models.models.add(ModelSpec("m", "fake://", launcher="kubernetes"))
+        with pytest.raises(PorticoError, match="needs the setting 'kubernetes_image'") as raised:
+            await models.models.load("m")
+        assert raised.value.code == "setting_invalid"
+    async with model_fixture(tmp_path, kubernetes_image="image") as models:
+        await models.models.add(ModelSpec("n", "fake://", launcher="kubernetes"))
+        with pytest.raises(PorticoError, match="needs the command 'kubectl'") as raised:
+            await models.models.load("n")
+        assert raised.value.code == "launcher_missing"
+
+
+def test_volumes_and_callers_are_read() -> None:
+    settings = load_settings(
+        {
+            "kubernetes_image": "image",
+            "kubernetes_volumes": "home:/data, /mnt:/models:ro",
+            "kubernetes_daemon": "app=portico, 10.1.0.0/16",
+        },
+        {},
+    ).settings
+    options = backend(settings)._options
+    assert options.volumes == [("home", "/data", False), ("/mnt", "/models", True)]
+    assert options.daemon_labels == {"app": "portico"} and options.daemon_addresses == ["10.1.0.0/16"]
+
+
+# --- on a cluster -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_models_answer_from_pods_that_are_gone_when_they_are_unloaded(
+    kubernetes: KubernetesCluster, tmp_path: Path
+) -> None:
+    async with model_fixture(tmp_path, **kubernetes.settings) as models:
+        given = {"resources": {"cpus": 1, "memory_mb": 500}, "parameters": {"script": {"start": 0.1}}}
+        for name in ("m", "other"):
+            await models.models.add(ModelSpec(name, "fake://", **given))
+        await asyncio.gather(models.models.load("m"), models.models.load("other"))
+        for name in ("m", "other"):
+            answer = await models.ask(name, {"messages": user(f"from {name}")})
+            assert answer["choices"][0]["message"]["content"] == f"from {name}"
+        process = process_of(models)
+        endpoint = process.endpoint("m")
+        wrong = httpx.Headers({"Authorization": "Bearer wrong"})
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(f"{endpoint.url}/models", headers=wrong)).status_code == 401
+        pods = kubernetes.objects("pods")
+        assert endpoint.url.split("/")[2].split(":")[0] in {one["status"]["podIP"] for one in pods}
+        secrets = json.dumps(kubernetes.objects("secrets"))
+        assert endpoint.key in secrets
+        for kind in ("jobs", "pods", "networkpolicies"):
+            assert len(kubernetes.objects(kind)) == 2
+            assert endpoint.key not in json.dumps(kubernetes.objects(kind)), "a token is in its Secret alone"
+        await models.models.unload("m")
+        kubernetes.wait_until(lambda: len(kubernetes.objects("pods")) == 1)
+        assert any("Completed" in line for line in process.lines(100)), "its log is here"
+    assert not list((tmp_path / "jobs").glob("*")), "nothing of the jobs is left"
+    wanted = {
+        f"{verb} {resource}"
+        for rule in documented_rules()
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert kubernetes.asked() <= wanted
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("resources", "settings", "faults", "code", "words"),
+    [
+        (
+            {"gpus": 1},
+            {},
+            {},
+            "queue_timeout",
+            "Unschedulable: 0/2 nodes are available: 2 Insufficient nvidia.com/gpu",
+        ),
+        ({"gpu_type": "H100"}, {}, {}, "queue_timeout", "didn't match Pod's node affinity/selector"),
+        ({}, {}, {"quota": "compute"}, "queue_timeout", "is forbidden: exceeded quota: compute"),
+        (
+            {},
+            {"kubernetes_volumes": "missing:/data"},
+            {},
+            "queue_timeout",
+            'persistentvolumeclaim "missing" not found',
+        ),
+        (
+            {},
+            {"kubernetes_image": "x:missing"},
+            {},
+            "launch_failed",
+            'ImagePullBackOff: Back-off pulling image "x:missing"',
+        ),
+        ({}, {}, {"forbidden": "secrets"}, "launch_refused", 'cannot create resource "secrets"'),
+        ({}, {}, {"unauthorized": True}, "launcher_failed", "the credentials have expired"),
+        ({}, {"kubernetes_context": "nowhere"}, {}, "launcher_silent", 'context "nowhere" does not exist'),
+    ],
+)
+async def test_what_keeps_a_pod_from_running_is_one_error_in_the_words_of_kubernetes(
+    kubernetes: KubernetesCluster,
+    tmp_path: Path,
+    resources: dict[str, Any],
+    settings: dict[str, str],
+    faults: dict[str, Any],
+    code: str,
+    words: str,
+) -> None:
+    kubernetes.set_faults(**faults)
+    heard: list[Status] = []
+
+    async def listen(event: Event) -> None:
+        if isinstance(event, Status):
+            heard.append(event)
+
+    async with model_fixture(
+        tmp_path, launcher_queue_timeout=1, **{**kubernetes.settings, **settings}
+    ) as models:
+        await models.models.add(ModelSpec("m", "fake://", resources=resources))
+        found = models.registry.get("m")
+        assert isinstance(found, Deployment)
+        with pytest.raises(PorticoError) as raised:
+            await found.pool.processes[0].load(listen)
+    assert raised.value.code == code
+    assert words in raised.value.message
+    if code == "queue_timeout":
+        assert any(event.stage == "queued" and words in event.message for event in heard)
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.timeout(400)
+async def test_a_pod_that_is_deleted_or_lost_is_one_error_and_the_next_call_gets_another(
+    kubernetes: KubernetesCluster, tmp_path: Path
+) -> None:
+    async with model_fixture(tmp_path, **kubernetes.settings) as models:
+        await models.models.add(ModelSpec("m", "fake://"))
+        await models.models.load("m")
+        process = process_of(models)
+        [first] = kubernetes.objects("pods")
+        kubernetes.delete_pod(first["metadata"]["name"])
+        await process.wait()
+        # Whether Kubernetes still has its reason depends on how long it keeps a Pod that is gone.
+        assert re.search(
+            r"was ended by Kubernetes \((DeletionByTest: the|its) Pod was deleted", process.exit_description()
+        )
+        assert (await models.ask("m", {"messages": user("again")}))["choices"]
+        process = process_of(models)
+        [second] = kubernetes.objects("pods")
+        assert second["metadata"]["name"] != first["metadata"]["name"]
+        node = second["spec"]["nodeName"]
+        kubernetes.set_faults(lost=node, lose=node)
+        await process.wait()
+        assert "its node does not answer any more" in process.exit_description()
+        assert (await models.ask("m", {"messages": user("elsewhere")}))["choices"]
+        [third] = kubernetes.objects("pods")
+        assert third["spec"]["nodeName"] != node
+
+
+def load(daemon: Daemon, name: str) -> None:
+    """Have a daemon run a scripted model in a Pod."""
+    body = {"name": name, "source": "fake://", "launcher": "kubernetes"}
+    assert httpx.post(f"{daemon.url}/api/deployments", json=body).status_code == 200
+    assert httpx.post(f"{daemon.url}/api/deployments/{name}/load").json()["state"] == "ready"
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.timeout(400)
+def test_a_daemon_that_is_killed_takes_its_engine_over_and_ends_what_nobody_wants(
+    kubernetes: KubernetesCluster, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    settings = {f"PORTICO_{name.upper()}": value for name, value in kubernetes.settings.items()}
+    environment = {**kubernetes.environment, **settings}
+    with daemons.running(home, env=environment) as first:
+        for name in ("kept", "gone"):
+            load(first, name)
+        first.stop(signal.SIGKILL)
+    with contextlib.closing(sqlite3.connect(home / "portico.db")) as database, database:
+        database.execute("DELETE FROM models WHERE name = 'gone'")
+    [kept] = [
+        one["metadata"]["name"]
+        for one in kubernetes.objects("jobs")
+        if one["metadata"]["annotations"]["portico-name"] == "kept"
+    ]
+    with daemons.running(home, env=environment) as second:
+        body = {"model": "kept", "messages": user("still here")}
+        answer = httpx.post(f"{second.url}/v1/chat/completions", json=body).json()
+        assert answer["choices"][0]["message"]["content"] == "still here"
+        kubernetes.wait_until(
+            lambda: [one["metadata"]["name"] for one in kubernetes.objects("jobs")] == [kept]
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.timeout(400)
+async def test_a_training_is_a_pod(kubernetes: KubernetesCluster, tmp_path: Path) -> None:
+    seen, pods = [], set()
+    async for event in training(tmp_path, **kubernetes.settings):
+        seen.append(event)
+        pods |= {one["metadata"]["name"] for one in kubernetes.objects("pods")}
+    assert isinstance(seen[-1], TrainedWeights)
+    assert (seen[-1].path / "adapter_config.json").is_file()
+    assert [event.step for event in seen if isinstance(event, Metrics)][-1] == STEPS
+    assert len(pods) == 1
