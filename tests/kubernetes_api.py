@@ -1,8 +1,8 @@
 """An API server of Kubernetes as far as the launcher needs one, with two nodes that really run the commands of Pods.
 
 ``python kubernetes_api.py FOLDER`` serves until it is ended; standard library only. It is strict: objects are checked
-field by field, fields that it does not know are refused, and the daemon may do what the Role of docs/kubernetes.md
-allows. The schemas are those of Kubernetes 1.37 (apps/v1 is not used), with the fields that the launcher sets.
+field by field, fields that it does not know are refused, and the daemon may do what the Role of configs/kubernetes
+allows. The schemas are those of Kubernetes 1.37 with the fields that the launcher sets.
 
 Pods share the network of this machine, each with an address of its own in 127.0.0.0/8; what a Pod mounts lies in a
 folder, whose path stands for the one of the mount in the container's command and environment.

@@ -19,7 +19,7 @@ from tests.daemon import ROOT
 from tests.guarded import Guarded
 from tests.kubernetes_api import ADMIN, ALLOWED
 
-ROLE_PAGE = ROOT / "docs" / "kubernetes.md"
+RIGHTS = ROOT / "configs" / "kubernetes" / "launcher.yaml"
 
 IMAGE = "registry.example.org/portico:1"
 
@@ -32,11 +32,9 @@ def missing() -> str:
 
 
 def documented_rules() -> list[dict[str, Any]]:
-    """The rules of the Role that the documentation has for the daemon."""
-    text = ROLE_PAGE.read_text(encoding="utf-8")
-    blocks = [block.partition("```")[0] for block in text.split("```yaml\n")[1:]]
-    documents = [document for block in blocks for document in yaml.safe_load_all(block)]
-    [role] = [document for document in documents if document.get("kind") == "Role"]
+    """The rules of the Role that an operator gives the daemon."""
+    documents = yaml.safe_load_all(RIGHTS.read_text(encoding="utf-8"))
+    [role] = [document for document in documents if document["kind"] == "Role"]
     rules: list[dict[str, Any]] = role["rules"]
     return rules
 
