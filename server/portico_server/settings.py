@@ -22,15 +22,22 @@ LAUNCHERS = ("local", "kubernetes", "ray", "slurm")
 """What starts processes: `portico_server.launchers`."""
 
 
+@dataclass(frozen=True, slots=True)
+class EntryForm:
+    """What each entry of a setting must match, which commas separate, and what it is then."""
+
+    pattern: re.Pattern[str]
+    expected: str
+
+
 def _setting(
     default: Any,
     doc: str,
     *,
     secret: bool = False,
     choices: tuple[str, ...] = (),
-    form: tuple[str, str] = ("", ""),
+    form: EntryForm | None = None,
 ) -> Any:
-    """``form``: a regular expression for each of the entries, which commas separate, and what it asks for."""
     return field(default=default, metadata={"doc": doc, "secret": secret, "choices": choices, "form": form})
 
 
@@ -145,12 +152,12 @@ class Settings:
     kubernetes_image: str = _setting(
         "",
         "Image that Pods of Kubernetes run, with this Portico",
-        form=(r"\S{1,500}", "the name of an image"),
+        form=EntryForm(re.compile(r"\S{1,500}"), "the name of an image"),
     )
     kubernetes_namespace: str = _setting(
         "",
         "Namespace of Pods of Kubernetes (default: the daemon's own, outside of a cluster 'default')",
-        form=(_OBJECT, "the name of a namespace"),
+        form=EntryForm(re.compile(_OBJECT), "the name of a namespace"),
     )
     kubernetes_context: str = _setting(
         "",
@@ -159,36 +166,36 @@ class Settings:
     kubernetes_service_account: str = _setting(
         "",
         "Service account of Pods of Kubernetes, which may pull the image; they get no token of it",
-        form=(_OBJECT, "the name of a service account"),
+        form=EntryForm(re.compile(_OBJECT), "the name of a service account"),
     )
     kubernetes_volumes: str = _setting(
         "",
         "Volumes of Pods of Kubernetes, as CLAIM:/PATH or /FOLDER_OF_NODE:/PATH, :ro behind it, separated by commas",
-        form=(
-            rf"({_OBJECT}|/[^:,]*):/[^:,]*(:ro)?",
+        form=EntryForm(
+            re.compile(rf"({_OBJECT}|/[^:,]*):/[^:,]*(:ro)?"),
             "CLAIM:/PATH or /FOLDER:/PATH, with :ro if it is only read",
         ),
     )
     kubernetes_node_selector: str = _setting(
         "",
         "Labels of the nodes on which Pods of Kubernetes run, as NAME=VALUE, separated by commas",
-        form=(f"{_LABEL}=({_LABEL})?", "NAME=VALUE"),
+        form=EntryForm(re.compile(f"{_LABEL}=({_LABEL})?"), "NAME=VALUE"),
     )
     kubernetes_gpu_resource: str = _setting(
         "nvidia.com/gpu",
         "What GPUs are called where Pods ask for them",
-        form=(_LABEL, "the name of a resource"),
+        form=EntryForm(re.compile(_LABEL), "the name of a resource"),
     )
     kubernetes_gpu_label: str = _setting(
         "nvidia.com/gpu.product",
         "Label of nodes that 'gpu_type' is a value of",
-        form=(_LABEL, "the name of a label"),
+        form=EntryForm(re.compile(_LABEL), "the name of a label"),
     )
     kubernetes_daemon: str = _setting(
         "app.kubernetes.io/part-of=portico",
         "Who reaches engines on Kubernetes: labels of the daemon's Pods, as NAME=VALUE, or addresses, as 10.1.0.0/16",
-        form=(
-            rf"{_LABEL}=({_LABEL})?|[0-9A-Fa-f.:]+/\d{{1,3}}",
+        form=EntryForm(
+            re.compile(rf"{_LABEL}=({_LABEL})?|[0-9A-Fa-f.:]+/\d{{1,3}}"),
             "NAME=VALUE or a range of addresses such as 10.1.0.0/16",
         ),
     )
@@ -496,10 +503,11 @@ def _parse(name: str, default: Any, raw: Any, origin: Origin, metadata: Mapping[
     choices = metadata["choices"]
     if choices and value not in choices:
         raise InvalidRequest(f"{where} is '{value}', but must be one of {', '.join(choices)}.", param=name)
-    pattern, wanted = metadata["form"]
-    for entry in map(str.strip, value.split(",")) if pattern and (value or default) else ():
-        if not re.fullmatch(pattern, entry):
-            raise InvalidRequest(f"{where} has '{entry[:80]}', but must be {wanted}.", param=name)
+    form: EntryForm | None = metadata["form"]
+    if form is not None and (value or default):
+        for entry in map(str.strip, value.split(",")):
+            if not form.pattern.fullmatch(entry):
+                raise InvalidRequest(f"{where} has '{entry[:80]}', but must be {form.expected}.", param=name)
     return value
 
 
