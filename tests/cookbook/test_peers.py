@@ -120,3 +120,21 @@ print(json.dumps(Thing(mine, size=2).work({"kind": "x"})))
 '''
     assert reading.count_lines(source) == 6
     assert reading.concepts(source) == ["Thing", "kind", "size", "work"]
+
+
+def test_the_page_names_the_versions_and_claims_nothing_but_what_was_printed() -> None:
+    page = (ROOT / "docs" / "peers.md").read_text(encoding="utf-8")
+    before, _, rest = page.partition("<!-- tables -->")
+    tables, _, claims = rest.partition("<!-- end of tables -->")
+    pinned = "\n".join(path.read_text(encoding="utf-8") for path in (FOLDER / "requirements").glob("*.txt"))
+    named = re.findall(r"([\w-]+) (\d[\w.]*)", before.partition("Versions: ")[2].partition("\n")[0])
+    assert len(named) >= len(catalogue.PEERS)
+    assert all(f"\n{name}=={version}\n" in pinned for name, version in named), named
+    for task in TASKS.values():
+        section = tables.partition(f"### {task.title}\n")[2].partition("### ")[0]
+        for name in task.names():
+            source = task.program(name).read_text(encoding="utf-8")
+            row = f"| {name} | {reading.count_lines(source)} | {len(reading.concepts(source))} |"
+            assert row in section, (task.name, row)
+    printed = set(re.findall(r"\d+(?:\.\d+)?", tables))
+    assert set(re.findall(r"\d+(?:\.\d+)?", claims)) <= printed

@@ -5,17 +5,31 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tests.daemon import ROOT, environment, running
+from tests.server.models.engines.transformers.environment import interpreter
 
 from portico.cli import root
 
 FOLDER = ROOT / "docs" / "cookbook"
 RECIPES = sorted(page.parent.name for page in FOLDER.glob("*/README.md"))
+TRAINING = "search-that-learns"
+"""The recipe that trains a model, in the environments that tests share."""
+
+MARKS = {
+    TRAINING: (pytest.mark.slow, pytest.mark.timeout(900)),
+    "scanned-chinese": (
+        pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed"),
+    ),
+}
+
+RUN = [pytest.param(name, marks=MARKS.get(name, ())) for name in RECIPES]
+
 LANGUAGES = ("README.md", "README.zh.md")
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -26,10 +40,15 @@ def blocks(name: str, page: str = "README.md") -> list[tuple[str, str]]:
     return _BLOCK.findall((FOLDER / name / page).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", RUN)
 def test_the_program_prints_what_its_page_shows(name: str, tmp_path: Path) -> None:
     folder = tmp_path / name
     assert root.run(["cookbook", "start", name, str(folder)]) == 0
+    if name == TRAINING:
+        environments = tmp_path / "home" / "environments"
+        environments.mkdir(parents=True)
+        for kind in ("finetune", "transformers"):
+            (environments / kind).symlink_to(Path(interpreter(kind)).parents[1])
     with running(tmp_path / "home", "--file", str(folder / "portico.yaml")) as daemon:
         daemon.settle()
         done = subprocess.run(
@@ -44,7 +63,7 @@ def test_the_program_prints_what_its_page_shows(name: str, tmp_path: Path) -> No
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=800 if name == TRAINING else 120,
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert [code for language, code in blocks(name) if language == "text"] == [done.stdout]
