@@ -34,6 +34,7 @@ def train(client, base, method):
 
 
 def search(client, **options):
+    """The file and the heading of the best passage."""
     best = client.search("harbours", ASKED, **options).passages[0]
     return f"{best.filename} · {best.place.heading[-1]}"
 

@@ -56,7 +56,8 @@ def _shapes(words: int, *, reranker: bool) -> dict[str, tuple[int, ...]]:
 
 def _write_weights(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     """https://huggingface.co/docs/safetensors: a length, a header of JSON, the numbers."""
-    chance, numbers, header = random.Random(7), array("f"), {}
+    chance = random.Random(7)  # noqa: S311  # no secret
+    numbers, header = array("f"), {}
     for name, shape in shapes.items():
         size = shape[0] * (shape[1] if len(shape) > 1 else 1)
         first = 4 * len(numbers)
