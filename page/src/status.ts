@@ -84,9 +84,10 @@ export function targets(): Target[] {
   ];
 }
 
-/** The other names of a model. */
+/** The other names of a model, but those of its checkpoints. */
 export function aliasesOf(name: string): string[] {
-  return served.value.filter((each) => each.alias_of === name).map((each) => each.id);
+  const others = served.value.filter((each) => each.alias_of === name && !each.id.startsWith(`${name}:`));
+  return others.map((each) => each.id);
 }
 
 export function isAgent(name: string): boolean {

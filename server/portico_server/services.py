@@ -110,6 +110,7 @@ class Services:
         self.url = url
         self.stop = stop
         self.started_at = time.time()
+        self.guards: Sequence[ContentGuard] = ()
         self.startup: list[str] = []
         self.problems = Problems()
         self.plugins = InstalledPlugins(self._plugin_tables)
@@ -399,6 +400,7 @@ class Services:
 
     def guard(self, guards: Sequence[ContentGuard]) -> None:
         """Put guards around what they name, from the next call on."""
+        self.guards = tuple(guards)
         self.registry.around = (
             (lambda servable: guarded(servable, guards, self.registry.meanings)) if guards else None
         )

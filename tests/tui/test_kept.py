@@ -1,4 +1,4 @@
-"""The screens over engines, adapters, artifacts, facts and stored chats."""
+"""The screens over engines, guards, adapters, artifacts, facts and stored chats."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.tui.terminal import Terminal, terminal
 
 from portico import Client
 from portico_tui.widgets.dialogs import Form, Reader
+from portico_tui.widgets.run_view import RunView
 
 LEARNS = [
     {"match": "Conversation:", "content": '{"value": ["The user lives in Lisbon."]}'},
@@ -22,8 +23,11 @@ GUIDE = {"portico_agent": 1, "name": "guide", "model": "noter", "memory": {"long
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon with a fact, an artifact and two stored chats."""
-    with daemons.running(tmp_path_factory.mktemp("home") / "data") as running:
+    """A daemon with a guard, a fact, an artifact and two stored chats."""
+    home = tmp_path_factory.mktemp("home")
+    guards = home / "guards.yaml"
+    guards.write_text("guards: [{name: people, on: echo, detect: pii, action: flag}]\n", encoding="utf-8")
+    with daemons.running(home / "data", "--file", str(guards)) as running:
         with Client(running.url) as client:
             client.deployments.add("noter", "fake://", parameters={"script": LEARNS})
             client.deployments.add("echo", "fake://")
@@ -101,6 +105,21 @@ async def test_engines_say_what_their_models_may_be_given(daemon: Daemon) -> Non
         await screen.press("enter")
         await screen.over(Reader)
         assert "tensor_parallel" in screen.text("#text")
+
+
+async def test_guards_are_listed_and_what_they_found_is_among_the_events_of_a_run(daemon: Daemon) -> None:
+    async with terminal(daemon.url, size=(110, 24)) as screen:
+        await open_list(screen, "guards")
+        assert screen.rows("#rows")[0][:2] == ["people", "echo"]
+        assert "email" in screen.text("#detail") and "input, output" in screen.text("#detail")
+        with Client(daemon.url) as client:
+            client.chat("Write to jane@example.com", model="echo").read()
+            [run] = [run for run in client.runs.list() if run.name == "echo"][:1]
+        await open_list(screen, "runs")
+        screen.app.screen.table.choose(run.id)  # type: ignore[attr-defined]
+        await screen.press("e")
+        await screen.over(RunView)
+        await screen.until(lambda: "people: flag email × 1 in input" in screen.text("#happened"))
 
 
 async def test_an_adapter_that_is_not_there_is_refused_in_the_daemons_words(

@@ -26,7 +26,7 @@ from portico_tui.screens.daemons import DaemonList
 from portico_tui.screens.documents import Documents
 from portico_tui.screens.evals import EvalList
 from portico_tui.screens.finetunes import Finetunes
-from portico_tui.screens.kept import AdapterList, ArtifactList, ChatList, EngineList, FactList
+from portico_tui.screens.kept import AdapterList, ArtifactList, ChatList, EngineList, FactList, GuardList
 from portico_tui.screens.machines import MachineList
 from portico_tui.screens.models import Models
 from portico_tui.screens.page import AppServices, Page
@@ -62,6 +62,7 @@ PAGES: tuple[type[Page], ...] = (
     UsageTable,
     Logs,
     SettingList,
+    GuardList,
     EngineList,
     AdapterList,
     ArtifactList,

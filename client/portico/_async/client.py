@@ -21,7 +21,7 @@ from portico._async.evals import Evals
 from portico._async.images import Images
 from portico._async.keys import Keys
 from portico._async.knowledge import Chunkers, Files, Stores
-from portico._async.models import Adapters, Chats, Deployments, Engines, Models, Plugins
+from portico._async.models import Adapters, Chats, ContentGuards, Deployments, Engines, Models, Plugins
 from portico._async.runs import Artifacts, Questions, Runs
 from portico._async.schedules import Schedules
 from portico._async.sessions import Facts, Sessions
@@ -86,6 +86,7 @@ class AsyncClient:
         self.audio = Audio(self._transport)
         self.engines = Engines(self._transport)
         self.plugins = Plugins(self._transport)
+        self.guards = ContentGuards(self._transport)
         self.stores = Stores(self._transport)
         self.files = Files(self._transport)
         self.chunkers = Chunkers(self._transport)

@@ -11,6 +11,7 @@ from portico._request import Message, at, by_id, given, named
 from portico.values import (
     Adapter,
     BetterModel,
+    ConfiguredGuard,
     Deployment,
     Engine,
     EngineParameter,
@@ -236,6 +237,14 @@ class Plugins(Group):
     async def list(self) -> list[Plugin]:
         """All of them, with what is wrong with those that fail."""
         return await self._transport.request("GET", "/api/plugins", list[Plugin])
+
+
+class ContentGuards(Group):
+    """What looks at the texts around models, apps, tools and stores."""
+
+    async def list(self) -> list[ConfiguredGuard]:
+        """All of them, in the order in which they are asked."""
+        return await self._transport.request("GET", "/api/guards", list[ConfiguredGuard])
 
 
 class Engines(Group):

@@ -28,7 +28,7 @@ from portico._sync.evals import Evals
 from portico._sync.images import Images
 from portico._sync.keys import Keys
 from portico._sync.knowledge import Chunkers, Files, Stores
-from portico._sync.models import Adapters, Chats, Deployments, Engines, Models, Plugins
+from portico._sync.models import Adapters, Chats, ContentGuards, Deployments, Engines, Models, Plugins
 from portico._sync.runs import Artifacts, Questions, Runs
 from portico._sync.schedules import Schedules
 from portico._sync.sessions import Facts, Sessions
@@ -87,6 +87,7 @@ class Client:
         self.audio = Audio(self._transport)
         self.engines = Engines(self._transport)
         self.plugins = Plugins(self._transport)
+        self.guards = ContentGuards(self._transport)
         self.stores = Stores(self._transport)
         self.files = Files(self._transport)
         self.chunkers = Chunkers(self._transport)

@@ -12,6 +12,7 @@ from portico._sync.group import Group
 from portico.values import (
     Adapter,
     BetterModel,
+    ConfiguredGuard,
     Deployment,
     Engine,
     EngineParameter,
@@ -237,6 +238,14 @@ class Plugins(Group):
     def list(self) -> list[Plugin]:
         """All of them, with what is wrong with those that fail."""
         return self._transport.request("GET", "/api/plugins", list[Plugin])
+
+
+class ContentGuards(Group):
+    """What looks at the texts around models, apps, tools and stores."""
+
+    def list(self) -> list[ConfiguredGuard]:
+        """All of them, in the order in which they are asked."""
+        return self._transport.request("GET", "/api/guards", list[ConfiguredGuard])
 
 
 class Engines(Group):

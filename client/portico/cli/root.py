@@ -42,6 +42,7 @@ PANELS = {
         "adapters": "Adapters of models: add, list, scale, export, remove.",
         "engines": "Engines: list, install, remove, doctor.",
         "plugins": "Plugins: list.",
+        "guards": "Guards: list.",
         "pull": "Fetch a model's files into the cache and check them. What broke off is continued.",
         "tokens": "Show the tokens of a text, and how many there are.",
         "batches": "Batches: many requests in one file, answered while nobody waits.",

@@ -27,7 +27,17 @@ from portico.values.cluster import (
     ClusterStatus,
     DrainedNode,
 )
-from portico.values.daemon import BackedUp, Key, NewKey, Plugin, Problem, Setting, Status, Vacuumed
+from portico.values.daemon import (
+    BackedUp,
+    ConfiguredGuard,
+    Key,
+    NewKey,
+    Plugin,
+    Problem,
+    Setting,
+    Status,
+    Vacuumed,
+)
 from portico.values.knowledge import (
     Chunk,
     Chunker,
@@ -118,6 +128,7 @@ __all__ = [
     "ClusterLauncher",
     "ClusterNode",
     "ClusterStatus",
+    "ConfiguredGuard",
     "Container",
     "ContainerFile",
     "Cut",

@@ -51,6 +51,21 @@ class Plugin:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfiguredGuard:
+    """What a guard of the configuration is around (``on``), what it looks for (``detects``) and where.
+
+    ``action``: what becomes of a text in which it is found, ``on_error`` of one that cannot be searched.
+    """
+
+    name: str
+    on: tuple[str, ...] = ()
+    detects: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    action: str = ""
+    on_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """One setting of the daemon and where its value came from."""
 

@@ -363,10 +363,16 @@ export function Lazy<P extends object>(props: {
   );
 }
 
-/** The tabs of a view; the address names the one that is open. */
+/** The tabs of a view; the address names the one that is open, which is seen where there is no room for all. */
 export function Tabs(props: { label: string; tabs: { address: string; label: string; open: boolean }[] }) {
+  const place = useRef<HTMLElement>(null);
+  const open = props.tabs.find((tab) => tab.open)?.address;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another tab is open
+  useLayoutEffect(() => {
+    place.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [open]);
   return (
-    <nav class="tabs" aria-label={props.label}>
+    <nav class="tabs" aria-label={props.label} ref={place}>
       {props.tabs.map((tab) => (
         <a key={tab.address} href={tab.address} aria-current={tab.open ? "page" : undefined}>
           {tab.label}

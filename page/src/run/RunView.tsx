@@ -31,6 +31,10 @@ function Machines() {
   return <Lazy name="machines" load={() => import("./Machines")} given={{}} />;
 }
 
+function Guards() {
+  return <Lazy name="guards" load={() => import("./Guards")} given={{}} />;
+}
+
 const VIEWS = {
   models: Models,
   finetunes: Finetunes,
@@ -39,6 +43,7 @@ const VIEWS = {
   runs: Runs,
   usage: UsageTable,
   keys: Keys,
+  guards: Guards,
   canaries: Canaries,
   containers: Containers,
   schedules: Schedules,

@@ -1,4 +1,4 @@
-import { json, part, rows } from "../api";
+import { frames, json, part, rows, send } from "../api";
 import { count, dollars, duration, moment } from "../format";
 import { soft, Table } from "../parts/Table";
 import { Dialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
@@ -78,6 +78,25 @@ interface Trace {
   usage: Usage;
 }
 
+interface GuardHit {
+  type: string;
+  guard: string;
+  kind: string;
+  place: string;
+  action: string;
+  count: number;
+}
+
+/** What guards found in a run that has ended: never the thing, its kind and what became of it. */
+async function guardHits(path: string): Promise<GuardHit[]> {
+  const found: GuardHit[] = [];
+  for await (const frame of frames(await send(`${path}/events`))) {
+    const event = JSON.parse(frame.data) as GuardHit;
+    if (event.type === "guarded") found.push(event);
+  }
+  return found;
+}
+
 /** One run: how it stands, and what each step of it was given and made. */
 function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
   const path = `/api/runs/${part(id)}`;
@@ -103,18 +122,21 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
         </p>
       )}
       {now?.error && <p class="bad">{now.error.message}</p>}
+      {ended && <GuardHits path={path} />}
       {trace.value && !trace.value.steps.length && <p class="soft">{t("runs.noSteps")}</p>}
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
-      <section class="document steps" tabIndex={0} aria-label={t("runs.steps")}>
-        {trace.value?.steps.map((step) => (
-          <StepView
-            key={`${step.path} ${step.attempt}`}
-            step={step}
-            busy={busy || !ended}
-            onFork={() => again("fork", step.path)}
-          />
-        ))}
-      </section>
+      {trace.value && trace.value.steps.length > 0 && (
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard
+        <section class="document steps" tabIndex={0} aria-label={t("runs.steps")}>
+          {trace.value.steps.map((step) => (
+            <StepView
+              key={`${step.path} ${step.attempt}`}
+              step={step}
+              busy={busy || !ended}
+              onFork={() => again("fork", step.path)}
+            />
+          ))}
+        </section>
+      )}
       {ended && trace.value && trace.value.steps.length > 0 && (
         <div class="actions">
           <button type="button" disabled={busy} onClick={() => again("resume", "")}>
@@ -123,6 +145,21 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
         </div>
       )}
     </Dialog>
+  );
+}
+
+function GuardHits({ path }: { path: string }) {
+  const found = useLoaded(() => guardHits(path), path);
+  if (!found.value?.length) return <Trouble error={found.error} retry={found.reload} />;
+  return (
+    <ul id="guarded">
+      {found.value.map((hit, at) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: a hit is what happened at its place
+        <li key={at}>
+          <strong>{hit.guard}</strong> {hit.action} · {hit.kind} × {count(hit.count)} · {hit.place}
+        </li>
+      ))}
+    </ul>
   );
 }
 

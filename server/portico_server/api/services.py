@@ -5,7 +5,7 @@ FastAPI endpoints get them as parameters through `portico_server.api.endpoint`; 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from portico_server.apps.agent.app import AgentApps
@@ -26,6 +26,7 @@ from portico_server.evals.evals import Evaluations
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
 from portico_server.finetune.jobs import FineTuningJobs
+from portico_server.guards.guard import ContentGuard
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.stores import StoreService
 from portico_server.knowledge.uploads import UploadStorage
@@ -94,6 +95,8 @@ class ApiServices(Protocol):
     chats: StoredChats
     trust: ReaderTest
     plugins: InstalledPlugins
+    guards: Sequence[ContentGuard]
+    """Those of the configuration, in its order."""
     startup: list[str]
     """The ids of the runs that the start of the daemon began."""
     url: str

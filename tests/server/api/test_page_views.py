@@ -29,6 +29,7 @@ VIEWS = [
         "run/runs",
         "run/usage",
         "run/keys",
+        "run/guards",
         "run/schedules",
         "run/webhooks",
         "run/settings",
@@ -40,6 +41,7 @@ CONFIGURATION: dict[str, Any] = {
         {"name": "house", "source": "fake://", "aliases": ["default"]},
         {"name": "vectors", "source": "fake://", "task": "embedding", "aliases": ["default-embedding"]},
     ],
+    "guards": [{"name": "people", "on": "house", "detect": "pii", "action": "flag"}],
     "apps": [
         {
             "name": "greeting",
@@ -452,6 +454,20 @@ async def test_a_key_is_made_with_scopes_works_and_is_revoked(seen: Seen) -> Non
     await click(page, "Revoke", "dialog")
     await page.until("!document.querySelector('#keys li')")
     assert seen.get("/v1/models", made).status_code == 401
+
+
+async def test_guards_are_listed_and_what_they_found_is_shown_with_its_run(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "run", "guards")
+    assert "house" in await page.until(text("#guards tbody tr"))
+    seen.post(
+        "/v1/chat/completions",
+        {"model": "house", "messages": [{"role": "user", "content": "Write to jane@example.com"}]},
+    )
+    run = next(run for run in seen.get("/api/runs").json()["data"] if run["name"] == "house")
+    await visit(page, "run", "runs", run["id"])
+    assert "people flag · email × 1 · input" in await page.until(text("#guarded"))
+    await escape(page)
 
 
 async def test_everything_is_reached_by_typing_its_name(seen: Seen) -> None:

@@ -1,4 +1,4 @@
-"""What else the daemon keeps: engines, adapters, files that runs made, facts of agents, stored chats."""
+"""What else the daemon keeps: engines, guards, adapters, files that runs made, facts of agents, stored chats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from textual.content import Content
 
 from portico.cli.pairs import pairs
-from portico.values import Adapter, Artifact, Engine, Fact, StoredChat
+from portico.values import Adapter, Artifact, ConfiguredGuard, Engine, Fact, StoredChat
 from portico_tui.daemon import MAX_ROWS
 from portico_tui.screens.page import Listing, action, row_action
 from portico_tui.text import amount, clock, one_line, safe
@@ -80,6 +80,35 @@ class EngineList(Listing[Engine]):
     async def remove_engine(self, engine: Engine) -> None:
         if await self.sure(f"Delete the environment of {engine.name}? It can be built again.", "Delete"):
             await self.client.engines.remove(engine.name)
+
+
+class GuardList(Listing[ConfiguredGuard]):
+    """What looks at the texts around models, apps, tools and stores, in the order in which they are asked."""
+
+    MODE = "guards"
+    TAB = "Guards"
+    LOOK_INTERVAL_S = 5.0
+    COLUMNS = (
+        Column[ConfiguredGuard]("GUARD", lambda guard: guard.name, "bold", 24),
+        Column[ConfiguredGuard]("ON", lambda guard: list(guard.on)),
+        Column[ConfiguredGuard]("DETECTS", lambda guard: list(guard.detects)),
+        Column[ConfiguredGuard]("WHERE", lambda guard: list(guard.where)),
+        Column[ConfiguredGuard]("ACTION", lambda guard: guard.action),
+    )
+    EMPTY = "There are no guards.\n\nThey are named by the configuration, under 'guards'."
+
+    async def find(self) -> Sequence[ConfiguredGuard]:
+        return await self.client.guards.list()
+
+    def identify(self, item: ConfiguredGuard) -> str:
+        return item.name
+
+    def detail(self, item: ConfiguredGuard) -> Iterable[Content | str]:
+        yield one_line(
+            f"Looks for {', '.join(item.detects)} in {', '.join(item.where)} of {', '.join(item.on)}"
+        )
+        yield Content.styled(f"A text that cannot be searched: {item.on_error}", "dim")
+        yield Content.styled("What a guard found in a run is among its events: Runs, then e", "dim")
 
 
 class AdapterList(Listing[Adapter]):

@@ -23,6 +23,7 @@ from portico.wire import (
     Event,
     Failed,
     Finished,
+    GuardHit,
     HandedOff,
     Status,
     StepFinished,
@@ -111,6 +112,10 @@ class RunView(ModalScreen[None]):
                 self._say(f"→ {name} {arguments}", "$text-accent")
             case ToolReturned(name=name, text=text, is_error=failed):
                 self._say(f"← {name}: {text}", "$text-error" if failed else "$text-accent")
+            case GuardHit() as hit:
+                self._say(
+                    f"! {hit.guard}: {hit.action} {hit.kind} × {hit.count} in {hit.place}", "$text-warning"
+                )
             case HandedOff(to=to):
                 self._say(f"⇢ {to}", "$text-accent")
             case Cited(passages=passages):

@@ -29,6 +29,7 @@ from portico_server.config import ConfigurationProblem
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.limits import KeyLimits
 from portico_server.core.servable import Card
+from portico_server.guards.guard import PLACES
 from portico_server.plugins import PluginInfo
 from portico_server.reconcile import PRUNABLE, PlannedChange
 from portico_server.settings import Setting
@@ -111,6 +112,37 @@ async def shut_down(services: TheServices, _caller: Admin) -> Stopping:
 async def list_plugins(services: TheServices, _caller: Admin) -> Listed[PluginInfo]:
     """What installed distributions add: engines, chunkers, tools and providers. All of it is imported for this."""
     return Listed(data=list(await services.plugins.list()))
+
+
+class GuardInfo(BaseModel):
+    """A guard of the configuration. ``on``: what it is around, ``*`` for everything. ``detects``: the kinds of things
+    that it looks for; words and patterns of the operator are ``word`` and ``pattern``.
+    """
+
+    name: str
+    on: list[str]
+    detects: list[str]
+    where: list[str]
+    action: str
+    on_error: str
+
+
+@router.get("/guards")
+async def list_guards(services: TheServices, _caller: Admin) -> Listed[GuardInfo]:
+    """The guards of the configuration, in the order in which they are asked."""
+    return Listed(
+        data=[
+            GuardInfo(
+                name=guard.name,
+                on=sorted(guard.on),
+                detects=list(dict.fromkeys(detector.kind for detector in guard.detectors)),
+                where=[place for place in PLACES if place in guard.where],
+                action=guard.action,
+                on_error=guard.on_error,
+            )
+            for guard in services.guards
+        ]
+    )
 
 
 async def _problems(services: ApiServices) -> list[ConfigurationProblem]:
