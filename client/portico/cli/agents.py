@@ -86,7 +86,8 @@ def chat(
     asking = sys.stdin.isatty() and not as_json
     messages: list[dict[str, Any]] = []
     with connected(context) as client:
-        _agent(client, name)
+        if client.apps.get(name).kind != "agent":
+            raise _no_agent(name)
         if asking:
             typer.echo(f"Talking to {safe(name)} in the session '{safe(session)}'. Ctrl-D leaves.")
             print_hint(client, name)
@@ -124,7 +125,11 @@ def _agent(client: Client, name: str) -> AppVersion:
     for version in client.apps.versions(name):
         if version.current and "portico_agent" in version.spec:
             return version
-    raise NotFound(f"'{name}' is not an agent. List them: portico agents list", param="name")
+    raise _no_agent(name)
+
+
+def _no_agent(name: str) -> NotFound:
+    return NotFound(f"'{name}' is not an agent. List them: portico agents list", param="name")
 
 
 def _called(item: Any, key: str) -> str:

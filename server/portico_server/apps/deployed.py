@@ -17,7 +17,7 @@ import orjson
 
 from portico_server.apps.entry import AppEntry
 from portico_server.core.binding import binding, bound_id
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.ids import is_id, new_id
 from portico_server.core.limits import UsageLimits
 from portico_server.core.names import check_name
@@ -395,6 +395,18 @@ class DeployedApps:
             )
         return found
 
+    def readable(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
+        """`find` for who reads its specification: prompts, instructions and code. Raises `Forbidden` unless the app is
+        the caller's own, or the caller is an admin: the right to call it is not enough.
+        """
+        row, version = self.find(ref, caller)
+        if not caller.owns(row.owner):
+            raise Forbidden(
+                f"Only admins read the specification of '{row.name}', which is shared. This key may call the app: GET "
+                "/api/apps/NAME has its description and its schemas."
+            )
+        return row, version
+
     def changeable(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
         """`find` for who changes it, or takes it elsewhere. Raises `Forbidden` for a shared app, unless the caller is
         an admin.
@@ -424,13 +436,13 @@ class DeployedApps:
         ]
 
     async def versions(self, ref: str, caller: Principal) -> Sequence[VersionRow]:
-        """All versions, newest first."""
-        row, _version = self.find(ref, caller)
+        """All versions, newest first. Raises as `readable`."""
+        row, _version = self.readable(ref, caller)
         return await self._database.read(apps.versions, row.id)
 
     async def version(self, ref: str, number: int, caller: Principal) -> VersionRow:
-        """One version. Raises `NotFound`."""
-        row, _version = self.find(ref, caller)
+        """One version. Raises `NotFound`, and as `readable`."""
+        row, _version = self.readable(ref, caller)
         found = await self._database.read(apps.version, row.id, number)
         if found is None:
             newest = (await self._database.read(apps.versions, row.id))[0].version
@@ -500,7 +512,7 @@ class DeployedApps:
 
     async def variant(self, name: str, changes: Mapping[str, Any], caller: Principal) -> Servable:
         """The app with other values in some places, which nobody else can call. Raises as `update`."""
-        row, current = self.find(name, caller)
+        row, current = self.readable(name, caller)
         spec = changed(current.spec, changes)
         kind = self._of(row.kind)
         await kind.check(row.name, spec, caller)

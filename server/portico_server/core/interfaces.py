@@ -344,7 +344,8 @@ class AppVariants(Protocol):
     async def variant(self, name: str, changes: Mapping[str, Any], caller: Principal) -> Servable:
         """The app with ``changes`` by their places, checked as a whole; what is deployed stays as it is.
 
-        Raises `NotFound` for an app or a place that is not there, `InvalidRequest` for what the app cannot be.
+        Raises `NotFound` for an app or a place that is not there, `InvalidRequest` for what the app cannot be,
+        `Forbidden` where the caller may call the app and not read it.
         """
 
     async def settle(self, name: str, changes: Mapping[str, Any], caller: Principal, note: str) -> int:

@@ -71,6 +71,10 @@ class Principal:
         """Whether things of ``owner`` exist for this caller. ``None`` means the daemon's own, seen by all."""
         return self.admin or owner is None or owner == self.id
 
+    def owns(self, owner: str | None) -> bool:
+        """Whether the caller may read what things of ``owner`` are made of. What is the daemon's own is an admin's."""
+        return self.admin or owner == self.id
+
     def condition(self, store_id: str, name: str, owner: str | None) -> Filter | None:
         """What a file of a store must meet for this caller to read it; ``None``: all of them are permitted.
 

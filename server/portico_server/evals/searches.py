@@ -13,7 +13,15 @@ from typing import Any, Final
 from portico.wire import Status
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, Unavailable, nearest
+from portico_server.core.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PorticoError,
+    Unavailable,
+    nearest,
+)
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import not_one_of, wrong, wrong_type
 from portico_server.core.pools import FairSlots
@@ -114,7 +122,7 @@ class Trials:
         if key not in self._apps:
             try:
                 self._apps[key] = await self._services.variants.variant(name, changes, self._caller)
-            except (InvalidRequest, NotFound) as error:
+            except (Forbidden, InvalidRequest, NotFound) as error:
                 error.param = f"parameters.apps.{name}"
                 error.message = f"apps.{name}: {error.message}"
                 raise

@@ -196,7 +196,7 @@ class ContentsFinder:
             case "app" if card.labels.get("store") and not card.labels.get("app"):
                 await self._store_app(found, card)
             case "app":
-                row, version = self._apps.find(key, self._caller)
+                row, version = self._apps.readable(key, self._caller)
                 await self._deployed(found, row, version)
 
     def _require_name(self, card: Card, key: str, by: str) -> None:

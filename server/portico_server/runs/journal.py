@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, Final, Literal
 
 import orjson
 
 from portico.wire import Usage
+from portico_server.core.principal import Principal
 from portico_server.db import dedupe, steps
 from portico_server.db.database import Database
 from portico_server.db.steps import StepRow
@@ -313,9 +316,26 @@ class InnerJournal(Journal):
         await self._outer.drained()
 
 
+_WITHHELD: Final[ContextVar[bool]] = ContextVar("portico_withheld", default=False)
+
+
+@contextmanager
+def specified(owner: str | None, caller: Principal) -> Iterator[None]:
+    """Within it, an app of ``owner`` does its work: unless the caller may read its specification, the trace has nothing
+    of what its steps ask, which is written there. That holds for all that the app calls, too.
+    """
+    token = _WITHHELD.set(_WITHHELD.get() or not caller.owns(owner))
+    try:
+        yield
+    finally:
+        _WITHHELD.reset(token)
+
+
 def for_trace(value: Any) -> str | None:
-    """A value as JSON text for the trace, cut to what a person looks at."""
-    if value is None:
+    """A value as JSON text for the trace, cut to what a person looks at; ``None`` within an app whose specification the
+    caller may not read.
+    """
+    if value is None or _WITHHELD.get():
         return None
     try:
         text = orjson.dumps(value, default=repr).decode()

@@ -23,8 +23,8 @@ import orjson
 from portico.wire import Usage
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.ids import new_id
-from portico_server.db.steps import CALLED_FLOW, StepRow, cut
-from portico_server.runs.journal import Journal, effect_key
+from portico_server.db.steps import CALLED_FLOW, StepRow
+from portico_server.runs.journal import Journal, effect_key, for_trace
 
 ASKED: Final = "asked"
 """Under which name the output of a recorded call holds the digest of what was asked."""
@@ -259,7 +259,7 @@ class TurnSteps:
             kind,
             "completed",
             1,
-            cut(orjson.dumps(shown).decode()),
+            for_trace(shown),
             output.decode(),
             None,
             started_at,

@@ -250,10 +250,14 @@ async def update_app(name: str, given: Update, services: TheServices, caller: Ca
 async def draw_app(
     name: str, services: TheServices, caller: Caller, format: Literal["mermaid", "svg"] = "mermaid"
 ) -> Response:
-    """A deployed app as a picture: the text of a Mermaid flowchart, or SVG."""
+    """A deployed app as a picture: the text of a Mermaid flowchart, or SVG.
+
+    Whoever may call it and not read its specification sees its steps without their conditions.
+    """
     row, version = services.apps.find(name, caller)
     if row.kind == "flow":
-        root = diagram.of_flow(read.flow({**version.spec, "name": row.name}))
+        flow = read.flow({**version.spec, "name": row.name})
+        root = diagram.of_flow(flow, conditions=caller.owns(row.owner))
     else:
         root = diagram.of_agent(row.name, version.spec)
     if format == "svg":
@@ -294,8 +298,8 @@ async def remove_app(name: str, services: TheServices, caller: Caller) -> None:
 
 @router.get("/{name}/versions")
 async def list_versions(name: str, services: TheServices, caller: Caller) -> Listed[Version]:
-    """The versions of a deployed app, newest first."""
-    row, _current = services.apps.find(name, caller)
+    """The versions of a deployed app with their specifications, newest first: of one's own, for an admin of any."""
+    row, _current = services.apps.readable(name, caller)
     return Listed(data=[_version(row, found) for found in await services.apps.versions(name, caller)])
 
 

@@ -33,6 +33,7 @@ from portico_server.core.request import (
 from portico_server.core.servable import Card
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.apps import AppRow
+from portico_server.runs.journal import specified
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 from portico_server.runs.turn_steps import TurnCutOff, TurnSteps
@@ -411,7 +412,10 @@ class AgentApp:
         earlier: Sequence[AgentMessage] = (),
     ) -> tuple[AgentMessage, AgentTurn]:
         session = ((self.card.id, self.card.name), name) if name else None
-        return await self._agents.turn(self.spec, message, context, options, session=session, earlier=earlier)
+        with specified(self.card.owner, context.caller):
+            return await self._agents.turn(
+                self.spec, message, context, options, session=session, earlier=earlier
+            )
 
     def _turn_options(self, request: Chat) -> TurnOptions:
         """The caller's system messages and sampling options; the agent's tools are its own affair."""

@@ -41,9 +41,11 @@ class DiagramNode:
     after: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-def of_flow(made: FlowSpec) -> DiagramNode:
-    """A flow as a tree of boxes. Raises `InvalidRequest` for one that is too large to look at."""
-    return _Tree().node(made.step)
+def of_flow(made: FlowSpec, *, conditions: bool = True) -> DiagramNode:
+    """A flow as a tree of boxes, with what its conditions say. Raises `InvalidRequest` for one that is too large to
+    look at.
+    """
+    return _Tree(conditions).node(made.step)
 
 
 def of_agent(name: str, spec: Mapping[str, Any]) -> DiagramNode:
@@ -86,7 +88,8 @@ def _agent(
 
 
 class _Tree:
-    def __init__(self) -> None:
+    def __init__(self, conditions: bool) -> None:
+        self._conditions = conditions
         self._count = 0
 
     def node(self, step: Step) -> DiagramNode:
@@ -109,12 +112,12 @@ class _Tree:
             case flow.SubflowStep(step=Step() as inner):
                 return DiagramNode(step.name, step.kind, "frame", children=(self.node(inner),))
             case flow.SwitchStep(on=on, cases=cases, default=default):
-                labels = tuple(_condition(case.equals or case.when) for case in cases)
+                labels = tuple(self._condition(case.equals or case.when) for case in cases)
                 return DiagramNode(
                     step.name,
                     step.kind,
                     "choice",
-                    _operand(on),
+                    _operand(on) if self._conditions else "",
                     self._all([*(case.step for case in cases), *([default] if default else [])]),
                     (*labels, *(["else"] if default else [])),
                 )
@@ -123,7 +126,7 @@ class _Tree:
                     step.name,
                     step.kind,
                     "choice",
-                    _condition(condition),
+                    self._condition(condition),
                     self._all([then, *([otherwise] if otherwise else [])]),
                     ("yes", "no")[: 2 if otherwise else 1],
                     passes=otherwise is None,
@@ -134,6 +137,9 @@ class _Tree:
 
     def _all(self, steps: Sequence[Step]) -> tuple[DiagramNode, ...]:
         return tuple(self.node(step) for step in steps)
+
+    def _condition(self, given: Expression | None) -> str:
+        return _condition(given) if self._conditions else ""
 
 
 def _what(step: Step) -> str:

@@ -31,7 +31,7 @@ from portico_server.core.errors import DeadlineExceeded, InvalidRequest, Portico
 from portico_server.core.interfaces import require_code
 from portico_server.core.question import Question, QuestionAnswer
 from portico_server.db.steps import StepRow, step_usage
-from portico_server.runs.journal import Journal, effect_key
+from portico_server.runs.journal import Journal, effect_key, specified
 from portico_server.runs.run import Deadline
 from portico_server.runs.turn_steps import EnclosingStep, enclosed
 
@@ -126,6 +126,11 @@ class Execution:
 
     async def within(self, value: Any, path: str, history: Sequence[Mapping[str, Any]] = ()) -> Any:
         """The same as a part of another flow, under ``path``."""
+        caller, owner = self.context.caller, self.flow.owner
+        with specified(caller.id if owner == "" else owner, caller):
+            return await self._within(value, path, history)
+
+    async def _within(self, value: Any, path: str, history: Sequence[Mapping[str, Any]]) -> Any:
         flow = self.flow
         if flow.code:
             require_code(self.context.caller, flow.code)

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -274,6 +275,10 @@ class Flows:
             return await pools.DOCUMENTS.run_for(key, read.flow, spec)
         return read.flow(spec)
 
+    async def _kept(self, payload: Mapping[str, Any], key: str) -> FlowSpec:
+        """The flow of a durable run that is taken up."""
+        return replace(await self._read(payload["flow"], key), owner=payload.get("owner", ""))
+
     async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
         """`portico_server.apps.deployed.Check` of flows."""
         await self.read({**spec, "name": name}, caller)
@@ -327,7 +332,7 @@ class Flows:
 
     def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> FlowApp:
         """`portico_server.apps.deployed.Build` of flows."""
-        flow = read.flow({**spec, "name": name})
+        flow = replace(read.flow({**spec, "name": name}), owner=row.owner)
         created = int(row.created_at)
         return FlowApp(flow, self, owner=row.owner, created=created, version=row.version, id=row.id)
 
@@ -493,7 +498,7 @@ class Flows:
             await self._database.write(runs.extend_payload, run.id, {CALLED: held})
             done: Sequence[StepRow] = ()
         else:
-            flow = await self._read(held["flow"], context.caller.id)
+            flow = await self._kept(held, context.caller.id)
             done = await self._database.read(steps.finished, run.id)
         with self._journal(flow.durability, run.id, done) as journal:
             execution = Execution(flow, context, journal, self.world, answered=frozenset())
@@ -505,7 +510,9 @@ class Flows:
         """What a durable run is taken up with. Raises `InvalidRequest` if the rules forbid to record it."""
         self._recordable(flow, [value, *history])
         functions = None if answered is None else sorted(answered)
-        return StartedFlow(flow, flow=flow.source, input=value, history=list(history), functions=functions)
+        return StartedFlow(
+            flow, flow=flow.source, owner=flow.owner, input=value, history=list(history), functions=functions
+        )
 
     @asynccontextmanager
     async def turn(self, name: str, context: Context) -> AsyncIterator[Callable[[Usage], None]]:
@@ -568,9 +575,7 @@ class Flows:
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         """A durable run, from the beginning or from where it stopped."""
         flow = (
-            payload.read
-            if isinstance(payload, StartedFlow)
-            else await self._read(payload["flow"], context.caller.id)
+            payload.read if isinstance(payload, StartedFlow) else await self._kept(payload, context.caller.id)
         )
         done = await self._database.read(steps.finished, context.run)
         functions = payload.get("functions")

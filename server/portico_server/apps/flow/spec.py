@@ -338,6 +338,8 @@ class FlowSpec:
     """Names of fields whose values are not recorded."""
     code: str = ""
     """The place of its first step that is code, if it has one."""
+    owner: str | None = ""
+    """Whose app it is, ``None`` for the operator's; empty for what its caller has brought along."""
 
 
 EFFECTS = frozenset({"llm", "intent", "agent", "tool", "client", "approve", "http", "subflow"})
