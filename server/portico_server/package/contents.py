@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.apps.agent.app import FORWARD, AgentApps
@@ -312,12 +311,6 @@ class ContentsFinder:
         meant = (alias for alias, target in self._registry.aliases.items() if target == name)
         found.aliases[name] = tuple(sorted(meant))
         self._waiting += [(other, f"The model '{name}'") for other in fallbacks(spec)]
-        for key, value in spec.parameters.items():
-            if isinstance(value, str) and Path(value).is_absolute():
-                found.notes.append(
-                    f"The parameter '{key}' of the model '{name}' is a path of this machine: {value}. The other one "
-                    "must have it too."
-                )
 
 
 def _needs_client(by: str, function: str) -> Conflict:

@@ -231,7 +231,7 @@ class DocumentWriter:
     def _further(self, spec: ModelSpec, source: str) -> str:
         found = parse_source(source)
         if found.scheme == "file" or (found.scheme == "fake" and found.location):
-            raise _only_here(f"A replica of the model '{spec.name}'", found.location)
+            raise _only_here(f"A replica of the model '{spec.name}'")
         if _holds_secret(source):
             purpose = f"The address of a replica of the model '{spec.name}'"
             return self._references.of(source, purpose, "model", spec.name, "replica", source)
@@ -240,12 +240,12 @@ class DocumentWriter:
     def _local(self, name: str, path: Path) -> str:
         """The path below ``app/`` of a model's file or folder of this machine."""
         if not self._include_models:
-            raise _only_here(f"The model '{name}'", str(path))
+            raise _only_here(f"The model '{name}'")
         return self._copied(path, f"models/{quote(name, safe='')}", f"The model '{name}'", MAX_MODEL_BYTES)
 
     def _adapter(self, name: str, path: Path, scale: float) -> dict[str, Any]:
         if not self._include_models:
-            raise _only_here(f"The adapter '{name}'", str(path))
+            raise _only_here(f"The adapter '{name}'")
         kept = self._copied(
             path, f"adapters/{quote(name, safe='')}", f"The adapter '{name}'", MAX_MODEL_BYTES
         )
@@ -355,7 +355,7 @@ class DocumentWriter:
             written["folder"] = "."
         elif spec.kind == "database":
             if "://" not in spec.database:
-                raise _only_here(f"The database of the tool '{spec.name}'", spec.database)
+                raise _only_here(f"The database of the tool '{spec.name}'")
             if _holds_secret(spec.database):
                 purpose = f"The address of the database of the tool '{spec.name}'"
                 written["database"] = self._references.of(
@@ -459,7 +459,7 @@ class DocumentWriter:
                 self._references.values.setdefault(value, f"PORTICO_{item.name.upper()}")
 
     def _without_secrets(self, value: Any, what: str, *place: str) -> Any:
-        """A parameter with references in the place of what is called a key, a token or a password."""
+        """A parameter with references in the place of what is called a key, a token or a password, and of paths."""
         if isinstance(value, Mapping):
             return {key: self._hidden(key, item, what, *place) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -470,6 +470,8 @@ class DocumentWriter:
 
     def _hidden(self, key: str, value: Any, what: str, *place: str) -> Any:
         secret = isinstance(value, str) and (_SECRET_NAME.search(key) is not None or _holds_secret(value))
+        if isinstance(value, str) and not secret and Path(value).is_absolute():
+            return self._references.of("", f"'{key}' of {what}, a path of the other machine", *place, key)
         if secret and value and "providers" not in place:  # there it is the name of a variable
             return self._references.of(value, f"'{key}' of {what}", *place, key)
         return self._without_secrets(value, what, *place, key)
@@ -484,9 +486,9 @@ def _app_file(name: str) -> str:
     return f"apps/{quote(name, safe='')}.json"
 
 
-def _only_here(what: str, path: str) -> Conflict:
+def _only_here(what: str) -> Conflict:
     return Conflict(
-        f"{what} is a file of this machine alone: {path}. Take it along (--models include), or name a source from "
+        f"{what} is a file of this machine alone. Take it along (--models include), or name a source from "
         "which the other machine can fetch it.",
         code="only_on_this_machine",
         param="models",

@@ -74,7 +74,9 @@ def test_every_place_of_a_secret_becomes_a_variable(monkeypatch: pytest.MonkeyPa
     contents.models = {
         "mine": ModelSpec("mine", "https://models.example/v1?key=sesame-opens#m", api_key="sk-a-long-one"),
         "theirs": ModelSpec(
-            "theirs", "remote://openai/some", parameters={"extra": {"auth_token": "tok-secret-1"}}
+            "theirs",
+            "remote://openai/some",
+            parameters={"extra": {"auth_token": "tok-secret-1"}, "mmproj": "/srv/of-mine/eye"},
         ),
     }
     contents.servers = {
@@ -97,11 +99,13 @@ def test_every_place_of_a_secret_becomes_a_variable(monkeypatch: pytest.MonkeyPa
         "t0ken-of-mine",
         "a-header-secret",
         "pa55word",
+        "of-mine",
     ):
-        assert secret not in document.yaml + document.references.example()
+        assert secret not in document.yaml + document.references.example() + "".join(contents.notes)
     names = set(document.references.purposes)
     assert names == {
         *("MODEL_MINE_SOURCE", "MODEL_MINE_API_KEY", "MODEL_THEIRS_EXTRA_AUTH_TOKEN", "OPENAI_API_KEY"),
+        "MODEL_THEIRS_MMPROJ",
         *("MCP_HOSTED_URL", "MCP_HOSTED_X_KEY", "TOOL_BOOKS_DATABASE", "PORTICO_API_KEY"),
     }
     filled = expand(yaml.safe_load(document.yaml), dict.fromkeys(names, "https://filled.example/v1#m"))
