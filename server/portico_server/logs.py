@@ -79,6 +79,18 @@ class _File(logging.handlers.RotatingFileHandler):
                 print(f"The log {self.baseFilename} cannot be written: {error}", file=sys.stderr)
 
 
+_ANYBODYS = (
+    "ASGI callable returned without completing handshake.",
+    "Invalid UTF-8 sequence received from client.",
+)
+"""What uvicorn writes as errors whenever a WebSocket is refused, or sends what is no text."""
+
+
+def _not_anybodys(record: logging.LogRecord) -> bool:
+    """Not a line that whoever reaches the port could fill the log with: the client was answered, which is enough."""
+    return record.msg not in _ANYBODYS
+
+
 def configure(folder: Path, level: str, form: str, *, quiet: bool) -> None:
     """Log to ``folder/daemon.log``, and to standard error unless ``quiet``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,3 +118,4 @@ def configure(folder: Path, level: str, form: str, *, quiet: bool) -> None:
     root.handlers[:] = handlers
     for noisy in ("uvicorn.error", "uvicorn.access", "mcp", "alembic", "httpx", "watchfiles"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("uvicorn.error").addFilter(_not_anybodys)

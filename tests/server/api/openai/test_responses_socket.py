@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,23 @@ def test_the_hosts_of_other_sites_are_refused(harbour: Daemon) -> None:
         pass
     assert refused.value.response.status_code in (400, 403)
     assert secret("one") not in str(refused.value)
+
+
+def test_who_is_refused_or_sends_no_text_writes_no_line_of_the_log(harbour: Daemon) -> None:
+    log = harbour.home / "logs" / "daemon.log"
+    place = httpx.URL(harbour.url)
+    head = (
+        f"GET /v1/responses HTTP/1.1\r\nHost: {place.host}:{place.port}\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    )
+    with socket.create_connection((place.host, place.port or 0), timeout=60) as refused:
+        refused.sendall(f"{head}\r\n".encode())
+        assert b" 401 " in b"".join(iter(lambda: refused.recv(4096), b""))
+    with socket.create_connection((place.host, place.port or 0), timeout=60) as garbled:
+        garbled.sendall(f"{head}Authorization: Bearer {secret('one')}\r\n\r\n".encode())
+        garbled.sendall(b"\x81\x82\0\0\0\0\xff\xfe")
+        assert b" 101 " in b"".join(iter(lambda: garbled.recv(4096), b""))
+    assert "uvicorn.error" not in log.read_text("utf-8")
 
 
 def test_a_connection_remembers_no_more_than_a_chain_may_have(as_key: Callable[[str], OpenAI]) -> None:
