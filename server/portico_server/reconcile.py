@@ -38,10 +38,10 @@ Do = Callable[[], Awaitable[Any]]
 
 KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "skills", "apps", "schedules")
 """In the order in which they are made: what comes later may need what comes before. `remove` goes the other way.
-Aliases come last, and stay.
+Aliases come last.
 """
 
-PRUNABLE: Final = (*KINDS, "agents")
+PRUNABLE: Final = (*KINDS, "agents", "aliases")
 """Kinds of which the rest can be removed: ``apps`` are all apps, ``agents`` those of them that are agents."""
 
 
@@ -454,6 +454,8 @@ class Reconciler:
         prompts = [each.name for each in await self._prompts.list(SYSTEM) if each.origin != builtin.ORIGIN]
         times = list(await self._schedules.shared())
         skills = list(await self._skills.shared())
+        brought = {alias for spec in wanted.models for alias in spec.aliases}
+        aliases = [name for name in self._models.aliases() if name not in brought]
         found: list[_Step] = []
         for kind, here, named, remove in (
             ("models", models, wanted.models, lambda name: self._models.remove(name)),
@@ -464,6 +466,7 @@ class Reconciler:
             ("skills", skills, wanted.skills, lambda name: self._skills.remove(name, SYSTEM)),
             ("apps", apps, wanted.apps, lambda name: self._apps.remove(name, SYSTEM)),
             ("schedules", times, wanted.schedules, lambda name: self._schedules.remove(name, SYSTEM)),
+            ("aliases", aliases, wanted.aliases, self._models.remove_alias),
         ):
             if not prune.intersection((kind, "agents") if kind == "apps" else (kind,)):
                 continue

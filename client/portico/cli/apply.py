@@ -98,7 +98,18 @@ def _inlined(item: Any, key: str, folder: Path) -> Any:
 
 def pruned(document: Mapping[str, Any]) -> tuple[str, ...]:
     """The kinds that a file has, an empty list included: what it does not speak of is not removed."""
-    kinds = ("models", "stores", "tools", "mcp", "prompts", "skills", "apps", "agents", "schedules")
+    kinds = (
+        "models",
+        "stores",
+        "tools",
+        "mcp",
+        "prompts",
+        "skills",
+        "apps",
+        "agents",
+        "schedules",
+        "aliases",
+    )
     return tuple(kind for kind in kinds if kind in document)
 
 

@@ -42,6 +42,19 @@ def list_aliases(connection: Connection) -> dict[str, str]:
 def put_alias(connection: Connection, name: str, target: str) -> None:
     """Let an alias mean ``target`` from now on. Raises `Conflict` if an app has the name, or if a canary runs."""
     require_free(connection, None, name, "model")
+    _require_whole(connection, name)
+    connection.execute(delete(aliases).where(aliases.c.name == name))
+    connection.execute(insert(aliases).values(name=name, target=target))
+
+
+def remove_alias(connection: Connection, name: str) -> None:
+    """Forget an alias. Raises `Conflict` if a canary runs."""
+    _require_whole(connection, name)
+    connection.execute(delete(aliases).where(aliases.c.name == name))
+
+
+def _require_whole(connection: Connection, name: str) -> None:
+    """Raise `Conflict` for an alias whose calls are split."""
     if connection.execute(select(canaries.c.id).where(canaries.c.running == name)).first() is not None:
         raise Conflict(
             f"The calls of '{name}' are split by a canary. End that first: portico canaries promote '{name}', or "
@@ -49,8 +62,6 @@ def put_alias(connection: Connection, name: str, target: str) -> None:
             code="canary_running",
             param="name",
         )
-    connection.execute(delete(aliases).where(aliases.c.name == name))
-    connection.execute(insert(aliases).values(name=name, target=target))
 
 
 # Adapters that an operator or a training run added.

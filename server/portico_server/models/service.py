@@ -438,6 +438,17 @@ class ModelService:
             self._aliased.add(name)
             self._registry.alias(name, target, behind)
 
+    def aliases(self) -> list[str]:
+        """Those that were set, and not brought by a model, nor by the daemon for what must always mean something."""
+        specs = (*BUILT_IN, *(deployment.spec for deployment in self._deployments.values()))
+        return sorted(self._aliased.difference(*(spec.aliases for spec in specs)))
+
+    async def remove_alias(self, name: str) -> None:
+        """Let a name that was set mean nothing any more. Raises `Conflict` while its calls are split by a canary."""
+        await self._database.write(rows.remove_alias, name)
+        self._aliased.discard(name)
+        self._registry.unalias(name)
+
     async def check_target(self, name: str, target: str) -> Servable | None:
         """The version of an app that an alias is to mean, if it is one. Raises `NotFound` for what is not there."""
         behind = await self._registry.version(target)

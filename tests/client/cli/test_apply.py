@@ -84,13 +84,17 @@ def test_a_file_is_applied_in_its_parts_and_then_nothing_is_left_to_do(
     assert command("apply", "-f", str(file), "--json").json["changes"][0]["action"] == "unchanged"
 
     only = file.with_name("less.yaml")
-    only.write_text("apps: []\nprompts: []\ntools: []\n")
+    with Client(daemon.url) as client:
+        client.models.alias("quill", "poet")
+    only.write_text("apps: []\nprompts: []\ntools: []\naliases: []\n")
     assert command("apply", "-f", str(only)).out == "0 created, 0 changed, 0 removed, 0 unchanged.\n"
     unsure = command("apply", "-f", str(only), "--prune")
     assert unsure.code == 1 and "--yes" in unsure.err
     pruned = command("apply", "-f", str(only), "--prune", "--yes").out
     assert "- apps/clerk" in pruned and "- tools/greet" in pruned and "models" not in pruned
+    assert "- aliases/quill" in pruned
     with Client(daemon.url) as client:
+        assert "quill" not in {model.id for model in client.models.list()}
         assert {found.name for found in client.apps.list()} == {"handbook", "notes"}
         assert {prompt.origin for prompt in client.prompts.list()} == {"portico"}
         client.stores.remove("notes")
