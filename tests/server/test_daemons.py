@@ -101,11 +101,21 @@ def test_a_key_made_at_one_is_known_at_the_other_and_revoked_at_both_with_its_st
     body = {"model": "echo", "stream": True, "messages": [{"role": "user", "content": "endless"}]}
     headers = {"Authorization": f"Bearer {secret}"}
     url = f"{pair.b.url}/v1/chat/completions"
-    with httpx.stream("POST", url, json=body, headers=headers, timeout=WAIT_S) as stream:
-        frames = stream.iter_lines()
-        assert next(frames).startswith("data:")
-        assert call(pair.a, "DELETE", f"/api/keys/{made['id']}").status_code == 200
-        assert any("key_revoked" in frame for frame in frames)
+    at = f"/api/keys/{made['id']}"
+
+    def ends(method: str, **given: Any) -> None:
+        with httpx.stream("POST", url, json=body, headers=headers, timeout=WAIT_S) as stream:
+            frames = stream.iter_lines()
+            assert next(frames).startswith("data:")
+            assert call(pair.a, method, at, **given).status_code == 200
+            assert any("key_revoked" in frame for frame in frames)
+
+    ends("PATCH", json={"scopes": ["models:read"]})
+    assert call(pair.b, "POST", "/v1/chat/completions", secret, json=body).status_code == 403
+    answered(pair.a, "PATCH", at, json={"scopes": ["chat", "models:read"]})
+    short = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
+    until(lambda: call(pair.b, "POST", "/v1/chat/completions", secret, json=short).is_success, "it may chat")
+    ends("DELETE")
     assert call(pair.a, "GET", "/v1/models", secret).status_code == 401
     assert call(pair.b, "GET", "/v1/models", secret).status_code == 401
 

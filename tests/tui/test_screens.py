@@ -400,6 +400,9 @@ async def test_a_key_is_shown_once_and_revoked(daemon: Daemon) -> None:
             await screen.until(lambda: "admin" in screen.text("#empty"))  # what its scopes lack
         async with terminal(daemon.url, secret) as screen:
             await pick(screen, "keys", 0, "reader")
+            await screen.press("e")
+            await screen.fill(scopes="models:read")
+            await screen.until(lambda: screen.row("#rows", "reader")[1] == "models:read")
             await screen.press("d")
             await screen.agree()
             await screen.until(lambda: not screen.row("#rows", "reader"))

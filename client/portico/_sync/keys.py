@@ -41,6 +41,13 @@ class Keys(Group):
         )
         return self._transport.request("POST", "/api/keys", NewKey, json=body)
 
+    def update(self, key_id: str, *, scopes: Sequence[str]) -> Key:
+        """Let a key have other scopes, all of which are given, at once. If it loses some, its calls, streams and runs
+        end.
+        """
+        path = at("api", "keys", named(key_id, "a key"))
+        return self._transport.request("PATCH", path, Key, json={"scopes": list(scopes)})
+
     def revoke(self, key_id: str) -> None:
         """Make a key worthless at once."""
         return self._transport.request("DELETE", at("api", "keys", named(key_id, "a key")), None)

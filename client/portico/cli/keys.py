@@ -22,6 +22,8 @@ _SIGNS: Final = {
 }
 _COMPARISON: Final = re.compile(r"([^=!<>]+)(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
 
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="The id of the key.")]
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Keys: who may call the daemon, and what.",
@@ -124,10 +126,28 @@ def show(
     print_fields(rows)
 
 
+@app.command(epilog="Example: portico keys update key_0192f6 --scope chat")
+def update(
+    context: typer.Context,
+    key_id: KeyId,
+    scope: Annotated[
+        list[str], typer.Option(help="All that it may do from then on. May be given several times.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Let a key have other scopes, at once. If it loses some, what it has under way ends."""
+    with connected(context) as client:
+        changed = client.keys.update(key_id, scopes=scope)
+    if as_json:
+        print_json(changed)
+    else:
+        typer.echo(f"'{changed.name}' may: {', '.join(changed.scopes)}.")
+
+
 @app.command(epilog="Example: portico keys revoke key_0192f6 --yes")
 def revoke(
     context: typer.Context,
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="The id of the key.")],
+    key_id: KeyId,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,

@@ -6,6 +6,7 @@ import hmac
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Protocol
 
@@ -74,7 +75,9 @@ class Auth:
         self._changes_count = 0
         """How often keys were made or revoked here."""
         self.revoked: list[Callable[[str], Awaitable[None]]] = []
-        """Called with the id of a key that was revoked, before `revoke` returns; it ends the calls of that key."""
+        """Called with the id of a key that was revoked or lost scopes, before `revoke` or `rescope` returns; it ends
+        the calls of that key.
+        """
 
     async def start(self, given: Iterable[GivenKey] = ()) -> None:
         """Read the keys, add those of the configuration, and refuse an open bind (`refuse_open_bind`)."""
@@ -109,6 +112,9 @@ class Auth:
                 self._admit(row)
         for row_id in gone:
             await self._expel(row_id)
+        for row_id, row in known.items():
+            if row_id in self._rows and self._rows[row_id].scopes != row.scopes:
+                await self._change(row)
 
     async def _resume(self) -> None:
         """Count what keys with limits used before this start: in the last minute, and today."""
@@ -136,19 +142,14 @@ class Auth:
         check_plain(name, "a key")
         if not name or len(name) > NAME_LENGTH:
             raise InvalidRequest(f"A key needs a name of 1 to {NAME_LENGTH} characters.", param="name")
-        if not scopes:
-            raise InvalidRequest(
-                "A key needs at least one scope, such as 'chat' or 'admin'.",
-                code="missing_required_parameter",
-                param="scopes",
-            )
+        checked = _checked_scopes(scopes)
         secret = PREFIX + secrets.token_urlsafe(32)
         row = KeyRow(
             id=new_id("key_"),
             name=name,
             hash=_digest(secret),
             hint=secret[-4:],
-            scopes=tuple(dict.fromkeys(parse_scope(scope) for scope in scopes)),
+            scopes=checked,
             created_at=time.time(),
             limits=limits.to_json(),
             filters=checked_filters(filters, scopes),
@@ -158,16 +159,45 @@ class Auth:
         self._admit(row)
         return row, secret
 
+    async def rescope(self, key_id: str, scopes: Sequence[str]) -> KeyRow:
+        """Let a key have other scopes, now. Unless these include all that it had, what it has under way is ended as by
+        `revoke`: it began with rights that the key has no more. `NotFound` if there is none of this id.
+        """
+        self._require_changeable(key_id)
+        checked = _checked_scopes(scopes)
+        row = self._rows.get(key_id)
+        if row is not None:
+            checked_filters(row.filters, checked)
+        if row is None or not await self._database.write(keys.rescope, key_id, checked):
+            raise NotFound(f"There is no key '{key_id}'.", code="key_not_found", param="id")
+        self._changes_count += 1
+        row = replace(row, scopes=checked)
+        await self._change(row)
+        return row
+
+    async def _change(self, row: KeyRow) -> None:
+        """Take over the scopes of a key that is known."""
+        before = self._rows.get(row.id)
+        if before is None:  # revoked meanwhile
+            return
+        caller = _principal(row)
+        self._rows[row.id], self._callers[row.hash] = row, caller
+        if not all(map(caller.allows, before.scopes)):
+            await self._end(row.id)
+
     async def revoke(self, key_id: str) -> None:
         """End a key, now. `NotFound` if there is none of this id."""
-        if key_id in self._given:
-            raise Conflict(
-                f"The key '{key_id}' comes from the configuration file; remove it there and start again."
-            )
+        self._require_changeable(key_id)
         if not await self._database.write(keys.revoke, key_id, time.time()):
             raise NotFound(f"There is no key '{key_id}'.", code="key_not_found", param="id")
         self._changes_count += 1
         await self._expel(key_id)
+
+    def _require_changeable(self, key_id: str) -> None:
+        if key_id in self._given:
+            raise Conflict(
+                f"The key '{key_id}' comes from the configuration file; change it there and start again."
+            )
 
     async def _expel(self, key_id: str) -> None:
         """End what a key that was revoked has under way."""
@@ -175,6 +205,9 @@ class Auth:
         if row is not None:
             self._callers.pop(row.hash, None)
             self._quotas.forget(row.id)
+        await self._end(key_id)
+
+    async def _end(self, key_id: str) -> None:
         for end in self.revoked:
             await end(key_id)
 
@@ -260,8 +293,23 @@ class Auth:
 
     def _admit(self, row: KeyRow) -> None:
         self._rows[row.id] = row
-        self._callers[row.hash] = Principal(row.id, frozenset(row.scopes), parse_bound(row.filters))
+        self._callers[row.hash] = _principal(row)
         self._quotas.limit(row.id, row.name, KeyLimits.parse(row.limits).usage)
+
+
+def _principal(row: KeyRow) -> Principal:
+    return Principal(row.id, frozenset(row.scopes), parse_bound(row.filters))
+
+
+def _checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    """The scopes, each once. Raises `InvalidRequest` for one that does not exist, and if there are none."""
+    if not scopes:
+        raise InvalidRequest(
+            "A key needs at least one scope, such as 'chat' or 'admin'.",
+            code="missing_required_parameter",
+            param="scopes",
+        )
+    return tuple(dict.fromkeys(parse_scope(scope) for scope in scopes))
 
 
 def checked_filters(

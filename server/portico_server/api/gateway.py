@@ -391,11 +391,13 @@ class Gateway:
                 del self._calls[key]
 
     async def _end_calls(self, key: str) -> None:
-        """End what a revoked key has under way, streams included, but for the call that revokes it."""
+        """End what a key that was revoked or lost scopes has under way, streams included, but for this call."""
         ours = asyncio.current_task()
         for exchange in tuple(self._calls.get(key, ())):
             if exchange.task is not None and exchange.task is not ours:
-                exchange.revoked = Unauthenticated("This API key was revoked.", code="key_revoked")
+                exchange.revoked = Unauthenticated(
+                    "This API key was revoked or lost scopes.", code="key_revoked"
+                )
                 exchange.task.cancel()
 
     async def _end_workers(self, key: str) -> None:

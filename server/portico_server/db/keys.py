@@ -63,6 +63,12 @@ def living(connection: Connection) -> Sequence[KeyRow]:
     ]
 
 
+def rescope(connection: Connection, key_id: str, scopes: Sequence[str]) -> bool:
+    """Let a key have other scopes; whether there was a living one."""
+    living = (keys.c.id == key_id, keys.c.revoked_at.is_(None))
+    return connection.execute(update(keys).where(*living).values(scopes=list(scopes))).rowcount > 0
+
+
 def revoke(connection: Connection, key_id: str, now: float) -> bool:
     """End a key; whether there was a living one. The row stays, so that what it made keeps its owner."""
     changed = connection.execute(

@@ -523,7 +523,7 @@ class Runner:
 
     async def revoke(self, owner: str) -> None:
         """End the runs that have the rights of a key which was revoked."""
-        error = Forbidden("The key that this ran for was revoked.", code="key_revoked").body()
+        error = Forbidden("The key that this ran for was revoked or lost scopes.", code="key_revoked").body()
         for run in [run for run in self._active.values() if run.caller.id == owner]:
             run.revoked = error
             await run.cancel()

@@ -308,7 +308,9 @@ class Scheduler:
         """End what runs here with the daemon's rights for the sake of a key that was revoked."""
         for row, run in tuple(self._running.values()):
             if self._kinds[row.kind].lent and row.key == owner:
-                run.revoked = Forbidden("The key that this ran for was revoked.", code="key_revoked").body()
+                run.revoked = Forbidden(
+                    "The key that this ran for was revoked or lost scopes.", code="key_revoked"
+                ).body()
                 await run.cancel()
 
     async def _follow_clock(self) -> None:

@@ -75,6 +75,34 @@ async def test_its_stream_ends_at_once_and_says_why(daemon: ApiServer) -> None:
             await model.left.wait()
 
 
+async def test_a_key_that_loses_scopes_keeps_none_of_them_in_its_stream(daemon: ApiServer) -> None:
+    model = teller(daemon)
+    ask = {"model": "teller", "stream": True, "messages": MESSAGES}
+
+    async def scopes(key: str, *wanted: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        return await daemon.client.patch(f"/api/keys/{key}", json={"scopes": wanted}, headers=headers)
+
+    async with (
+        client(daemon, "chat", "stores:*:manage") as (key, theirs),
+        theirs.stream("POST", "/v1/chat/completions", json=ask) as answer,
+    ):
+        async with asyncio.timeout(LIMIT):
+            await model.began.wait()
+            more = await scopes(key, "chat", "stores:*:manage", "stores:a:read", "models:read")
+            assert more.json()["scopes"] == ["chat", "stores:*:manage", "stores:a:read", "models:read"]
+            assert (await theirs.get("/api/deployments")).status_code == 200
+            assert not model.left.is_set()
+            assert (await scopes(key, "models:read")).status_code == 200
+            assert "key_revoked" in await rest(answer)
+            await model.left.wait()
+            assert (await theirs.post("/v1/chat/completions", json=ask)).status_code == 403
+            assert (await theirs.get("/api/deployments")).status_code == 200
+    for wrong, status in ((("chat", "everything"), 400), ((), 400)):
+        assert (await scopes(key, *wrong)).status_code == status
+    assert (await scopes("key_none", "chat")).status_code == 404
+
+
 async def test_a_call_that_has_no_answer_yet_is_refused(daemon: ApiServer) -> None:
     model = teller(daemon)
     async with client(daemon) as (key, theirs):

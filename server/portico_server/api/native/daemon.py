@@ -305,7 +305,7 @@ async def vacuum(services: TheServices, _caller: Admin) -> Vacuum:
     return Vacuum(before=done.before, after=done.after, freed=done.freed, converted=done.converted)
 
 
-# ``/api/keys``: make, list and revoke API keys.
+# ``/api/keys``: make, list, change and revoke API keys.
 
 
 key_router = new_router(prefix="/api/keys", tags=["Keys"])
@@ -355,6 +355,12 @@ class KeyRequest(BaseModel, extra="forbid"):
     filters: dict[str, Any] = {}
 
 
+class KeyChange(BaseModel, extra="forbid"):
+    """``scopes``: all that the key has from then on."""
+
+    scopes: list[str]
+
+
 @key_router.get("")
 async def list_keys(auth: TheAuth, _caller: Admin) -> Listed[Key]:
     """All keys, oldest first."""
@@ -374,6 +380,13 @@ async def create_key(body: KeyRequest, auth: TheAuth, _caller: Admin) -> NewKey:
     """A new key; the answer holds the secret, which is kept nowhere."""
     row, secret = await auth.create(body.name, body.scopes, KeyLimits.parse(body.limits), body.filters)
     return NewKey(**Key.model_validate(row, from_attributes=True).model_dump(), key=secret)
+
+
+@key_router.patch("/{key_id}")
+async def change_key(key_id: str, body: KeyChange, auth: TheAuth, _caller: Admin) -> Key:
+    """Let a key have other scopes, at once. If it loses some, its calls, streams and runs end as by a revocation."""
+    row = await auth.rescope(key_id, body.scopes)
+    return Key.model_validate(row, from_attributes=True)
 
 
 @key_router.delete("/{key_id}")
