@@ -170,7 +170,7 @@ async def serve(shared: SharedApp, host: str, port: int) -> None:
     with listen(load({"host": host, "port": str(port)}).settings) as listener:
         config = uvicorn.Config(
             application(shared),
-            log_level="warning",
+            log_level="error",
             access_log=False,
             server_header=False,
             limit_concurrency=MAX_CONVERSATIONS,

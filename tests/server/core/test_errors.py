@@ -1,5 +1,7 @@
 """Every error has OpenAI's shape."""
 
+import os
+
 import pytest
 
 from portico_server.core import errors
@@ -26,3 +28,8 @@ def test_ids_sort_by_time_and_never_repeat() -> None:
     made = [new_id("run_") for _ in range(1000)]
     assert len(set(made)) == 1000
     assert [item[4:16] for item in made] == sorted(item[4:16] for item in made)
+
+
+def test_what_was_seen_of_ids_does_not_tell_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "urandom", lambda count: bytes(range(count)))
+    assert new_id("run_").endswith("00010203040506070809")  # nothing but the system's generator
