@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import json
 import logging
 import os
 import re
@@ -58,7 +59,8 @@ from portico_server.tools.mcp.translate import (
 #
 # The ``mcp`` package collects a line until it is whole, however long it is; the one thing of its reader that is ours to
 # choose is the encoding. So this is UTF-8 whose decoder ends a line that is too long and drops the rest of it: the
-# package reads a message that is no JSON, and continues with the next.
+# package reads a message that is no JSON, and continues with the next. If the line is an answer, an error stands in its
+# place, so that whoever asked does not wait in vain.
 
 
 ENCODING: Final = "portico_utf8_lines"
@@ -91,6 +93,21 @@ class _Parts:
         return self._count > MAX_PARTS
 
 
+_ANSWER_TOO_LARGE: Final = -32_099
+"""The code of the error in the place of an answer that is too large."""
+
+MAX_ENVELOPE_CHARS: Final = 200
+"""Characters at either end of a line among which the id of an answer is looked for."""
+
+_VERSION: Final = r'"jsonrpc"\s*:\s*"2\.0"'
+_ANSWER: Final = re.compile(
+    rf'\s*\{{\s*(?:{_VERSION}\s*,\s*)?(?:"id"\s*:\s*(\d{{1,18}})\s*,\s*(?:{_VERSION}\s*,\s*)?)?"(?:result|error)"\s*:'
+)
+"""How an answer begins; the group is its id, if that comes first."""
+_LAST_ID: Final = re.compile(rf'[}}\]\w"]\s*,\s*"id"\s*:\s*(\d{{1,18}})\s*(?:,\s*{_VERSION}\s*)?\}}\s*\Z')
+"""How one ends whose id comes last."""
+
+
 class _Decoder(codecs.IncrementalDecoder):
     """UTF-8 in pieces."""
 
@@ -103,18 +120,31 @@ class _Decoder(codecs.IncrementalDecoder):
         self._length = 0
         """Characters of the line that has begun; more than a line may have once the rest of it is dropped."""
         self._parts = _Parts()
+        self._head = self._tail = ""
 
     def decode(self, data: bytes, final: bool = False) -> str:  # type: ignore[override]  # any buffer of bytes
         kept = []
         first, *more = self._text.decode(data, final).split("\n")
         kept.append(self._bounded(first))
         for line in more:
-            kept.append("" if self._length > MAX_LINE_CHARS else "\n")
+            kept.append(self._instead() if self._length > MAX_LINE_CHARS else "\n")
             self._begin()
             kept.append(self._bounded(line))
         return "".join(kept)
 
+    def _instead(self) -> str:
+        """The error in the place of the answer that was dropped, if it was one."""
+        answer = _ANSWER.match(self._head)
+        last = _LAST_ID.search(self._tail) if answer is not None else None
+        found = (answer and answer[1]) or (last and last[1])
+        if not found:
+            return ""
+        error = {"code": _ANSWER_TOO_LARGE, "message": "The answer is too large."}
+        return json.dumps({"jsonrpc": "2.0", "id": int(found), "error": error}) + "\n"
+
     def _bounded(self, piece: str) -> str:
+        self._head += piece[: MAX_ENVELOPE_CHARS - len(self._head)]
+        self._tail = (self._tail + piece[-MAX_ENVELOPE_CHARS:])[-MAX_ENVELOPE_CHARS:]
         before, self._length = self._length, self._length + len(piece)
         if before > MAX_LINE_CHARS:
             return ""
@@ -430,6 +460,11 @@ class ServerConnection:
                 self.lost(f"It ended in the middle of a {what}.")
                 raise self._trouble(
                     f"ended in the middle of the {what}; it is being started again"
+                ) from error
+            if error.error.code == _ANSWER_TOO_LARGE:
+                raise self._trouble(
+                    f"answered with more than {MAX_LINE_CHARS:,} characters or {MAX_PARTS:,} objects, lists and "
+                    "values, which is not read: ask it for less"
                 ) from error
             if error.error.code == types.REQUEST_TIMEOUT:
                 raise self._trouble(f"did not answer within {self.spec.timeout:g} s") from error

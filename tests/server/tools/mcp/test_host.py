@@ -302,6 +302,43 @@ async def test_much_text_is_cut_to_its_ends(case: Case) -> None:
     assert "1000000 characters in all" in result.text and len(result.text) < 100_000
 
 
+async def test_who_asked_for_an_answer_that_is_too_large_is_told_at_once(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await case.host.add(spec(), None)
+    monkeypatch.setattr(connection, "MAX_LINE_CHARS", 100_000)
+    assert "more than 100,000 characters" in (await case.use("odd_much")).text
+    assert (await case.use("odd_echo", text="still there")).text == "still there"
+    assert case.host.get("odd").restarts == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+@pytest.mark.parametrize(
+    ("line", "id"),
+    [
+        ('{"jsonrpc":"2.0","id":7,"result":LONG}', 7),
+        ('{"id": 7, "jsonrpc": "2.0", "error": LONG}', 7),
+        ('{"jsonrpc":"2.0","result":LONG,"id":7}', 7),
+        ('{"result":LONG, "id":7, "jsonrpc":"2.0"}', 7),
+        ('{"jsonrpc":"2.0","id":7,"method":"sampling/createMessage","params":LONG}', None),
+        ('{"jsonrpc":"2.0","method":"notifications/message","params":LONG,"id":7}', None),
+        ('{"jsonrpc":"2.0","id":"8","result":{"a":LONG,"id":7}}', None),
+        ('{"jsonrpc":"2.0","result":{"a":LONG,"id":7}}', None),
+    ],
+)
+def test_an_error_takes_the_place_of_an_answer_that_is_too_large(
+    monkeypatch: pytest.MonkeyPatch, size: int, line: str, id: int | None
+) -> None:
+    monkeypatch.setattr(connection, "MAX_LINE_CHARS", 1_000)
+    data = f"{line.replace('LONG', json.dumps('x' * 2_000))}\n[1]\n".encode()
+    decoder = codecs.getincrementaldecoder(connection.ENCODING)("replace")
+    first, *others, last, _end = "".join(
+        decoder.decode(data[at : at + size]) for at in range(0, len(data), size)
+    ).split("\n")
+    assert (len(first), last) == (1_000, "[1]")
+    assert [json.loads(other)["id"] for other in others] == ([] if id is None else [id])
+
+
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
 def test_lines_are_whole_or_end_at_the_limit(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(connection, "MAX_LINE_CHARS", 6)
