@@ -310,7 +310,9 @@ def test_a_keys_limits_are_given_and_listed(command: Command) -> None:
     for wrong in ("tokens_per_day", "tokens_per_day=many", "token_per_day=5"):
         refused = command("keys", "create", "--name", "x", "--scope", "chat", "--limit", wrong)
         assert refused.code == 1 and "limit" in refused.err
-    assert command("keys", "update", made["id"], "--scope", "models:read").out == "'limited' may: models:read.\n"
+    assert (
+        command("keys", "update", made["id"], "--scope", "models:read").out == "'limited' may: models:read.\n"
+    )
     command("keys", "revoke", made["id"], "--yes")
 
 
