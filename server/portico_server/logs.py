@@ -83,7 +83,7 @@ _ANYBODYS = (
     "ASGI callable returned without completing handshake.",
     "Invalid UTF-8 sequence received from client.",
 )
-"""What uvicorn writes as errors whenever a WebSocket is refused, or sends what is no text."""
+"""What uvicorn writes as errors whenever a WebSocket is refused, or sends something else than text."""
 
 
 def _not_anybodys(record: logging.LogRecord) -> bool:

@@ -93,7 +93,7 @@ class _Parts:
         return self._count > MAX_PARTS
 
 
-_ANSWER_TOO_LARGE: Final = -32_099
+_TOO_LARGE_CODE: Final = -32_099
 """The code of the error in the place of an answer that is too large."""
 
 MAX_ENVELOPE_CHARS: Final = 200
@@ -139,7 +139,7 @@ class _Decoder(codecs.IncrementalDecoder):
         found = (answer and answer[1]) or (last and last[1])
         if not found:
             return ""
-        error = {"code": _ANSWER_TOO_LARGE, "message": "The answer is too large."}
+        error = {"code": _TOO_LARGE_CODE, "message": "The answer is too large."}
         return json.dumps({"jsonrpc": "2.0", "id": int(found), "error": error}) + "\n"
 
     def _bounded(self, piece: str) -> str:
@@ -461,7 +461,7 @@ class ServerConnection:
                 raise self._trouble(
                     f"ended in the middle of the {what}; it is being started again"
                 ) from error
-            if error.error.code == _ANSWER_TOO_LARGE:
+            if error.error.code == _TOO_LARGE_CODE:
                 raise self._trouble(
                     f"answered with more than {MAX_LINE_CHARS:,} characters or {MAX_PARTS:,} objects, lists and "
                     "values, which is not read: ask it for less"

@@ -214,9 +214,18 @@ class Folder:
             left = self._give(f"figure-{number}.{kind}", data, left, products, notes)
         for name in changed:
             size = now[name][1]
-            data = (WORK / name).read_bytes() if size <= left else b""
-            left = self._give(name, data if len(data) == size else None, left, products, notes)
+            data = self._read(WORK / name) if size <= left else None
+            whole = data is not None and len(data) == size
+            left = self._give(name, data if whole else None, left, products, notes)
         return products, notes
+
+    def _read(self, path: Path) -> bytes | None:
+        """A file that may be another one by now, or none: what runs in the background changes the folder, too."""
+        try:
+            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+                return file.read(self._limit + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+        except OSError:
+            return None
 
     def fetch(self, name: str) -> list[dict[str, str]]:
         """One file, base64 with its name. Raises `OSError`, and `ValueError` for one that is too large."""
@@ -364,7 +373,8 @@ class Voice:
         return self._cells.get()
 
     def say(self, message: dict[str, Any]) -> None:
-        data = memoryview(json.dumps(message).encode() + b"\n")
+        # The name of a file may be any bytes, and then what Python makes of it stands in no JSON of the daemon's.
+        data = memoryview(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
         while data:
             data = data[os.write(self._out, data) :]
 

@@ -21,7 +21,7 @@ from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.quotas import StorageQuota
 from portico_server.tools.builtin import code_interpreter
 from portico_server.tools.containers import Containers
-from portico_server.tools.sandbox import local, namespace
+from portico_server.tools.sandbox import local, namespace, worker
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalSandbox
 from portico_server.tools.sandbox.notebooks import Notebooks
@@ -404,3 +404,37 @@ async def test_one_caller_leaves_half_of_the_notebooks_to_others_and_all_when_it
         await made.run("operator", "d", Cell("1"), quiet, whole=True)
     finally:
         await made.close()
+
+
+async def test_files_of_any_name_and_kind_end_no_session(notebooks: Notebooks) -> None:
+    made = await notebooks.run(
+        ME,
+        "names",
+        Cell(
+            "import os\n"
+            "for name in (b'b\\xff.txt', 'a\\nb.txt', 'r\\u202etxt.exe', ' '): open(name, 'w').write('x')\n"
+            "os.symlink('/etc/passwd', 'link.txt'); os.mkfifo('pipe'); os.symlink('.', 'loop')\n"
+            "kept = 7"
+        ),
+        quiet,
+    )
+    assert made.error is None
+    assert {product.name for product in made.products} == {"b?.txt", "ab.txt", "rtxt.exe", "file"}
+    again = await notebooks.run(ME, "names", Cell("os.remove(b'b\\xff.txt'); kept"), quiet)
+    assert (again.value, again.gone) == ("7", ("b?.txt",))
+
+
+async def test_what_became_of_a_file_since_it_was_listed_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "WORK", tmp_path)
+    folder = worker.Folder(limit=100, count=10)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "grown").write_bytes(b"x" * 1_000)
+    (tmp_path / "kept").write_bytes(b"x" * 5)
+    listed = [(name, (1, 5)) for name in ("gone", "grown", "kept", "link", "pipe")]
+    monkeypatch.setattr(folder, "_look", lambda: iter(listed))
+    products, notes = folder.take([])
+    assert [product["name"] for product in products] == ["kept"]
+    assert len(notes) == 4
