@@ -214,9 +214,9 @@ class Folder:
             left = self._give(f"figure-{number}.{kind}", data, left, products, notes)
         for name in changed:
             size = now[name][1]
-            data = self._read(WORK / name) if size <= left else None
-            whole = data is not None and len(data) == size
-            left = self._give(name, data if whole else None, left, products, notes)
+            found = self._read(WORK / name) if size <= left else None
+            whole = found if found is not None and len(found) == size else None
+            left = self._give(name, whole, left, products, notes)
         return products, notes
 
     def _read(self, path: Path) -> bytes | None:
