@@ -85,6 +85,14 @@ def _parse(value: Any, param: str, depth: int) -> Filter:
     if depth == 0:
         raise InvalidRequest(f"The filter is nested more than {MAX_DEPTH} levels deep.", param=param)
     kind = value.get("type")
+    known = ("type", "filters") if kind in JOINS else ("type", "key", "value")
+    for name in value:
+        if kind in (*JOINS, *COMPARISONS) and name not in known and value[name] is not None:
+            raise InvalidRequest(
+                f"A filter of type '{kind}' has no '{str(name)[:80]}'.{nearest(str(name), known)}",
+                code="unknown_parameter",
+                param=f"{param}.{str(name)[:80]}",
+            )
     if kind in JOINS:
         parts = value.get("filters")
         if not isinstance(parts, Sequence) or isinstance(parts, str) or not parts:

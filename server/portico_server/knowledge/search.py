@@ -394,8 +394,11 @@ async def search_stores(
             numbers, note = await choose_stores(request.query, known, request.refine.writer, context)
             chosen = [stores[number] for number in numbers]
             stages = [Stage("route", (time.perf_counter() - started) * 1e3, (), note)]
-        async with asyncio.TaskGroup() as tasks:
-            sub_request = [tasks.create_task(_search_one(store, request, context)) for store in chosen]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sub_request = [tasks.create_task(_search_one(store, request, context)) for store in chosen]
+        except BaseExceptionGroup as errors:  # the others were cancelled with the first
+            raise errors.exceptions[0] from errors
         found = await _combine([task.result() for task in sub_request], request)
         return replace(found, trace=(*stages, *found.trace)) if request.trace else found
 

@@ -66,6 +66,8 @@ def test_a_filter_selects_files(value: Any, expected: str) -> None:
         ({"key": "lang", "value": "e"}, "filters.type"),
         ({"type": "eq", "value": "e"}, "filters.key"),
         ({"type": "eq", "key": "lang"}, "filters.value"),
+        ({**compare("eq", "lang", "en"), "negate": True}, "filters.negate"),
+        ({"type": "and", "filters": [compare("eq", "lang", "en")], "key": "lang"}, "filters.key"),
         (compare("eq", "lang", None), "filters.value"),
         (compare("eq", "lang", ["en"]), "filters.value"),
         (compare("eq", "lang", {"a": 1}), "filters.value"),

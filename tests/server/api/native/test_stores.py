@@ -224,6 +224,11 @@ def test_groups_stages_and_several_stores_over_http(http: httpx.Client, tmp_path
     assert "neighbours" in [stage["name"] for stage in answer["trace"]]
     answer = http.post("/api/search", json={"stores": ["east", "west"], "query": "blue western gate"}).json()
     assert [passage["store"] for passage in answer["data"]] == ["west", "east"]
+    unknown = {"query": "gate", "filters": {"type": "eq", "key": "colour", "value": "red"}}
+    for names in (["east"], ["east", "west"]):
+        refused = http.post("/api/search", json={"stores": names, **unknown})
+        assert refused.status_code == 400, refused.text
+        assert "has the attribute 'colour'" in refused.json()["error"]["message"]
     assert http.delete("/api/stores/east/groups/small").json() == {"id": "small", "deleted": True}
     refused = http.post("/api/stores/east/search", json={"query": "x", "groups": ["small"]})
     assert (refused.status_code, refused.json()["error"]["param"]) == (404, "groups")
