@@ -56,13 +56,7 @@ _NO_LOGIN: Final = ("Unauthorized", "must be logged in", "getting credentials")
 
 
 def backend(settings: Settings) -> KubernetesBackend:
-    """As the settings say. Raises `Unavailable`."""
-    if not settings.kubernetes_image:
-        raise Unavailable(
-            "The launcher 'kubernetes' needs the setting 'kubernetes_image': an image with this Portico, such as the "
-            "one that the daemon runs in.",
-            code="setting_invalid",
-        )
+    """As the settings say."""
     daemon = _entries(settings.kubernetes_daemon)
     options = PodOptions(
         image=settings.kubernetes_image,
@@ -134,6 +128,12 @@ class KubernetesBackend:
 
     async def submit(self, job: str, order: LaunchOrder, folder: Path, avoid: Sequence[str]) -> None:
         """See `JobBackend`."""
+        if not self._options.image:
+            raise Unavailable(
+                "The launcher 'kubernetes' needs the setting 'kubernetes_image': an image with this Portico, such as the "
+                "one that the daemon runs in.",
+                code="setting_invalid",
+            )
         given = orjson.loads(await pools.MODELS.run((folder / ORDER).read_bytes))
         del given["address"]  # it is the Pod's
         given["port"] = AGENT_PORT

@@ -214,6 +214,11 @@ async def test_a_model_with_the_launcher_needs_an_image_and_kubectl(
         assert raised.value.code == "launcher_missing"
 
 
+def test_without_its_settings_the_launcher_looks_for_what_an_earlier_daemon_left() -> None:
+    """Another one may have left something, and is looked for with it."""
+    assert backend(load_settings({}, {}).settings).name == "kubernetes"
+
+
 def test_volumes_and_callers_are_read() -> None:
     settings = load_settings(
         {
