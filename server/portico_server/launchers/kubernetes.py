@@ -130,8 +130,8 @@ class KubernetesBackend:
         """See `JobBackend`."""
         if not self._options.image:
             raise Unavailable(
-                "The launcher 'kubernetes' needs the setting 'kubernetes_image': an image with this Portico, such as the "
-                "one that the daemon runs in.",
+                "The launcher 'kubernetes' needs the setting 'kubernetes_image': an image with this Portico, such as "
+                "the one that the daemon runs in.",
                 code="setting_invalid",
             )
         given = orjson.loads(await pools.MODELS.run((folder / ORDER).read_bytes))
