@@ -195,6 +195,7 @@ class Daemon:
         await self.services.skills.start(self._configuration.skills)
         await self._choose_model()
         await self.services.files.start()
+        await self.services.artifacts.start()
         self._report_runs(*await self.services.stores.start())
         # Daemons on one database may start at once, with the same configuration.
         async with self.services.database.exclusive("configuration", wait_s=CONFIGURATION_WAIT_S) as ours:

@@ -24,6 +24,7 @@ from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.apps.responses.tool_context import ResponseServices
 from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import BatchService
+from portico_server.blobs.bucket import BlobPlaces
 from portico_server.canaries.canaries import CanaryService
 from portico_server.core.interfaces import BaseModel
 from portico_server.core.registry import Registry
@@ -43,7 +44,7 @@ from portico_server.guards.servable import guarded
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.facts import StoredFacts
-from portico_server.knowledge.files import FileStorage, UploadedFiles
+from portico_server.knowledge.files import FILE_BLOBS, FileStorage, UploadedFiles
 from portico_server.knowledge.stores import StoreService
 from portico_server.knowledge.tool_search import ToolIndex
 from portico_server.knowledge.uploads import UploadStorage
@@ -56,7 +57,7 @@ from portico_server.plugins import InstalledPlugins, PluginTable
 from portico_server.problems import Problems
 from portico_server.reconcile import Reconciler
 from portico_server.runs import redaction
-from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.retention import Retention
@@ -181,8 +182,12 @@ class Services:
         settings, database = self.settings, self.database
         self.models = ModelService(database, self.registry, self.runner, self.scheduler, settings)
         self.storage = StorageQuota()
+        self.places = BlobPlaces(database, settings)
         self.files = FileStorage(
-            database, settings.blobs, max_bytes=settings.max_file_mb * MB_BYTES, quota=self.storage
+            database,
+            self.places.of(FILE_BLOBS),
+            max_bytes=settings.max_file_mb * MB_BYTES,
+            quota=self.storage,
         )
         self.uploads = UploadStorage(database, self.files, max_bytes=settings.max_file_mb * MB_BYTES)
         self.stores = StoreService(
@@ -201,7 +206,7 @@ class Services:
 
     def _serve_tools(self) -> None:
         settings, database = self.settings, self.database
-        self.artifacts = ArtifactStore(database, settings.artifacts, self.storage)
+        self.artifacts = ArtifactStore(database, self.places.of(ARTIFACT_BLOBS), self.storage)
         self.toolbox = Toolbox(
             self.registry,
             self.artifacts,
@@ -419,6 +424,7 @@ class Services:
             self.models.close,
             self.usage.flush,
             self.canaries.flush,
+            self.places.close,
         ]
         if self.runner.telemetry is not None:
             closing.append(self.runner.telemetry.close)

@@ -61,10 +61,13 @@ class Settings:
         "",
         "postgresql://USER@HOST/NAME, which several daemons may share (default: portico.db in the home folder)",
     )
-    files: Path = _setting(
-        Path(),
-        "Folder for the bytes of files, artifacts and adapters, which daemons on one database share (default: the home "
-        "folder)",
+    files: str = _setting(
+        "",
+        "Where daemons on one database share the bytes of files and artifacts: a folder, which has adapters too, or "
+        "s3://BUCKET/PREFIX (default: the home folder)",
+    )
+    files_cache_mb: int = _setting(
+        10_240, "What of a bucket with files is kept in the home folder as well, in MB; 0 for any amount"
     )
     models: Path = _setting(Path(), "Folder for model files (default: models in the home folder)")
     environments: Path = _setting(
@@ -363,14 +366,21 @@ class Settings:
         return self.home / "portico.db"
 
     @property
-    def _contents(self) -> Path:
-        """Where the folders are whose files are called by their content."""
-        return self.home if self.files == Path() else self.files
+    def files_folder(self) -> Path:
+        """Where the folders are whose files are called by their content: ``adapters``, and ``blobs`` and ``artifacts``
+        unless those are in a bucket.
+        """
+        return Path(self.files) if self.files and not self.files_in_bucket else self.home
 
     @property
-    def blobs(self) -> Path:
-        """Content-addressed files."""
-        return self._contents / "blobs"
+    def files_in_bucket(self) -> bool:
+        """Whether files and artifacts are in a bucket; adapters are in the home folder then."""
+        return self.files.startswith("s3://")
+
+    @property
+    def cache(self) -> Path:
+        """What a bucket with files has, on this machine: may be deleted at any time."""
+        return self.home / "cache"
 
     @property
     def indexes(self) -> Path:
@@ -385,12 +395,7 @@ class Settings:
     @property
     def adapters(self) -> Path:
         """Adapters of models, by their content."""
-        return self._contents / "adapters"
-
-    @property
-    def artifacts(self) -> Path:
-        """Files that runs made."""
-        return self._contents / "artifacts"
+        return self.files_folder / "adapters"
 
     @property
     def prompts(self) -> Path:
@@ -461,9 +466,8 @@ def load(
     if origins["home"] == "default":
         values["home"] = user_data_path("portico", appauthor=False)
     values["home"] = values["home"].expanduser().absolute()
-    if origins["files"] == "default":
-        values["files"] = values["home"]
-    elif not values["database"] and values["files"].absolute() != values["home"]:
+    values["files"] = _files(values["files"], values["home"])
+    if not values["database"] and values["files"] != str(values["home"]):
         raise InvalidRequest(
             "The setting 'files' is for daemons that share a PostgreSQL (setting 'database'). With a database in the "
             "home folder the files lie beside it, where a backup finds them.",
@@ -480,6 +484,21 @@ def load(
     if origins["environments"] == "default":
         values["environments"] = values["home"] / "environments"
     return LoadedSettings(Settings(**values), origins)
+
+
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=/-]{0,500})?", re.ASCII)
+
+
+def _files(given: str, home: Path) -> str:
+    if not given.startswith("s3://"):
+        return str(Path(given).expanduser().absolute() if given else home)
+    if _BUCKET.fullmatch(given) is None:
+        raise InvalidRequest(
+            f"The setting 'files' is '{given[:80]}', but must be a folder or s3://BUCKET/PREFIX: a bucket has 3 to 63 "
+            "small letters, digits, dots and hyphens.",
+            param="files",
+        )
+    return given.rstrip("/")
 
 
 def _parse(name: str, default: Any, raw: Any, origin: Origin, metadata: Mapping[str, Any]) -> Any:

@@ -18,6 +18,7 @@ from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.tasks import AgentTasks
 from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import BatchService
+from portico_server.blobs.bucket import BlobPlaces
 from portico_server.canaries.canaries import CanaryService
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
@@ -68,6 +69,7 @@ class ApiServices(Protocol):
     uploads: UploadStorage
     stores: StoreService
     artifacts: ArtifactStore
+    places: BlobPlaces
     flows: Flows
     apps: DeployedApps
     reconciler: Reconciler

@@ -22,7 +22,17 @@ FOLDERS: Final = ("adapters", "finetuned")
 MODELS: Final = "models"
 """On request: model files can be fetched again."""
 
-DERIVED: Final = ("indexes", "sources", "environments", "unpacked", "logs", "finetune", "jobs", "prompts")
+DERIVED: Final = (
+    "indexes",
+    "sources",
+    "environments",
+    "unpacked",
+    "logs",
+    "finetune",
+    "jobs",
+    "prompts",
+    "cache",
+)
 """Never: rebuilt, fetched again, or the scratch of trainings, which begin again, and of jobs at a scheduler."""
 
 STAGING: Final = "backup-staging"

@@ -174,8 +174,8 @@ def check_here(settings: Settings) -> None:
     if settings.database:
         raise InvalidRequest(
             "The data are in the database that the setting 'database' names, not in the home folder. Use that "
-            "database's own tools, such as pg_dump, and copy the folder of the blobs: docs/operations.md says in which "
-            "order.",
+            "database's own tools, such as pg_dump, and copy the files, in a folder or a bucket: docs/operations.md "
+            "says in which order.",
             code="database_elsewhere",
             param="database",
         )

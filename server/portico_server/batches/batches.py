@@ -119,11 +119,11 @@ class BatchService:
     async def check(self, input_file_id: str, endpoint: str, caller: Principal) -> CheckedLines:
         """What is in a file, and what is wrong with it, without asking anything. Raises as `create`."""
         file = await self._checked(input_file_id, endpoint, caller)
-        path = self._files.blob(file.sha256)
         try:
-            found = await pools.DATASETS.run_for(
-                caller.id, lines.check, path, endpoint, self._services.longest
-            )
+            async with self._files.open(file.sha256) as path:
+                found = await pools.DATASETS.run_for(
+                    caller.id, lines.check, path, endpoint, self._services.longest
+                )
         except FileNotFoundError as error:
             raise self._files.missing(file, param="input_file_id") from error
         return await self._services.problems(found, endpoint, caller.id)

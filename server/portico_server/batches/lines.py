@@ -328,9 +328,10 @@ async def read(
     files: BatchFiles, row: BatchRow, done: set[int], longest: int
 ) -> AsyncGenerator[Sequence[BatchLine], None]:
     """The requests of a batch that are not ``done``, some at a time, read off the event loop."""
-    found: Any = blocks(files.blob(row.input_sha256), done, longest)
-    while block := await pools.FILES.run(next, found, None):
-        yield block
+    async with files.open(row.input_sha256) as path:
+        found: Any = blocks(path, done, longest)
+        while block := await pools.FILES.run(next, found, None):
+            yield block
 
 
 # Keeps lines as they are done, those together that are done while the ones before are written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -112,7 +113,7 @@ class BatchFiles(Protocol):
 
     async def get(self, file_id: str, caller: Principal) -> FileRow: ...
 
-    def blob(self, sha256: str) -> Path: ...
+    def open(self, sha256: str) -> AbstractAsyncContextManager[Path]: ...
 
     def missing(self, row: FileRow, param: str = ...) -> NotFound: ...
 

@@ -185,9 +185,9 @@ class BatchWork:
     async def _check(self) -> None:
         services, row = self._services, self._row
         await self._context.emit(Progress("validate", "Reading the file"))
-        path = services.files.blob(row.input_sha256)
         try:
-            checked = await pools.DATASETS.run(lines.check, path, row.endpoint, services.longest)
+            async with services.files.open(row.input_sha256) as path:
+                checked = await pools.DATASETS.run(lines.check, path, row.endpoint, services.longest)
         except FileNotFoundError:
             errors = [_missing("Upload it again.").to_json()]
             await self._move("failed", {"errors": errors, "finished_at": time.time()})

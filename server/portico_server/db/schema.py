@@ -124,7 +124,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0034"
+HEAD = "0035"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.
@@ -346,6 +346,18 @@ artifacts = Table(
     Index("ix_artifacts_owner", "owner"),
     Index("ix_artifacts_run_id", "run_id"),
     Index("ix_artifacts_sha256", "sha256"),
+)
+
+# Bytes in a bucket that come and have no row yet, or go: what keeps daemons that share it from removing what another
+# one brings. An empty holder removes them.
+blob_marks = Table(
+    "blob_marks",
+    metadata,
+    Column("kind", String, primary_key=True),
+    Column("sha256", String, primary_key=True),
+    Column("holder", String, primary_key=True),
+    Column("expires_at", Float, nullable=False),
+    Index("ix_blob_marks_kind_expires_at", "kind", "expires_at"),
 )
 
 # What a run waits for from outside: an approval, a client's function, a form. One row per question, kept when answered,

@@ -176,6 +176,5 @@ async def _items(
         file = await services.files.get(given["id"], caller)
     except NotFound as error:
         raise InvalidRequest(error.message, code="file_not_found", param=f"{at}.id") from error
-    return await pools.DATASETS.run_for(
-        caller.id, of_file, services.files.path(file), test.schema, f"{at}.id"
-    )
+    async with services.files.open(file.sha256) as path:
+        return await pools.DATASETS.run_for(caller.id, of_file, path, test.schema, f"{at}.id")

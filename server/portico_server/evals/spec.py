@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -44,7 +45,7 @@ class EvalFiles(Protocol):
 
     async def get(self, file_id: str, caller: Principal) -> FileRow: ...
 
-    def path(self, row: FileRow) -> Path: ...
+    def open(self, sha256: str) -> AbstractAsyncContextManager[Path]: ...
 
 
 @dataclass(frozen=True, slots=True)

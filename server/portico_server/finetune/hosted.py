@@ -208,12 +208,11 @@ class HostedWork(JobWork):
             return self._prepared(job.state["facts"])
         event = NewEvent("message", f"Validating training file: {job.spec.training_file}")
         await self._set_status("validating_files", event)
-        training, validation, kept = await training_files(
-            place, job.spec, self._folder, self._judging, SYSTEM
-        )
-        prepared, warnings = await data.prepare_data(
-            job.spec, (training, validation), self._folder, _EstimatedTokens(), 0
-        )
+        files = training_files(place, job.spec, self._folder, self._judging, SYSTEM)
+        async with files as (training, validation, kept):
+            prepared, warnings = await data.prepare_data(
+                job.spec, (training, validation), self._folder, _EstimatedTokens(), 0
+            )
         facts = prepared.facts
         words = f"{facts.examples:,} examples, about {facts.tokens:,} tokens, for {self._tuner.provider}"
         await self._record_events(

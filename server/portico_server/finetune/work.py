@@ -8,7 +8,13 @@ import io
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -82,7 +88,7 @@ class Uploads(Protocol):
 
     async def get(self, file_id: str, caller: Principal) -> FileRow: ...
 
-    def path(self, row: FileRow) -> Path: ...
+    def open(self, sha256: str) -> AbstractAsyncContextManager[Path]: ...
 
     async def create(
         self,
@@ -167,35 +173,40 @@ APP_STATE: Final = "app_prompts"
 """What the state of a job keeps of its app: the ``version``, and ``examples`` to compare with later."""
 
 
+@asynccontextmanager
 async def training_files(
     place: JobContext, spec: FineTuningSpec, folder: Path, context: Context, caller: Principal
-) -> tuple[Path, Path | None, Mapping[str, Any]]:
+) -> AsyncIterator[tuple[Path, Path | None, Mapping[str, Any]]]:
     """The training file and the validation file, as they were uploaded or with the prompts of the app; and what the
     state keeps of the app. ``context`` has the rights of the job's owner, ``caller`` those to the files.
     """
     ids = {"training_file": spec.training_file, "validation_file": spec.validation_file}
     rows = {param: await place.files.get(one, caller) for param, one in ids.items() if one}
-    paths = {param: place.files.path(row) for param, row in rows.items()}
-    state: dict[str, Any] = {}
-    if spec.app:
-        app = await app_prompts.find_app(spec.app, place.registry, context.caller)
-        await pools.TRAINING.run(partial(folder.mkdir, parents=True, exist_ok=True))
+    async with AsyncExitStack() as opened:
+        paths = {
+            param: await opened.enter_async_context(place.files.open(row.sha256))
+            for param, row in rows.items()
+        }
+        state: dict[str, Any] = {}
+        if spec.app:
+            app = await app_prompts.find_app(spec.app, place.registry, context.caller)
+            await pools.TRAINING.run(partial(folder.mkdir, parents=True, exist_ok=True))
 
-        async def report(done: int) -> None:
-            await context.emit(Progress("prompts", f"Prompts of '{spec.app}'", done, None, "examples"))
+            async def report(done: int) -> None:
+                await context.emit(Progress("prompts", f"Prompts of '{spec.app}'", done, None, "examples"))
 
-        for param, path in paths.items():
-            paths[param] = folder / f"{param}.prompts.jsonl"
-            try:
-                examples = await app_prompts.write_prompts(
-                    app, spec, path, paths[param], param, place.registry, context, report
-                )
-            except FileNotFoundError as error:
-                raise data.content_missing(param) from error
-            if param == "training_file":
-                kept = [asdict(example) for example in examples]
-                state = {"version": app_prompts.version_of(app.card), "examples": kept}
-    return paths["training_file"], paths.get("validation_file"), state
+            for param, path in paths.items():
+                paths[param] = folder / f"{param}.prompts.jsonl"
+                try:
+                    examples = await app_prompts.write_prompts(
+                        app, spec, path, paths[param], param, place.registry, context, report
+                    )
+                except FileNotFoundError as error:
+                    raise data.content_missing(param) from error
+                if param == "training_file":
+                    kept = [asdict(example) for example in examples]
+                    state = {"version": app_prompts.version_of(app.card), "examples": kept}
+        yield paths["training_file"], paths.get("validation_file"), state
 
 
 async def examine_files(
@@ -222,22 +233,24 @@ async def examine_files(
         async def told(stage: str, words: str, done: int, total: int) -> None:
             await context.emit(Progress(stage, words, done, total, "questions"))
 
-        file = None
-        if spec.training_file:
-            file = place.files.path(await place.files.get(spec.training_file, caller))
-        asked, sentences = await questions.prepare_questions(
-            spec, file, folder, place.stores, judging, base.longest, told
-        )
+        async with AsyncExitStack() as opened:
+            file = None
+            if spec.training_file:
+                row = await place.files.get(spec.training_file, caller)
+                file = await opened.enter_async_context(place.files.open(row.sha256))
+            asked, sentences = await questions.prepare_questions(
+                spec, file, folder, place.stores, judging, base.longest, told
+            )
         return base, asked, sentences, {}
-    training, validation, kept = await training_files(place, spec, folder, judging, caller)
-    prepared, warnings = await data.prepare_data(
-        spec,
-        (training, validation),
-        folder,
-        ModelTokenCounter(context, base.name),
-        base.longest,
-        report,
-    )
+    async with training_files(place, spec, folder, judging, caller) as (training, validation, kept):
+        prepared, warnings = await data.prepare_data(
+            spec,
+            (training, validation),
+            folder,
+            ModelTokenCounter(context, base.name),
+            base.longest,
+            report,
+        )
     return base, prepared, warnings, kept
 
 

@@ -237,7 +237,10 @@ class StoreContents:
         parts: list[Part] = []
         length = 0
         try:
-            async with aclosing(self._readers.read(self._files.path(file), file.filename)) as runs:
+            async with (
+                self._files.open(file.sha256) as path,
+                aclosing(self._readers.read(path, file.filename)) as runs,
+            ):
                 async for run in runs:
                     parts.extend(run)
                     length += sum(len(part.text) for part in run)
@@ -261,7 +264,8 @@ class StoreContents:
         """
         file = await self.source(store, file_id)
         try:
-            return await self._readers.draw(self._files.path(file), file.filename, number, passage)
+            async with self._files.open(file.sha256) as path:
+                return await self._readers.draw(path, file.filename, number, passage)
         except Unreadable as error:
             param = "page" if error.code == "page_not_found" else "file_id"
             raise InvalidRequest(f"{file.filename} {error.message}", code=error.code, param=param) from error

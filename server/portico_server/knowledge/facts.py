@@ -101,7 +101,8 @@ class StoredFacts:
         await self._files.delete(row.file_id, caller)
 
     async def _fact(self, row: FactRow, store: str) -> Fact:
-        data = await pools.FILES.run(self._files.blob(row.sha256).read_bytes)
+        async with self._files.open(row.sha256) as path:
+            data = await pools.FILES.run(path.read_bytes)
         created = float(row.attributes.get(_CREATED, row.created_at))
         return Fact(row.id, store, data.decode(), row.attributes, created, row.created_at)
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from portico_server.blobs.place import BlobPlace, ReceivedFile, write_failure
 from portico_server.core import pools
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, Unavailable
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import files as rows
 from portico_server.db import store_files
 from portico_server.db import stores as store_rows
+from portico_server.db.blob_marks import BlobKind
 from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED_OWNER, FileRow
 from portico_server.db.rows import Order, RowPage
@@ -38,15 +38,6 @@ T = TypeVar("T")
 
 
 _BLOCK_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedFile:
-    """Bytes that have arrived and are on disk, but are not a file yet."""
-
-    path: Path
-    bytes: int
-    sha256: str
 
 
 def copy_file(path: Path, handle: int, to: Path, max_bytes: int, stop: threading.Event) -> ReceivedFile | str:
@@ -91,8 +82,8 @@ def _read_block(handle: int) -> bytes | None:
         return None
 
 
-ABANDONED_S = 86_400.0
-"""Seconds after which what is still arriving in a folder that daemons share has been left there by one that ended."""
+FILE_BLOBS = BlobKind("blobs", rows.is_held, whole=False)
+"""The bytes of files and of parts of uploads."""
 
 MAX_IDS_PER_STATEMENT = 1_000
 """Ids in one statement."""
@@ -122,35 +113,39 @@ def check_purpose(purpose: str) -> None:
 
 
 class FileStorage:
-    """Content-addressed files. ``blobs`` is the folder of the bytes; ``max_bytes`` the largest file.
+    """Content-addressed files. ``blobs`` has the bytes; ``max_bytes`` is the largest file.
 
-    What `create` returned is on disk, bytes and row. The same bytes are kept once, and removed with the last row that
+    What `create` returned is kept, bytes and row. The same bytes are kept once, and removed with the last row that
     stands for them. Callers see their own files and shared ones, save those that a store holds and a filter of their
     key withholds there; everything else is `NotFound`.
     """
 
     def __init__(
-        self, database: Database, blobs: Path, *, max_bytes: int, quota: StorageQuota | None = None
+        self, database: Database, blobs: BlobPlace, *, max_bytes: int, quota: StorageQuota | None = None
     ) -> None:
         self.quota = quota or StorageQuota()
         self._database = database
         self._blobs = blobs
         self._max_bytes = max_bytes
-        self._shared = database.postgres is not None
-        """Whether daemons on other machines may work on the same folder."""
-        # A blob must not be removed between the moment one row finds it there and the moment that row is written.
-        self._lock = asyncio.Lock()
+        self.place_early = blobs.place_early
+        self.forget = blobs.forget
+        self.release = blobs.release
+        self.holds = blobs.holds
+        self.open = blobs.open
 
     async def start(self) -> None:
         """Remove what an interrupted upload left."""
-        for name in await pools.UPLOADS.run(self._sweep_arrivals):
-            await self._release(name)
+        await self._blobs.start()
 
     async def expire(self, *, dry_run: bool = False) -> int:
-        """Remove the files whose time has run out; how many. ``dry_run`` only counts them."""
+        """Remove the files whose time has run out, and bytes that have none; how many files. ``dry_run`` only counts
+        them.
+        """
         gone = await self._database.read(rows.expired)
         for row in () if dry_run else gone:
             await self.remove(row)
+        if not dry_run:
+            await self._blobs.sweep()
         return len(gone)
 
     async def create(
@@ -200,22 +195,9 @@ class FileStorage:
         except BaseException as error:
             path.unlink(missing_ok=True)  # noqa: ASYNC240  # also when this task is being cancelled
             if isinstance(error, OSError):
-                raise _explain(error) from error
+                raise write_failure(error) from error
             raise
         return ReceivedFile(path, size, digest.hexdigest())
-
-    async def place_early(self, received: ReceivedFile) -> None:
-        """Put received bytes in their place before there is a row for them; follow with `forget`, or `release` first.
-
-        What is laid and never gets a row is removed at the next start.
-        """
-        async with self._lock:
-            await self._arrive([received], _nothing, durable=True)
-
-    async def forget(self, digests: Collection[str]) -> None:
-        """Say that what was laid has its rows, or was released."""
-        for digest in digests:
-            await pools.UPLOADS.run(self._arrival_marker(digest).unlink, missing_ok=True)
 
     async def drop(self, received: ReceivedFile) -> None:
         """Forget bytes that no row came for."""
@@ -271,18 +253,7 @@ class FileStorage:
 
     async def hold(self, received: ReceivedFile, write: Callable[[Any], None]) -> None:
         """Put received bytes in their place and ``write`` a row for them; if that fails nothing stays behind."""
-        try:
-            async with self._lock:
-                try:
-                    await self._arrive([received], write, durable=True)
-                except BaseException:
-                    await asyncio.shield(self._release(received.sha256))
-                    raise
-                finally:
-                    self._arrival_marker(received.sha256).unlink(missing_ok=True)  # also when cancelled
-        except BaseException:
-            received.path.unlink(missing_ok=True)
-            raise
+        await self._blobs.place([received], write)
 
     async def remirror(
         self,
@@ -298,22 +269,15 @@ class FileStorage:
         Their bytes are not forced to disk: the folder has them, and a sync looks whether they are still here.
         """
         arrived = [received for received, _item in came]
-        async with self._lock:
-            try:
-                items = [item for _received, item in came]
+        items = [item for _received, item in came]
 
-                def work(connection: Any) -> Sequence[str]:
-                    self.quota.require(connection, owner, sum(received.bytes for received in arrived))
-                    return store_files.remirror(connection, store_id=store_id, came=items, gone=gone)
+        def work(connection: Any) -> Sequence[str]:
+            self.quota.require(connection, owner, sum(received.bytes for received in arrived))
+            return store_files.remirror(connection, store_id=store_id, came=items, gone=gone)
 
-                unneeded = await self._arrive(arrived, work, durable=False)
-                await self._discard(unneeded)
-            except BaseException:
-                for received in arrived:
-                    await asyncio.shield(self._release(received.sha256))
-                raise
-            finally:
-                await asyncio.shield(pools.UPLOADS.run(self._forget, arrived))  # also when cancelled
+        unneeded = await self._blobs.place(arrived, work, durable=False)
+        if unneeded:
+            await self._blobs.release(unneeded)
 
     async def copy(self, paths: Sequence[Path]) -> Sequence[ReceivedFile | str]:
         """Receive files of this machine, without forcing them to disk; in place of one that cannot be: why.
@@ -332,14 +296,6 @@ class FileStorage:
                     if isinstance(received, ReceivedFile):
                         await self.drop(received)
             raise
-
-    def holds(self, sha256: str, size: int) -> bool:
-        """Whether the bytes with this digest are here and as long as they were."""
-        try:
-            # Asked for every file that is followed: without the objects of pathlib.
-            return os.stat(f"{self._blobs}/{sha256[:2]}/{sha256[2:]}").st_size == size
-        except OSError:
-            return False
 
     async def get(self, file_id: str, caller: Principal) -> FileRow:
         """The file, if it is there for this caller; otherwise `NotFound`."""
@@ -399,53 +355,25 @@ class FileStorage:
 
     async def remove(self, row: FileRow) -> None:
         """Remove a file, whoever asks."""
-        async with self._lock:
-            if await self._database.write(rows.delete, row.id):
-                await self._discard([row.sha256])
-
-    async def release(self, digests: Sequence[str]) -> None:
-        """Remove the bytes under ``digests`` that no row stands for any longer."""
-        async with self._lock:
-            for digest in digests:
-                await self._release(digest)
-
-    def path(self, row: FileRow) -> Path:
-        """Where the bytes of a file lie. Never to be written to."""
-        return self.blob(row.sha256)
-
-    def blob(self, sha256: str) -> Path:
-        """Where the bytes with this digest lie."""
-        return self._blobs / sha256[:2] / sha256[2:]
+        if await self._database.write(rows.delete, row.id):
+            await self._blobs.release([row.sha256])
 
     def missing(self, row: FileRow, param: str = "file_id") -> NotFound:
         """The error for a file whose bytes are not here."""
-        if self._shared:
-            message = (
-                f"The bytes of '{row.filename}' are not in the folder of this daemon, which shares its database with "
-                "others. Give all of them one folder with the setting 'files', and upload the file again, or copy it "
-                "from the daemon that took it."
-            )
-        else:
-            message = f"The bytes of '{row.filename}' are no longer on this machine. Upload it again."
-        return NotFound(message, code="file_content_missing", param=param)
+        return NotFound(
+            f"The bytes of '{row.filename}' are {self._blobs.absence} Upload it again.",
+            code="file_content_missing",
+            param=param,
+        )
 
     # --- on disk -------------------------------------------------------------------------------------------------
 
-    @property
-    def _arrivals(self) -> Path:
-        return self._blobs / "arriving"
-
-    def _arrival_marker(self, sha256: str) -> Path:
-        """Lies there while bytes are in their place and the row is not: the next start looks whether it ever came."""
-        postgres = self._database.postgres
-        return self._arrivals / (sha256 if postgres is None else f"{sha256}-{postgres.origin}")
-
     def _open(self) -> tuple[int, str]:
         try:
-            self._arrivals.mkdir(parents=True, exist_ok=True)
-            return tempfile.mkstemp(dir=self._arrivals)
+            self._blobs.arrivals.mkdir(parents=True, exist_ok=True)
+            return tempfile.mkstemp(dir=self._blobs.arrivals)
         except OSError as error:
-            raise _explain(error) from error
+            raise write_failure(error) from error
 
     def _copy_all(self, paths: Sequence[Path], stop: threading.Event) -> Sequence[ReceivedFile | str]:
         copied: dict[Path, ReceivedFile | str] = {}
@@ -458,98 +386,9 @@ class FileStorage:
                 if isinstance(item, ReceivedFile):
                     item.path.unlink(missing_ok=True)
             if isinstance(error, OSError) and not isinstance(error, InterruptedError):
-                raise _explain(error) from error
+                raise write_failure(error) from error
             raise
         return [copied[path] for path in paths]
-
-    def _forget(self, received: Sequence[ReceivedFile]) -> None:
-        """Remove what arriving leaves behind."""
-        for item in received:
-            item.path.unlink(missing_ok=True)
-            self._arrival_marker(item.sha256).unlink(missing_ok=True)
-
-    async def _arrive(
-        self, received: Sequence[ReceivedFile], work: Callable[[Any], T], *, durable: bool
-    ) -> T:
-        """Move bytes to their place and write their rows, while nobody removes what is there already.
-
-        In this daemon `_lock` sees to it. Where others use the folder, bytes come and go within transactions that
-        write, of which PostgreSQL lets one run at a time.
-        """
-        if self._shared:
-
-            def placed(connection: Any) -> T:
-                self._move_all_into_place(received, durable)
-                return work(connection)
-
-            return await self._database.write(placed)
-        await pools.UPLOADS.run(self._move_all_into_place, received, durable)
-        return await self._database.write(work)
-
-    async def _discard(self, digests: Sequence[str]) -> None:
-        """Remove bytes that no row stood for; of which another daemon may have made a file since."""
-        if self._shared:
-            await self._database.write(self._unlink_unheld, digests)
-        else:
-            await pools.UPLOADS.run(self._unlink_all, digests)
-
-    def _unlink_unheld(self, connection: Any, digests: Sequence[str]) -> None:
-        for digest in digests:
-            if not rows.is_held(connection, digest) and not any(self._arrivals.glob(f"{digest}*")):
-                self._unlink(digest)
-
-    def _move_all_into_place(self, received: Sequence[ReceivedFile], durable: bool) -> None:
-        for item in received:
-            self._move_into_place(item, durable=durable)
-
-    def _unlink_all(self, digests: Sequence[str]) -> None:
-        for digest in digests:
-            self._unlink(digest)
-
-    def _move_into_place(self, received: ReceivedFile, *, durable: bool = True) -> None:
-        """Move received bytes to their place; ``durable``: so that they are still there after a power cut."""
-        place = self.blob(received.sha256)
-        try:
-            self._arrival_marker(received.sha256).touch()
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if place.exists() and place.stat().st_size == received.bytes:
-                received.path.unlink()
-                return
-            received.path.replace(place)
-            for folder in (place.parent, self._blobs) if durable else ():
-                _sync_folder(folder)
-        except OSError as error:
-            raise _explain(error) from error
-
-    async def _release(self, sha256: str) -> None:
-        if not await self._database.read(rows.is_held, sha256):
-            if self._shared:
-                self._arrival_marker(sha256).unlink(missing_ok=True)
-            await self._discard([sha256])
-
-    def _unlink(self, sha256: str) -> None:
-        path = self.blob(sha256)
-        path.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: other bytes begin with the same two digits
-            path.parent.rmdir()
-
-    def _sweep_arrivals(self) -> Sequence[str]:
-        """Remove what never arrived; the digests of bytes that did, but perhaps without a row."""
-        noted = []
-        if self._arrivals.is_dir():
-            left_at = time.time() - ABANDONED_S
-            for path in self._arrivals.iterdir():
-                with suppress(FileNotFoundError):
-                    if self._shared and path.stat().st_mtime > left_at:
-                        continue  # it may be on its way to another daemon
-                    path.unlink()
-                if len(path.name) >= 64:
-                    noted.append(path.name[:64])
-        return noted
-
-
-def _nothing(_connection: Any) -> None:
-    """No row comes with the bytes."""
 
 
 def _append(out: BinaryIO, digest: hashlib._Hash, chunk: bytes) -> None:
@@ -560,24 +399,6 @@ def _append(out: BinaryIO, digest: hashlib._Hash, chunk: bytes) -> None:
 def _sync(out: BinaryIO) -> None:
     out.flush()
     os.fsync(out.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _explain(error: OSError) -> Unavailable:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Unavailable(
-            f"The disk that holds {error.filename or 'the files'} is full. Nothing was kept; free some space and "
-            "try again.",
-            code="disk_full",
-        )
-    return Unavailable(f"The file could not be written: {error.strerror or error}.", code="storage_failed")
 
 
 # What clients uploaded and runs made, by its id.
@@ -614,7 +435,8 @@ class UploadedFiles:
         row = await self.files.get(file_id, caller)
         _require_small(row.filename, row.bytes, limit)
         try:
-            return row.filename, await pools.FILES.run(self.files.path(row).read_bytes)
+            async with self.files.open(row.sha256) as path:
+                return row.filename, await pools.FILES.run(path.read_bytes)
         except FileNotFoundError as error:
             raise self.files.missing(row) from error
 

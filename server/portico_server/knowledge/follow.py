@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 from portico.wire import JSON
+from portico_server.blobs.s3 import BucketEndpoint
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
@@ -24,7 +25,7 @@ from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.model_calls import PictureDescriber, RecordingTranscriber
 from portico_server.knowledge.sources import spec
-from portico_server.knowledge.sources.bucket import BucketEndpoint, BucketSource
+from portico_server.knowledge.sources.bucket import BucketSource
 from portico_server.knowledge.sources.fetch import ETagCache
 from portico_server.knowledge.sources.folder import ChangedPaths, FolderSource
 from portico_server.knowledge.sources.source import SourceLimits, StoreSource
@@ -118,6 +119,13 @@ class SourceFollower:
         found = spec.parse_source(source)
         if found.kind == "s3":
             BucketEndpoint.of(self._settings)
+            address, files = f"{found.addresses[0].rstrip('/')}/", f"{self._settings.files}/"
+            if address.startswith(files) or files.startswith(address):
+                raise InvalidRequest(
+                    "The files of this daemon are there, of everybody: a store cannot follow them.",
+                    code="invalid_source",
+                    param="source",
+                )
         return found.kept()
 
     def _source(self, row: StoreRow, touched: ChangedPaths | None = None) -> StoreSource:

@@ -540,8 +540,10 @@ class GroupGenerator:
         """All pieces of a file: the process that reads it is free before a model is asked."""
         most = MAX_PIECES if chunk_prompt(chunking) or is_late(chunking) else MAX_SENTENCES
         pieces: list[Part] = []
-        source = self._readers.read(self._files.blob(row.sha256), row.filename, chunking, context)
-        async with aclosing(source) as runs:
+        async with (
+            self._files.open(row.sha256) as path,
+            aclosing(self._readers.read(path, row.filename, chunking, context)) as runs,
+        ):
             async for run in runs:
                 pieces.extend(run)
                 if len(pieces) > most:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from portico.wire import JSON, Status, StepFinished, StepStarted
+from portico_server.blobs.place import StorageUnavailable
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError, TooLarge
@@ -300,10 +301,12 @@ class Ingest:
         if partial is not None:
             target.resume_after(row, partial.weight)
         held: list[NewChunk] = []
-        blob = self._files.blob(row.sha256)
-        source = self._readers.read(blob, row.filename, target.chunking(row), context, indexed=True)
+        chunking = target.chunking(row)
         try:
-            async with aclosing(source) as runs:
+            async with (
+                self._files.open(row.sha256) as path,
+                aclosing(self._readers.read(path, row.filename, chunking, context, indexed=True)) as runs,
+            ):
                 async for parts in runs:
                     new = [NewChunk(part.text, part.place) for part in parts]
                     held += new if partial is None else await partial.missing(new)
@@ -321,6 +324,9 @@ class Ingest:
         except Unreadable as error:
             message = f"{row.filename} {error.message}"
             await gathering.put(ReadChunks(row, began, first=first, code=error.code, message=message))
+        except StorageUnavailable as error:
+            message = f"{row.filename} could not be read. {error.message}"
+            await gathering.put(ReadChunks(row, began, first=first, code="server_error", message=message))
 
     async def _write(self, batch: Sequence[ReadChunks], target: ChunkTarget, context: Context) -> set[str]:
         """Embed and write what was read; the files of which nothing more is wanted. Sets the messages of failures."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from portico.wire import JSON, Status
+from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, Unavailable
@@ -21,7 +22,7 @@ from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED_OWNER, FileRow
 from portico_server.db.store_files import MirroredFile
 from portico_server.db.stores import SkippedRows, StoreFileRow, StoreRow
-from portico_server.knowledge.files import FileStorage, ReceivedFile
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.sources.source import FetchFailure, StoreSource, Unchanged

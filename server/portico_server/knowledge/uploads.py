@@ -11,9 +11,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, NotFound, TooLarge, TooMany
 from portico_server.core.ids import new_id
@@ -23,7 +23,7 @@ from portico_server.db import uploads as rows
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.uploads import PartRow, UploadBounds, UploadRow
-from portico_server.knowledge.files import FileStorage, ReceivedFile, check_purpose
+from portico_server.knowledge.files import FileStorage, check_purpose
 from portico_server.knowledge.names import check_filename
 from portico_server.settings import MB_BYTES
 
@@ -167,9 +167,7 @@ class UploadStorage:
             wrong("md5", "must be 32 hexadecimal digits")
         chosen = self._chosen(part_ids, await self._database.read(rows.parts, row.id), row)
         digest = hashlib.md5(usedforsecurity=False)
-        received = await self._files.receive(
-            _joined([self._files.blob(part.sha256) for part in chosen], digest)
-        )
+        received = await self._files.receive(self._joined(chosen, digest))
         if md5 is not None and digest.hexdigest() != md5.lower():
             await self._files.drop(received)
             wrong(
@@ -233,6 +231,21 @@ class UploadStorage:
             )
         return chosen
 
+    async def _joined(self, parts: Sequence[PartRow], digest: hashlib._Hash) -> AsyncIterator[bytes]:
+        """The bytes of all of them in order, which ``digest`` takes too."""
+        for part in parts:
+            try:
+                async with self._files.open(part.sha256) as path:
+                    with await pools.UPLOADS.run(path.open, "rb") as source:
+                        while block := await pools.UPLOADS.run(_read_block, source, digest):
+                            yield block
+            except FileNotFoundError as error:
+                raise NotFound(
+                    "The bytes of a part are gone. Begin another upload.",
+                    code="file_content_missing",
+                    param="part_ids",
+                ) from error
+
     async def _finish(self, row: UploadRow, received: ReceivedFile, caller: Principal) -> UploadState:
         keep = row.file_keep_s
         digests: list[str] = []
@@ -268,22 +281,6 @@ def _require_pending(row: UploadRow | None) -> None:
         raise Conflict(
             f"The upload is {status}. Begin another one.", code=f"upload_{status}", param="upload_id"
         )
-
-
-async def _joined(paths: Sequence[Path], digest: hashlib._Hash) -> AsyncIterator[bytes]:
-    """The bytes of all of them in order, which ``digest`` takes too."""
-    for path in paths:
-        try:
-            source = await pools.UPLOADS.run(path.open, "rb")
-        except FileNotFoundError as error:
-            raise NotFound(
-                "The bytes of a part are no longer on this machine. Begin another upload.",
-                code="file_content_missing",
-                param="part_ids",
-            ) from error
-        with source:
-            while block := await pools.UPLOADS.run(_read_block, source, digest):
-                yield block
 
 
 def _read_block(source: BinaryIO, digest: hashlib._Hash) -> bytes:

@@ -92,12 +92,9 @@ class Retention:
 
     async def run(self) -> None:
         """Prune until cancelled. What fails is logged and tried again an hour later."""
-        swept = False
         while True:
             try:
-                if not swept:
-                    await self._artifacts.sweep()
-                    swept = True
+                await self._artifacts.sweep()
                 gone = await self.prune()
                 if gone != PrunedCounts():
                     logger.info("forgot %s", gone)

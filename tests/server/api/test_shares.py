@@ -405,7 +405,12 @@ async def test_what_is_made_synced_indexed_and_imported_counts_on_the_disk(tmp_p
         both = await asyncio.gather(*kept, return_exceptions=True)  # both find room when they look
         (first,) = [found for found in both if isinstance(found, tuple)]
         assert sum(isinstance(found, TooLarge) for found in both) == 1, both
-        assert len([path for path in services.settings.artifacts.rglob("*") if path.is_file()]) == 1
+        assert (
+            len(
+                [path for path in (services.settings.files_folder / "artifacts").rglob("*") if path.is_file()]
+            )
+            == 1
+        )
         assert await stored("maker") == 600_000
         await services.artifacts.delete(first[0].id, maker)
         assert len(await services.artifacts.keep(made[1:], Author("run_x", maker))) == 1

@@ -155,7 +155,7 @@ async def test_artifacts_and_adapters_come_along_and_missing_bytes_are_counted(t
             context,
         )
         lost = await served.services.artifacts.get(gone.id, LOCAL)
-        served.services.artifacts.path(lost).unlink()
+        (home / layout.artifact(lost.sha256)).unlink()
         (home / "adapters" / "abc").mkdir(parents=True)
         (home / "adapters" / "abc" / "weights.bin").write_bytes(bytes(3 * BLOCK_BYTES))
         (home / "models").mkdir(exist_ok=True)

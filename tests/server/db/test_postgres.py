@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import Connection, insert, text
 from tests import postgres
 
+from portico_server.blobs.place import FolderBlobs
 from portico_server.core.errors import InvalidRequest, NotFound, TooMany, Unavailable
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM
@@ -26,8 +27,8 @@ from portico_server.db.models import put_model
 from portico_server.db.responses import ResponseRow
 from portico_server.db.runs import NewRun
 from portico_server.db.schema import HEAD, aliases
-from portico_server.knowledge.files import FileStorage, UploadedFiles
-from portico_server.runs.artifacts import ArtifactStore, Author, NewArtifact
+from portico_server.knowledge.files import FILE_BLOBS, FileStorage, UploadedFiles
+from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore, Author, NewArtifact
 from portico_server.runs.quotas import Quotas
 from portico_server.settings import load
 
@@ -338,6 +339,14 @@ async def test_a_table_that_cannot_be_read_again_holds_up_no_other(pair: tuple[D
         await refreshed.wait()
 
 
+def files_in(database: Database, folder: Path) -> FileStorage:
+    return FileStorage(database, FolderBlobs(database, folder, FILE_BLOBS), max_bytes=1_000)
+
+
+def artifacts_in(database: Database, folder: Path) -> ArtifactStore:
+    return ArtifactStore(database, FolderBlobs(database, folder, ARTIFACT_BLOBS))
+
+
 async def sent(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
@@ -345,7 +354,7 @@ async def sent(content: bytes) -> AsyncIterator[bytes]:
 async def test_no_acknowledged_upload_loses_its_bytes_while_another_daemon_deletes_the_same(
     pair: tuple[Database, Database], tmp_path: Path
 ) -> None:
-    stores = [FileStorage(database, tmp_path / "blobs", max_bytes=1_000) for database in pair]
+    stores = [files_in(database, tmp_path / "blobs") for database in pair]
     kept = []
 
     async def upload(store: FileStorage, content: bytes) -> Any:
@@ -357,13 +366,14 @@ async def test_no_acknowledged_upload_loses_its_bytes_while_another_daemon_delet
         _gone, row = await asyncio.gather(stores[0].remove(first), upload(stores[1], content))
         kept.append((row, content))
     for row, content in kept:
-        assert stores[0].path(row).read_bytes() == content
+        async with stores[0].open(row.sha256) as path:
+            assert path.read_bytes() == content
 
 
 async def test_no_artifact_loses_its_bytes_while_another_daemon_deletes_the_same(
     pair: tuple[Database, Database], tmp_path: Path
 ) -> None:
-    stores = [ArtifactStore(database, tmp_path / "artifacts") for database in pair]
+    stores = [artifacts_in(database, tmp_path / "artifacts") for database in pair]
     by = Author("run_1", SYSTEM)
     new = NewArtifact("a.txt", "text/plain", b"the same")
     for _ in range(40):
@@ -376,27 +386,26 @@ async def test_no_artifact_loses_its_bytes_while_another_daemon_deletes_the_same
 async def test_a_daemon_that_starts_leaves_what_is_on_its_way_to_another_one(
     pair: tuple[Database, Database], tmp_path: Path
 ) -> None:
-    stores = [FileStorage(database, tmp_path / "blobs", max_bytes=1_000) for database in pair]
+    stores = [files_in(database, tmp_path / "blobs") for database in pair]
     received = await stores[0].receive(sent(b"on its way"))
     early = await stores[0].receive(sent(b"in its place"))
     await stores[0].place_early(early)
     await stores[1].start()
     await stores[1].release([early.sha256])
     row = await stores[0].keep(received, "a.txt", "user_data", SYSTEM)
-    assert stores[1].path(row).read_bytes() == b"on its way"
-    assert stores[0].blob(early.sha256).read_bytes() == b"in its place"
+    async with stores[1].open(row.sha256) as path:
+        assert path.read_bytes() == b"on its way"
+    async with stores[0].open(early.sha256) as path:
+        assert path.read_bytes() == b"in its place"
 
 
 async def test_bytes_that_another_daemon_has_in_a_folder_of_its_own_are_a_clear_404(
     pair: tuple[Database, Database], tmp_path: Path
 ) -> None:
-    first, second = (
-        FileStorage(database, tmp_path / name, max_bytes=1_000)
-        for database, name in zip(pair, "ab", strict=True)
-    )
+    first, second = (files_in(database, tmp_path / name) for database, name in zip(pair, "ab", strict=True))
     row = await first.create("a.txt", "user_data", sent(b"at A"), SYSTEM)
     with pytest.raises(NotFound, match="with the setting 'files'") as caught:
-        await UploadedFiles(second, ArtifactStore(pair[1], tmp_path)).read(row.id, SYSTEM, limit=1_000)
+        await UploadedFiles(second, artifacts_in(pair[1], tmp_path)).read(row.id, SYSTEM, limit=1_000)
     assert caught.value.code == "file_content_missing"
 
 
@@ -406,8 +415,8 @@ def test_a_folder_of_files_apart_needs_a_postgresql(tmp_path: Path) -> None:
         load(flags=apart, environment={})
     assert caught.value.param == "files"
     settings = load(flags={**apart, "database": "postgresql://me@host/name"}, environment={}).settings
-    assert settings.blobs == tmp_path / "files" / "blobs"
-    assert load(flags={"home": str(tmp_path)}, environment={}).settings.artifacts == tmp_path / "artifacts"
+    assert settings.files_folder == tmp_path / "files"
+    assert load(flags={"home": str(tmp_path)}, environment={}).settings.files_folder == tmp_path
 
 
 @pytest.mark.parametrize(

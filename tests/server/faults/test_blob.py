@@ -28,7 +28,7 @@ async def upload(daemon: ApiServer) -> dict[str, Any]:
 
 def lose(daemon: ApiServer) -> None:
     """Take every file's bytes away, as a disk that was restored in part does."""
-    blobs = daemon.services.loaded.settings.blobs
+    blobs = daemon.services.loaded.settings.files_folder / "blobs"
     for path in [path for path in blobs.rglob("*") if path.is_file()]:
         path.unlink()
 

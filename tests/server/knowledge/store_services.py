@@ -12,13 +12,14 @@ from typing import Any
 from tests.server.knowledge.store_fixture import MODEL, LetterEmbedding
 
 from portico.wire import ErrorBody, Event, Failed, Finished
+from portico_server.blobs.place import FolderBlobs
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Found, Search
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.stores import StoreFileRow, StoreRow
-from portico_server.knowledge.files import FileStorage
+from portico_server.knowledge.files import FILE_BLOBS, FileStorage
 from portico_server.knowledge.stores import StoreService
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
@@ -109,7 +110,11 @@ async def store_services(home: Path, **settings: Any) -> AsyncIterator[StoreServ
     registry.alias("default-embedding", MODEL)
     runner = Runner(registry, UsageLog(database), timeout=30)
     scheduler = Scheduler(database, runner)
-    files = FileStorage(database, configured.blobs, max_bytes=configured.max_file_mb * 1024 * 1024)
+    files = FileStorage(
+        database,
+        FolderBlobs(database, configured.files_folder / "blobs", FILE_BLOBS),
+        max_bytes=configured.max_file_mb * 1024 * 1024,
+    )
     stores = StoreService(
         database,
         registry,

@@ -89,7 +89,7 @@ async def test_an_imported_store_answers_as_the_one_that_was_exported(
         assert await answers(there, made) == like(before)
         assert [group.name for group in await there.stores.groups.list(made, 4)] == ["chunk", "small"]
         source = await there.stores.contents.source(made, files[0].file_id)
-        assert there.files.path(source).is_file()
+        assert there.files.holds(source.sha256, source.bytes)
 
 
 async def test_vectors_that_did_not_come_along_are_made(shop: StoreServices, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.server.knowledge.store_services import pieces
 
+from portico_server.blobs.place import FolderBlobs
 from portico_server.core.errors import (
     Forbidden,
     InvalidRequest,
@@ -20,7 +21,8 @@ from portico_server.core.errors import (
 )
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db.database import Database
-from portico_server.knowledge.files import FileStorage
+from portico_server.db.files import FileRow
+from portico_server.knowledge.files import FILE_BLOBS, FileStorage
 from portico_server.knowledge.names import check_filename, is_store_name, name_on_disk, store_name
 
 ALICE = Principal("key_alice", frozenset({"chat"}))
@@ -37,7 +39,16 @@ def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def files(database: Database, tmp_path: Path) -> FileStorage:
-    return FileStorage(database, tmp_path / "blobs", max_bytes=1024 * 1024)
+    return FileStorage(database, FolderBlobs(database, tmp_path / "blobs", FILE_BLOBS), max_bytes=1024 * 1024)
+
+
+def place(tmp_path: Path, row: FileRow) -> Path:
+    return tmp_path / "blobs" / row.sha256[:2] / row.sha256[2:]
+
+
+async def content(files: FileStorage, row: FileRow) -> bytes:
+    async with files.open(row.sha256) as path:
+        return path.read_bytes()
 
 
 def blobs(tmp_path: Path) -> list[Path]:
@@ -47,8 +58,8 @@ def blobs(tmp_path: Path) -> list[Path]:
 async def test_a_file_is_kept_under_its_digest(files: FileStorage, tmp_path: Path) -> None:
     row = await files.create("notes 😀.md", "assistants", pieces(b"hello ", b"world"), ALICE)
     assert (row.filename, row.bytes, row.owner) == ("notes 😀.md", 11, ALICE.id)
-    assert files.path(row).read_bytes() == b"hello world"
-    assert blobs(tmp_path) == [tmp_path / "blobs" / row.sha256[:2] / row.sha256[2:]]
+    assert await content(files, row) == b"hello world"
+    assert blobs(tmp_path) == [place(tmp_path, row)]
     assert await files.get(row.id, ALICE) == row
 
 
@@ -59,7 +70,7 @@ async def test_the_same_bytes_are_kept_once_and_go_with_the_last_row(
     two = await files.create("b.txt", "user_data", pieces(b"sa", b"me"), BOB)
     assert len(blobs(tmp_path)) == 1
     await files.delete(one.id, ALICE)
-    assert files.path(two).read_bytes() == b"same"
+    assert await content(files, two) == b"same"
     await files.delete(two.id, BOB)
     assert blobs(tmp_path) == []
 
@@ -67,7 +78,7 @@ async def test_the_same_bytes_are_kept_once_and_go_with_the_last_row(
 async def test_many_at_once_share_and_drop_the_same_bytes_safely(files: FileStorage, tmp_path: Path) -> None:
     async def come_and_go(i: int) -> None:
         row = await files.create(f"{i}.txt", "assistants", pieces(b"same"), ALICE)
-        assert files.path(row).read_bytes() == b"same"
+        assert await content(files, row) == b"same"
         await files.delete(row.id, ALICE)
 
     await asyncio.gather(*(come_and_go(i) for i in range(20)))
@@ -139,7 +150,7 @@ async def test_what_a_crash_left_is_swept_at_the_next_start(files: FileStorage, 
     await files.start()
     assert await files.expire(dry_run=True) == 1 and len(blobs(tmp_path)) == 2
     assert await files.expire() == 1
-    assert blobs(tmp_path) == [files.path(kept)]
+    assert blobs(tmp_path) == [place(tmp_path, kept)]
 
 
 async def test_bytes_whose_row_never_came_are_removed_at_the_next_start(
@@ -156,12 +167,12 @@ async def test_bytes_whose_row_never_came_are_removed_at_the_next_start(
         # A process that is killed runs no further line of ours: neither the row nor any tidying.
         patched.setattr(database, "write", killed)
         patched.setattr(Path, "unlink", lambda *_a, **_k: None)
-        patched.setattr(files, "_release", killed)
+        patched.setattr(files._blobs, "_release", killed)
         with pytest.raises(BaseException):  # noqa: B017
             await files.create("a.txt", "assistants", pieces(b"orphan"), ALICE)
     assert len([path for path in blobs(tmp_path) if path.parent.name != "arriving"]) == 2
     await files.start()
-    assert blobs(tmp_path) == [files.path(row)]
+    assert blobs(tmp_path) == [place(tmp_path, row)]
 
 
 async def test_a_full_disk_is_one_clear_error(

@@ -10,11 +10,12 @@ from typing import Any, cast
 
 import pytest
 
+from portico_server.blobs.place import FolderBlobs
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, NotFound
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db.database import Database
-from portico_server.runs.artifacts import ArtifactStore, NewArtifact
+from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore, NewArtifact
 
 ME = Principal("key_me", frozenset({"tools:*:call"}))
 YOU = Principal("key_you", frozenset({"tools:*:call"}))
@@ -37,7 +38,7 @@ def during(caller: Principal, run: str = "run_1") -> Context:
 async def artifacts(tmp_path: Path) -> AsyncIterator[ArtifactStore]:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    yield ArtifactStore(database, tmp_path / "artifacts")
+    yield ArtifactStore(database, FolderBlobs(database, tmp_path / "artifacts", ARTIFACT_BLOBS))
     database.close()
 
 
@@ -89,16 +90,19 @@ async def test_old_ones_are_removed(artifacts: ArtifactStore, tmp_path: Path) ->
 
 async def test_bytes_that_no_row_stands_for_are_swept(artifacts: ArtifactStore, tmp_path: Path) -> None:
     [kept] = await artifacts.keep([PNG], during(ME))
-    folder = artifacts.path(await artifacts.get(kept.id, ME)).parent
-    (folder / ".new-draft").write_bytes(b"half")
-    (folder / ("0" * 64)).write_bytes(b"whole, but the daemon was killed before its row was written")
-    await artifacts.sweep()
+    folder, lost = tmp_path / "artifacts", "0" * 64
+    (folder / "arriving" / "draft").write_bytes(b"half")
+    (folder / "arriving" / lost).touch()
+    (folder / "00").mkdir()
+    (folder / "00" / lost).write_bytes(b"whole, but the daemon was killed before its row was written")
+    await artifacts.start()
     assert len(blobs(tmp_path)) == 1 and await artifacts.read(kept.id, ME) == PNG.data
 
 
-async def test_bytes_that_are_gone_are_told(artifacts: ArtifactStore) -> None:
+async def test_bytes_that_are_gone_are_told(artifacts: ArtifactStore, tmp_path: Path) -> None:
     [kept] = await artifacts.keep([PNG], during(ME))
-    artifacts.path(await artifacts.get(kept.id, ME)).unlink()
+    for name in blobs(tmp_path):
+        (tmp_path / "artifacts" / name[:2] / name).unlink()
     with pytest.raises(NotFound, match="no longer on this machine"):
         await artifacts.read(kept.id, ME)
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, insert, select, text
 from tests.daemon import Daemon
 
 from portico import Client, InvalidRequest
+from portico_server.blobs.place import FolderBlobs
 from portico_server.db import responses
 from portico_server.db import retention as rows
 from portico_server.db import sessions as talks
@@ -36,7 +37,7 @@ from portico_server.db.schema import (
 from portico_server.db.sessions import SessionKey
 from portico_server.db.usage import DAY_S
 from portico_server.runs import retention as part
-from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.runs.retention import PrunedCounts, Retention
 
 LONG_AGO = 40 * DAY_S
@@ -162,7 +163,8 @@ def fill(connection: Connection, given: Sequence[dict[str, Any]]) -> None:
 async def served(tmp_path: Path) -> AsyncIterator[RetentionFixture]:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    yield RetentionFixture(database, ArtifactStore(database, tmp_path / "artifacts"))
+    blobs = FolderBlobs(database, tmp_path / "artifacts", ARTIFACT_BLOBS)
+    yield RetentionFixture(database, ArtifactStore(database, blobs))
     database.close()
 
 

@@ -13,13 +13,14 @@ from sqlalchemy import update
 from tests.server.tools.sandbox.conftest import environment
 
 from portico.wire import Event
+from portico_server.blobs.place import FolderBlobs
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.db.containers import ContainerBounds
 from portico_server.db.database import Database
 from portico_server.db.schema import containers as table
-from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.runs.quotas import StorageQuota
 from portico_server.tools import containers as module
 from portico_server.tools.containers import Containers, NewContainer
@@ -71,7 +72,7 @@ class Place:
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
-    artifacts = ArtifactStore(database, tmp_path / "artifacts")
+    artifacts = ArtifactStore(database, FolderBlobs(database, tmp_path / "artifacts", ARTIFACT_BLOBS))
     limits = SandboxLimits(seconds=30)
     notebooks = Notebooks(LocalSandbox(Environment(tmp_path / "none")), limits, most=2, idle=60)
     skills = SkillLibrary(database, StorageQuota())

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from tests.registry_fixture import RegistryFixture, open_registry
 
+from portico_server.blobs.place import FolderBlobs
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
-from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.tools.tool import HEAD_CHARS, MAX_STRUCTURED_BYTES, MAX_TEXT_CHARS, TAIL_CHARS, Tool
 from portico_server.tools.toolbox import Toolbox
 
@@ -54,7 +55,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     database = Database.at(tmp_path / "artifacts.db")
     database.prepare()
     async with open_registry(tmp_path) as daemon:
-        yield Bench(daemon, ArtifactStore(database, tmp_path / "artifacts"))
+        yield Bench(
+            daemon, ArtifactStore(database, FolderBlobs(database, tmp_path / "artifacts", ARTIFACT_BLOBS))
+        )
     database.close()
 
 

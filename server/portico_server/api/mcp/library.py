@@ -153,7 +153,8 @@ class StoreLibrary:
                 f"message carries. Fetch it from /v1/files/{row.file_id}/content, or search the store.",
                 param="uri",
             )
-        data = await pools.FILES.run(self._files.blob(row.sha256).read_bytes)
+        async with self._files.open(row.sha256) as path:
+            data = await pools.FILES.run(path.read_bytes)
         return _stored(store, row, by_name=True), data
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:

@@ -146,8 +146,10 @@ async def list_guards(services: TheServices, _caller: Admin) -> Listed[GuardInfo
 
 
 async def _problems(services: ApiServices) -> list[ConfigurationProblem]:
-    """Those of the configuration, then the plugins that cannot be used."""
+    """Those of the configuration and of the bucket with files, then the plugins that cannot be used."""
     found = list(await services.problems.current())
+    if (wrong := await services.places.problem()) is not None:
+        found.append(ConfigurationProblem(name="", place="settings.files", reason=wrong.message))
     return found + [
         ConfigurationProblem(
             name=plugin.name,

@@ -13,10 +13,10 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from portico_server.api import errors
-from portico_server.api.artifact_response import artifact_response
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import Exchange
+from portico_server.api.kept_response import artifact_response
 from portico_server.api.openai import form, upload
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Moment, Page, page_of, shaped

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import mimetypes
 import time
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from fastapi import Query, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
-from portico_server.api.artifact_response import artifact_response
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.kept_response import artifact_response, file_response
 from portico_server.api.openai import upload
 from portico_server.api.shapes import Moment, Page, shaped
 from portico_server.core.errors import Forbidden, InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.files import FileRow
-from portico_server.knowledge.files import PURPOSES, FileStorage
+from portico_server.knowledge.files import PURPOSES
 
 router = new_router(prefix="/v1/files", tags=["OpenAI: files"])
 
@@ -123,7 +121,7 @@ async def read_file(file_id: str, services: TheServices, caller: Caller) -> File
     """The bytes of a file, as they were uploaded or a run made them."""
     if file_id.startswith(GENERATED_ID_PREFIX):
         return artifact_response(services.artifacts, await services.artifacts.get(file_id, caller))
-    return content(services.files, await services.files.get(file_id, caller))
+    return file_response(services.files, await services.files.get(file_id, caller))
 
 
 def require_upload(caller: Principal) -> None:
@@ -133,20 +131,6 @@ def require_upload(caller: Principal) -> None:
             "This key may not upload files: it lacks every scope that could use one, which are 'stores:NAME:write', "
             "'chat' and 'finetune'. Ask the operator for a key that has one of them."
         )
-
-
-def content(files: FileStorage, row: FileRow) -> FileResponse:
-    """A response with the bytes of a file. Never shown as a page of ours: a file may hold anybody's scripts."""
-    path = files.path(row)
-    if not path.is_file():
-        raise files.missing(row)
-    name = PurePosixPath(row.filename.replace("\\", "/")).name
-    return FileResponse(
-        path,
-        media_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
-        filename=name,
-        headers={"Content-Security-Policy": "sandbox"},
-    )
 
 
 def shown(row: FileRow) -> File:

@@ -11,8 +11,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from portico_server.api.exchange import Exchange
+from portico_server.blobs.place import ReceivedFile
 from portico_server.core.errors import InvalidRequest, TooLarge
-from portico_server.knowledge.files import FileStorage, ReceivedFile
+from portico_server.knowledge.files import FileStorage
 from portico_server.settings import MB_BYTES
 
 MAX_FIELD_BYTES = 64 * 1024

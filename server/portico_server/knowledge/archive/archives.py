@@ -138,9 +138,10 @@ class ArchiveWriter:
 
     async def _bytes(self, digest: str) -> Blocks:
         try:
-            with await pools.UPLOADS.run(self._files.blob(digest).open, "rb") as file:
-                while block := await pools.UPLOADS.run(file.read, BLOCK_BYTES):
-                    yield block
+            async with self._files.open(digest) as path:
+                with await pools.UPLOADS.run(path.open, "rb") as file:
+                    while block := await pools.UPLOADS.run(file.read, BLOCK_BYTES):
+                        yield block
         except FileNotFoundError as error:
             raise Unavailable(
                 "The bytes of a file of this store are missing. Sync it, or put its files in again; then export it.",

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, Unavailable
 from portico_server.core.interfaces import FetchedResponse
 from portico_server.db.stores import StoreFileRow
-from portico_server.knowledge.files import FileStorage, ReceivedFile
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.sources.source import FetchFailure, FetchResult
 from portico_server.knowledge.walk import SourceEntry, no_text

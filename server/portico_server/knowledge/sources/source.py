@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from portico_server.blobs.place import ReceivedFile
 from portico_server.db.stores import StoreFileRow
-from portico_server.knowledge.files import ReceivedFile
 from portico_server.knowledge.walk import SourceEntry, Walk
 
 

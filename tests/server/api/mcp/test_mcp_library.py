@@ -12,6 +12,7 @@ from tests.registry_fixture import FixedStore
 
 from portico_server.api.mcp import library as library_module
 from portico_server.api.mcp.library import Position, StoredFile, StoreLibrary
+from portico_server.blobs.place import FolderBlobs
 from portico_server.core.errors import NotFound, TooLarge
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.core.registry import Registry
@@ -19,9 +20,9 @@ from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.contents import StoreContents
-from portico_server.knowledge.files import FileStorage
+from portico_server.knowledge.files import FILE_BLOBS, FileStorage
 from portico_server.knowledge.store import StoreView, view
-from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 
 
 class Held:
@@ -45,10 +46,18 @@ class Case:
         self.database = Database.at(folder / "portico.db")
         self.database.prepare()
         self.registry = Registry()
-        self._files = FileStorage(self.database, folder / "blobs", max_bytes=1_000_000)
+        self._files = FileStorage(
+            self.database, FolderBlobs(self.database, folder / "blobs", FILE_BLOBS), max_bytes=1_000_000
+        )
+        artifacts = ArtifactStore(
+            self.database, FolderBlobs(self.database, folder / "artifacts", ARTIFACT_BLOBS)
+        )
         stores: Any = Held(self.database, self._files)
         self.library = StoreLibrary(
-            self.registry, stores, self._files, ArtifactStore(self.database, folder / "artifacts")
+            self.registry,
+            stores,
+            self._files,
+            artifacts,
         )
 
     async def store(self, name: str, *files: tuple[str, bytes], status: str = "completed") -> list[str]:

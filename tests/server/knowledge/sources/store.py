@@ -31,6 +31,11 @@ class ObjectStore:
     page: int = 2
     closed: set[str] = field(default_factory=set)
     """Keys that this access key may list and not read."""
+    faults: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    """By method: status and code of the next answers. The status 0 cuts the connection, in the middle of an
+    object that is asked for and before anything is done with one that comes."""
+    gates: dict[str, tuple[threading.Event, threading.Event]] = field(default_factory=dict)
+    """By method: set when such a request has come, and waited for before it is answered."""
 
     def taken(self) -> list[str]:
         found = [key for what, key in self.asked if what == "get"]
@@ -88,20 +93,54 @@ def serving() -> Iterator[ObjectStore]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            cut = False
             try:
-                check("GET", self.path, self.headers)
-                data, media_type, tag = self._found()
-                status = 200
+                if faults := store.faults.get(self.command):
+                    fault, code = faults.pop(0)
+                    cut = not fault
+                    if fault:
+                        raise Refused(fault, code)
+                    if self.command != "GET":
+                        self.close_connection = True
+                        return
+                check(self.command, self.path, self.headers)
+                if gate := store.gates.get(self.command):
+                    gate[0].set()
+                    assert gate[1].wait(60)
+                if self.command in ("PUT", "DELETE"):
+                    self._change(body)
+                    data, media_type, tag = b"", "application/xml", ""
+                else:
+                    data, media_type, tag = self._found()
+                status = 200 if data or self.command != "DELETE" else 204
             except Refused as error:
                 status, media_type, tag = error.status, "application/xml", ""
                 data = f"<?xml version='1.0'?><Error><Code>{error.code}</Code></Error>".encode()
             self.send_response(status)
             self.send_header("Content-Type", media_type)
-            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Length", str(len(data) + cut))
             if tag:
                 self.send_header("ETag", tag)
             self.end_headers()
-            self.wfile.write(data)
+            if self.command != "HEAD":
+                self.wfile.write(data)
+            self.close_connection |= cut
+
+        do_HEAD = do_PUT = do_DELETE = do_GET
+
+        def _change(self, body: bytes) -> None:
+            bucket, _, key = unquote(urlsplit(self.path).path).removeprefix("/").partition("/")
+            objects = store.buckets.get(bucket)
+            if objects is None:
+                raise Refused(404, "NoSuchBucket")
+            if self.headers["x-amz-content-sha256"] != hashlib.sha256(body).hexdigest():
+                raise Refused(400, "XAmzContentSHA256Mismatch")
+            store.asked.append((self.command.lower(), key))
+            if self.command == "PUT":
+                objects[key] = body
+            else:
+                objects.pop(key, None)
 
         def _found(self) -> tuple[bytes, str, str]:
             split = urlsplit(self.path)
@@ -110,7 +149,7 @@ def serving() -> Iterator[ObjectStore]:
             if objects is None:
                 raise Refused(404, "NoSuchBucket")
             if key:
-                store.asked.append(("get", key))
+                store.asked.append((self.command.lower(), key))
                 if key not in objects:
                     raise Refused(404, "NoSuchKey")
                 if key in store.closed:

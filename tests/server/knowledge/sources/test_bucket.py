@@ -8,10 +8,10 @@ import pytest
 from tests.server.knowledge.sources.store import ACCESS, REGION, SECRET, ObjectStore, serving
 from tests.server.knowledge.store_services import StoreServices, store_services
 
+from portico_server.blobs.s3 import BucketEndpoint
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.sources.bucket import BucketEndpoint
 from portico_server.settings import Settings
 
 
@@ -163,3 +163,13 @@ def test_a_door_that_cannot_be_is_refused_by_its_setting(wrong: dict[str, str]) 
     with pytest.raises(InvalidRequest, match="s3_") as refused:
         BucketEndpoint.of(Settings(**wrong), {})
     assert refused.value.param == next(iter(wrong))
+
+
+async def test_where_the_files_of_everybody_are_is_not_followed(tmp_path: Path, bucket: ObjectStore) -> None:
+    given = keyed(bucket, files="s3://library/files", database="postgresql://me@host/name")
+    async with store_services(tmp_path / "home", **given) as shop:
+        for source in ("s3://library", "s3://library/files", "s3://library/files/blobs"):
+            with pytest.raises(InvalidRequest, match="cannot follow them") as caught:
+                await shop.stores.create("library", LOCAL, source=source)
+            assert caught.value.param == "source"
+        await shop.stores.create("library", LOCAL, source="s3://library/filesystem")

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from portico_server.knowledge.sources.bucket import BucketCredentials, encode_path, encode_query, sign_headers
+from portico_server.blobs.s3 import BucketCredentials, encode_path, encode_query, sign_headers
 
 WHO = BucketCredentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 NOW = datetime(2013, 5, 24, tzinfo=UTC)

@@ -17,11 +17,12 @@ from aiohttp import web
 from tests.registry_fixture import RegistryFixture, open_registry
 from tests.server.tools.web import serving
 
+from portico_server.blobs.place import FolderBlobs
 from portico_server.core.errors import Conflict, NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
-from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.tools.mcp import connection
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.mcp.offered import MAX_OFFERED
@@ -63,7 +64,7 @@ async def opened(folder: Path, *configured: ServerSpec) -> AsyncIterator[Case]:
     database = Database.at(folder / "host.db")
     database.prepare()
     async with open_registry(folder) as daemon:
-        artifacts = ArtifactStore(database, folder / "artifacts")
+        artifacts = ArtifactStore(database, FolderBlobs(database, folder / "artifacts", ARTIFACT_BLOBS))
         host = McpHost(Toolbox(daemon.registry), database, artifacts, folder / "logs", daemon.runner)
         case = Case(daemon, host, folder)
         await host.start(configured)

@@ -15,9 +15,10 @@ import pytest
 import pytest_asyncio
 from tests.server.tools.sandbox.processes import gone
 
+from portico_server.blobs.place import FolderBlobs
 from portico_server.core.errors import TooMany, Unavailable
 from portico_server.db.database import Database
-from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.runs.quotas import StorageQuota
 from portico_server.tools.builtin import code_interpreter
 from portico_server.tools.containers import Containers
@@ -248,7 +249,10 @@ async def test_the_tool_answers_with_that_sentence_and_runs_nothing(
     database = Database.at(tmp_path / "portico.db")
     environment = Environment(tmp_path / "environments")
     made = Notebooks(LocalSandbox(environment), LIMITS, most=1, idle=60)
-    artifacts, skills = ArtifactStore(database, tmp_path), SkillLibrary(database, StorageQuota())
+    artifacts, skills = (
+        ArtifactStore(database, FolderBlobs(database, tmp_path, ARTIFACT_BLOBS)),
+        SkillLibrary(database, StorageQuota()),
+    )
     containers = Containers(database, made, artifacts, skills, StorageQuota(), 1_024)
     tool = code_interpreter.tool(containers, artifacts, skills, LIMITS)
     result = await tool.work({"code": "1"}, None)  # type: ignore[arg-type]

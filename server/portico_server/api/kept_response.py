@@ -1,0 +1,70 @@
+"""What clients uploaded and runs made, as responses. Used by the protocol adapters that hand them out."""
+
+from __future__ import annotations
+
+import mimetypes
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal
+
+from fastapi.responses import FileResponse
+from starlette.types import Receive, Scope, Send
+
+from portico_server.core.errors import NotFound
+from portico_server.db.artifacts import ArtifactRow
+from portico_server.db.files import FileRow
+from portico_server.knowledge.files import FileStorage
+from portico_server.runs.artifacts import ArtifactStore
+
+_PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
+"""What a browser may show in place: formats that cannot hold a script."""
+
+
+class KeptFileResponse(FileResponse):
+    """The bytes of a file that is ``opened`` as long as they are sent. Never shown as a page of ours: it may hold
+    anybody's scripts. Raises ``missing`` where nothing is.
+    """
+
+    def __init__(
+        self,
+        opened: AbstractAsyncContextManager[Path],
+        name: str,
+        media_type: str,
+        missing: NotFound,
+        *,
+        disposition: Literal["attachment", "inline"] = "attachment",
+    ) -> None:
+        super().__init__(
+            "",
+            media_type=media_type,
+            filename=name,
+            content_disposition_type=disposition,
+            headers={"Content-Security-Policy": "sandbox"},
+        )
+        self._opened = opened
+        self._missing = missing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._opened as path:
+            if not path.is_file():
+                raise self._missing
+            self.path = path
+            await super().__call__(scope, receive, send)
+
+
+def file_response(files: FileStorage, row: FileRow) -> KeptFileResponse:
+    """A response with the bytes of a file."""
+    name = PurePosixPath(row.filename.replace("\\", "/")).name
+    media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return KeptFileResponse(files.open(row.sha256), name, media_type, files.missing(row))
+
+
+def artifact_response(artifacts: ArtifactStore, row: ArtifactRow) -> KeptFileResponse:
+    """A response with the bytes of an artifact; a picture may be shown in place."""
+    return KeptFileResponse(
+        artifacts.open(row.sha256),
+        row.name.rpartition("/")[2],
+        row.media_type,
+        artifacts.missing(row),
+        disposition="inline" if row.media_type in _PICTURES else "attachment",
+    )

@@ -1,0 +1,533 @@
+"""A bucket that speaks S3's protocol as the place of bytes, with a cache on this machine.
+
+``PutObject`` in one request, which S3 takes up to `MAX_OBJECT_BYTES` and checks against the digest that it is signed
+with: one that breaks off leaves nothing behind.
+
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
+from uuid import uuid4
+
+from portico_server.blobs.cache import BlobCache
+from portico_server.blobs.place import (
+    ABANDONED_S,
+    BlobPlace,
+    FolderBlobs,
+    ReceivedFile,
+    StorageUnavailable,
+    write_failure,
+)
+from portico_server.blobs.s3 import EMPTY_BODY_SHA256, BucketEndpoint, encode_path, sign_headers
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.db import blob_marks as marks
+from portico_server.db.blob_marks import BlobKind
+from portico_server.db.database import Database
+from portico_server.settings import MB_BYTES, Settings
+
+if TYPE_CHECKING:
+    import aiohttp
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+MAX_OBJECT_BYTES: Final = 5 * 1024 * MB_BYTES
+"""Bytes of one object that is put in one request, at most."""
+
+ATTEMPTS: Final = 3
+"""How often a request is sent whose answer is an error of the moment."""
+
+RETRY_S: Final = 0.25
+"""Seconds before the second attempt; twice as many before each further one."""
+
+CONNECT_TIMEOUT_S: Final = 5.0
+READ_TIMEOUT_S: Final = 30.0
+"""Seconds in which the next bytes must come."""
+
+MIN_BYTES_PER_S: Final = 50_000
+"""How slowly an object may come or go: below that a request is given up."""
+
+ANSWER_TIMEOUT_S: Final = 60.0
+"""Seconds that a request without a body may take, its attempts apart."""
+
+REMOVAL_TIMEOUT_S: Final = 20.0
+"""Seconds after which what could not be removed is left to a sweep."""
+
+REMOVAL_LEASE_S: Final = 120.0
+"""Seconds for which nobody may bring bytes that somebody began to remove."""
+
+REMOVAL_WAIT_S: Final = 10.0
+"""Seconds that who brings the same bytes waits for that."""
+
+REMOVAL_POLL_S: Final = 0.1
+
+PROBE_S: Final = 10.0
+"""Seconds for which the last answer of the bucket says how it is."""
+
+MAX_CONCURRENT_REQUESTS: Final = 8
+MAX_MARKS_PER_STATEMENT: Final = 100
+"""Digests in one transaction."""
+
+SMALL_BYTES: Final = 256 * 1024
+"""Bytes up to which an object is put without asking whether it is there."""
+
+_BLOCK_BYTES: Final = 1024 * 1024
+_MAX_ERROR_BYTES: Final = 16 * 1024
+_CODE: Final = re.compile(rb"<Code>(\w{1,60})</Code>")
+_MOMENTARY: Final = frozenset({408, 429, 500, 502, 503, 504})
+_CLOCK: Final = "The clock of this machine is wrong."
+_CREDENTIALS: Final = "The operator must renew its credentials."
+_TODO: Final[Mapping[str, str]] = {
+    "NoSuchBucket": "The operator must create it, or mend the setting 'files'.",
+    "AccessDenied": "It needs the rights to get, put, delete and list its objects.",
+    "ExpiredToken": _CREDENTIALS,
+    "InvalidToken": _CREDENTIALS,
+    "InvalidAccessKeyId": _CREDENTIALS,
+    "SignatureDoesNotMatch": "The secret key is not that of the access key: see the setting s3_secret_key.",
+    "PermanentRedirect": "It lies in another region: see the settings s3_region and s3_endpoint.",
+    "AuthorizationHeaderMalformed": "It lies in another region: see the setting s3_region.",
+    "RequestTimeTooSkewed": _CLOCK,
+}
+
+
+class _Refused(Exception):
+    """An answer other than a good one."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(status, code)
+        self.status = status
+        self.code = code
+
+
+class Bucket:
+    """The objects below the address in the setting ``files``. Raises `Unavailable` where it does not do what it is
+    asked, in words that name neither the place nor who asks.
+    """
+
+    def __init__(self, address: str, endpoint: BucketEndpoint) -> None:
+        bucket, _, prefix = address.removeprefix("s3://").partition("/")
+        self._prefix = f"/{bucket}/{prefix.strip('/')}".rstrip("/")
+        self._endpoint = endpoint
+        self._session: aiohttp.ClientSession | None = None
+        self._problem: StorageUnavailable | None = None
+        self._answered_at = -PROBE_S
+        self.slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def problem(self) -> PorticoError | None:
+        """What keeps the bucket from answering, if anything does."""
+        if time.monotonic() - self._answered_at > PROBE_S:
+            with suppress(PorticoError, FileNotFoundError):
+                await self._try(1, self._check, REMOVAL_TIMEOUT_S)
+        return self._problem
+
+    async def put(self, path: Path, name: str, sha256: str, size: int) -> None:
+        """Put a file under a name, whose digest the server checks."""
+        async with self.slots:
+            if size > SMALL_BYTES and await self._size(name) == size:
+                return
+            await self._try(ATTEMPTS, partial(self._put, path, name, sha256, size), _patience(size))
+
+    async def download(self, name: str, sha256: str, to: Path) -> None:
+        """Write an object to a file, on the disk to stay. Raises `FileNotFoundError` if it is gone."""
+        async with self.slots:
+            found = await self._try(ATTEMPTS, partial(self._get, name, to), _patience(MAX_OBJECT_BYTES))
+        if found != sha256:
+            raise StorageUnavailable(
+                "The bucket that holds the files has other bytes under the name of this file than were put there. "
+                "Delete the file and upload it again.",
+                code="file_content_damaged",
+            )
+
+    async def remove(self, name: str) -> None:
+        """Remove an object, tried once; none is there afterwards."""
+        async with self.slots:
+            with suppress(FileNotFoundError):
+                await self._try(1, partial(self._delete, name), REMOVAL_TIMEOUT_S)
+
+    async def _put(self, path: Path, name: str, sha256: str, size: int) -> None:
+        with await pools.UPLOADS.run(path.open, "rb") as source:
+            async with self._asked("PUT", name, sha256, size, _blocks(source)):
+                pass
+
+    async def _get(self, name: str, to: Path) -> str:
+        digest = hashlib.sha256()
+        with await _on_disk(_create, to) as out:
+            async with self._asked("GET", name) as answer:
+                async for block in answer.content.iter_chunked(_BLOCK_BYTES):
+                    await _on_disk(_append, out, digest, block)
+            await _on_disk(_sync, out)
+        return digest.hexdigest()
+
+    async def _delete(self, name: str) -> None:
+        async with self._asked("DELETE", name):
+            pass
+
+    async def _size(self, name: str) -> int | None:
+        async def head() -> int | None:
+            async with self._asked("HEAD", name) as answer:
+                return answer.content_length
+
+        try:
+            return await self._try(ATTEMPTS, head, ANSWER_TIMEOUT_S)
+        except FileNotFoundError:
+            return None
+
+    async def _check(self) -> None:
+        async with self._asked("GET", "blobs/00/probe"):
+            pass
+
+    async def _try(self, attempts: int, work: Callable[[], Awaitable[T]], seconds: float) -> T:
+        """What ``work`` gives, which has so many seconds, tried again as long as it fails for the moment."""
+        import aiohttp
+
+        for attempt in range(attempts):
+            if attempt:
+                await asyncio.sleep(RETRY_S * 2 ** (attempt - 1))
+            try:
+                async with asyncio.timeout(seconds):
+                    found = await work()
+            except _Refused as error:
+                self._note(_explain(error))
+                if error.status not in _MOMENTARY:
+                    break
+            except FileNotFoundError:
+                self._note(None)
+                raise
+            except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+                late = isinstance(error, TimeoutError)
+                self._note(
+                    StorageUnavailable(
+                        f"The bucket that holds the files {'is too slow' if late else 'cannot be reached'}. Nothing "
+                        "was lost; try again.",
+                        retry_after=PROBE_S,
+                    )
+                )
+            else:
+                self._note(None)
+                return found
+        assert self._problem is not None
+        raise self._problem
+
+    def _note(self, problem: StorageUnavailable | None) -> None:
+        self._answered_at = time.monotonic()
+        if problem is not None and (self._problem is None or self._problem.message != problem.message):
+            logger.error("%s", problem.message)
+        elif problem is None and self._problem is not None:
+            logger.info("the bucket that holds the files answers again")
+        self._problem = problem
+
+    @asynccontextmanager
+    async def _asked(
+        self,
+        method: str,
+        name: str,
+        sha256: str = EMPTY_BODY_SHA256,
+        size: int = 0,
+        body: AsyncIterator[bytes] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A good answer. Raises `_Refused` for another one, and `FileNotFoundError` if there is no such object."""
+        from yarl import URL
+
+        path = encode_path(f"{self._prefix}/{name}", slashes=True)
+        place, who = self._endpoint, self._endpoint.credentials
+        assert who is not None
+        headers = sign_headers(
+            who, place.region, place.host, path, "", datetime.now(UTC), method=method, body_sha256=sha256
+        )
+        if body is not None:
+            headers["content-length"] = str(size)
+        url = URL(f"{place.endpoint}{path}", encoded=True)
+        async with self._opened().request(
+            method, url, headers=headers, data=body, allow_redirects=False
+        ) as answer:
+            if answer.status >= 300:
+                found = _CODE.search(await answer.content.read(_MAX_ERROR_BYTES))
+                code = found[1].decode() if found else ""
+                if answer.status == 404 and code in ("", "NoSuchKey"):
+                    raise FileNotFoundError(name)
+                raise _Refused(answer.status, code)
+            yield answer
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            import aiohttp
+
+            from portico_server.http_answer import HttpAnswer
+
+            self._session = aiohttp.ClientSession(
+                response_class=HttpAnswer,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
+                ),
+                auto_decompress=False,
+                trust_env=True,
+            )
+        return self._session
+
+
+def _explain(error: _Refused) -> StorageUnavailable:
+    code = f" ({error.code})" if error.code else ""
+    if error.status in _MOMENTARY:
+        text = f"answers {error.status}{code}. Nothing was lost; try again."
+    elif error.code == "NoSuchBucket":
+        text = f"does not exist{code}. {_TODO[error.code]}"
+    else:
+        text = f"refuses this daemon: {error.status}{code}. {_TODO.get(error.code, _TODO['AccessDenied'])}"
+    return StorageUnavailable(f"The bucket that holds the files {text}", retry_after=PROBE_S)
+
+
+def _patience(size: int) -> float:
+    return ANSWER_TIMEOUT_S + size / MIN_BYTES_PER_S
+
+
+async def _blocks(source: BinaryIO) -> AsyncIterator[bytes]:
+    while block := await pools.UPLOADS.run(source.read, _BLOCK_BYTES):
+        yield block
+
+
+async def _on_disk(work: Callable[..., T], *args: Any) -> T:
+    try:
+        return await pools.UPLOADS.run(work, *args)
+    except OSError as error:
+        raise write_failure(error) from error
+
+
+def _create(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("wb")
+
+
+def _append(out: BinaryIO, digest: hashlib._Hash, block: bytes) -> None:
+    out.write(block)
+    digest.update(block)
+
+
+def _sync(out: BinaryIO) -> None:
+    out.flush()
+    os.fsync(out.fileno())
+
+
+def open_bucket(settings: Settings) -> Bucket:
+    """The bucket of the setting ``files``. Raises `InvalidRequest` for settings that cannot work."""
+    endpoint = BucketEndpoint.of(settings)
+    if endpoint.credentials is None:
+        raise InvalidRequest(
+            "Files in a bucket need somebody who may write there: set s3_access_key and s3_secret_key, or "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+            code="invalid_setting",
+            param="s3_access_key",
+        )
+    if settings.max_file_mb * MB_BYTES > MAX_OBJECT_BYTES:
+        raise InvalidRequest(
+            f"Of files in a bucket none may be larger than {MAX_OBJECT_BYTES // MB_BYTES:,} MB: lower the setting "
+            "max_file_mb.",
+            code="invalid_setting",
+            param="max_file_mb",
+        )
+    return Bucket(settings.files, endpoint)
+
+
+class BlobPlaces:
+    """The places of all kinds of bytes, where the setting ``files`` says. Raises as `open_bucket`."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._bucket = open_bucket(settings) if settings.files_in_bucket else None
+        self._cache = BlobCache(settings.cache, settings.files_cache_mb * MB_BYTES)
+
+    def of(self, kind: BlobKind) -> BlobPlace:
+        """The place of one kind."""
+        if self._bucket is not None:
+            return BucketBlobs(self._database, self._bucket, self._cache, kind)
+        return FolderBlobs(self._database, self._settings.files_folder / kind.folder, kind)
+
+    async def problem(self) -> PorticoError | None:
+        """What keeps a bucket from answering, if there is one and anything does."""
+        return None if self._bucket is None else await self._bucket.problem()
+
+    async def close(self) -> None:
+        """Close connections."""
+        if self._bucket is not None:
+            await self._bucket.close()
+
+
+class BucketBlobs:
+    """A `portico_server.blobs.place.BlobPlace` in a bucket, which daemons on one PostgreSQL share.
+
+    Bytes that come are marked in the database before they are put, and those that go before they are removed. So what
+    one daemon has found in its place cannot be removed by another one before its row is written, and what a daemon
+    leaves that is killed is found by its marks.
+    """
+
+    def __init__(self, database: Database, bucket: Bucket, cache: BlobCache, kind: BlobKind) -> None:
+        self._database = database
+        self._bucket = bucket
+        self._cache = cache
+        self._kind = kind
+        self._early: dict[str, list[str]] = {}
+        """The holders of marks of what was placed early, by digest."""
+
+    @property
+    def arrivals(self) -> Path:
+        return self._cache.arrivals
+
+    @property
+    def absence(self) -> str:
+        return "no longer in the bucket that holds the files."
+
+    async def start(self) -> None:
+        await self._cache.start()  # what a daemon left in the bucket is found by `sweep`
+
+    async def sweep(self) -> None:
+        while left := await self._database.read(marks.expired, self._kind, MAX_MARKS_PER_STATEMENT):
+            await self.release(left)
+        names = await self._cache.names(self._kind.folder)
+        for i in range(0, len(names), MAX_MARKS_PER_STATEMENT):
+            for name in await self._database.read(self._unheld, names[i : i + MAX_MARKS_PER_STATEMENT]):
+                await self._cache.drop(name)  # another daemon has removed it
+
+    async def place(
+        self, arrived: Sequence[ReceivedFile], write: Callable[[Any], T], *, durable: bool = True
+    ) -> T:
+        holder, digests = uuid4().hex, sorted({item.sha256 for item in arrived})
+
+        def placed(connection: Any) -> T:
+            marks.withdraw(connection, self._kind, digests, holder)
+            return write(connection)
+
+        try:
+            if not digests:
+                return await self._database.write(write)
+            await self._announce(digests, holder)
+            try:
+                await self._put_all(arrived)
+                result = await self._database.write(placed)
+            except BaseException:
+                await asyncio.shield(self._abandon(digests, holder))
+                raise
+            for item in arrived:
+                await self._adopt(item)
+            return result
+        finally:
+            for item in arrived:
+                item.path.unlink(missing_ok=True)  # also when this task is being cancelled
+
+    async def place_early(self, arrived: ReceivedFile) -> None:
+        holder = uuid4().hex
+        await self._announce([arrived.sha256], holder)
+        try:
+            await self._put(arrived)
+        except BaseException:
+            await asyncio.shield(self._abandon([arrived.sha256], holder))
+            raise
+        self._early.setdefault(arrived.sha256, []).append(holder)
+        await self._adopt(arrived)
+
+    async def forget(self, digests: Collection[str]) -> None:
+        for digest in digests:
+            if holders := self._early.get(digest):
+                holder = holders.pop()
+                if not holders:
+                    del self._early[digest]
+                await self._abandon(
+                    [digest], holder
+                )  # nothing is removed that has a row, or is brought again
+
+    async def release(self, digests: Sequence[str]) -> None:
+        for i in range(0, len(digests), MAX_MARKS_PER_STATEMENT):
+            some = digests[i : i + MAX_MARKS_PER_STATEMENT]
+            going = await self._database.write(marks.begin_removal, self._kind, some, REMOVAL_LEASE_S)
+            if going:
+                await self._remove_all(going)
+
+    def holds(self, sha256: str, size: int) -> bool:
+        return True  # its row was written when the bucket had taken it
+
+    def open(self, sha256: str) -> AbstractAsyncContextManager[Path]:
+        name = self._kind.name(sha256)
+        return self._cache.open(name, partial(self._bucket.download, name, sha256))
+
+    async def _announce(self, digests: Sequence[str], holder: str) -> None:
+        until = time.monotonic() + REMOVAL_WAIT_S
+        while not await self._database.write(marks.announce, self._kind, digests, holder, ABANDONED_S):
+            if time.monotonic() > until:
+                raise StorageUnavailable(
+                    "The same bytes are just being removed from the bucket that holds the files, which is slow. "
+                    "Nothing was kept; try again.",
+                    retry_after=REMOVAL_LEASE_S,
+                )
+            await asyncio.sleep(REMOVAL_POLL_S)
+
+    async def _put_all(self, arrived: Sequence[ReceivedFile]) -> None:
+        if len(arrived) == 1:
+            await self._put(arrived[0])
+            return
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for item in arrived:
+                    tasks.create_task(self._put(item))
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _put(self, item: ReceivedFile) -> None:
+        await self._bucket.put(item.path, self._kind.name(item.sha256), item.sha256, item.bytes)
+
+    async def _adopt(self, item: ReceivedFile) -> None:
+        with suppress(OSError):  # it can be fetched
+            await self._cache.adopt(item.path, self._kind.name(item.sha256))
+
+    async def _abandon(self, digests: Sequence[str], holder: str) -> None:
+        """Remove what was put in vain; what that fails for is found by a sweep."""
+        try:
+            await self._database.write(marks.withdraw, self._kind, digests, holder)
+            await self.release(digests)
+        except PorticoError as error:
+            logger.warning("what was put in the bucket in vain is removed later: %s", error.message)
+
+    async def _remove_all(self, digests: Sequence[str]) -> None:
+        """Remove what is marked as being removed; what that fails for stays so, until a sweep finds it."""
+
+        async def remove(digest: str) -> bool:
+            name = self._kind.name(digest)
+            await self._cache.drop(name)
+            try:
+                await self._bucket.remove(name)
+            except StorageUnavailable:
+                return False
+            return True
+
+        removed = await asyncio.gather(*(remove(digest) for digest in digests))
+        gone = [digest for digest, done in zip(digests, removed, strict=True) if done]
+        if gone:
+            await self._database.write(marks.withdraw, self._kind, gone, marks.REMOVING)
+
+    def _unheld(self, connection: Any, names: Sequence[str]) -> list[str]:
+        return [name for name in names if not self._kind.is_held(connection, _digest(name))]
+
+
+def _digest(name: str) -> str:
+    """What stands behind the name of the folder, whether or not it repeats the two digits before it."""
+    _folder, digits, rest = name.split("/")
+    return rest if len(rest) == 64 else digits + rest

@@ -1,0 +1,152 @@
+"""Where ``s3://`` buckets are, who asks there, and how requests are signed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import quote, urlsplit
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.interfaces import FetchedResponse, FetchSession
+from portico_server.settings import Settings
+
+# AWS Signature Version 4, for requests without a body: who asks, as an ``Authorization`` header.
+#
+# https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+
+
+EMPTY_BODY_SHA256 = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class BucketCredentials:
+    """A key pair and, for temporary ones, its token. Never shown."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str = field(default="", repr=False)
+
+
+def encode_path(text: str, *, slashes: bool = False) -> str:
+    """Percent-encoded as the signature counts it: everything but letters, digits and ``-._~``."""
+    return quote(text, safe="-._~/" if slashes else "-._~")
+
+
+def encode_query(values: Mapping[str, str]) -> str:
+    """A query in the order and encoding in which it is signed."""
+    return "&".join(f"{encode_path(name)}={encode_path(value)}" for name, value in sorted(values.items()))
+
+
+def sign_headers(
+    who: BucketCredentials,
+    region: str,
+    host: str,
+    path: str,
+    query_string: str,
+    now: datetime,
+    headers: Mapping[str, str] | None = None,
+    *,
+    method: str = "GET",
+    body_sha256: str = EMPTY_BODY_SHA256,
+) -> dict[str, str]:
+    """The headers of a request. ``path`` and ``query_string`` are encoded, ``now`` is in UTC."""
+    stamp = now.strftime("%Y%m%dT%H%M%SZ")
+    sent = {
+        **{name.lower(): value for name, value in (headers or {}).items()},
+        "x-amz-content-sha256": body_sha256,
+        "x-amz-date": stamp,
+    }
+    if who.token:
+        sent["x-amz-security-token"] = who.token
+    counted = {**sent, "host": host}
+    names = ";".join(sorted(counted))
+    canonical = "\n".join(
+        [
+            method,
+            path,
+            query_string,
+            *(f"{name}:{counted[name].strip()}" for name in sorted(counted)),
+            "",
+            names,
+            body_sha256,
+        ]
+    )
+    scope = f"{stamp[:8]}/{region}/s3/aws4_request"
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    key = f"AWS4{who.secret_key}".encode()
+    for part in (stamp[:8], region, "s3", "aws4_request", text):
+        key = hmac.digest(key, part.encode(), "sha256")
+    sent["authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={who.access_key}/{scope},SignedHeaders={names},Signature={key.hex()}"
+    )
+    return sent
+
+
+@dataclass(frozen=True, slots=True)
+class BucketEndpoint:
+    """Where the buckets are, and who asks. Without ``credentials`` requests are not signed: for public buckets."""
+
+    endpoint: str
+    region: str
+    credentials: BucketCredentials | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, settings: Settings, environment: Mapping[str, str] | None = None) -> BucketEndpoint:
+        """As the settings say, and where they say nothing the variables that AWS's own programs read.
+
+        Raises `InvalidRequest` for an endpoint that is no ``http(s)://HOST[:PORT]`` and for half a key pair.
+        """
+        known = os.environ if environment is None else environment
+        region = (
+            settings.s3_region or known.get("AWS_REGION") or known.get("AWS_DEFAULT_REGION") or "us-east-1"
+        )
+        endpoint = settings.s3_endpoint or known.get("AWS_ENDPOINT_URL_S3") or known.get("AWS_ENDPOINT_URL")
+        endpoint = (endpoint or f"https://s3.{region}.amazonaws.com").rstrip("/")
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
+            raise InvalidRequest(
+                "The setting s3_endpoint must be http://HOST:PORT or https://HOST, without a path.",
+                code="invalid_setting",
+                param="s3_endpoint",
+            )
+        if settings.s3_access_key or settings.s3_secret_key:
+            key, secret, token = settings.s3_access_key, settings.s3_secret_key, ""
+        else:
+            key, secret = known.get("AWS_ACCESS_KEY_ID", ""), known.get("AWS_SECRET_ACCESS_KEY", "")
+            token = known.get("AWS_SESSION_TOKEN", "")
+        if bool(key) != bool(secret):
+            raise InvalidRequest(
+                "Of s3_access_key and s3_secret_key only one is set; set both, or none for public buckets.",
+                code="invalid_setting",
+                param="s3_access_key",
+            )
+        return cls(endpoint, region, BucketCredentials(key, secret, token) if key else None)
+
+    @property
+    def host(self) -> str:
+        """As the header ``Host`` has it."""
+        return urlsplit(self.endpoint).netloc
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The host and port that the operator has named by naming the endpoint."""
+        parts = urlsplit(self.endpoint)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return (f"{parts.hostname}:{port}",)
+
+    def open(
+        self, session: FetchSession, path: str, query: Mapping[str, str], seconds: float
+    ) -> AbstractAsyncContextManager[FetchedResponse]:
+        """Ask for ``path`` (``/BUCKET/KEY``), signed if there are credentials."""
+        at, wanted = encode_path(path, slashes=True), encode_query(query)
+        headers: dict[str, str] = {}
+        if self.credentials is not None:
+            now = datetime.now(UTC)
+            headers = sign_headers(self.credentials, self.region, self.host, at, wanted, now)
+        url = f"{self.endpoint}{at}{f'?{wanted}' if wanted else ''}"
+        return session.open(url, headers, seconds=seconds, signed=True)

@@ -1,0 +1,321 @@
+"""Files and artifacts in a bucket: what is acknowledged stays, what has no row goes, and faults are one clear error."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from tests.server.knowledge.sources.store import ACCESS, REGION, SECRET, ObjectStore, serving
+
+from portico_server.blobs import bucket as bucket_module
+from portico_server.blobs.bucket import BlobPlaces, open_bucket
+from portico_server.blobs.cache import BlobCache
+from portico_server.blobs.place import StorageUnavailable
+from portico_server.core.errors import InvalidRequest, NotFound, Unavailable
+from portico_server.core.principal import LOCAL, SYSTEM
+from portico_server.db.database import Database
+from portico_server.db.files import FileRow
+from portico_server.db.schema import blob_marks
+from portico_server.knowledge.files import FILE_BLOBS, FileStorage, UploadedFiles
+from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore, Author, NewArtifact
+from portico_server.settings import Settings, load
+
+LARGE = b"many bytes " * 50_000
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    monkeypatch.setattr(bucket_module, "RETRY_S", 0.0)
+    with serving() as store:
+        store.buckets["shop"] = {}
+        yield store
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one daemon has: a home of its own, and the bucket that it shares."""
+
+    home: Path
+    places: BlobPlaces
+    files: FileStorage
+    artifacts: ArtifactStore
+
+    async def put(self, content: bytes) -> FileRow:
+        async def sent() -> AsyncIterator[bytes]:
+            yield content
+
+        return await self.files.create("a.txt", "user_data", sent(), SYSTEM)
+
+    async def content(self, row: FileRow) -> bytes:
+        name, data = await UploadedFiles(self.files, self.artifacts).read(row.id, LOCAL, limit=10_000_000)
+        assert name == row.filename
+        return data
+
+    def cached(self) -> list[Path]:
+        return sorted(path for path in (self.home / "cache").rglob("*") if path.is_file())
+
+
+def settings(home: Path, store: ObjectStore, **more: Any) -> Settings:
+    return Settings(
+        home=home,
+        database="postgresql://me@host/name",
+        files="s3://shop/portico",
+        s3_endpoint=store.url,
+        s3_region=REGION,
+        s3_access_key=ACCESS,
+        s3_secret_key=SECRET,
+        **more,
+    )
+
+
+@pytest.fixture
+async def sides(tmp_path: Path, store: ObjectStore) -> AsyncIterator[tuple[Side, Side, Database]]:
+    """Two daemons on one database. SQLite is one as well: nothing is asked of it that PostgreSQL alone could do."""
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    made = []
+    for name in "ab":
+        places = BlobPlaces(database, settings(tmp_path / name, store, files_cache_mb=1))
+        files = FileStorage(database, places.of(FILE_BLOBS), max_bytes=10_000_000)
+        await files.start()
+        made.append(Side(tmp_path / name, places, files, ArtifactStore(database, places.of(ARTIFACT_BLOBS))))
+    yield made[0], made[1], database
+    for side in made:
+        await side.places.close()
+    database.close()
+
+
+Sides = tuple[Side, Side, Database]
+
+
+def marked(database: Database) -> Callable[..., Any]:
+    async def count() -> int:
+        return len(await database.read(lambda c: c.execute(select(blob_marks)).all()))
+
+    return count
+
+
+async def test_what_one_daemon_takes_another_one_reads_until_the_last_row_is_gone(
+    sides: Sides, store: ObjectStore
+) -> None:
+    a, b, database = sides
+    small, large = await a.put(b"small"), await a.put(LARGE)
+    again = await b.put(LARGE)
+    objects = store.buckets["shop"]
+    names = {row.sha256: f"portico/blobs/{row.sha256[:2]}/{row.sha256[2:]}" for row in (small, large)}
+    assert objects == {names[small.sha256]: b"small", names[large.sha256]: LARGE}
+    asked = [what for what, key in store.asked if key == names[large.sha256]]
+    assert asked == ["head", "put", "head"], "it was there at B"
+    assert await b.content(small) == b"small" and await a.content(again) == LARGE
+    [figure] = await a.artifacts.keep(
+        [NewArtifact("f.svg", "image/svg+xml", b"<svg/>")], Author("run_1", SYSTEM)
+    )
+    assert await b.artifacts.read(figure.id, LOCAL) == b"<svg/>"
+    await b.artifacts.delete(figure.id, LOCAL)
+    await b.files.remove(large)
+    assert await a.content(again) == LARGE
+    await b.files.remove(again)
+    assert set(objects) == {names[small.sha256]}
+    assert len(a.cached()) == 3, "A has not heard of it"
+    await a.files.expire()
+    await a.artifacts.sweep()
+    assert [path.read_bytes() for path in a.cached()] == [b"small"]
+    assert await marked(database)() == 0
+    objects.clear()
+    (a.cached()[0]).unlink()
+    with pytest.raises(NotFound, match="no longer in the bucket") as caught:
+        await a.content(small)
+    assert caught.value.code == "file_content_missing"
+
+
+async def test_no_acknowledged_upload_loses_its_bytes_while_another_daemon_deletes_the_same(
+    sides: Sides, store: ObjectStore
+) -> None:
+    a, b, database = sides
+    kept = []
+    for number in range(40):
+        content = f"content {number % 4}".encode()
+        first = await a.put(content)
+        _gone, row = await asyncio.gather(a.files.remove(first), b.put(content))
+        kept.append((row, content))
+    objects = store.buckets["shop"]
+    for row, content in kept:
+        assert objects[f"portico/blobs/{row.sha256[:2]}/{row.sha256[2:]}"] == content
+    assert await marked(database)() == 0
+
+
+async def test_who_brings_bytes_that_are_just_being_removed_waits_and_puts_them_again(
+    sides: Sides, store: ObjectStore
+) -> None:
+    a, b, _database = sides
+    row = await a.put(b"the same")
+    came, go = threading.Event(), threading.Event()
+    store.gates["DELETE"] = (came, go)
+    removing = asyncio.create_task(a.files.remove(row))
+    await asyncio.to_thread(came.wait, 60)
+    bringing = asyncio.create_task(b.put(b"the same"))
+    store.asked.clear()
+    go.set()
+    await removing
+    await bringing
+    assert [what for what, _key in store.asked] == ["delete", "put"]
+    assert list(store.buckets["shop"].values()) == [b"the same"]
+
+
+async def test_what_a_killed_daemon_left_is_removed_and_what_is_on_its_way_is_not(
+    sides: Sides, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    a, b, database = sides
+
+    async def killed(*_arguments: object) -> None:
+        raise KilledError
+
+    blobs = a.files._blobs
+    with monkeypatch.context() as patched:
+        patched.setattr(blobs, "_abandon", killed)  # a process that is killed runs no further line of ours
+        patched.setattr(blobs, "_adopt", killed)
+        patched.setattr("portico_server.db.files.add", None)
+        with pytest.raises(BaseException):  # noqa: B017
+            await a.put(b"never acknowledged")
+    early = await b.files.receive(_once(b"placed early"))
+    await b.files.place_early(early)
+    await a.files.expire()
+    await a.files.release([early.sha256])
+    assert len(store.buckets["shop"]) == 2, "they may be on their way"
+    ours = blob_marks.c.sha256 != early.sha256
+    await database.write(lambda c: c.execute(update(blob_marks).where(ours).values(expires_at=0.0)))
+    await b.files.expire()
+    assert list(store.buckets["shop"].values()) == [b"placed early"]
+    await b.files.release([early.sha256])
+    await b.files.forget([early.sha256])
+    assert store.buckets["shop"] == {} and await marked(database)() == 0
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+@pytest.mark.parametrize(
+    ("method", "fault", "words"),
+    [
+        ("PUT", (503, "SlowDown"), r"answers 503 \(SlowDown\). Nothing was lost; try again"),
+        ("PUT", (0, ""), "cannot be reached. Nothing was lost; try again"),
+        ("PUT", (403, "ExpiredToken"), r"refuses this daemon: 403 \(ExpiredToken\). The operator must renew"),
+        ("PUT", (404, "NoSuchBucket"), r"does not exist \(NoSuchBucket\). The operator must create it"),
+        ("GET", (500, "InternalError"), r"answers 500 \(InternalError\)"),
+        ("GET", (0, ""), "cannot be reached"),
+    ],
+)
+async def test_a_fault_is_one_clear_sentence_and_nothing_is_lost(
+    sides: Sides,
+    store: ObjectStore,
+    method: str,
+    fault: tuple[int, str],
+    words: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    a, b, database = sides
+    row = await a.put(b"before")
+    store.faults[method] = [fault] * 3
+
+    async def work() -> object:
+        return await (b.content(row) if method == "GET" else b.put(b"while it fails"))
+
+    with pytest.raises(StorageUnavailable, match=words) as caught:
+        await work()
+    assert (caught.value.status, caught.value.code) == (503, "storage_unavailable")
+    if method == "GET":  # after the others what was begun is removed, which succeeds
+        assert (await b.places.problem()).message == caught.value.message
+    told = caught.value.message + caplog.text
+    assert "127.0.0.1" not in told and SECRET not in told and ACCESS not in told and "shop" not in told
+    assert b.cached() == [] and [row.id for row in (await b.files.list(LOCAL)).data] == [row.id]
+    assert await marked(database)() == 0
+    store.faults[method] = [fault] if fault[0] in (0, 503, 500) else []  # once is tried again
+    await work()
+    assert await b.places.problem() is None
+
+
+async def test_a_removal_that_fails_is_done_by_a_sweep(sides: Sides, store: ObjectStore) -> None:
+    a, b, database = sides
+    row = await a.put(b"to be removed")
+    store.faults["DELETE"] = [(503, "SlowDown")]
+    await a.files.remove(row)
+    assert len(store.buckets["shop"]) == 1 and (await a.files.list(LOCAL)).data == ()
+    await database.write(lambda c: c.execute(update(blob_marks).values(expires_at=0.0)))
+    await b.files.expire()
+    assert store.buckets["shop"] == {} and await marked(database)() == 0
+
+
+async def test_other_bytes_under_a_name_are_never_handed_out(sides: Sides, store: ObjectStore) -> None:
+    a, b, _database = sides
+    row = await a.put(b"as they were put")
+    [name] = store.buckets["shop"]
+    store.buckets["shop"][name] = b"as somebody left them"
+    with pytest.raises(Unavailable, match="has other bytes") as caught:
+        await b.content(row)
+    assert caught.value.code == "file_content_damaged" and b.cached() == []
+
+
+async def test_the_cache_keeps_what_fits_and_what_is_open(tmp_path: Path) -> None:
+    fetched = []
+
+    async def read(cache: BlobCache, name: str, *meanwhile: str) -> None:
+        async def fetch(to: Path) -> None:
+            fetched.append(name)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            to.write_bytes(bytes(100))  # noqa: ASYNC240
+
+        async with cache.open(f"blobs/00/{name}", fetch) as path:
+            assert path.stat().st_size == 100
+            for other in meanwhile:
+                await read(cache, other)
+            assert path.is_file(), "it is open"
+
+    def here() -> set[str]:
+        return {path.name for path in tmp_path.rglob("*") if path.is_file()}
+
+    (tmp_path / "arriving").mkdir()
+    (tmp_path / "arriving" / "draft").write_bytes(b"half")
+    cache = BlobCache(tmp_path, 250)
+    await cache.start()
+    await read(cache, "a", "b", "c", "d")
+    assert here() == {"a", "d"}
+    for name in "aebb":
+        await read(cache, name)
+    assert fetched == ["a", "b", "c", "d", "e", "b"]
+    again = BlobCache(tmp_path, 100)
+    await again.start()
+    assert here() == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"files": "s3://UPPER/x"}, "must be a folder or s3://BUCKET/PREFIX"),
+        ({"files": "s3://"}, "must be a folder or s3://BUCKET/PREFIX"),
+        ({"files": "s3://shop", "database": ""}, "share a PostgreSQL"),
+        ({"files": "s3://shop"}, "Files in a bucket need somebody"),
+        ({"files": "s3://shop", "s3_access_key": ACCESS}, "only one is set"),
+        (
+            {"files": "s3://shop", "max_file_mb": 6_000, "s3_access_key": "a", "s3_secret_key": "b"},
+            "5,120 MB",
+        ),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(
+    given: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    flags = {"home": str(tmp_path), "database": "postgresql://me@host/name", **given}
+    with pytest.raises(InvalidRequest, match=words):
+        open_bucket(load(flags=flags, environment={}).settings)
