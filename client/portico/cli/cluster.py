@@ -104,7 +104,7 @@ def resume(
     if as_json:
         print_json(found)
     else:
-        typer.echo(safe(f"{label_of(found)} is used again: {state_of(found)}"))
+        typer.echo(safe(f"{label_of(found)} is used again."))
 
 
 def label_of(node: ClusterNode) -> str:

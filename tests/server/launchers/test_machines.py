@@ -11,8 +11,13 @@ import pytest
 from tests.api_server import api_server
 from tests.slurm_standin import SlurmStandIn
 
+from portico.testing.model_fixture import model_fixture, user
+from portico_server.core.errors import Unavailable
 from portico_server.launchers import launchers
 from portico_server.launchers.slurm import read_nodes
+from portico_server.models.process import unheard
+from portico_server.models.protocol import RunningEngine
+from portico_server.models.spec import ModelSpec
 
 
 @pytest.mark.parametrize(
@@ -32,6 +37,35 @@ from portico_server.launchers.slurm import read_nodes
 def test_a_state_of_slurm_is_one_of_ours(state: str, expected: str) -> None:
     [node] = read_nodes(f"NodeName=n1 CPUTot=2 RealMemory=100 State={state}\n")
     assert (node.state, node.detail) == (expected, state)
+
+
+async def test_a_call_is_answered_by_the_process_that_moves_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with model_fixture(tmp_path) as models:
+        await models.models.add(ModelSpec("m", "fake://"))
+        await models.models.load("m")
+        [process] = [one for one in models.models.processes() if one.name == "m"]
+        call = process.enter()
+        first = (await process.engine(call, unheard)).process
+        process.move()
+        process.move()  # it moves already
+        assert process._moving is not None and first is not None
+        await process._moving
+        second = process.running
+        assert second is not None and second.process is not first and first.alive
+        assert (await models.ask("m", {"messages": user("again")}))["choices"]
+        call.leave()
+        await first.wait()
+        assert (process.starts, process.crashes, process.leaving) == (2, 0, False)
+
+        async def no_room(*_given: object) -> RunningEngine:
+            raise Unavailable("There is no other node.")
+
+        monkeypatch.setattr(process.kind, "start", no_room)
+        process.move()
+        await process._moving
+        assert process.leaving and process.running is second, "it answers until it is idle"
 
 
 async def test_nodes_of_slurm_are_listed_drained_and_resumed(

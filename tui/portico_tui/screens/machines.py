@@ -117,7 +117,7 @@ class MachineList(Listing[Machine]):
     )
     async def resume(self, machine: Machine) -> None:
         found = await self.client.cluster.resume(machine.launcher.name, machine.node.name)
-        self.report("Machines", f"{label_of(found)} is used again: {state_of(found)}.")
+        self.report("Machines", f"{label_of(found)} is used again.")
 
 
 class ProcessList(Sublist[ClusterJob]):
