@@ -19,6 +19,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Request, Result
+from portico_server.core.roles import Role
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.finetune.fake_trainer import FakeTrainer
@@ -107,9 +108,14 @@ def listening(port: int = 0) -> socket.socket:
 
 @asynccontextmanager
 async def api_server(
-    folder: Path, *, given: Sequence[Any] = (), wrap: Callable[[Any], Any] = lambda app: app, **settings: Any
+    folder: Path,
+    *,
+    given: Sequence[Any] = (),
+    roles: Sequence[Role] = (),
+    wrap: Callable[[Any], Any] = lambda app: app,
+    **settings: Any,
 ) -> AsyncIterator[ApiServer]:
-    """Serve for the length of a ``with`` block; ``settings`` as flags, ``given`` as keys of a configuration."""
+    """Serve for the length of a ``with`` block; ``settings`` as flags, ``given`` (keys) and ``roles`` as of a file."""
     loaded = load(flags={"home": str(folder), **settings}, environment={})
     database = Database.at(loaded.settings.database_path)
     database.prepare()
@@ -120,7 +126,7 @@ async def api_server(
     gateway = Gateway(services, services.auth)
     server = HttpServer(wrap(gateway), loaded.settings, grace=1)
     try:
-        await services.auth.start(given)
+        await services.auth.start(given, roles)
         tasks = [
             asyncio.create_task(work)
             for work in (server.serve([listener]), gateway.run(), *services.background().values())

@@ -185,7 +185,7 @@ class Daemon:
 
     async def _prepare(self) -> None:
         """What must stand before the first request: keys, names, stores, and what the start was asked for."""
-        await self.services.auth.start(self._configuration.keys)
+        await self.services.auth.start(self._configuration.keys, self._configuration.roles)
         await self.services.questions.start(alone=not self._settings.database)
         await self.services.models.start()
         await self._add_models()

@@ -18,6 +18,7 @@ from portico_server.core.names import check_plain
 from portico_server.core.principal import parse_scope
 from portico_server.core.prompts.spec import PromptSpec
 from portico_server.core.prompts.spec import parse as parse_prompt
+from portico_server.core.roles import Role
 from portico_server.guards.guard import ContentGuard, parse_guard
 from portico_server.knowledge.filter import parse_bound
 from portico_server.knowledge.groups import GroupSpec
@@ -86,6 +87,7 @@ class Configuration:
     models: tuple[ModelSpec, ...] = ()
     stores: tuple[StoreSpec, ...] = ()
     keys: tuple[KeySpec, ...] = ()
+    roles: tuple[Role, ...] = ()
     mcp: tuple[ServerSpec, ...] = ()
     tools: tuple[ToolSpec, ...] = ()
     prompts: tuple[PromptSpec, ...] = ()
@@ -153,7 +155,7 @@ def parse(
         raise InvalidRequest(str(error), code="missing_variable") from error
     known = {
         *("providers", "models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents", "schedules"),
-        *("guards", "settings", "skills", "aliases"),
+        *("guards", "settings", "skills", "aliases", "roles"),
     }
     for key in top:
         if key not in known:
@@ -174,6 +176,7 @@ def parse(
         models=_each(top, "models", model, problems=problems if lenient else None),
         stores=_each(top, "stores", lambda item, at: _store(item, at, folder)),
         keys=_each(top, "keys", _key),
+        roles=_each(top, "roles", _role),
         mcp=_each(top, "mcp", lambda item, at: _server(item, at, folder)),
         tools=_each(top, "tools", lambda item, at: _tool(item, at, folder)),
         prompts=_prompts(top, folder),
@@ -472,3 +475,34 @@ def _key(item: Mapping[str, Any], at: str) -> KeySpec:
     values["limits"] = KeyLimits.parse(values.get("limits"), f"{at}.limits")
     parse_bound(values.get("filters"), f"{at}.filters")
     return KeySpec(**values)
+
+
+def _role(item: Mapping[str, Any], at: str) -> Role:
+    one = (str, int, bool)
+    values = _fields(
+        item,
+        at,
+        {
+            **dict.fromkeys(("name", "claim", "issuer"), str),
+            "value": (*one, list),
+            "scopes": list,
+            "limits": dict,
+            "filters": dict,
+        },
+    )
+    given = values.pop("value", [])
+    values["values"] = tuple(given if isinstance(given, list) else [given])
+    if bool(values.get("claim")) != bool(values["values"]) or not all(
+        isinstance(value, one) for value in values["values"]
+    ):
+        raise InvalidRequest(
+            f"{at} needs a 'claim' with a 'value', a text or several, such as groups and sales; or neither, and is "
+            "then everybody's who signs in.",
+            param=f"{at}.value",
+        )
+    values["scopes"] = tuple(parse_scope(str(scope)) for scope in values.get("scopes", ()))
+    if not values["scopes"]:
+        raise InvalidRequest(f"{at} needs 'scopes', such as [chat].", param=f"{at}.scopes")
+    values["limits"] = KeyLimits.parse(values.get("limits"), f"{at}.limits")
+    parse_bound(values.get("filters"), f"{at}.filters")
+    return Role(**values)

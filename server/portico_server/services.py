@@ -10,6 +10,7 @@ from typing import Any
 
 from portico_server.api import internal
 from portico_server.api.auth import Auth
+from portico_server.api.oidc import TokenVerifier
 from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.agent.sessions import AgentSessions
 from portico_server.apps.answer.trust import ReaderTest
@@ -151,7 +152,8 @@ class Services:
             self.agents,
             self.settings,
         )
-        self.auth = Auth(database, self.settings, self.runner.quotas)
+        issuers = OutwardFetcher(AddressPolicy.of(self.settings.oidc_hosts))
+        self.auth = Auth(database, self.settings, self.runner.quotas, TokenVerifier(self.settings, issuers))
         self.stores.filtered = self.auth.filtered
         self.canaries.keys = self.auth.list
         self.storage.limit_of = self.auth.storage_limit

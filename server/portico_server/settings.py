@@ -87,6 +87,23 @@ class Settings:
     authorization_servers: str = _setting(
         "", "OAuth servers that MCP clients are sent to for a token, as URLs, separated by commas"
     )
+    oidc_issuer: str = _setting(
+        "", "OpenID Connect issuers whose tokens are taken, as URLs, separated by commas"
+    )
+    oidc_audience: str = _setting(
+        "", "What tokens for this daemon have in 'aud', separated by commas (default: public_url)"
+    )
+    oidc_client_id: str = _setting("", "Client as which the page signs people in; an audience too")
+    oidc_client_secret: str = _setting("", "Its secret, if the issuer gave it one", secret=True)
+    oidc_scopes: str = _setting("openid profile email", "What an issuer is asked for at a sign-in")
+    oidc_algorithms: str = _setting(
+        "RS256,PS256,ES256,EdDSA", "How tokens may be signed, separated by commas"
+    )
+    oidc_leeway: float = _setting(30.0, "Seconds by which the clock of an issuer may differ")
+    oidc_hosts: str = _setting(
+        "",
+        "Private hosts at which issuers may be, as NAME or NAME:PORT, separated by commas; also without TLS",
+    )
     max_body_mb: int = _setting(32, "Largest JSON body, in MB")
     max_file_mb: int = _setting(512, "Largest uploaded or followed file, in MB")
     max_media_mb: int = _setting(25, "Largest sound or picture in a call of a model, in MB")

@@ -27,6 +27,10 @@ class Key:
     stored_bytes: int = 0
     """On the disk: files, parts of uploads, what its stores mirror, chunks with their vectors, artifacts, skills,
     sessions, conversations, responses, apps, prompts, evaluations and trainings."""
+    issuer: str = ""
+    """Of somebody who signs in: who says so, as a URL."""
+    subject: str = ""
+    signed_in_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

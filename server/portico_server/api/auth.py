@@ -5,16 +5,19 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
+from portico_server.api.oidc import TokenVerifier, VerifiedToken, is_token
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
 from portico_server.core.ids import new_id
 from portico_server.core.limits import KeyLimits
 from portico_server.core.names import check_plain
 from portico_server.core.principal import LOCAL, SYSTEM, Principal, parse_scope
+from portico_server.core.roles import Role, role_of
 from portico_server.db import files, keys, usage
 from portico_server.db.database import Database
 from portico_server.db.keys import KeyRow
@@ -33,6 +36,17 @@ OPERATOR = Principal("operator", frozenset({"admin"}))
 """Whoever holds the key from the settings."""
 
 NAME_LENGTH = 100
+
+IDENTITY_PREFIX = "user_"
+
+MAX_TOKENS = 10_000
+"""Tokens that are known to be right."""
+
+TOKEN_TTL_S = 600.0
+"""Seconds for which a token is known to be right; then it is checked again."""
+
+SIGN_IN_INTERVAL_S = 3_600.0
+"""Seconds after which a newer token of an identity is written down, if it gives nothing else than the one before."""
 
 NO_LIMITS = KeyLimits()
 
@@ -56,15 +70,29 @@ class GivenKey(Protocol):
     def filters(self) -> Mapping[str, Any]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who presents a token, when that expires, and until when it need not be checked again."""
+
+    caller: Principal
+    expires_at: float
+    checked_until: float
+
+
 class Auth:
     """Keys in memory, rows behind them: what `create` and `revoke` do holds from their return on.
 
-    ``quotas`` holds the keys to their limits.
+    ``quotas`` holds the keys to their limits. Somebody who signs in by an issuer, as ``tokens`` finds, is a key too:
+    its row is made at the first token, and says what the newest one gave.
     """
 
-    def __init__(self, database: Database, settings: Settings, quotas: Quotas) -> None:
+    def __init__(self, database: Database, settings: Settings, quotas: Quotas, tokens: TokenVerifier) -> None:
         self._database = database
         self._quotas = quotas
+        self._tokens = tokens
+        self._roles: Sequence[Role] = ()
+        self._signed_in: OrderedDict[str, SignedIn] = OrderedDict()
+        """By the hash of a token."""
         self._settings = settings
         self._operator = _digest(settings.api_key) if settings.api_key else ""
         # With the operator's key, which the database does not have, daemons that share both know each other's.
@@ -79,8 +107,24 @@ class Auth:
         the calls of that key.
         """
 
-    async def start(self, given: Iterable[GivenKey] = ()) -> None:
-        """Read the keys, add those of the configuration, and refuse an open bind (`refuse_open_bind`)."""
+    async def start(self, given: Iterable[GivenKey] = (), roles: Sequence[Role] = ()) -> None:
+        """Read the keys, add those of the configuration, and refuse an open bind (`refuse_open_bind`).
+
+        ``roles``: what those get who sign in.
+        """
+        self._tokens.check()
+        if bool(roles) != bool(self._tokens.issuers):
+            raise InvalidRequest(
+                "Whoever signs in gets what 'roles' of the configuration file say, and there are none. Add some, or "
+                "take oidc_issuer out of the settings."
+                if self._tokens.issuers
+                else "'roles' are for those who sign in. Set oidc_issuer (PORTICO_OIDC_ISSUER) to the address of your "
+                "issuer, or take them out.",
+                param="roles" if self._tokens.issuers else "oidc_issuer",
+            )
+        for role in roles:
+            checked_filters(role.filters, role.scopes, "roles")
+        self._roles = roles
         for row in await self._database.read(keys.living):
             self._admit(row)
         for key in given:
@@ -97,7 +141,7 @@ class Auth:
             self._given.add(row.id)
             self._admit(row)
         await self._resume()
-        refuse_open_bind(self._settings, has_keys=bool(self._rows))
+        refuse_open_bind(self._settings, has_keys=bool(self._tokens.issuers or self._rows))
 
     async def refresh(self) -> None:
         """Take over what other daemons on the same database did with keys, and end the calls of those they revoked."""
@@ -108,7 +152,7 @@ class Auth:
         assert known is not None
         gone = [row_id for row_id in self._rows if row_id not in known and row_id not in self._given]
         for row_id, row in known.items():
-            if row_id not in self._rows:
+            if row_id not in self._rows or self._rows[row_id].signed_in_at != row.signed_in_at:
                 self._admit(row)
         for row_id in gone:
             await self._expel(row_id)
@@ -166,6 +210,11 @@ class Auth:
         self._require_changeable(key_id)
         checked = _checked_scopes(scopes)
         row = self._rows.get(key_id)
+        if row is not None and row.issuer:
+            raise Conflict(
+                f"'{key_id}' is somebody who signs in: what they may do, roles of the configuration file say. "
+                "Change those and start again, or end them here."
+            )
         if row is not None:
             checked_filters(row.filters, checked)
         if row is None or not await self._database.write(keys.rescope, key_id, checked):
@@ -208,6 +257,8 @@ class Auth:
         await self._end(key_id)
 
     async def _end(self, key_id: str) -> None:
+        for token in [token for token, one in self._signed_in.items() if one.caller.id == key_id]:
+            del self._signed_in[token]
         for end in self.revoked:
             await end(key_id)
 
@@ -234,6 +285,62 @@ class Auth:
                 code="missing_api_key",
             )
         return LOCAL
+
+    def is_token(self, secret: str | None) -> TypeGuard[str]:
+        """Whether a secret is for `sign_in`."""
+        return secret is not None and bool(self._tokens.issuers) and is_token(secret)
+
+    async def sign_in(self, token: str) -> SignedIn:
+        """Who presents a token of an issuer. Raises `Unauthenticated`, `Forbidden` for somebody who may do nothing
+        here, and `Unavailable` where it cannot be checked.
+        """
+        digest = _digest(token)
+        known = self._signed_in.get(digest)
+        now = time.time()
+        if known is not None and now < known.checked_until:
+            self._signed_in.move_to_end(digest)
+            return known
+        found = await self._tokens.verify(token)
+        caller = await self._identity(found)
+        known = SignedIn(caller, found.expires_at, min(found.expires_at, now + TOKEN_TTL_S))
+        self._signed_in[digest] = known
+        if len(self._signed_in) > MAX_TOKENS:
+            self._signed_in.popitem(last=False)
+        return known
+
+    async def _identity(self, token: VerifiedToken) -> Principal:
+        """Whom a token stands for, with what this token gives; written down if that is news."""
+        role = role_of(self._roles, token.issuer, token.claims)
+        named = sha256(f"{token.issuer}\0{token.subject}".encode()).hexdigest()
+        row = KeyRow(
+            id=IDENTITY_PREFIX + named[:32],
+            name=token.name,
+            hash=f"identity:{named}",  # which the hash of no secret is
+            hint="",
+            scopes=() if role is None else tuple(dict.fromkeys(role.scopes)),
+            created_at=time.time(),
+            limits={} if role is None else role.limits.to_json(),
+            filters={} if role is None else checked_filters(role.filters, role.scopes),
+            issuer=token.issuer,
+            subject=token.subject,
+            signed_in_at=token.issued_at,
+        )
+        known = self._rows.get(row.id)
+        if (known is None and role is not None) or (known is not None and _is_news(row, known)):
+            if not await self._database.write(keys.sign_in, row):
+                raise Forbidden(
+                    "The operator has ended what you may do here, whatever token you bring. Ask them for a key.",
+                    code="key_revoked",
+                )
+            self._changes_count += 1
+            self._admit(row if known is None else replace(row, created_at=known.created_at))
+        if role is None:
+            raise Forbidden(
+                "You are signed in, but none of the roles of this daemon is yours. Ask its operator for one, and sign "
+                "in again.",
+                code="no_role",
+            )
+        return Principal(row.id, frozenset(row.scopes), parse_bound(row.filters))
 
     def principal(self, owner: str) -> Principal:
         """The caller that the id of a key stands for now. Raises `Forbidden` if that key was revoked."""
@@ -284,7 +391,8 @@ class Auth:
 
     @property
     def _needs_key(self) -> bool:
-        return bool(self._operator) or self._settings.require_key or not self._settings.loopback
+        by_settings = bool(self._operator) or self._settings.require_key or not self._settings.loopback
+        return by_settings or bool(self._tokens.issuers)
 
     def _accepts_without_key(self, secret: str) -> bool:
         if self._needs_key or secret.startswith(PREFIX):
@@ -292,9 +400,23 @@ class Auth:
         return secret == PLACEHOLDER or not self._rows
 
     def _admit(self, row: KeyRow) -> None:
+        known = self._rows.get(row.id)
         self._rows[row.id] = row
         self._callers[row.hash] = _principal(row)
-        self._quotas.limit(row.id, row.name, KeyLimits.parse(row.limits).usage)
+        if known is None or known.limits != row.limits:  # what was used counts on under the same limits
+            self._quotas.limit(row.id, row.name, KeyLimits.parse(row.limits).usage)
+
+
+def _is_news(row: KeyRow, known: KeyRow) -> bool:
+    """Whether a newer token gives an identity something else than what is known, or was issued much later."""
+    later = (row.signed_in_at or 0) - (known.signed_in_at or 0)
+    same = (row.name, row.scopes, row.limits, row.filters) == (
+        known.name,
+        known.scopes,
+        known.limits,
+        known.filters,
+    )
+    return later >= (SIGN_IN_INTERVAL_S if same else 0)
 
 
 def _principal(row: KeyRow) -> Principal:

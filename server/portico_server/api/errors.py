@@ -45,6 +45,10 @@ def headers(error: PorticoError) -> RawHeaders:
         found.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
     if isinstance(error, Unauthenticated):
         where = f', resource_metadata="{error.metadata}"' if error.metadata else ""
+        if error.ask_for:
+            where += f', scope="{error.ask_for}"'
+        if error.code in ("invalid_token", "token_expired"):
+            where = f', error="invalid_token"{where}'
         found.append((b"www-authenticate", f'Bearer realm="portico"{where}'.encode()))
     if isinstance(error, NotAllowedHere):
         found.append((b"allow", error.allow.encode()))

@@ -116,6 +116,8 @@ class Exchange:
         "beside",
         "caller",
         "connection",
+        "expires_at",
+        "expiry",
         "extra",
         "form_limit",
         "headers",
@@ -159,6 +161,10 @@ class Exchange:
         """What the caller's key has left, if it has limits; sent with every response."""
         self.task: asyncio.Task[None] | None = None
         """Who answers, where that can be ended."""
+        self.expires_at = 0.0
+        """When the token of the caller expires, in seconds since 1970; 0: it has none."""
+        self.expiry: asyncio.TimerHandle | None = None
+        """What ends the call then."""
         self.beside: KeyCalls | None = None
         """All calls of the caller's key, where those are bounded; this one is among them."""
         self.revoked: PorticoError | None = None

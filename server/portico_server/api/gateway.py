@@ -191,6 +191,8 @@ EXPOSED = b", ".join(
 
 SWITCHING_STATUS: Final = 101
 
+MAX_TIMER_S: Final = 86_400.0
+
 CORS: RawHeaders = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
     (b"access-control-allow-headers", b"*, Authorization, Content-Type, Last-Event-ID, Mcp-Session-Id"),
@@ -289,7 +291,7 @@ class Gateway:
             handler = SOCKETS.get(path)
             if handler is None:
                 raise unknown_url("WEBSOCKET", path, SOCKETS)
-            exchange.caller = self._identify_socket(exchange, path)
+            exchange.caller = await self._identify_socket(exchange, path)
             if connection is not None:
                 connection.admit()
             self._register_call(exchange, exchange.caller, connection)
@@ -339,7 +341,7 @@ class Gateway:
             await exchange.answer(200, READY)
             return
         if path not in PUBLIC and not path.startswith(PUBLIC_FOLDERS):
-            exchange.caller = self._identify(exchange, path)
+            exchange.caller = await self._identify(exchange, path)
             if exchange.connection is not None:
                 exchange.connection.admit()
             exchange.meter = self._services.runner.quotas.of(exchange.caller.id)
@@ -377,18 +379,34 @@ class Gateway:
                 retry_after=1.0,
             )
         exchange.task = asyncio.current_task()
+        if exchange.expires_at:
+            self._end_expired(exchange)
         exchange.beside = calls
         pools.KEY.set(caller.id)
         calls.add(exchange)
 
     def _unregister_call(self, exchange: Exchange, key: str) -> None:
         exchange.release()
+        if exchange.expiry is not None:
+            exchange.expiry.cancel()
         exchange.task = None  # which holds on to this call: without a circle both are gone at once
         calls = self._calls.get(key)
         if calls is not None:
             calls.discard(exchange)
             if not calls:
                 del self._calls[key]
+
+    def _end_expired(self, exchange: Exchange) -> None:
+        """End a call, a stream included, when the token that it was made with expires."""
+        left = exchange.expires_at - time.time()
+        if left > 0:
+            later = asyncio.get_running_loop().call_later
+            exchange.expiry = later(min(left, MAX_TIMER_S), self._end_expired, exchange)
+        elif exchange.task is not None:
+            exchange.revoked = Unauthenticated(
+                "The token of this call has expired. Sign in again.", code="token_expired"
+            )
+            exchange.task.cancel()
 
     async def _end_calls(self, key: str) -> None:
         """End what a key that was revoked or lost scopes has under way, streams included, but for this call."""
@@ -407,26 +425,39 @@ class Gateway:
             self._services.served.leave(owner, worker)
             await self._services.questions.let_go(owner, worker)
 
-    def _identify(self, exchange: Exchange, path: str) -> Principal:
+    async def _identify(self, exchange: Exchange, path: str) -> Principal:
         """The caller. An MCP client without a key gets the address that says how to obtain one."""
         headers = exchange.headers
         try:
             has_key = b"authorization" in headers or b"x-api-key" in headers
-            return self._auth.identify(presented(exchange.scope["headers"]) if has_key else None)
+            key = presented(exchange.scope["headers"]) if has_key else None
+            return (
+                await self._sign_in(exchange, key) if self._auth.is_token(key) else self._auth.identify(key)
+            )
         except Unauthenticated as error:
             if is_protected(path):
+                settings = self._services.settings
                 scheme = exchange.scope.get("scheme", "http")
                 host = exchange.header(b"host")
-                base = address(self._services.settings, scheme, host.decode("latin-1") if host else None)
+                base = address(settings, scheme, host.decode("latin-1") if host else None)
                 error.metadata = metadata_url(base, path)
+                error.ask_for = settings.oidc_scopes if settings.oidc_issuer else ""
             raise
 
-    def _identify_socket(self, exchange: Exchange, path: str) -> Principal:
+    async def _sign_in(self, exchange: Exchange, token: str) -> Principal:
+        """The caller who presents a token of an issuer; the call ends with the token."""
+        found = await self._auth.sign_in(token)
+        exchange.expires_at = found.expires_at
+        return found.caller
+
+    async def _identify_socket(self, exchange: Exchange, path: str) -> Principal:
         """The caller of a WebSocket, whose key may be among the subprotocols. A client secret opens what it is for."""
         scope = exchange.scope
         key = presented(scope["headers"]) or client_secrets.offered(scope.get("subprotocols", ()))
         if key is None or not key.startswith(client_secrets.PREFIX) or path != realtime.PATH:
-            return self._auth.identify(key)
+            return (
+                await self._sign_in(exchange, key) if self._auth.is_token(key) else self._auth.identify(key)
+            )
         caller, scope["portico.session"] = client_secrets.opened(self._auth, key)
         return caller
 

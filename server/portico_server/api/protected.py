@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from portico_server.api.oidc import comma_separated
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import SCOPES_HELP
 from portico_server.settings import Settings
@@ -40,11 +41,14 @@ def metadata(settings: Settings, base: str, path: str) -> Mapping[str, Any]:
     """
     if path not in ("", "/") and not is_protected(path):
         raise NotFound(f"There is no protected resource at {path[:200]}; /mcp is one.", code="unknown_url")
-    servers = [server.strip() for server in settings.authorization_servers.split(",") if server.strip()]
+    servers = comma_separated(settings.authorization_servers or settings.oidc_issuer)
+    scopes = (
+        settings.oidc_scopes.split() if settings.oidc_issuer else SCOPES_HELP.partition(";")[0].split(", ")
+    )
     return {
         "resource": f"{base}{quote(path.rstrip('/'))}",
         **({"authorization_servers": servers} if servers else {}),
         "bearer_methods_supported": ["header"],
-        "scopes_supported": SCOPES_HELP.partition(";")[0].split(", "),
+        "scopes_supported": scopes,
         "resource_name": "Portico",
     }

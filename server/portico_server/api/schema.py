@@ -21,7 +21,7 @@ from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.openai import audio, bodies, images
 from portico_server.apps.responses.read import RESPONSE
 from portico_server.core import pools
-from portico_server.core.errors import Unauthenticated
+from portico_server.core.errors import Forbidden, Unauthenticated
 from portico_server.core.fields import RequestBody
 from portico_server.core.servable import Card
 
@@ -197,8 +197,9 @@ async def openapi(request: Request, services: TheServices) -> dict[str, Any]:
     document: dict[str, Any] = await pools.LOADING.run(request.app.openapi)
     auth: Auth = request.scope["portico.auth"]
     try:
-        caller = auth.identify(presented(request.scope["headers"]))
-    except Unauthenticated:
+        key = presented(request.scope["headers"])
+        caller = (await auth.sign_in(key)).caller if auth.is_token(key) else auth.identify(key)
+    except (Unauthenticated, Forbidden):
         return document
     cards = await services.registry.cards(caller, "app")
     return {**document, "paths": {**document["paths"], **operations(cards)}}

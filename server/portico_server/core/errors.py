@@ -61,6 +61,8 @@ class Unauthenticated(PorticoError):
     code = "invalid_api_key"
     metadata = ""
     """Where a client learns how to get in, on protocol adapters that have a document of that."""
+    ask_for = ""
+    """The scopes that a client asks the issuer for, with spaces between them; sent where ``metadata`` is."""
 
 
 class Forbidden(PorticoError):

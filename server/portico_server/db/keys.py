@@ -1,9 +1,10 @@
-"""API keys: rows with the hash of a secret, never the secret."""
+"""API keys: rows with the hash of a secret, never the secret. Who signs in by an issuer has a row among them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -16,7 +17,8 @@ class KeyRow:
     """One key. ``hash`` is SHA-256 in hexadecimal, ``hint`` the last four characters of the secret.
 
     ``limits`` as `portico_server.core.limits.UsageLimits` writes them; ``filters``: for each store, by its name or id,
-    a filter on the attributes of files as a request writes one.
+    a filter on the attributes of files as a request writes one. An identity has an ``issuer`` and a ``subject`` there,
+    and as ``hash`` what no secret has; ``signed_in_at`` is when its newest token was issued.
     """
 
     id: str
@@ -27,22 +29,41 @@ class KeyRow:
     created_at: float
     limits: Mapping[str, int] = field(default_factory=dict)
     filters: Mapping[str, Any] = field(default_factory=dict)
+    issuer: str = ""
+    subject: str = ""
+    signed_in_at: float | None = None
 
 
 def add(connection: Connection, row: KeyRow) -> None:
     """Insert a new key."""
-    connection.execute(
-        insert(keys).values(
-            id=row.id,
-            name=row.name,
-            hash=row.hash,
-            hint=row.hint,
-            scopes=list(row.scopes),
-            created_at=row.created_at,
-            limits=dict(row.limits) or None,
-            filters=dict(row.filters) or None,
-        )
+    connection.execute(insert(keys).values(_values(row)))
+
+
+def sign_in(connection: Connection, row: KeyRow) -> bool:
+    """Write what the token of an identity gives, unless a newer one gave something; false if it was revoked."""
+    new: Any = (
+        import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(keys).values(_values(row))
     )
+    given = {name: new.excluded[name] for name in ("name", "scopes", "limits", "filters", "signed_in_at")}
+    newer = keys.c.revoked_at.is_(None) & (keys.c.signed_in_at <= new.excluded.signed_in_at)
+    connection.execute(new.on_conflict_do_update(index_elements=[keys.c.id], set_=given, where=newer))
+    return connection.execute(select(keys.c.revoked_at).where(keys.c.id == row.id)).scalar() is None
+
+
+def _values(row: KeyRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "hash": row.hash,
+        "hint": row.hint,
+        "scopes": list(row.scopes),
+        "created_at": row.created_at,
+        "limits": dict(row.limits) or None,
+        "filters": dict(row.filters) or None,
+        "issuer": row.issuer or None,
+        "subject": row.subject or None,
+        "signed_in_at": row.signed_in_at,
+    }
 
 
 def living(connection: Connection) -> Sequence[KeyRow]:
@@ -58,6 +79,9 @@ def living(connection: Connection) -> Sequence[KeyRow]:
             row.created_at,
             row.limits or {},
             row.filters or {},
+            row.issuer or "",
+            row.subject or "",
+            row.signed_in_at,
         )
         for row in rows
     ]

@@ -124,7 +124,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0035"
+HEAD = "0036"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.
@@ -152,6 +152,10 @@ keys = Table(
     Column("limits", JSON),
     # Which files of a store the key may read: a filter on attributes for each store. Null: all of them.
     Column("filters", JSON),
+    # Of somebody who signs in: who that is, and when the newest of the tokens was issued. Null: a key.
+    Column("issuer", String),
+    Column("subject", String),
+    Column("signed_in_at", Float),
 )
 
 usage = Table(

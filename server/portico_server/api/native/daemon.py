@@ -325,7 +325,8 @@ class Key(BaseModel):
     """A key without its secret; ``hint`` is the last four characters of it. ``limits`` are those that are set.
 
     ``filters``: which files of a store it may read, by the name or id of the store. ``stored_bytes``: what it keeps on
-    the disk: files, parts of uploads, what its stores mirror, and artifacts.
+    the disk: files, parts of uploads, what its stores mirror, and artifacts. Who signs in by an issuer is listed too,
+    from the first token on, with ``issuer`` and ``subject``; ``signed_in_at`` is when the newest token was issued.
     """
 
     id: str
@@ -336,6 +337,9 @@ class Key(BaseModel):
     limits: dict[str, int]
     filters: dict[str, dict[str, Any]]
     stored_bytes: int = 0
+    issuer: str = ""
+    subject: str = ""
+    signed_in_at: float | None = None
 
 
 class NewKey(Key):

@@ -1,0 +1,328 @@
+"""Tokens of OpenID Connect issuers: which of them are taken, and what they say.
+
+Sources: OpenID Connect Core and Discovery 1.0, RFC 7517 (keys), RFC 7519 (claims), RFC 8725 (what not to believe).
+Imports PyJWT when the first token comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final, TypeGuard
+from urllib.parse import urlsplit
+
+import orjson
+
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest, PorticoError, Unauthenticated, Unavailable
+from portico_server.core.interfaces import Fetcher, read_whole
+from portico_server.core.limits import RateBucket
+from portico_server.core.names import is_plain
+from portico_server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_KEY_TYPES: Final = {
+    **{f"{family}{bits}": ("RSA", None) for family in ("RS", "PS") for bits in (256, 384, 512)},
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "ES512": ("EC", "P-521"),
+    "EdDSA": ("OKP", "Ed25519"),
+}
+"""The algorithms that may be allowed: those with a public key. Its type and curve."""
+
+_TOKEN_TYPES: Final = frozenset({"", "jwt", "at+jwt"})
+"""Access and ID tokens; others of the same issuer, such as those of a logout, stand for no caller (RFC 8725, 3.11)."""
+
+MAX_TOKEN_CHARS: Final = 16_384
+MAX_DOCUMENT_BYTES: Final = 2**20
+MAX_KEYS: Final = 100
+MAX_NAME_CHARS: Final = 100
+MAX_SUBJECT_CHARS: Final = 255
+
+MAX_TIME: Final = 2**40
+"""A moment that nobody sees, in seconds since 1970."""
+
+FETCH_TIMEOUT_S: Final = 5.0
+MAX_FETCHES: Final = 6
+"""How often an issuer is asked for its keys in a minute, whatever tokens come."""
+
+KEYS_TTL_S: Final = 3_600.0
+"""Seconds after which keys are asked for again: one that the issuer has withdrawn is not taken for longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """What a token says that was found to be right. Times are in seconds since 1970."""
+
+    issuer: str
+    subject: str
+    name: str
+    claims: Mapping[str, Any]
+    issued_at: float
+    expires_at: float
+
+
+def is_token(secret: str) -> bool:
+    """Whether a secret has the form of a signed token."""
+    return secret.startswith("eyJ") and secret.count(".") == 2
+
+
+class TokenVerifier:
+    """Checks tokens of the issuers that the settings name."""
+
+    def __init__(
+        self, settings: Settings, fetcher: Fetcher, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings = settings
+        self._fetcher = fetcher
+        names = comma_separated(settings.oidc_issuer)
+        self.issuers = {name: IssuerKeys(name, fetcher, now) for name in names}
+        self._algorithms = comma_separated(settings.oidc_algorithms)
+        given = comma_separated(settings.oidc_audience) or [settings.public_url.rstrip("/")]
+        self._audiences = [name for name in (*given, settings.oidc_client_id) if name]
+
+    def check(self) -> None:
+        """Raise `InvalidRequest` for settings with which nobody could sign in, or anybody."""
+        for algorithm in self._algorithms:
+            if algorithm not in _KEY_TYPES:
+                raise InvalidRequest(
+                    f"'{algorithm[:40]}' is not an algorithm for tokens. Those with a public key are taken: "
+                    f"{', '.join(_KEY_TYPES)}.",
+                    param="oidc_algorithms",
+                )
+        for issuer in self.issuers:
+            try:
+                self._fetcher.check(issuer, secure=True)
+            except InvalidRequest as error:
+                raise InvalidRequest(
+                    f"The issuer {issuer[:200]} will not be asked: {error.message} A private host is named in the "
+                    "setting oidc_hosts (PORTICO_OIDC_HOSTS).",
+                    code=error.code,
+                    param="oidc_issuer",
+                ) from error
+        if self.issuers and not self._audiences:
+            raise InvalidRequest(
+                "Tokens of an issuer are also given to others. Set oidc_audience (PORTICO_OIDC_AUDIENCE) to what "
+                "stands in 'aud' of those for this daemon; oidc_client_id and public_url are taken too.",
+                param="oidc_audience",
+            )
+
+    async def verify(self, token: str) -> VerifiedToken:
+        """Raises `Unauthenticated` for a token that is not right, `Unavailable` where that cannot be known now."""
+        if len(token) > MAX_TOKEN_CHARS:
+            raise _refused(f"it has more than {MAX_TOKEN_CHARS:,} characters")
+        header, claims = (_part(part) for part in token.split(".")[:2])
+        algorithm, key_id = header.get("alg"), header.get("kid")
+        if algorithm not in self._algorithms:
+            raise _refused(f"its algorithm is none of {', '.join(self._algorithms)}")
+        kind = header.get("typ", "")
+        if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TOKEN_TYPES:
+            raise _refused("it is neither an access token nor an ID token")
+        if "crit" in header or not isinstance(key_id, str | None):
+            raise _refused("its header is not understood")
+        issuer = claims.get("iss")  # believed once the signature is that issuer's
+        keys = self.issuers.get(issuer) if isinstance(issuer, str) else None
+        if keys is None:
+            raise _refused("its issuer is not one of this daemon's")
+        key = await keys.find(key_id, algorithm)
+        if "jwt" not in sys.modules:
+            await pools.LOADING.run(import_module, "jwt")
+        return self._verified(keys.issuer, _decoded(token, key, algorithm, self._settings.oidc_leeway))
+
+    def _verified(self, issuer: str, claims: Mapping[str, Any]) -> VerifiedToken:
+        if claims["iss"] != issuer:
+            raise _refused("its issuer is not one of this daemon's")
+        given = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+        if not any(isinstance(one, str) and self._is_ours(one) for one in given):
+            raise _refused(
+                "it is for another audience. The setting oidc_audience says which is this daemon's"
+            )
+        subject = claims["sub"]
+        if not 0 < len(subject) <= MAX_SUBJECT_CHARS:
+            raise _refused(f"its subject does not have 1 to {MAX_SUBJECT_CHARS} characters")
+        now = time.time()
+        issued_at = claims.get("iat", now)
+        names = [claims.get(claim) for claim in ("preferred_username", "email", "name")]
+        return VerifiedToken(
+            issuer,
+            subject,
+            next((name for name in (*names, subject) if _is_name(name)), "somebody"),
+            claims,
+            min(float(issued_at), now),
+            min(int(claims["exp"]), MAX_TIME) + self._settings.oidc_leeway,
+        )
+
+    def _is_ours(self, audience: str) -> bool:
+        """Whether a token for this audience is for us. An address stands for what MCP is served at below it too."""
+        return any(
+            audience.rstrip("/") == one.rstrip("/")
+            or (
+                one.startswith(("https://", "http://"))
+                and f"{audience}/".startswith(f"{one.rstrip('/')}/mcp/")
+            )
+            for one in self._audiences
+        )
+
+
+class IssuerKeys:
+    """The keys of one issuer, as it publishes them. What is known stays in use while the issuer does not answer."""
+
+    def __init__(self, issuer: str, fetcher: Fetcher, now: Callable[[], float]) -> None:
+        self.issuer = issuer
+        self._fetcher = fetcher
+        self._now = now
+        self._keys: Sequence[Mapping[str, Any]] = ()
+        self._due_at = now()
+        self._bucket = RateBucket(MAX_FETCHES, 60.0, now())
+        self._fetching = asyncio.Lock()
+        self._fetches_count = 0
+        self._problem: PorticoError | None = None
+        """Why the last fetch failed, if it did."""
+
+    async def find(self, key_id: str | None, algorithm: str) -> Mapping[str, Any]:
+        """The key that a token says it is signed with. Raises `Unauthenticated`, and `Unavailable` if the keys cannot
+        be had.
+        """
+        found = self._find(key_id, algorithm)
+        if found is None or (self._now() >= self._due_at and not self._fetching.locked()):
+            await self._renew()
+            found = self._find(key_id, algorithm)
+        if found is not None:
+            return found
+        if self._problem is not None:
+            raise Unavailable(
+                f"The keys of the issuer {self.issuer[:200]} cannot be had now, so no new one of its tokens can be "
+                "checked. Try again soon, or send a key of this daemon.",
+                code="issuer_unavailable",
+                retry_after=60.0 / MAX_FETCHES,
+            )
+        raise _refused("it is signed with a key that its issuer does not publish")
+
+    def _find(self, key_id: str | None, algorithm: str) -> Mapping[str, Any] | None:
+        """The one key that fits; without an id there must be no choice."""
+        family, curve = _KEY_TYPES[algorithm]
+        fitting = [
+            key
+            for key in self._keys
+            if key.get("kty") == family
+            and key.get("crv") == curve
+            and key.get("use", "sig") == "sig"
+            and key.get("alg", algorithm) == algorithm
+            and (key_id is None or key.get("kid") == key_id)
+        ]
+        return fitting[0] if len(fitting) == 1 else None
+
+    async def _renew(self) -> None:
+        """Ask the issuer for its keys, unless somebody just did or it was asked too often."""
+        before = self._fetches_count
+        async with self._fetching:
+            now = self._now()
+            if self._fetches_count != before or self._bucket.wait(1, now) > 0:
+                return
+            self._bucket.take(1, now)
+            try:
+                self._keys = await self._fetch()
+                self._problem = None
+            except PorticoError as error:
+                self._problem = error
+                logger.warning("the keys of the issuer %s cannot be had: %s", self.issuer, error.message)
+            # Of what fails, the known keys are asked for again after a minute, so that no call waits for each.
+            self._due_at = now + (KEYS_TTL_S if self._problem is None else 60.0)
+            self._fetches_count += 1
+
+    async def _fetch(self) -> Sequence[Mapping[str, Any]]:
+        document = await self.document()
+        found = (await self._read(_address(document, "jwks_uri"))).get("keys")
+        if not isinstance(found, list) or len(found) > MAX_KEYS:
+            raise Unavailable(f"It publishes no list of at most {MAX_KEYS} keys.")
+        return [key for key in found if isinstance(key, dict)]
+
+    async def document(self) -> Mapping[str, Any]:
+        """What the issuer publishes of itself. Raises `PorticoError`."""
+        document = await self._read(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
+        if document.get("issuer") != self.issuer:
+            raise Unavailable(
+                f"It calls itself '{str(document.get('issuer'))[:200]}'; write oidc_issuer exactly so."
+            )
+        return document
+
+    async def _read(self, url: str) -> Mapping[str, Any]:
+        raw = await read_whole(self._fetcher, url, limit=MAX_DOCUMENT_BYTES, seconds=FETCH_TIMEOUT_S)
+        try:
+            found = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            found = None
+        if not isinstance(found, dict):
+            raise Unavailable(f"What is at {url[:200]} is not a JSON object.")
+        return found
+
+
+def comma_separated(text: str) -> list[str]:
+    """The words of a setting, in order."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _address(document: Mapping[str, Any], name: str) -> str:
+    """An address that the issuer publishes. Raises `Unavailable`."""
+    found = document.get(name)
+    if not isinstance(found, str) or urlsplit(found).scheme not in ("https", "http"):
+        raise Unavailable(f"It publishes no '{name}'.")
+    return found
+
+
+def _part(text: str) -> Mapping[str, Any]:
+    """The JSON object in a part of a token. Raises `Unauthenticated`."""
+    try:
+        found = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise _refused("it cannot be read")
+    return found
+
+
+def _decoded(token: str, key: Mapping[str, Any], algorithm: str, leeway: float) -> Mapping[str, Any]:
+    """The claims of a token that is signed with ``key`` and valid now. Raises `Unauthenticated`."""
+    import jwt
+
+    try:
+        claims: Mapping[str, Any] = jwt.decode(
+            token,
+            jwt.PyJWK(dict(key), algorithm),
+            algorithms=[algorithm],
+            leeway=leeway,
+            options={
+                "require": ["iss", "sub", "aud", "exp"],
+                "verify_aud": False,  # `TokenVerifier` does
+                "enforce_minimum_key_length": True,
+            },
+        )
+    except jwt.ExpiredSignatureError:
+        raise Unauthenticated("This token has expired. Sign in again.", code="token_expired") from None
+    except jwt.ImmatureSignatureError:
+        raise _refused("it is not valid yet; the clocks may differ") from None
+    except jwt.MissingRequiredClaimError as error:
+        raise _refused(f"it has no claim '{error.claim}'") from None
+    except jwt.InvalidSignatureError:
+        raise _refused("its signature is not right") from None
+    except (jwt.PyJWTError, RecursionError, ValueError, TypeError, OverflowError):
+        raise _refused("its claims or its key cannot be read") from None
+    return claims
+
+
+def _is_name(name: object) -> TypeGuard[str]:
+    return isinstance(name, str) and 0 < len(name.strip()) <= MAX_NAME_CHARS and is_plain(name)
+
+
+def _refused(why: str) -> Unauthenticated:
+    return Unauthenticated(
+        f"This token is not taken: {why}. Sign in again, or send a key.", code="invalid_token"
+    )

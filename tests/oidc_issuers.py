@@ -1,0 +1,163 @@
+"""Issuers of tokens on this machine: a real provider in a process of its own, and one whose keys a test holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa
+
+CLIENT = "portico-page"
+"""The client whose tokens are for the daemon under test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """The OpenID provider of the package oidc-provider-mock: any client and any user may sign in."""
+
+    issuer: str
+
+    def sign_in(self, subject: str, client: str = CLIENT, **more: str) -> dict[str, str]:
+        """What the provider sends a browser back with, once ``subject`` has agreed: ``code`` and ``state``."""
+        asked = {
+            "response_type": "code",
+            "client_id": client,
+            "redirect_uri": "http://127.0.0.1/",
+            "scope": "openid profile email",
+            **more,
+        }
+        answer = httpx.post(
+            f"{self.issuer}/oauth2/authorize", params=asked, data={"sub": subject}, timeout=60
+        )
+        found = parse_qs(urlsplit(answer.headers["location"]).query)
+        return {name: values[0] for name, values in found.items()}
+
+    def token(self, subject: str, client: str = CLIENT) -> str:
+        """A new ID token of ``subject`` for a client."""
+        form = {
+            "grant_type": "authorization_code",
+            "code": self.sign_in(subject, client)["code"],
+            "redirect_uri": "http://127.0.0.1/",
+            "client_id": client,
+            "client_secret": "any",
+        }
+        answer = httpx.post(f"{self.issuer}/oauth2/token", data=form, timeout=60).raise_for_status().json()
+        return str(answer["id_token"])
+
+
+@contextmanager
+def provider(users: Mapping[str, Mapping[str, Any]]) -> Iterator[Provider]:
+    """A provider that knows the claims of ``users``, for the length of a ``with`` block."""
+    claims = [json.dumps({"sub": subject, **more}) for subject, more in users.items()]
+    command = [sys.executable, "-P", "-W", "ignore", "-m", "oidc_provider_mock", "--port", "0"]
+    command += [word for one in claims for word in ("--user-claims", one)]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"}
+    ) as process:
+        try:
+            assert process.stderr is not None
+            words = ""
+            for line in process.stderr:
+                words += line
+                if found := re.search(r"running on (http://\S+)", line):
+                    # What it says from here on nobody reads, and it must not wait for that.
+                    threading.Thread(target=process.stderr.read, daemon=True).start()
+                    yield Provider(found[1])
+                    break
+            else:
+                raise AssertionError(f"the provider does not start: {words[-4_000:]}")
+        finally:
+            process.kill()
+
+
+@dataclass
+class Issuer:
+    """Publishes ``keys`` by their ids, unless it is ``down``; ``fetches`` counts how often it was asked for them."""
+
+    issuer: str
+    keys: dict[str, Any] = field(default_factory=dict)
+    down: bool = False
+    fetches: int = 0
+    calls_itself: str = ""
+
+    def add(self, key_id: str, algorithm: str = "EdDSA") -> None:
+        """Publish a new key."""
+        if algorithm == "RS256":
+            self.keys[key_id] = generate_rsa(65_537, 2_048)
+        else:
+            self.keys[key_id] = (
+                Ed25519PrivateKey.generate() if algorithm == "EdDSA" else generate_private_key(SECP256R1())
+            )
+
+    def published(self) -> dict[str, Any]:
+        """The key set, as RFC 7517 has it."""
+        found = []
+        for key_id, key in self.keys.items():
+            name = {"Ed": "EdDSA", "EC": "ES256", "RS": "RS256"}[type(key).__name__.lstrip("_")[:2]]
+            public = jwt.get_algorithm_by_name(name).to_jwk(key.public_key(), as_dict=True)
+            found.append({**public, "kid": key_id, "use": "sig", "alg": name})
+        return {"keys": found}
+
+    def token(
+        self,
+        subject: str = "ada",
+        *,
+        key: str = "one",
+        header: Mapping[str, Any] | None = None,
+        **claims: Any,
+    ) -> str:
+        """A token for an hour; a claim that is ``None`` is left out."""
+        now = int(time.time())
+        standard = {"iss": self.issuer, "sub": subject, "aud": CLIENT, "iat": now, "exp": now + 3_600}
+        given = {name: value for name, value in {**standard, **claims}.items() if value is not None}
+        held = self.keys[key]
+        name = {"Ed": "EdDSA", "EC": "ES256", "RS": "RS256"}[type(held).__name__.lstrip("_")[:2]]
+        named = {"kid": key, **(header or {})}
+        if named["kid"] is None:
+            del named["kid"]
+        return jwt.encode(given, held, algorithm=name, headers=named)
+
+
+@contextmanager
+def issuing() -> Iterator[Issuer]:
+    """An issuer with one key, ``one``, for the length of a ``with`` block."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/keys":
+                found.fetches += 1
+            document = {"issuer": found.calls_itself or found.issuer, "jwks_uri": f"{found.issuer}/keys"}
+            body = json.dumps(found.published() if self.path == "/keys" else document).encode()
+            self.send_response(500 if found.down else 200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_words: Any) -> None:
+            """Nothing on the terminal."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        found = Issuer(f"http://127.0.0.1:{server.server_address[1]}")
+        found.add("one")
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield found
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,440 @@
+"""Signing in by an issuer of OpenID Connect: which tokens are taken, at every protocol adapter, and what they open."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tests.api_server import ApiServer, RelayModel, api_server
+from tests.oidc_issuers import CLIENT, Issuer, Provider, issuing, provider
+from websockets.asyncio.client import connect
+
+from portico_server.api import auth, gateway
+from portico_server.api.auth import Auth
+from portico_server.api.oidc import MAX_FETCHES, TokenVerifier
+from portico_server.core.errors import Forbidden, InvalidRequest
+from portico_server.core.limits import KeyLimits
+from portico_server.core.roles import Role, role_of
+from portico_server.runs.quotas import Quotas
+from portico_server.settings import load
+from portico_server.tools.fetch.fetcher import OutwardFetcher
+from portico_server.tools.fetch.policy import AddressPolicy
+
+LIMIT = 60
+ROLES = (
+    Role("operators", ("admin",), "groups", ("operators",)),
+    Role("sales", ("chat", "models:read", "stores:*:write", "tools:*:call"), "groups", ("sales",)),
+    Role(
+        "guests", ("models:read",), "realm_access.roles", ("guest",), limits=KeyLimits(requests_per_minute=3)
+    ),
+)
+ADMIN = "pk-of-the-operator"
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[Provider]:
+    users = {
+        "ada": {"groups": ["staff", "sales"], "preferred_username": "Ada"},
+        "bob": {"groups": ["cleaning"]},
+    }
+    with provider(users) as found:
+        yield found
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    with issuing() as found:
+        yield found
+
+
+@asynccontextmanager
+async def signing_in(folder: Path, issuer: str, **settings: Any) -> AsyncIterator[ApiServer]:
+    """A daemon that takes tokens of an issuer on this machine."""
+    given = {"oidc_client_id": CLIENT, "oidc_hosts": "127.0.0.1", "api_key": ADMIN, **settings}
+    async with api_server(folder, roles=ROLES, oidc_issuer=issuer, **given) as served:
+        yield served
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+async def test_a_token_of_a_real_provider_is_taken_everywhere_a_key_is(
+    tmp_path: Path, real: Provider
+) -> None:
+    async with signing_in(tmp_path, real.issuer) as daemon:
+        daemon.add(RelayModel("teller", b"{}"))
+        ada, bob, elsewhere = real.token("ada"), real.token("bob"), real.token("ada", client="another-app")
+        for path, header in [
+            ("/v1/models", bearer(ada)),
+            ("/v1/models", {"x-api-key": ada, "anthropic-version": "2023-06-01"}),
+            ("/api/tags", bearer(ada)),
+            ("/api/tools", bearer(ada)),
+        ]:
+            assert (await daemon.client.get(path, headers=header)).status_code == 200, (path, header)
+        who = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        }
+        ask = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": who}
+        both = {"accept": "application/json, text/event-stream"}
+        assert (await daemon.client.post("/mcp", json=ask, headers=bearer(ada) | both)).status_code == 200
+        address = daemon.url.replace("http", "ws", 1) + "/v1/responses"
+        async with connect(address, subprotocols=[f"openai-insecure-api-key.{ada}"]):  # type: ignore[list-item]
+            pass
+
+        refused = await daemon.client.get("/v1/models", headers=bearer(bob))
+        assert refused.status_code == 403 and refused.json()["error"]["code"] == "no_role"
+        refused = await daemon.client.get("/v1/models", headers=bearer(elsewhere))
+        assert refused.status_code == 401 and "audience" in refused.json()["error"]["message"]
+        assert (await daemon.client.get("/openapi.json", headers=bearer(elsewhere))).status_code == 200
+
+        metadata = (await daemon.client.get("/.well-known/oauth-protected-resource/mcp")).json()
+        assert metadata["authorization_servers"] == [real.issuer]
+        assert metadata["scopes_supported"] == ["openid", "profile", "email"]
+        for headers, more in (({}, "Bearer realm"), (bearer(elsewhere), 'error="invalid_token"')):
+            answer = await daemon.client.post("/mcp", json=ask, headers=headers | both)
+            challenge = answer.headers["www-authenticate"]
+            assert answer.status_code == 401 and more in challenge
+            assert (
+                'scope="openid profile email"' in challenge and "/oauth-protected-resource/mcp" in challenge
+            )
+
+        (listed,) = (await daemon.client.get("/api/keys", headers=bearer(ADMIN))).json()["data"]
+        assert (listed["issuer"], listed["subject"], listed["name"]) == (real.issuer, "ada", "Ada")
+        assert listed["scopes"] == list(ROLES[1].scopes) and listed["signed_in_at"] > 0
+        assert (await daemon.client.get("/api/keys", headers=bearer(ada))).status_code == 403
+    logs = "".join(path.read_text() for path in (tmp_path / "logs").rglob("*") if path.is_file())
+    assert ada not in logs and ada.rpartition(".")[2] not in logs
+
+
+async def rest(answer: httpx.Response) -> str:
+    """What still comes of an answer until it is broken off."""
+    text = ""
+    with suppress(httpx.RemoteProtocolError):
+        async for piece in answer.aiter_text():
+            text += piece
+    return text
+
+
+def _unsigned(token: str, header: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
+    head = urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=")
+    signed = head + b"." + token.split(".")[1].encode()
+    return (signed + b"." + urlsafe_b64encode(sign(signed)).rstrip(b"=")).decode()
+
+
+async def test_a_token_that_is_not_right_in_any_way_opens_nothing(tmp_path: Path, issuer: Issuer) -> None:
+    issuer.add("rsa", "RS256")
+    issuer.add("curve", "ES256")
+    issuer.add("another")
+    now = int(time.time())
+    public = issuer.keys["rsa"].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    right = issuer.token(key="rsa", groups=["sales"])
+    nested: Any = "x"
+    for _ in range(300):
+        nested = [nested]
+    wrong = {
+        "of another issuer": issuer.token(iss="https://elsewhere.example.com"),
+        "of no issuer": issuer.token(iss=None),
+        "for another audience": issuer.token(aud=["another", f"{CLIENT}-more"]),
+        "for no audience": issuer.token(aud=None),
+        "without a subject": issuer.token(sub=None),
+        "with a subject that is too long": issuer.token("a" * 256),
+        "with a subject that is no text": issuer.token(sub=5),
+        "without an end": issuer.token(exp=None),
+        "with an end that is no number": issuer.token(exp="soon"),
+        "expired": issuer.token(exp=now - 3_600),
+        "not valid yet": issuer.token(nbf=now + 3_600),
+        "issued in the future": issuer.token(iat=now + 3_600),
+        "of a logout": issuer.token(header={"typ": "logout+jwt"}),
+        "with a critical header": issuer.token(header={"crit": ["exp"]}),
+        "unsigned": _unsigned(right, {"alg": "none", "typ": "JWT"}, lambda _: b""),
+        "signed with the public key": _unsigned(
+            right, {"alg": "HS256", "kid": "rsa"}, lambda signed: hmac.digest(public, signed, sha256)
+        ),
+        "of another algorithm than its key": _unsigned(
+            right, {"alg": "PS256", "kid": "rsa"}, lambda _: b"x" * 256
+        ),
+        "with another signature": f"{right.rpartition('.')[0]}.{issuer.token(key='rsa').rpartition('.')[2]}",
+        "with a key that it brings": issuer.token(
+            header={"kid": "mine", "jwk": issuer.published()["keys"][0]}
+        ),
+        "without a key where there are several": issuer.token(header={"kid": None}),
+        "with a header that is none": "eyJ.eyJ9.x",
+        "with a list for a header": f"eyJ{urlsafe_b64encode(b'[]').decode()}.e30.x",
+        "huge": issuer.token(groups=["g" * 30_000]),
+        "nested": issuer.token(groups=nested)[:-5] + "AAAAA",
+    }
+    async with signing_in(tmp_path, issuer.issuer) as daemon:
+        for name, token in wrong.items():
+            answer = await daemon.client.get("/v1/models", headers=bearer(token))
+            code = "token_expired" if name == "expired" else "invalid_token"
+            assert (answer.status_code, answer.json()["error"]["code"]) == (401, code), (name, answer.text)
+            assert token.split(".")[1] not in answer.text, name
+        assert daemon.auth.list() == []
+        rights = [
+            right,
+            issuer.token(key="curve", groups=["sales"], aud=["another", CLIENT]),
+            issuer.token(groups=["sales"], nested=nested, exp=10**12),
+            issuer.token(groups=["sales"], iat=None, header={"typ": "at+jwt"}),
+            issuer.token(groups=["sales"], exp=now - 5),  # within the leeway
+        ]
+        for token in rights:
+            answer = await daemon.client.get("/v1/models", headers=bearer(token))
+            assert answer.status_code == 200, answer.text
+
+
+async def test_keys_are_followed_within_bounds_and_outlast_their_issuer(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    issuer.down = True
+    async with signing_in(tmp_path, issuer.issuer) as daemon:
+
+        async def get(token: str) -> httpx.Response:
+            return await daemon.client.get("/v1/models", headers=bearer(token))
+
+        answer = await get(issuer.token(groups=["sales"]))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "issuer_unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+        issuer.down, issuer.calls_itself = False, "https://elsewhere.example.com"
+        assert (await get(issuer.token(groups=["sales"]))).status_code == 503
+        assert issuer.fetches == 0
+        issuer.calls_itself = ""
+        assert (await get(issuer.token(groups=["sales"]))).status_code == 200
+        issuer.add("two")
+        assert (await get(issuer.token(key="two", groups=["sales"]))).status_code == 200
+        assert issuer.fetches == 2
+        flood = [get(issuer.token(header={"kid": f"unknown-{number}"})) for number in range(30)]
+        assert {answer.status_code for answer in await asyncio.gather(*flood)} == {401}
+        assert issuer.fetches <= MAX_FETCHES
+        issuer.down = True
+        assert (await get(issuer.token(key="two", groups=["sales"], jti="new"))).status_code == 200
+
+
+async def test_the_issuer_is_asked_again_as_time_passes(issuer: Issuer) -> None:
+    now = 0.0
+    loaded = load(flags={"oidc_issuer": issuer.issuer, "oidc_audience": CLIENT}, environment={})
+    verifier = TokenVerifier(loaded.settings, OutwardFetcher(AddressPolicy.of("127.0.0.1")), now=lambda: now)
+    keys = verifier.issuers[issuer.issuer]
+    await verifier.verify(issuer.token())
+    await verifier.verify(issuer.token(jti="another"))
+    assert issuer.fetches == 1
+    withdrawn = issuer.token(jti="signed before")
+    del issuer.keys["one"]
+    issuer.add("two")
+    await verifier.verify(withdrawn)
+    now = 4_000.0
+    with pytest.raises(Exception, match="does not publish"):
+        await verifier.verify(withdrawn)
+    issuer.down, now = True, 8_000.0
+    await verifier.verify(issuer.token(key="two"))  # what is known stays
+    with pytest.raises(Exception, match="cannot be had"):
+        await keys.find("three", "EdDSA")
+
+
+async def test_what_somebody_makes_is_theirs_whatever_token_they_come_with(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    async with signing_in(tmp_path, issuer.issuer) as daemon:
+        _, key = await daemon.auth.create("friend", ["chat", "stores:*:write"])
+        ada, again = issuer.token(groups=["sales"]), issuer.token(groups=["sales"], jti="another")
+        bob = issuer.token("bob", groups=["sales"])
+        files = {"file": ("plan.txt", b"Sail at noon.", "text/plain")}
+        made = await daemon.client.post(
+            "/v1/files", files=files, data={"purpose": "assistants"}, headers=bearer(ada)
+        )
+        path = f"/v1/files/{made.json()['id']}"
+        seen = {
+            who: await daemon.client.get(path, headers=bearer(who)) for who in (ada, again, bob, key, ADMIN)
+        }
+        assert [answer.status_code for answer in seen.values()] == [200, 200, 404, 404, 200]
+        stored = {
+            row["subject"]: row["stored_bytes"]
+            for row in (await daemon.client.get("/api/keys", headers=bearer(ADMIN))).json()["data"]
+        }
+        assert stored == {"": 0, "ada": len(b"Sail at noon."), "bob": 0}
+
+        # A limit is the subject's: every token of theirs spends it, and another subject has its own.
+        daemon.add(RelayModel("teller", b"{}"))
+        roles = {"realm_access": {"roles": ["guest"]}}
+        ask = {"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}
+        statuses = []
+        for number in range(5):
+            token = issuer.token("guest", jti=str(number), **roles)
+            answer = await daemon.client.get("/v1/models", headers=bearer(token))
+            statuses.append(answer.headers["x-ratelimit-limit-requests"])
+            assert (
+                await daemon.client.post("/v1/chat/completions", json=ask, headers=bearer(token))
+            ).status_code == 403
+        assert statuses == ["3"] * 5
+
+
+async def test_who_is_ended_stays_out_on_every_daemon_whatever_token_comes(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    async with signing_in(tmp_path, issuer.issuer) as daemon:
+        model = RelayModel("teller", b'data: {"choices":[]}\n\n', hold=asyncio.Event())
+        daemon.add(model)
+        token = issuer.token(groups=["sales"])
+        loaded = daemon.services.loaded.settings
+        other = Auth(
+            daemon.services.database,
+            loaded,
+            Quotas(),
+            TokenVerifier(loaded, OutwardFetcher(AddressPolicy.of("127.0.0.1"))),
+        )
+        await other.start((), ROLES)
+        ended: list[str] = []
+
+        async def end(key: str) -> None:
+            ended.append(key)
+
+        other.revoked.append(end)
+        ask = {"model": "teller", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+        async with (
+            asyncio.timeout(LIMIT),
+            daemon.client.stream("POST", "/v1/chat/completions", json=ask, headers=bearer(token)) as answer,
+        ):
+            await model.began.wait()
+            known = await other.sign_in(token)
+            await other.refresh()
+            gone = await daemon.client.delete(f"/api/keys/{known.caller.id}", headers=bearer(ADMIN))
+            assert gone.status_code == 200
+            assert "key_revoked" in await rest(answer)
+        await other.refresh()
+        assert ended == [known.caller.id]
+        for newer in (token, issuer.token(groups=["sales"], jti="new")):
+            refused = await daemon.client.get("/v1/models", headers=bearer(newer))
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "key_revoked")
+            with pytest.raises(Forbidden):
+                await other.sign_in(newer)
+        assert (await daemon.client.get("/api/keys", headers=bearer(ADMIN))).json()["data"] == []
+
+
+async def test_a_stream_ends_with_its_token(
+    tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "MAX_TIMER_S", 0.01)
+    later = 0.0
+    clock = SimpleNamespace(time=lambda: time.time() + later, monotonic=time.monotonic)
+    monkeypatch.setattr(gateway, "time", clock)
+    async with signing_in(tmp_path, issuer.issuer) as daemon:
+        model = RelayModel("teller", b'data: {"choices":[]}\n\n', hold=asyncio.Event())
+        daemon.add(model)
+        ask = {"model": "teller", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+        token = issuer.token(groups=["sales"])
+        async with (
+            asyncio.timeout(LIMIT),
+            daemon.client.stream("POST", "/v1/chat/completions", json=ask, headers=bearer(token)) as answer,
+        ):
+            await model.began.wait()
+            later = 7_200.0
+            assert "token_expired" in await rest(answer)
+            await model.left.wait()
+
+
+async def test_the_newest_token_says_what_somebody_may_do_in_the_background(
+    tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = int(time.time())
+    async with signing_in(tmp_path, issuer.issuer) as daemon:
+        signed = [
+            (await daemon.auth.sign_in(issuer.token(groups=[group], iat=now - age))).caller
+            for group, age in (("sales", 30), ("operators", 20), ("sales", 25))
+        ]
+        assert [caller.admin for caller in signed] == [
+            False,
+            True,
+            False,
+        ]  # each call has what its token gives
+        (owner,) = {caller.id for caller in signed}
+        assert daemon.auth.principal(owner).admin
+        with pytest.raises(Forbidden, match="none of the roles"):
+            await daemon.auth.sign_in(issuer.token(groups=[], iat=now - 10))
+        assert daemon.auth.principal(owner).scopes == frozenset()
+        monkeypatch.setattr(auth, "MAX_TOKENS", 2)
+        for number in range(4):
+            await daemon.auth.sign_in(issuer.token(groups=["sales"], jti=str(number)))
+        assert len(daemon.auth._signed_in) <= 3
+
+
+def test_the_first_role_counts_that_the_claims_meet() -> None:
+    everybody = Role("everybody", ("chat",))
+    numbered = Role("numbered", ("chat",), "level", (3, True))
+    url = Role("namespaced", ("chat",), "https://example.com/groups", ("a", "b"), issuer="https://one")
+    worded = Role("worded", ("chat",), "scope", ("portico.chat",))
+    assert role_of((*ROLES, everybody), "https://one", {"groups": "sales"}) is ROLES[1]
+    assert role_of((*ROLES, everybody), "https://one", {"groups": {"sales": 1}}) is everybody
+    assert role_of(ROLES, "https://one", {"realm_access": {"roles": ["guest"]}}) is ROLES[2]
+    assert role_of(ROLES, "https://one", {"realm_access": ["roles"], "groups": None}) is None
+    for claims, found in [
+        ({"level": 3}, numbered),
+        ({"level": "3"}, None),
+        ({"level": 1}, None),
+        ({"level": 3.0}, None),
+    ]:
+        assert role_of((numbered,), "https://one", claims) is found
+    assert role_of((url,), "https://one", {"https://example.com/groups": ["b"]}) is url
+    assert role_of((url,), "https://two", {"https://example.com/groups": ["b"]}) is None
+    assert role_of((worded,), "https://one", {"scope": "openid portico.chat"}) is worded
+    assert role_of((Role("team", ("chat",), "team", ("a",)),), "https://one", {"team": "a b"}) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "roles", "param"),
+    [
+        ({"oidc_issuer": "https://login.example.com"}, ROLES, "oidc_audience"),
+        ({"oidc_issuer": "http://login.example.com", "oidc_audience": "x"}, ROLES, "oidc_issuer"),
+        ({"oidc_issuer": "https://127.0.0.1:1", "oidc_audience": "x"}, ROLES, "oidc_issuer"),
+        (
+            {"oidc_issuer": "https://login.example.com", "public_url": "https://portico.example.com"},
+            (),
+            "roles",
+        ),
+        (
+            {"oidc_issuer": "https://a.example.com", "oidc_audience": "x", "oidc_algorithms": "HS256"},
+            ROLES,
+            "oidc_algorithms",
+        ),
+        ({}, ROLES, "oidc_issuer"),
+    ],
+)
+async def test_settings_with_which_nobody_or_anybody_could_sign_in_keep_the_daemon_from_starting(
+    tmp_path: Path, settings: dict[str, str], roles: tuple[Role, ...], param: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        async with api_server(tmp_path, roles=roles, **settings):
+            pass
+    assert refused.value.param == param
+
+
+def test_an_audience_that_is_an_address_stands_for_mcp_below_it_too() -> None:
+    loaded = load(
+        flags={"oidc_audience": "api://portico,https://portico.example.com", "oidc_issuer": "https://one"},
+        environment={},
+    )
+    ours = TokenVerifier(loaded.settings, OutwardFetcher(AddressPolicy.of("")))._is_ours
+    for audience, expected in {
+        "api://portico": True,
+        "api://portico/mcp": False,
+        "https://portico.example.com/": True,
+        "https://portico.example.com/mcp": True,
+        "https://portico.example.com/mcp/stores/docs": True,
+        "https://portico.example.com/mcpx": False,
+        "https://portico.example.com.evil.example": False,
+        "": False,
+    }.items():
+        assert ours(audience) is expected, audience
