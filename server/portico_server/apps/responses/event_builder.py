@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+import orjson
+
 from portico.wire import AnswerClaim, Passage, Usage
 from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import Item, without_model_output
@@ -222,12 +224,12 @@ class EventBuilder:
         at = self._at(self._calls[key])
         return [self._event("response.function_call_arguments.delta", **at, delta=piece)]
 
-    def settle(self, status: str = "completed") -> list[Event]:
-        """Close what is open."""
+    def settle(self, status: str = "") -> list[Event]:
+        """Close what is open, without a status because something follows: then a call that is not whole was cut off."""
         if self._message is not None:
-            return self._close_message(status)
+            return self._close_message(status or "completed")
         if self._thought is not None:
-            return self._close_thought(status)
+            return self._close_thought(status or "completed")
         if self._calls:
             return self._close_calls(status)
         return []
@@ -329,7 +331,7 @@ class EventBuilder:
             name = self.output[index]["name"]
             events += [
                 self.tell(index, "response.function_call_arguments.done", arguments=arguments, name=name),
-                self.done(index, arguments=arguments, status=status),
+                self.done(index, arguments=arguments, status=status or _status_of(arguments)),
             ]
         self._calls, self._arguments = {}, {}
         return events
@@ -343,6 +345,15 @@ class EventBuilder:
     def _event(self, kind: str, **more: Any) -> Event:
         self.number += 1
         return {"type": kind, "sequence_number": self.number - 1, **more}
+
+
+def _status_of(arguments: str) -> str:
+    """The status of a call with these arguments that no end of a chat speaks of."""
+    try:
+        orjson.loads(arguments)
+    except ValueError:
+        return "incomplete"
+    return "completed"
 
 
 def status_after(finish_reason: str) -> str:

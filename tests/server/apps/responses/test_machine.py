@@ -146,6 +146,19 @@ def test_an_early_end_says_why(reason: str, status: str, told: str) -> None:
     assert events[-1]["response"]["output"][0]["status"] == status
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"), [("", "incomplete"), ('{"a": ', "incomplete"), ("{}", "completed")]
+)
+def test_a_call_that_other_words_cut_off_is_not_whole(arguments: str, status: str) -> None:
+    machine = begun()
+    hearing = AnswerReader(machine)
+    hearing.hear(CallPiece(0, "c", "f", arguments))
+    hearing.hear(TextPiece("A guard has stopped this."))
+    hearing.hear(EndPiece("content_filter"))
+    machine.end(hearing.reason, Usage())
+    assert [item["status"] for item in machine.output] == [status, "incomplete"]
+
+
 def test_a_failure_closes_what_is_open() -> None:
     machine = begun()
     events = [*machine.begin(), *machine.text("one")]
