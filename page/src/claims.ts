@@ -28,19 +28,31 @@ export function unsupportedIn(text: string, claims: Claim[], begin = 0): Unsuppo
     }));
 }
 
-const FENCE_LINE = /(?:^|\n)[ \t>]*(?:```|~~~)[^\n]*$/;
+const CLOSED_FENCE = /^[ \t>]*(?:`{3,}|~{3,})$/;
 
-/** The text with `mark` behind each of those sentences, where Markdown can have it. */
+/** The text with `mark` behind each of those sentences. Of code, it stands behind its last line. */
 export function withMarks(text: string, found: Unsupported[], mark: (reason: Reason) => string): string {
+  const placed = found.map(({ at, reason }) => ({ place: placeOf(text, at), words: ` ${mark(reason)}` }));
   let made = "";
   let from = 0;
-  for (const { at, reason } of [...found].sort((one, other) => one.at - other.at)) {
-    const sentence = text.slice(from, at);
-    const words = mark(reason);
-    if (FENCE_LINE.test(text.slice(0, at))) made += `${sentence}\n\n${words}\n\n`;
-    else if (sentence.endsWith("|")) made += `${sentence.slice(0, -1)} ${words}|`;
-    else made += `${sentence} ${words}`;
-    from = at;
+  for (const { place, words } of placed.sort((one, other) => one.place - other.place)) {
+    made += text.slice(from, place) + words;
+    from = place;
   }
   return made + text.slice(from);
+}
+
+/** Where Markdown can have the mark of a sentence that ends `at`: in its cell of a table, and not as a line of its own. */
+function placeOf(text: string, at: number): number {
+  const end = behind(text, at, /\s/);
+  const line = text.slice(text.slice(0, end).lastIndexOf("\n") + 1, end);
+  if (CLOSED_FENCE.test(line)) return behind(text, end - line.length, /[\s>]/) || end;
+  return line.endsWith("|") && !line.endsWith("\\|") ? end - 1 : end;
+}
+
+/** The end of what stands before `at`, without such letters. */
+function behind(text: string, at: number, letters: RegExp): number {
+  let end = at;
+  while (end > 0 && letters.test(text.charAt(end - 1))) end -= 1;
+  return end;
 }

@@ -13,6 +13,14 @@ function drawn(text: string, cited: number[] = []): HTMLElement {
   return place;
 }
 
+/** The text with a mark behind what ends `at`. */
+function marked(text: string, at: number): HTMLElement {
+  const place = document.createElement("div");
+  const made = blocks(text, [], [{ at, reason: "number" }]);
+  place.innerHTML = made.map((block) => block.html).join("");
+  return place;
+}
+
 test("tables, lists and emphasis are drawn", () => {
   const place = drawn("| a | b |\n| --- | ---: |\n| **1** | 2 |\n\n- one\n- two");
   expect(place.querySelectorAll("td").length).toBe(2);
@@ -83,12 +91,47 @@ test.each([
   ["| a |\n| - |\n| 5 |", 17, "TD"],
   ["```\nrun\n```\nMore.", 11, "P"],
 ])("a sentence without evidence is marked in %j", (text, at, tag) => {
-  const place = document.createElement("div");
-  const made = blocks(text, [], [{ at, reason: "number" }]);
-  place.innerHTML = made.map((block) => block.html).join("");
+  const place = marked(text, at);
   const marks = [...place.querySelectorAll("[data-reason=number]")];
   expect(marks.map((mark) => mark.parentElement?.tagName)).toEqual([tag]);
   expect(place.textContent).toContain(text.includes("More") ? "More." : "5");
+});
+
+test.each([
+  ["Use `a. b` for 5.", 6, "CODE", "a. b"],
+  ["So it is:\n\n    x = 5. Yes\n\nMore.", 21, "PRE", "x = 5. Yes\n"],
+  ["1. Run:\n\n   ```sh\n   a 5\n\n   ```\n2. More.", 35, "PRE", "a 5\n\n"],
+  ["- ```py\n  x = 5. Yes\n  ```\n- More.", 16, "PRE", "x = 5. Yes\n"],
+  ["````\n```\nx = 5\n```\n````\nMore.", 14, "PRE", "```\nx = 5\n```\n"],
+  ["```\none\ntwo\n```\nMore.", 9, "PRE", "one\ntwo\n"],
+  ["~~~\none\n```\ntwo\n~~~\nMore.", 11, "PRE", "one\n```\ntwo\n"],
+  ["```\n```\nMore.", 7, "PRE", ""],
+])("a mark within the code of %j stands behind it, and the code is whole", (text, at, tag, code) => {
+  const place = marked(text, at);
+  expect(place.querySelector("code")?.textContent).toBe(code);
+  expect(place.querySelectorAll("ol, ul").length).toBeLessThan(2);
+  const mark = place.querySelector("[data-reason=number]") as Element;
+  const before = place.querySelector(tag.toLowerCase()) as Element;
+  expect(before.compareDocumentPosition(mark)).toBe(Node.DOCUMENT_POSITION_FOLLOWING);
+  expect(place.textContent).not.toContain("\ue000");
+});
+
+test.each([
+  ["It costs $5. And$ more.", 12, "5. And"],
+  ["$$\na = 5. b\n$$\n\nMore.", 11, "a = 5. b"],
+])("a mark within the formula of %j stands behind it", (text, at, formula) => {
+  const place = marked(text, at);
+  expect(place.querySelector(".math")?.getAttribute("data-math")?.trim()).toBe(formula);
+  expect(place.querySelectorAll("[data-reason]").length).toBe(1);
+});
+
+test.each([
+  ["| a |\n| - |\n| 5 \\|", 18],
+  ["| a |\n| - |\n| 5 |\n", 18],
+])("a table stays one with a mark at %j", (text, at) => {
+  const place = marked(text, at);
+  expect(place.querySelectorAll("tr").length).toBe(2);
+  expect(place.querySelector("td [data-reason]")).not.toBeNull();
 });
 
 test("a mark of its own that a model writes is text", () => {

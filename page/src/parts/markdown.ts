@@ -74,6 +74,39 @@ markdown.renderer.rules.unsupported = (tokens, at) => {
   const reason = REASONS[Number((tokens[at] as Token).content)];
   return `<span class="unsupported" data-reason="${reason}"></span>`;
 };
+/** Marks that are within what is shown as it is, such as code, a formula or the words of a picture. */
+const WITHIN = new RegExp(` ?\\[${MARK}(\\d)\\]`, "g");
+markdown.core.ruler.push("unsupported", (state) => {
+  const made = (type: string, tag: string, nesting: -1 | 0 | 1, fields: Partial<Token>): Token =>
+    Object.assign(new state.Token(type, tag, nesting), fields);
+  const takenFrom = (token: Token): Token[] => {
+    const taken: Token[] = [];
+    const without = (text: string) =>
+      text.replace(WITHIN, (_mark, content) => {
+        taken.push(made("unsupported", "", 0, { content }));
+        return "";
+      });
+    token.content = without(token.content);
+    token.info = without(token.info);
+    for (const attribute of token.attrs ?? []) attribute[1] = without(attribute[1]);
+    return taken;
+  };
+  state.tokens = state.tokens.flatMap((token) => {
+    if (token.type === "inline") {
+      token.children = (token.children ?? []).flatMap((child) => [child, ...takenFrom(child)]);
+      return [token];
+    }
+    const children = takenFrom(token);
+    const { level } = token;
+    if (!children.length) return [token];
+    return [
+      token,
+      made("paragraph_open", "p", 1, { block: true, level }),
+      made("inline", "", 0, { block: true, level: level + 1, children }),
+      made("paragraph_close", "p", -1, { block: true, level }),
+    ];
+  });
+});
 const markOf = (reason: Reason) => `[${MARK}${REASONS.indexOf(reason)}]`;
 
 /** A piece of a text that is drawn by itself: what stands before it does not change it. */
