@@ -12,7 +12,7 @@ export const apps = signal<App[]>([]);
 export const served = signal<ServedModel[]>([]);
 /** Why the daemon cannot be asked; empty if it can. */
 export const trouble = signal("");
-/** Whether it wants a key that it has not got. */
+/** Whether it wants a key that it has not got. Until there is another one, it is not asked again. */
 export const locked = signal(false);
 
 export async function refresh(): Promise<void> {
@@ -36,7 +36,7 @@ export async function refresh(): Promise<void> {
 export function watchStatus(): void {
   refresh();
   setInterval(() => {
-    if (!document.hidden) refresh();
+    if (!document.hidden && !locked.peek()) refresh();
   }, POLL_INTERVAL_MS);
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) refresh();

@@ -194,6 +194,8 @@ export interface Key {
   scopes: string[];
   hint: string;
   created_at: number;
+  /** What it may use at most, by the names of the daemon. */
+  limits: Record<string, number>;
 }
 
 export type Part =

@@ -51,7 +51,7 @@ function AppCard({ app }: { app: App }) {
   );
 }
 
-/** One app: its form, its diagram, and if it was deployed, its versions. */
+/** One app: its form, its diagram, and if it was deployed, its versions to whoever may read them. */
 function AppDialog({ app }: { app: App }) {
   return (
     <Dialog title={app.title || app.name} onClose={() => go(link("build", "apps"))} side>
@@ -122,7 +122,7 @@ function Diagram({ name }: { name: string }) {
   return (
     <>
       <h2>{t("apps.diagram")}</h2>
-      <Trouble error={drawing.error} retry={drawing.reload} />
+      <Trouble error={drawing.error} retry={drawing.retry} />
       {url && <img class="diagram" src={url} alt={t("apps.diagramOf", { name })} />}
     </>
   );
@@ -141,10 +141,11 @@ function Versions({ name }: { name: string }) {
       found.reload();
       await refresh();
     });
+  if (found.denied) return null; // who may only call an app does not read what it is made of
   return (
     <>
       <h2>{t("apps.versions")}</h2>
-      <Trouble error={found.error || error} retry={found.reload} />
+      <Trouble error={found.error || error} retry={found.retry} />
       <Table
         label={t("apps.versions")}
         id="versions"

@@ -72,7 +72,7 @@ export function AppEditor({ name }: { name: string }) {
         <a href={name ? link("build", "apps", name) : link("build", "apps")}>← {name || t("build.apps")}</a>
       </p>
       <h1>{name ? t("editor.edit", { name }) : t("apps.new")}</h1>
-      <Trouble error={opened.error} retry={opened.reload} />
+      <Trouble error={opened.error} retry={opened.retry} />
       {opened.value && <EditorForm name={name} opened={opened.value} />}
     </>
   );
@@ -344,7 +344,7 @@ export function SpecText(props: { label: string; spec: unknown; original?: unkno
   const library = useLoaded(load, "");
   return (
     <>
-      <Trouble error={library.error} retry={library.reload} />
+      <Trouble error={library.error} retry={library.retry} />
       {library.value && (
         <div id="spec">
           <Surface

@@ -112,7 +112,7 @@ export function EvalRunPage({ evalId, id }: { evalId: string; id: string }) {
   const [removing, setRemoving] = useState(false);
   const [busy, error, work] = useWork();
   const run = found.value;
-  if (!run) return <Trouble error={found.error} retry={found.reload} />;
+  if (!run) return <Trouble error={found.error} retry={found.retry} />;
   const item = route.value.rest[3];
   const about = [
     stateOf(run),
@@ -269,7 +269,7 @@ function Items({ run, path }: { run: EvalRun; path: string }) {
           ))}
         </select>
       </div>
-      <Trouble error={found.error} retry={found.reload} />
+      <Trouble error={found.error} retry={found.retry} />
       {found.value && !found.value.length && (
         <Empty title={outcome ? t("evals.noneSuch") : t("evals.nothingDone")} />
       )}
@@ -350,7 +350,7 @@ function ItemDialog({ path, id, back }: { path: string; id: string; back: string
       onClose={() => go(back)}
       side
     >
-      <Trouble error={found.error} retry={found.reload} />
+      <Trouble error={found.error} retry={found.retry} />
       {output && (
         // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard
         <section class="sections" tabIndex={0} aria-label={t("evals.itemOne")}>

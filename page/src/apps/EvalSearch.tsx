@@ -73,7 +73,7 @@ export function Searches({ evalId }: { evalId: string }) {
   );
   return (
     <>
-      <Trouble error={found.error} retry={found.reload} />
+      <Trouble error={found.error} retry={found.retry} />
       {found.value && found.value.length > 0 && (
         <>
           <h2>{t("searches.all")}</h2>
@@ -123,7 +123,7 @@ export function EvalSearchPage({ evalId, id }: { evalId: string; id: string }) {
   const [busy, error, work] = useWork();
   const [applied, setApplied] = useState<Record<string, number> | null>(null);
   const search = found.value;
-  if (!search) return <Trouble error={found.error} retry={found.reload} />;
+  if (!search) return <Trouble error={found.error} retry={found.retry} />;
   const ended = search.trials.filter((trial) => !isWorking(trial)).length;
   const about = [t(STATES[search.status]), moment(search.created_at), search.spec.objective];
   return (

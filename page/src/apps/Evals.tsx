@@ -51,9 +51,11 @@ function EvalList() {
     <>
       <div class="actions spread">
         <h1>{t("build.evals")}</h1>
-        <button type="button" class="primary" onClick={() => setMaking(true)}>
-          {t("evals.new")}
-        </button>
+        {!found.denied && (
+          <button type="button" class="primary" onClick={() => setMaking(true)}>
+            {t("evals.new")}
+          </button>
+        )}
       </div>
       <Listing found={found} none={t("evals.none")} note={t("evals.noneNote")}>
         {(listed) => (
@@ -209,7 +211,7 @@ function EvalPage({ id }: { id: string }) {
   );
   const [opened, setOpened] = useState<"" | "run" | "search" | "remove">("");
   const [busy, error, work] = useWork();
-  if (!test.value) return <Trouble error={test.error} retry={test.reload} />;
+  if (!test.value) return <Trouble error={test.error} retry={test.retry} />;
   const { name, testing_criteria: criteria } = test.value;
   return (
     <>
@@ -239,7 +241,7 @@ function EvalPage({ id }: { id: string }) {
         </summary>
         <pre>{pretty(criteria)}</pre>
       </details>
-      <Trouble error={runs.error} retry={runs.reload} />
+      <Trouble error={runs.error} retry={runs.retry} />
       {runs.value && !runs.value.length && (
         <Empty title={t("evals.noRuns")}>
           <p class="soft">{t("evals.noRunsNote")}</p>

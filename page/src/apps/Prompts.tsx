@@ -83,7 +83,7 @@ function PromptVersions({ name, onClose }: { name: string; onClose: () => void }
   const found = useLoaded(() => rows<Prompt>(`${pathOf(name)}/versions`), name);
   return (
     <Dialog title={name} onClose={onClose} side>
-      <Trouble error={found.error} retry={found.reload} />
+      <Trouble error={found.error} retry={found.retry} />
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
       <section class="document chunks" tabIndex={0} aria-label={t("apps.versions")}>
         {found.value?.map((version) => (

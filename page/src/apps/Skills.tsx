@@ -128,7 +128,7 @@ function SkillVersions(props: { skill: Skill; onClose: () => void; onChange: () 
     });
   return (
     <Dialog title={skill.name} onClose={props.onClose} side>
-      <Trouble error={found.error || error} retry={found.reload} />
+      <Trouble error={found.error || error} retry={found.retry} />
       <ul class="cards" id="skillversions">
         {found.value?.map((one) => (
           <li class="card" key={one.id}>

@@ -137,7 +137,7 @@ function SourceText({ passage }: { passage: Passage }) {
   }, [text.value]);
   return (
     <>
-      <Trouble error={text.error} retry={text.reload} />
+      <Trouble error={text.error} retry={text.retry} />
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
       <section class="document" tabIndex={0} aria-label={t("source.text")}>
         {before}
@@ -226,7 +226,7 @@ function Neighbours({ store, file, start }: At) {
   const { value } = found;
   return (
     <>
-      <Trouble error={found.error} retry={found.reload} />
+      <Trouble error={found.error} retry={found.retry} />
       {value && !value.data.length && <p class="soft">{t("links.none")}</p>}
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
       <section tabIndex={0} aria-label={t("links.passages")}>

@@ -68,10 +68,7 @@ export function View({ store, file }: Given) {
     <>
       <h1>{t("chunkers.title")}</h1>
       <p class="soft">{t("chunkers.note")}</p>
-      <Trouble
-        error={chunkers.error || files.error}
-        retry={chunkers.error ? chunkers.reload : files.reload}
-      />
+      <Trouble error={chunkers.error || files.error} retry={chunkers.error ? chunkers.retry : files.retry} />
       {chunkers.value && files.value && (
         <form
           class="fields"
@@ -296,7 +293,7 @@ function Groups({ store }: { store: Store }) {
   return (
     <>
       <h2>{t("chunkers.groups")}</h2>
-      <Trouble error={error || found.error} retry={found.reload} />
+      <Trouble error={error || found.error} retry={found.retry} />
       <Table
         label={t("chunkers.groups")}
         id="groups"

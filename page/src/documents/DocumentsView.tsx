@@ -158,7 +158,7 @@ function SkippedNames({ store }: { store: Store }) {
   const found = useLoaded(() => rows<{ name: string; reason: string }>(path), path);
   return (
     <>
-      <Trouble error={found.error} retry={found.reload} />
+      <Trouble error={found.error} retry={found.retry} />
       <ul>
         {found.value?.map((each) => (
           <li key={each.name}>
@@ -216,7 +216,7 @@ function StorePage({ store, file }: { store: Store; file: string }) {
       <Uploads store={store} onSent={files.reload} />
       <SearchBox store={store} />
       <h2>{t("stores.documents")}</h2>
-      <Trouble error={files.error} retry={files.reload} />
+      <Trouble error={files.error} retry={files.retry} />
       {files.value && <FileTable store={store} files={files.value.data} onChange={files.reload} />}
       {opened && <ChunkDialog store={store} file={opened} />}
       {removing && (
@@ -410,7 +410,7 @@ function ChunkDialog({ store, file }: { store: Store; file: StoreFile }) {
         {t("files.chunks", { count: chunks.value?.length ?? 0 })} ·{" "}
         <a href={link("documents", store.name, "chunkers", file.id)}>{t("chunkers.title")}</a>
       </p>
-      <Trouble error={file.error ?? chunks.error} retry={chunks.reload} />
+      <Trouble error={file.error ?? chunks.error} retry={chunks.retry} />
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
       <section class="document chunks" tabIndex={0} aria-label={t("source.text")}>
         {chunks.value?.map((chunk, number) => (

@@ -2,11 +2,11 @@
 
 import type { ComponentChildren, FunctionComponent } from "preact";
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { sentence } from "../api";
+import { ApiError, sentence } from "../api";
 import { t } from "../words/words";
 
 /** Something went wrong, with what can be done. */
-export function Trouble({ error, retry }: { error: string; retry?: () => void }) {
+export function Trouble({ error, retry }: { error: string; retry?: (() => void) | undefined }) {
   if (!error) return null;
   return (
     <p class="trouble" role="alert">
@@ -268,32 +268,41 @@ export function useWork(): [boolean, string, (work: () => Promise<unknown>) => P
   return [busy, error, run];
 }
 
-/** What is asked for again every few seconds while it is seen. `load` is asked for anew when `about` changes. */
+/** What is asked for again every few seconds while it is seen. `load` is asked for anew when `about` changes.
+ * `denied`: the key may not have it, so it is not asked for again, and there is no `retry`.
+ */
 export function useLoaded<T>(load: () => Promise<T>, about: string, intervalMs = 0) {
   const [value, setValue] = useState<T | null>(null);
   const [error, setError] = useState("");
+  const [denied, setDenied] = useState(false);
   const [round, setRound] = useState(0);
   // biome-ignore lint/correctness/useExhaustiveDependencies: `about` says what `load` depends on
   useEffect(() => {
     let gone = false;
+    const timer = intervalMs ? setInterval(() => !document.hidden && look(), intervalMs) : 0;
     const look = async () => {
       try {
         const found = await load();
         if (gone) return;
         setValue(found);
         setError("");
+        setDenied(false);
       } catch (caught) {
-        if (!gone) setError(sentence(caught));
+        if (gone) return;
+        const isDenied = caught instanceof ApiError && caught.status === 403;
+        if (isDenied) clearInterval(timer);
+        setError(sentence(caught));
+        setDenied(isDenied);
       }
     };
     look();
-    const timer = intervalMs ? setInterval(() => !document.hidden && look(), intervalMs) : 0;
     return () => {
       gone = true;
       clearInterval(timer);
     };
   }, [about, round, intervalMs]);
-  return { value, error, reload: () => setRound((before) => before + 1) };
+  const reload = () => setRound((before) => before + 1);
+  return { value, error, denied, reload, retry: denied ? undefined : reload };
 }
 
 export type Loaded<T> = ReturnType<typeof useLoaded<T>>;
@@ -305,10 +314,10 @@ export function Listing<T>(props: {
   note?: string;
   children: (rows: T[]) => ComponentChildren;
 }) {
-  const { value, error, reload } = props.found;
+  const { value, error, retry } = props.found;
   return (
     <>
-      <Trouble error={error} retry={reload} />
+      <Trouble error={error} retry={retry} />
       {value && !value.length && (
         <Empty title={props.none}>{props.note && <p class="soft">{props.note}</p>}</Empty>
       )}
@@ -332,9 +341,11 @@ export function CardList<T>(props: {
     <>
       <div class="actions spread">
         <h1>{props.title}</h1>
-        <button type="button" class="primary" onClick={props.onAdd}>
-          {props.adds}
-        </button>
+        {!props.found.denied && (
+          <button type="button" class="primary" onClick={props.onAdd}>
+            {props.adds}
+          </button>
+        )}
       </div>
       <Listing found={props.found} none={props.none} note={props.note}>
         {(listed) => (
@@ -357,7 +368,7 @@ export function Lazy<P extends object>(props: {
   const View = found.value?.View;
   return (
     <>
-      <Trouble error={found.error} retry={found.reload} />
+      <Trouble error={found.error} retry={found.retry} />
       {View && <View {...props.given} />}
     </>
   );
@@ -392,7 +403,7 @@ export function LogDialog(props: { title: string; load: () => Promise<string[]>;
   const lines = useLoaded(props.load, props.title);
   return (
     <Dialog title={props.title} onClose={props.onClose} side>
-      <Trouble error={lines.error} retry={lines.reload} />
+      <Trouble error={lines.error} retry={lines.retry} />
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
       <section class="document" tabIndex={0} aria-label={t("logs")}>
         {lines.value && !lines.value.length ? <p class="soft">{t("logs.none")}</p> : lines.value?.join("\n")}

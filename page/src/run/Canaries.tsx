@@ -120,7 +120,7 @@ function CanaryPage({ alias }: { alias: string }) {
   const found = useLoaded(() => json<Canary>(path), path, POLL_INTERVAL_MS);
   const [opened, setOpened] = useState<"" | "change" | "promote" | "rollback">("");
   const canary = found.value;
-  if (!canary) return <Trouble error={found.error} retry={found.reload} />;
+  if (!canary) return <Trouble error={found.error} retry={found.retry} />;
   return (
     <>
       <p class="crumbs">

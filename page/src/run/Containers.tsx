@@ -114,7 +114,7 @@ function NewContainer({ onClose }: { onClose: () => void }) {
           defaultValue={String(DEFAULT_MINUTES)}
         />
       </label>
-      <Trouble error={skills.error} retry={skills.reload} />
+      <Trouble error={skills.error} retry={skills.retry} />
       {skills.value && skills.value.length > 0 && (
         <fieldset>
           <legend>{t("containers.skills")}</legend>
@@ -145,7 +145,7 @@ function ContainerPage({ id }: { id: string }) {
   const [busy, error, work] = useWork();
   const chooser = useRef<HTMLInputElement>(null);
   const container = found.value;
-  if (!container) return <Trouble error={found.error} retry={found.reload} />;
+  if (!container) return <Trouble error={found.error} retry={found.retry} />;
   const upload = (given: Iterable<File>) =>
     work(async () => {
       for (const file of given) {

@@ -47,9 +47,11 @@ export function Finetunes() {
     <>
       <div class="actions spread">
         <h1>{t("run.finetunes")}</h1>
-        <button type="button" class="primary" onClick={() => setStarting(true)}>
-          {t("tune.new")}
-        </button>
+        {!jobs.denied && (
+          <button type="button" class="primary" onClick={() => setStarting(true)}>
+            {t("tune.new")}
+          </button>
+        )}
       </div>
       <Listing found={jobs} none={t("tune.none")} note={t("tune.noneNote")}>
         {(listed) => (
@@ -159,7 +161,7 @@ function Progress({ job }: { job: Job }) {
   const drawn = lines.filter((line) => line.points.length);
   return (
     <>
-      <Trouble error={events.error || checkpoints.error} retry={events.reload} />
+      <Trouble error={events.error || checkpoints.error} retry={events.retry} />
       {drawn.length > 0 && <Chart label={t("tune.curves")} lines={drawn} xName={t("tune.steps")} />}
       {checkpoints.value && checkpoints.value.length > 0 && (
         <p class="soft">

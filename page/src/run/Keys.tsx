@@ -1,10 +1,24 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
-import { moment } from "../format";
+import { count, moment } from "../format";
 import { Confirm, Dialog, Listing, ShownOnce, Trouble, useLoaded, useWork } from "../parts/ui";
 import { apps, status } from "../status";
 import type { Key } from "../types";
 import { t } from "../words/words";
+
+const LIMITS = [
+  "concurrency",
+  "requests_per_minute",
+  "tokens_per_minute",
+  "tokens_per_day",
+  "storage_mb",
+] as const;
+const MAX_LIMIT = 1e12;
+
+function shownLimits(limits: Key["limits"]): string {
+  const set = LIMITS.filter((limit) => limits[limit]);
+  return set.map((limit) => `${t(`limit.${limit}`)}: ${count(limits[limit] ?? 0)}`).join(" · ");
+}
 
 export function Keys() {
   const found = useLoaded(() => rows<Key>("/api/keys"), "keys");
@@ -15,9 +29,11 @@ export function Keys() {
     <>
       <div class="actions spread">
         <h1>{t("run.keys")}</h1>
-        <button type="button" class="primary" disabled={busy} onClick={() => setMaking(true)}>
-          {t("keys.new")}
-        </button>
+        {!found.denied && (
+          <button type="button" class="primary" disabled={busy} onClick={() => setMaking(true)}>
+            {t("keys.new")}
+          </button>
+        )}
       </div>
       <Trouble error={error} />
       <Listing found={found} none={t("keys.none")} note={t("keys.noneNote")}>
@@ -41,6 +57,7 @@ export function Keys() {
                     </code>
                   ))}
                 </p>
+                <p class="soft">{shownLimits(each.limits)}</p>
               </li>
             ))}
           </ul>
@@ -96,9 +113,11 @@ function NewKey({ onClose }: { onClose: () => void }) {
               .split(/[\s,]+/)
               .filter(Boolean);
             const scopes = [...form.getAll("scope").map(String), ...more];
+            const set = LIMITS.filter((limit) => form.get(limit));
+            const limits = Object.fromEntries(set.map((limit) => [limit, Number(form.get(limit))]));
             work(async () => {
               const name = String(form.get("name")).trim();
-              setMade((await json<{ key: string }>("/api/keys", { json: { name, scopes } })).key);
+              setMade((await json<{ key: string }>("/api/keys", { json: { name, scopes, limits } })).key);
             });
           }}
         >
@@ -118,6 +137,16 @@ function NewKey({ onClose }: { onClose: () => void }) {
             <span>{t("keys.more")}</span>
             <input name="more" placeholder="tools:*:call" />
           </label>
+          <details class="aside">
+            <summary>{t("keys.limits")}</summary>
+            <p class="soft">{t("keys.limitsNote")}</p>
+            {LIMITS.map((limit) => (
+              <label key={limit}>
+                <span>{t(`limit.${limit}`)}</span>
+                <input name={limit} type="number" min={1} max={MAX_LIMIT} step={1} />
+              </label>
+            ))}
+          </details>
           <Trouble error={error} />
           <div class="actions">
             <button type="submit" class="primary" disabled={busy}>

@@ -116,7 +116,7 @@ export function View() {
   const [resumed, setResumed] = useState<Machine | null>(null);
   const [busy, error, work] = useWork();
   const cluster = found.value;
-  if (!cluster) return <Trouble error={found.error} retry={found.reload} />;
+  if (!cluster) return <Trouble error={found.error} retry={found.retry} />;
   const resume = (machine: Machine) =>
     work(async () => {
       const { launcher, node } = machine;
@@ -231,7 +231,7 @@ function Drain({ machine, onClose }: { machine: Machine; onClose: () => void }) 
       onClose={onClose}
     >
       <p class="soft">{t("machines.drainNote")}</p>
-      <Trouble error={planned.error} retry={planned.reload} />
+      <Trouble error={planned.error} retry={planned.retry} />
       {planned.value && planned.value.moves.length > 0 && (
         <p>{t("machines.moves", { names: planned.value.moves.join(", ") })}</p>
       )}

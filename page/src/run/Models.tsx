@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { bytes, count } from "../format";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Empty, FormDialog, LogDialog, Trouble, useWork } from "../parts/ui";
+import { Confirm, Empty, FormDialog, LogDialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { refresh, status } from "../status";
 import type { Deployment } from "../types";
 import { t } from "../words/words";
@@ -12,18 +12,27 @@ export function Models() {
   const [adding, setAdding] = useState(false);
   const [pulls, setPulls] = useState<string[]>([]);
   const models = status.value?.models ?? [];
+  const isEmpty = status.value !== null && !models.length;
+  // The status of a key that may not see models has none.
+  const unseen = useLoaded(
+    async () => (isEmpty ? rows<Deployment>("/api/deployments") : []),
+    `models ${isEmpty}`,
+  );
   return (
     <>
       <div class="actions spread">
         <h1>{t("run.models")}</h1>
-        <button type="button" class="primary" onClick={() => setAdding(true)}>
-          {t("models.add")}
-        </button>
+        {!unseen.denied && (
+          <button type="button" class="primary" onClick={() => setAdding(true)}>
+            {t("models.add")}
+          </button>
+        )}
       </div>
       {pulls.map((run) => (
         <PullProgress key={run} run={run} />
       ))}
-      {status.value && !models.length && <Empty title={t("models.none")} />}
+      <Trouble error={unseen.error} retry={unseen.retry} />
+      {isEmpty && unseen.value && <Empty title={t("models.none")} />}
       <ul class="cards" id="models">
         {models.map((model) => (
           <ModelCard key={model.name} model={model} />

@@ -115,7 +115,7 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
   const ended = now !== null && !STARTED.has(now.status);
   return (
     <Dialog title={now ? `${now.kind} · ${now.name}` : id} onClose={() => go(link("run", "runs"))} side>
-      <Trouble error={run.error || trace.error || error} retry={run.reload} />
+      <Trouble error={run.error || trace.error || error} retry={run.retry} />
       {now && (
         <p class="soft">
           {[t(`runs.${now.status}`), moment(now.created_at), lasted(now), id].filter(Boolean).join(" · ")}
@@ -150,7 +150,7 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
 
 function GuardHits({ path }: { path: string }) {
   const found = useLoaded(() => guardHits(path), path);
-  if (!found.value?.length) return <Trouble error={found.error} retry={found.reload} />;
+  if (!found.value?.length) return <Trouble error={found.error} retry={found.retry} />;
   return (
     <ul id="guarded">
       {found.value.map((hit, at) => (

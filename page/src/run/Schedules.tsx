@@ -123,7 +123,7 @@ function SchedulePage({ id }: { id: string }) {
   const [opened, setOpened] = useState<"" | "change" | "delete">("");
   const [busy, error, work] = useWork();
   const schedule = found.value;
-  if (!schedule) return <Trouble error={found.error} retry={found.reload} />;
+  if (!schedule) return <Trouble error={found.error} retry={found.retry} />;
   const paused = schedule.paused !== null;
   const post = (verb: string) =>
     work(async () => {
@@ -199,7 +199,7 @@ function NextTimes({ path, about }: { path: string; about: string }) {
   const found = useLoaded(() => rows<number>(`${path}/next?count=${NEXT_TIMES}`), `${path} ${about}`);
   return (
     <>
-      <Trouble error={found.error} retry={found.reload} />
+      <Trouble error={found.error} retry={found.retry} />
       <p class="soft" id="nexttimes">
         {found.value?.map(dayAndTime).join(" · ")}
       </p>

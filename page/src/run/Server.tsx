@@ -141,7 +141,7 @@ function ResourceDialog(props: { server: string; uri: string; isTemplate: boolea
           </div>
         </form>
       )}
-      <Trouble error={found.error} retry={found.reload} />
+      <Trouble error={found.error} retry={found.retry} />
       {found.value?.length === 0 && <p class="soft">{t("server.empty")}</p>}
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
       <section class="document chunks" tabIndex={0} aria-label={t("source.text")}>

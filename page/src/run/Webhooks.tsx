@@ -121,7 +121,7 @@ function LastDelivery({ id }: { id: string }) {
   const path = `/api/webhooks/${part(id)}/deliveries`;
   const found = useLoaded(() => rows<Delivery>(`${path}?limit=1`), path);
   const last = found.value?.[0];
-  if (!found.value) return <Trouble error={found.error} retry={found.reload} />;
+  if (!found.value) return <Trouble error={found.error} retry={found.retry} />;
   if (!last) return <p class="soft">{t("webhooks.nothing")}</p>;
   return (
     <p class="soft">
@@ -148,7 +148,7 @@ function WebhookPage({ id }: { id: string }) {
   const [opened, setOpened] = useState<"" | "test" | "change" | "rotate" | "delete">("");
   const [busy, error, work] = useWork();
   const hook = found.value;
-  if (!hook) return <Trouble error={found.error} retry={found.reload} />;
+  if (!hook) return <Trouble error={found.error} retry={found.retry} />;
   const enabled = hook.disabled === null;
   const close = () => setOpened("");
   return (
@@ -314,7 +314,7 @@ function WebhookFields({ given }: { given?: Webhook }) {
       </label>
       <fieldset id="eventtypes">
         <legend>{t("webhooks.events")}</legend>
-        <Trouble error={known.error} retry={known.reload} />
+        <Trouble error={known.error} retry={known.retry} />
         {[...groups].map(([group, names]) => (
           <div key={group} class="ticks">
             {names.map((name) => (

@@ -1,0 +1,142 @@
+"""The page of a daemon that wants a key: it is asked for, kept, and what it may not do is said once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import pytest_asyncio
+from tests import daemon as daemons
+from tests.browser import CHROMIUM, Page, browser
+from tests.page import AXE, REFUSED, click, escape, fill, text, violations, visit
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+]
+
+OPERATOR = "the-operators-own-key"
+DENIED = {
+    "build/evals": "chat",
+    "run/models": "models:read",
+    "run/finetunes": "finetune",
+    "run/keys": "admin",
+    "run/guards": "admin",
+    "run/canaries": "admin",
+    "run/machines": "admin",
+    "run/settings": "admin",
+}
+"""Views that a key which may only call an app sees nothing of, and the scope that each asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A daemon that wants a key, a key which may only call its app, and a browser."""
+
+    url: str
+    caller: str
+    page: Page
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Guarded]:
+    folder = tmp_path_factory.mktemp("guarded")
+    with daemons.running(folder / "home", env={"PORTICO_API_KEY": OPERATOR}) as daemon:
+        async with httpx.AsyncClient(
+            base_url=daemon.url, headers={"Authorization": f"Bearer {OPERATOR}"}, timeout=30
+        ) as operator:
+            step = {"op": "code", "source": "lambda text: text + '!'"}
+            app = {"name": "greeting", "spec": {"portico_flow": 1, "step": step}}
+            (await operator.post("/api/apps", json=app)).raise_for_status()
+            key = {"name": "caller", "scopes": ["apps:greeting:call"]}
+            made = (await operator.post("/api/keys", json=key)).raise_for_status().json()
+        async with browser(folder / "profile") as page:
+            yield Guarded(daemon.url, made["key"], page)
+            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
+
+
+async def unlock(page: Page, key: str, *, keep: bool = False) -> None:
+    """Write a key where the page asks for one, and use it."""
+    await page.until("document.querySelector('#key') && true")
+    await page.run("document.querySelector('#key').value = ''")
+    await page.run(f"document.querySelector('#unlock [name=keep]').checked = {json.dumps(keep)}")
+    await page.type("#key", key)
+    await page.press_enter()
+
+
+async def arrive(page: Page, url: str) -> None:
+    """Come as somebody who was never here."""
+    await page.open(url)
+    await page.run("localStorage.clear()")
+    await reopen(page, url)
+
+
+async def reopen(page: Page, url: str) -> None:
+    """Come as a new tab does: what was stored for the old one alone is not there."""
+    await page.run("sessionStorage.clear()")
+    await page.open("about:blank")
+    await page.open(url)
+
+
+async def test_a_key_is_asked_for_kept_for_new_tabs_if_told_so_and_forgotten(guarded: Guarded) -> None:
+    page = guarded.page
+    await arrive(page, guarded.url)
+    await page.until(f"{text('#locked h2')} === 'This daemon asks for a key'")
+    await unlock(page, "pk-wrong")
+    assert "not known here" in await page.until(text("main > .trouble"))
+    await unlock(page, OPERATOR)
+    await page.until("document.querySelector('.brand .soft').innerText && !document.querySelector('#locked')")
+    assert await page.run(text("main > .trouble")) is None
+    await reopen(page, guarded.url)
+    await unlock(page, OPERATOR, keep=True)
+    await page.until("document.querySelector('.brand .soft').innerText && !document.querySelector('#locked')")
+    await reopen(page, guarded.url)
+    await page.until("document.querySelector('.brand .soft').innerText && true")
+    assert await page.run("document.querySelector('#locked')") is None
+
+    await visit(page, "run", "keys")
+    await click(page, "New key")
+    await fill(page, name="phone")
+    await page.run("document.querySelector('dialog[open] [value=chat]').click()")
+    await click(page, "Limits", "dialog")
+    await fill(page, concurrency="2", tokens_per_day="100000")
+    if AXE.is_file():
+        assert await violations(page) == []
+    await click(page, "Create", "dialog")
+    await page.until("document.querySelector('#newkey') && true")
+    await escape(page)
+    phone = "[...document.querySelectorAll('#keys > li')].find((it) => it.innerText.startsWith('phone'))"
+    shown = await page.until(f"({phone})?.innerText")
+    assert "Calls at the same time: 2 · Tokens per day: 100,000" in shown
+
+    await click(page, "Forget the key", ".side")
+    await page.until("document.querySelector('#locked') && true")
+
+
+async def test_a_key_that_may_only_call_an_app_is_told_once_what_it_lacks(guarded: Guarded) -> None:
+    page = guarded.page
+    await arrive(page, guarded.url)
+    await unlock(page, guarded.caller)
+    await page.until(f"{text('#model')}?.startsWith('greeting')")
+    for view, scope in DENIED.items():
+        await visit(page, *view.split("/"))
+        address, sentence = (
+            f"#/{view}",
+            f"This key lacks the scope '{scope}'. Ask the operator for a key that has it.",
+        )
+        seen = "[...document.querySelectorAll('main .view :is(.trouble, .empty, table, form, .primary)')]"
+        await page.until(
+            f"document.querySelector('.tabs [aria-current]').getAttribute('href') === {json.dumps(address)} && "
+            f"{seen}.map((it) => it.innerText).join() === {json.dumps(sentence)}"
+        )
+    await visit(page, "build", "apps", "greeting")
+    await page.until("document.querySelector('dialog[open] img.diagram') && true")
+    await page.until("!document.querySelector('dialog[open] #versions')")
+    assert await page.run(text("dialog[open] .trouble")) is None
+    assert "Versions" not in await page.run(text("dialog[open]"))
+    await page.type("dialog[open] form textarea", "Good morning")
+    await page.run("document.querySelector('dialog[open] form').requestSubmit()")
+    assert await page.until(text("#output")) == "Good morning!"
