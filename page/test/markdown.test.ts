@@ -89,7 +89,7 @@ test.each([
   ["It is 5. More.", 8, "P"],
   ["- It is 5.\n- More.", 10, "LI"],
   ["| a |\n| - |\n| 5 |", 17, "TD"],
-  ["```\nrun\n```\nMore.", 11, "P"],
+  ["```\nrun\n```\nMore.", 11, "DIV"],
 ])("a sentence without evidence is marked in %j", (text, at, tag) => {
   const place = marked(text, at);
   const marks = [...place.querySelectorAll("[data-reason=number]")];
@@ -114,6 +114,11 @@ test.each([
   const before = place.querySelector(tag.toLowerCase()) as Element;
   expect(before.compareDocumentPosition(mark)).toBe(Node.DOCUMENT_POSITION_FOLLOWING);
   expect(place.textContent).not.toContain("\ue000");
+});
+
+test("the mark of code is drawn with it, not before what follows", () => {
+  const made = blocks("```\none\n```\n\nMore.", [], [{ at: 11, reason: "number" }]);
+  expect(made.map((block) => block.html.includes("data-reason"))).toEqual([true, false]);
 });
 
 test.each([

@@ -92,7 +92,10 @@ function dress(pre: HTMLElement, live: boolean): void {
     await navigator.clipboard.writeText(code.textContent ?? "");
     copy.textContent = t("copied");
   });
-  head.append(label, copy);
+  const marks: Element[] = [];
+  for (let next = pre.nextElementSibling; next?.matches("[data-reason]"); next = next.nextElementSibling)
+    marks.push(next);
+  head.append(label, ...marks, copy);
   pre.tabIndex = 0;
   pre.replaceWith(frame);
   frame.append(head, pre);

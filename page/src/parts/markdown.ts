@@ -77,34 +77,28 @@ markdown.renderer.rules.unsupported = (tokens, at) => {
 /** Marks that are within what is shown as it is, such as code, a formula or the words of a picture. */
 const WITHIN = new RegExp(` ?\\[${MARK}(\\d)\\]`, "g");
 markdown.core.ruler.push("unsupported", (state) => {
-  const made = (type: string, tag: string, nesting: -1 | 0 | 1, fields: Partial<Token>): Token =>
-    Object.assign(new state.Token(type, tag, nesting), fields);
+  const made = (type: string, content: string): Token =>
+    Object.assign(new state.Token(type, "", 0), { content });
   const takenFrom = (token: Token): Token[] => {
     const taken: Token[] = [];
     const without = (text: string) =>
       text.replace(WITHIN, (_mark, content) => {
-        taken.push(made("unsupported", "", 0, { content }));
+        taken.push(made("unsupported", content));
         return "";
       });
     token.content = without(token.content);
     token.info = without(token.info);
     for (const attribute of token.attrs ?? []) attribute[1] = without(attribute[1]);
+    for (const mark of taken) mark.level = token.level;
     return taken;
   };
   state.tokens = state.tokens.flatMap((token) => {
-    if (token.type === "inline") {
-      token.children = (token.children ?? []).flatMap((child) => [child, ...takenFrom(child)]);
-      return [token];
-    }
-    const children = takenFrom(token);
-    const { level } = token;
-    if (!children.length) return [token];
-    return [
-      token,
-      made("paragraph_open", "p", 1, { block: true, level }),
-      made("inline", "", 0, { block: true, level: level + 1, children }),
-      made("paragraph_close", "p", -1, { block: true, level }),
-    ];
+    if (token.type !== "inline") return [token, ...takenFrom(token)];
+    token.children = (token.children ?? []).flatMap((child) => [
+      child,
+      ...takenFrom(child).flatMap((mark) => [made("text", " "), mark]),
+    ]);
+    return [token];
   });
 });
 const markOf = (reason: Reason) => `[${MARK}${REASONS.indexOf(reason)}]`;
@@ -123,9 +117,9 @@ export function blocks(text: string, cited: number[] = [], unsupported: Unsuppor
   const tokens = markdown.parse(withMarks(text.replaceAll(MARK, "\ufffd"), unsupported, markOf), env);
   const found: Block[] = [];
   let group: Token[] = [];
-  for (const token of tokens) {
+  for (const [place, token] of tokens.entries()) {
     group.push(token);
-    if (token.level === 0 && token.nesting <= 0) {
+    if (token.level === 0 && token.nesting <= 0 && tokens[place + 1]?.type !== "unsupported") {
       found.push({ html: clean(markdown.renderer.render(group, markdown.options, env)) });
       group = [];
     }

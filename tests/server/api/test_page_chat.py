@@ -46,7 +46,7 @@ SCRIPT: list[dict[str, Any]] = [
     {"match": "How much is the rent", "content": "The rent is 840 euros. [1]"},
     {
         "match": "What does the flat cost",
-        "content": "The rent is 840 euros. [1] The rent of the flat is 95 euros a month.",
+        "content": "```python\nrent = 95\n```\n\nThe rent is 840 euros. [1] The rent of the flat is 95 euros a month.",
     },
     {
         "match": "How high",
@@ -243,12 +243,16 @@ async def test_a_citation_opens_the_document_at_its_passage(page: Page) -> None:
 
 
 async def test_a_sentence_without_evidence_is_marked_in_words(page: Page, served: Served) -> None:
-    mark = "document.querySelector('#talk .unsupported')"
+    mark = "document.querySelector('#talk p > .unsupported')"
     await choose(page, "handbook")
     await ask(page, "What does the flat cost?")
     text = await answered(page)
     assert text.endswith("95 euros a month. no evidence: another number")
-    assert await page.run("document.querySelectorAll('#talk .unsupported').length") == 1
+    assert await page.run("document.querySelectorAll('#talk .unsupported').length") == 2
+    assert (
+        await page.run("document.querySelector('#talk .codehead .unsupported').innerText")
+        == "no evidence: another number"
+    )
     sources = await page.run("document.querySelectorAll('#talk .sources li').length")
     assert sources == await page.run(
         "new Set([...document.querySelectorAll('#talk .sources li')].map((it) => it.value)).size"
