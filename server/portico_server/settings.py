@@ -93,9 +93,9 @@ class Settings:
     oidc_audience: str = _setting(
         "", "What tokens for this daemon have in 'aud', separated by commas (default: public_url)"
     )
-    oidc_client_id: str = _setting("", "Client as which the page signs people in; an audience too")
-    oidc_client_secret: str = _setting("", "Its secret, if the issuer gave it one", secret=True)
-    oidc_scopes: str = _setting("openid profile email", "What an issuer is asked for at a sign-in")
+    oidc_scopes: str = _setting(
+        "openid profile email", "Scopes that clients of MCP are told to ask an issuer for"
+    )
     oidc_algorithms: str = _setting(
         "RS256,PS256,ES256,EdDSA", "How tokens may be signed, separated by commas"
     )

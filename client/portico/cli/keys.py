@@ -117,6 +117,8 @@ def show(
     rows = (
         ("id", found.id),
         ("name", found.name),
+        ("issuer", found.issuer),
+        ("subject", found.subject),
         ("made", moment(found.created_at)),
         *(("scope", scope) for scope in found.scopes),
         *(("filter", item) for item in _format_filters(found.filters)),

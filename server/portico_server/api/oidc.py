@@ -87,7 +87,7 @@ class TokenVerifier:
         self.issuers = {name: IssuerKeys(name, fetcher, now) for name in names}
         self._algorithms = comma_separated(settings.oidc_algorithms)
         given = comma_separated(settings.oidc_audience) or [settings.public_url.rstrip("/")]
-        self._audiences = [name for name in (*given, settings.oidc_client_id) if name]
+        self._audiences = [name for name in given if name]
 
     def check(self) -> None:
         """Raise `InvalidRequest` for settings with which nobody could sign in, or anybody."""
@@ -111,7 +111,7 @@ class TokenVerifier:
         if self.issuers and not self._audiences:
             raise InvalidRequest(
                 "Tokens of an issuer are also given to others. Set oidc_audience (PORTICO_OIDC_AUDIENCE) to what "
-                "stands in 'aud' of those for this daemon; oidc_client_id and public_url are taken too.",
+                "stands in 'aud' of those for this daemon, or public_url.",
                 param="oidc_audience",
             )
 
