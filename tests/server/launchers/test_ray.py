@@ -165,10 +165,10 @@ def test_a_daemon_that_is_killed_takes_its_engine_over(nodes: RayCluster, tmp_pa
 def test_the_model_of_a_node_that_is_drained_moves_and_the_node_leaves(
     daemon: Daemon, nodes: RayCluster
 ) -> None:
-    for name in ("a", "b"):  # one core each: one on each node
+    for name in ("c", "d"):  # one core each: one on each node
         assert load(daemon, name).json()["state"] == "ready"
     [moving] = [name for name, agent in agents(daemon.home).items() if agent["host"] == WORKER]
-    [other] = {"a", "b"} - {moving}
+    [other] = {"c", "d"} - {moving}
     unload(daemon, other)
     with Client(daemon.url) as client:
 

@@ -300,7 +300,8 @@ def test_each_word_is_one_of_the_reader(names: tuple[str, ...], word: str) -> No
 def written() -> Iterator[tuple[str, Any]]:
     """The agents of the documentation, the recipes and the configurations, with where they stand."""
     for file in sorted([*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "docs").rglob("*.yaml")]):
-        yield from found_in(yaml.safe_load(file.read_text(encoding="utf-8")), file)
+        for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+            yield from found_in(document, file)
     for file in sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]):
         text = file.read_text(encoding="utf-8")
         for kind, block in re.findall(r"```(yaml|json)\n(.*?)```", text, re.DOTALL):
