@@ -387,7 +387,11 @@ class DeployedApps:
         """
         found = self._named(ref, caller)
         if found is None or not caller.allows(f"apps:{found[0].name}:call"):
-            known = [row.name for row, _version in self._rows.values() if row.owner in (None, caller.id)]
+            known = [
+                row.name
+                for row, _version in self._rows.values()
+                if row.owner in (None, caller.id) and caller.allows(f"apps:{row.name}:call")
+            ]
             raise NotFound(
                 f"There is no deployed app '{ref[:200]}'.{nearest(ref, known)}",
                 code="app_not_found",

@@ -12,7 +12,7 @@ import pytest
 from portico_server.embedded import embedded
 
 MARKER = "zirconquartz"
-KEYS = {"boss": "pk-boss-0123456789", "caller": "pk-caller-0123456789"}
+KEYS = {"boss": "pk-boss-0123456789", "caller": "pk-caller-0123456789", "reader": "pk-reader-0123456789"}
 SCOPES = ["chat", "models:read", "apps:*:deploy", "tools:*:call"]
 
 INNER = {"name": "inner", "portico_agent": 1, "model": "plain", "instructions": f"{MARKER} inside"}
@@ -44,6 +44,7 @@ CONFIGURATION = {
     "keys": [
         {"name": "boss", "key": KEYS["boss"], "scopes": ["admin"]},
         {"name": "caller", "key": KEYS["caller"], "scopes": SCOPES},
+        {"name": "reader", "key": KEYS["reader"], "scopes": ["models:read"]},
     ],
     "agents": [
         {
@@ -165,3 +166,11 @@ def test_a_key_that_may_only_call_an_app_reads_its_specification_nowhere(url: st
     asked = {step["path"]: step["input"] for step in steps}
     assert "what is mine" in json.dumps(asked["pipeline1.own"])
     assert asked["pipeline1.below.pipeline1.outline"] is None
+
+
+@pytest.mark.parametrize(("key", "suggested"), [("caller", True), ("reader", False)])
+def test_only_what_may_be_called_is_suggested(url: str, key: str, suggested: bool) -> None:
+    with client(url, key) as http:
+        answer = http.get("/api/apps/storey/versions")
+    assert answer.status_code == 404
+    assert ("Did you mean 'story'?" in answer.text) is suggested
