@@ -42,9 +42,11 @@ DATED: Final = ("valid_from", "effective_date", "version", "date", "updated", "p
 """Attributes of a file that say which of two goes before the other, the first that both have: the higher one."""
 
 MAX_ATTRIBUTE_CHARS = 64
+MAX_HEADING_CHARS = 1_000
+"""Characters of a name or a heading in which a version and a date are looked for."""
 
 _VERSION = re.compile(
-    r"(?<![\w.])v(?:er(?:sion)?)?[ ._-]?(\d+(?:\.\d+)*)(?!\w)|(?:第)?(\d+)版", re.IGNORECASE
+    r"(?<![\w.])v(?:er(?:sion)?)?[ ._-]?(\d+(?:\.\d+)*)(?!\w)|(?<!\d)(\d+)版", re.IGNORECASE
 )
 _DAY = re.compile(r"(?<!\d)(20\d{2}|19\d{2})(?:[-_./年](\d{1,2})(?:[-_./月](\d{1,2}))?)?(?!\d)")
 _NUMBERS = re.compile(r"\d+")
@@ -251,7 +253,7 @@ def _numbers(value: object) -> tuple[float, ...]:
 
 
 def _title(passage: Passage) -> str:
-    return " ".join((passage.filename, *passage.place.heading))
+    return " ".join(part[:MAX_HEADING_CHARS] for part in (passage.filename, *passage.place.heading))
 
 
 def _version(passage: Passage) -> tuple[float, ...]:

@@ -166,6 +166,7 @@ async def test_the_newer_or_more_authoritative_one_comes_first(
         {"date": (True, False)},
         {"version": ("draft", "final")},
         {"date": ("", "x" * 9000)},
+        {"names": ("1" * 100_000, "2" * 100_000)},  # read in a moment
     ],
 )
 async def test_what_tells_nothing_of_both_leaves_their_order(
