@@ -152,11 +152,7 @@ class Bucket:
         async with self.slots:
             found = await self._try(ATTEMPTS, partial(self._get, name, to), _patience(MAX_OBJECT_BYTES))
         if found != sha256:
-            raise StorageUnavailable(
-                "The bucket that holds the files has other bytes under the name of this file than were put there. "
-                "Delete the file and upload it again.",
-                code="file_content_damaged",
-            )
+            raise _damaged()
 
     async def remove(self, name: str) -> None:
         """Remove an object, tried once; none is there afterwards."""
@@ -170,10 +166,15 @@ class Bucket:
                 pass
 
     async def _get(self, name: str, to: Path) -> str:
-        digest = hashlib.sha256()
+        digest, size, began_at = hashlib.sha256(), 0, time.monotonic()
         with await _on_disk(_create, to) as out:
             async with self._asked("GET", name) as answer:
                 async for block in answer.content.iter_chunked(_BLOCK_BYTES):
+                    size += len(block)
+                    if size > MAX_OBJECT_BYTES:
+                        raise _damaged()
+                    if time.monotonic() - began_at > _patience(size):
+                        raise TimeoutError
                     await _on_disk(_append, out, digest, block)
             await _on_disk(_sync, out)
         return digest.hexdigest()
@@ -295,6 +296,14 @@ def _explain(error: _Refused) -> StorageUnavailable:
     else:
         text = f"refuses this daemon: {error.status}{code}. {_TODO.get(error.code, _TODO['AccessDenied'])}"
     return StorageUnavailable(f"The bucket that holds the files {text}", retry_after=PROBE_S)
+
+
+def _damaged() -> StorageUnavailable:
+    return StorageUnavailable(
+        "The bucket that holds the files has other bytes under the name of this file than were put there. Delete the "
+        "file and upload it again.",
+        code="file_content_damaged",
+    )
 
 
 def _patience(size: int) -> float:

@@ -30,7 +30,7 @@ class BlobCache:
         """By name, those first that were asked for longest ago; ``None`` until it was looked."""
         self._bytes = 0
         self._held: Counter[str] = Counter()
-        self._fetching: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._looking = asyncio.Lock()
 
     @property
@@ -79,8 +79,7 @@ class BlobCache:
         return [name for name in await self._look() if name.startswith(f"{folder}/")]
 
     async def _find(self, name: str, fetch: Callable[[Path], Awaitable[None]]) -> None:
-        lock = self._fetching.setdefault(name, asyncio.Lock())
-        async with lock:
+        async with self._lock_of(name):
             known = await self._look()
             if await pools.UPLOADS.run(self._touch, name):
                 if name in known:
@@ -96,6 +95,10 @@ class BlobCache:
                     raise write_failure(error) from error
                 raise
 
+    def _lock_of(self, name: str) -> asyncio.Lock:
+        """Who fetches or removes a file."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
     async def _look(self) -> OrderedDict[str, int]:
         """What is here, by the time it was asked for last: read once."""
         async with self._looking:
@@ -107,15 +110,14 @@ class BlobCache:
 
     async def _shrink(self) -> None:
         known = await self._look()
-        gone = []
         for name in list(known):
             if not self._max_bytes or self._bytes <= self._max_bytes:
                 break
             if name not in self._held:
-                self._bytes -= known.pop(name)
-                gone.append(name)
-        for name in gone:
-            await pools.UPLOADS.run(self._unlink, name)
+                async with self._lock_of(name):  # whoever opens it meanwhile finds it gone, and fetches it
+                    if name in known and name not in self._held:
+                        self._bytes -= known.pop(name)
+                        await pools.UPLOADS.run(self._unlink, name)
 
     # --- on disk -------------------------------------------------------------------------------------------------
 

@@ -297,6 +297,61 @@ async def test_the_cache_keeps_what_fits_and_what_is_open(tmp_path: Path) -> Non
     assert here() == {"b"}
 
 
+async def test_what_is_opened_while_room_is_made_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = BlobCache(tmp_path, 250)
+    unlink, opened = cache._unlink, asyncio.Event()
+    removing, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(name: str) -> None:
+        loop.call_soon_threadsafe(removing.set)
+        assert go_on.wait(60)
+        unlink(name)
+
+    async def fetch(to: Path) -> None:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(bytes(100))  # noqa: ASYNC240
+
+    async def read(name: str) -> None:
+        async with cache.open(f"blobs/00/{name}", fetch):
+            pass
+
+    for name in "ab":
+        await read(name)
+    monkeypatch.setattr(cache, "_unlink", slow)
+
+    async def hold(name: str) -> None:
+        async with cache.open(f"blobs/00/{name}", fetch) as path:
+            opened.set()
+            await making_room
+            assert path.stat().st_size == 100
+
+    making_room = asyncio.create_task(read("c"))  # for which the oldest one goes
+    await removing.wait()
+    holding = asyncio.create_task(hold("a"))
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(making_room, holding)
+    assert opened.is_set()
+
+
+@pytest.mark.parametrize("bound", ["size", "speed"])
+async def test_an_object_that_does_not_end_is_given_up(
+    sides: Sides, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, _database = sides
+    row = await a.put(b"as they were put")
+    if bound == "size":
+        monkeypatch.setattr(bucket_module, "MAX_OBJECT_BYTES", 5)
+    else:
+        monkeypatch.setattr(bucket_module, "_patience", lambda size: -1.0 if 0 < size < 1_000 else 60.0)
+    with pytest.raises(StorageUnavailable, match="has other bytes" if bound == "size" else "is too slow"):
+        await b.content(row)
+    assert b.cached() == []
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
