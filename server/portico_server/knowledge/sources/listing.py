@@ -58,16 +58,18 @@ def sitemap(data: bytes) -> Sitemap | None:
     return Sitemap(tuple(found)) if kind == "urlset" else Sitemap((), tuple(found))
 
 
-def feed(data: bytes, url: str) -> list[str] | None:
-    """The addresses of the entries of a feed at ``url``, RSS or Atom; ``None`` for anything else."""
+def feed(data: bytes, url: str, most: int) -> list[str] | None:
+    """The addresses of the entries of a feed at ``url``, RSS or Atom, ``most`` at most; ``None`` for anything else."""
     root = _root(data)
     kind = "" if root is None else _name(root)
     if root is None or kind not in ("rss", "RDF", "feed"):
         return None
     found: dict[str, None] = {}
-    for entry in root.iter("{*}item", "{*}entry"):
+    for link in dict.fromkeys(map(_link, root.iter("{*}item", "{*}entry"))):
+        if len(found) == most:
+            break
         try:
-            address = urljoin(url, _link(entry)).partition("#")[0]
+            address = urljoin(url, link).partition("#")[0]
         except ValueError:
             continue
         if address != url and address.startswith(("http://", "https://")):

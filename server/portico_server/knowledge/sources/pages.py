@@ -71,7 +71,7 @@ class PageLister:
         found = await pools.DOCUMENTS.run(listing.sitemap, data)
         if found is not None:
             return ListedAddresses(await self._mapped(address, found), base)
-        entries = await pools.DOCUMENTS.run(listing.feed, data, address)
+        entries = await pools.DOCUMENTS.run(listing.feed, data, address, self._most + 1)
         if entries is not None:
             return ListedAddresses(self._counted(entries), base, latest=True)
         listed = await pools.DOCUMENTS.run(listing.lines, data)

@@ -12,6 +12,7 @@ from tests.server.knowledge.store_services import TURN, StoreServices, store_ser
 from portico_server.core.errors import Forbidden, InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.db.stores import StoreRow
+from portico_server.knowledge.sources import listing
 
 PAGE = "<html><body><h1>{0}</h1><p>{1}</p></body></html>"
 
@@ -267,3 +268,9 @@ async def test_a_source_is_looked_at_again_by_itself_until_it_is_paused(tmp_path
         await again.stores.update(store.id, LOCAL, {"paused": False})
         await again.sync(store)
         assert set(await names(again, store)) == {"a.txt"}
+
+
+def test_of_a_feed_no_more_is_read_than_is_asked_for() -> None:
+    entries = b"".join(b"<item><link>/%d</link></item>" % (number // 2) for number in range(100))
+    found = listing.feed(b"<rss><channel>" + entries + b"</channel></rss>", "https://example.com/feed", 3)
+    assert found == [f"https://example.com/{number}" for number in range(3)]
