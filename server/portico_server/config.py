@@ -492,13 +492,20 @@ def _role(item: Mapping[str, Any], at: str) -> Role:
     )
     given = values.pop("value", [])
     values["values"] = tuple(given if isinstance(given, list) else [given])
-    if bool(values.get("claim")) != bool(values["values"]) or not all(
-        isinstance(value, one) for value in values["values"]
+    if (
+        ("claim" in item) != ("value" in item)
+        or ("claim" in item and not (values["claim"].strip() and values["values"]))
+        or not all(isinstance(value, one) and str(value).strip() for value in values["values"])
     ):
         raise InvalidRequest(
             f"{at} needs a 'claim' with a 'value', a text or several, such as groups and sales; or neither, and is "
             "then everybody's who signs in.",
             param=f"{at}.value",
+        )
+    if not values.get("issuer", "any").strip():
+        raise InvalidRequest(
+            f"{at}.issuer is empty: name one of oidc_issuer, or leave it out, and the role is for all of them.",
+            param=f"{at}.issuer",
         )
     values["scopes"] = tuple(parse_scope(str(scope)) for scope in values.get("scopes", ()))
     if not values["scopes"]:

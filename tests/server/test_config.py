@@ -99,6 +99,12 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ("roles: [{name: a}]", "needs 'scopes'"),
         ("roles: [{name: a, scopes: [chat], claim: groups}]", "needs a 'claim' with a 'value'"),
         ("roles: [{name: a, scopes: [chat], value: sales}]", "needs a 'claim' with a 'value'"),
+        ("roles: [{name: a, scopes: [chat], claim: '', value: []}]", "needs a 'claim' with a 'value'"),
+        (
+            "roles: [{name: a, scopes: [chat], claim: groups, value: [a, '']}]",
+            "needs a 'claim' with a 'value'",
+        ),
+        ("roles: [{name: a, scopes: [chat], claim: groups, value: a, issuer: ''}]", "issuer is empty"),
         ("roles: [{name: a, scopes: [chat], claim: groups, value: [[]]}]", "needs a 'claim' with a 'value'"),
         ("roles: [{name: a, scopes: [chat], limits: {speed: 1}}]", "no limit 'speed'"),
         ("roles: [{name: a, scopes: [chat], filters: {handbook: 1}}]", "handbook"),
