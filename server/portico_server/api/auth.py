@@ -140,7 +140,7 @@ class Auth:
             )
             self._given.add(row.id)
             self._admit(row)
-        await self._resume()
+        await self._resume(self._rows.values())
         refuse_open_bind(self._settings, has_keys=bool(self._tokens.issuers or self._rows))
 
     async def refresh(self) -> None:
@@ -151,19 +151,24 @@ class Auth:
             known = {row.id: row for row in await self._database.read(keys.living)}
         assert known is not None
         gone = [row_id for row_id in self._rows if row_id not in known and row_id not in self._given]
-        for row_id, row in known.items():
-            if row_id not in self._rows or self._rows[row_id].signed_in_at != row.signed_in_at:
-                self._admit(row)
+        limited = [
+            row
+            for row_id, row in known.items()
+            if (row_id not in self._rows or self._rows[row_id].signed_in_at != row.signed_in_at)
+            and self._admit(row)
+        ]
+        # All of it before anything is awaited: what is changed here meanwhile is newer.
+        narrowed = [row_id for row_id, row in known.items() if self._take_over(row)]
         for row_id in gone:
             await self._expel(row_id)
-        for row_id, row in known.items():
-            if row_id in self._rows and self._rows[row_id].scopes != row.scopes:
-                await self._change(row)
+        for row_id in narrowed:
+            await self._end(row_id)
+        await self._resume(limited)
 
-    async def _resume(self) -> None:
-        """Count what keys with limits used before this start: in the last minute, and today."""
+    async def _resume(self, rows: Iterable[KeyRow]) -> None:
+        """Count what keys used before they got their limits: in the last minute, and today."""
         now = time.time()
-        for row in self._rows.values():
+        for row in rows:
             meter = self._quotas.of(row.id)
             if meter is not None:
                 requests, tokens = await self._database.read(usage.spent, row.id, now - MINUTE_S)
@@ -221,18 +226,18 @@ class Auth:
             raise NotFound(f"There is no key '{key_id}'.", code="key_not_found", param="id")
         self._changes_count += 1
         row = replace(row, scopes=checked)
-        await self._change(row)
+        if self._take_over(row):
+            await self._end(key_id)
         return row
 
-    async def _change(self, row: KeyRow) -> None:
-        """Take over the scopes of a key that is known."""
+    def _take_over(self, row: KeyRow) -> bool:
+        """Take over the scopes of a key that is known; whether it lost some."""
         before = self._rows.get(row.id)
-        if before is None:  # revoked meanwhile
-            return
+        if before is None or before.scopes == row.scopes:  # or it was revoked meanwhile
+            return False
         caller = _principal(row)
         self._rows[row.id], self._callers[row.hash] = row, caller
-        if not all(map(caller.allows, before.scopes)):
-            await self._end(row.id)
+        return not all(map(caller.allows, before.scopes))
 
     async def revoke(self, key_id: str) -> None:
         """End a key, now. `NotFound` if there is none of this id."""
@@ -328,12 +333,12 @@ class Auth:
         known = self._rows.get(row.id)
         if (known is None and role is not None) or (known is not None and _is_news(row, known)):
             if not await self._database.write(keys.sign_in, row):
-                raise Forbidden(
-                    "The operator has ended what you may do here, whatever token you bring. Ask them for a key.",
-                    code="key_revoked",
-                )
+                raise _ended()
             self._changes_count += 1
-            self._admit(row if known is None else replace(row, created_at=known.created_at))
+            if self._admit(row if known is None else replace(row, created_at=known.created_at)):
+                await self._resume([row])
+                if row.id not in self._rows:  # revoked meanwhile
+                    raise _ended()
         if role is None:
             raise Forbidden(
                 "You are signed in, but none of the roles of this daemon is yours. Ask its operator for one, and sign "
@@ -399,12 +404,22 @@ class Auth:
             return False
         return secret == PLACEHOLDER or not self._rows
 
-    def _admit(self, row: KeyRow) -> None:
+    def _admit(self, row: KeyRow) -> bool:
+        """Take over a row; whether its limits begin anew."""
         known = self._rows.get(row.id)
         self._rows[row.id] = row
         self._callers[row.hash] = _principal(row)
-        if known is None or known.limits != row.limits:  # what was used counts on under the same limits
-            self._quotas.limit(row.id, row.name, KeyLimits.parse(row.limits).usage)
+        if known is not None and known.limits == row.limits:  # what was used counts on under the same limits
+            return False
+        self._quotas.limit(row.id, row.name, KeyLimits.parse(row.limits).usage)
+        return True
+
+
+def _ended() -> Forbidden:
+    return Forbidden(
+        "The operator has ended what you may do here, whatever token you bring. Ask them for a key.",
+        code="key_revoked",
+    )
 
 
 def _is_news(row: KeyRow, known: KeyRow) -> bool:

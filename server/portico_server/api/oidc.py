@@ -24,7 +24,7 @@ from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, Unauthenticated, Unavailable
 from portico_server.core.interfaces import Fetcher, read_whole
 from portico_server.core.limits import RateBucket
-from portico_server.core.names import is_plain
+from portico_server.core.names import has_controls, is_plain
 from portico_server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -148,6 +148,8 @@ class TokenVerifier:
         subject = claims["sub"]
         if not 0 < len(subject) <= MAX_SUBJECT_CHARS:
             raise _refused(f"its subject does not have 1 to {MAX_SUBJECT_CHARS} characters")
+        if has_controls(subject):
+            raise _refused("its subject holds a character that cannot be shown")
         now = time.time()
         issued_at = claims.get("iat", now)
         names = [claims.get(claim) for claim in ("preferred_username", "email", "name")]

@@ -24,9 +24,11 @@ from websockets.asyncio.client import connect
 from portico_server.api import auth, gateway
 from portico_server.api.auth import Auth
 from portico_server.api.oidc import MAX_FETCHES, TokenVerifier
-from portico_server.core.errors import Forbidden, InvalidRequest
+from portico_server.core.errors import Forbidden, InvalidRequest, TooMany
 from portico_server.core.limits import KeyLimits
 from portico_server.core.roles import Role, role_of
+from portico_server.db import keys, usage
+from portico_server.db.usage import UsageRow
 from portico_server.runs.quotas import Quotas
 from portico_server.settings import load
 from portico_server.tools.fetch.fetcher import OutwardFetcher
@@ -158,6 +160,8 @@ async def test_a_token_that_is_not_right_in_any_way_opens_nothing(tmp_path: Path
         "without a subject": issuer.token(sub=None),
         "with a subject that is too long": issuer.token("a" * 256),
         "with a subject that is no text": issuer.token(sub=5),
+        "with a subject that a terminal obeys": issuer.token("ada\x1b[2J"),
+        "with a subject that PostgreSQL does not keep": issuer.token("ada\0"),
         "without an end": issuer.token(exp=None),
         "with an end that is no number": issuer.token(exp="soon"),
         "expired": issuer.token(exp=now - 3_600),
@@ -373,6 +377,43 @@ async def test_the_newest_token_says_what_somebody_may_do_in_the_background(
         for number in range(4):
             await daemon.auth.sign_in(issuer.token(groups=["sales"], jti=str(number)))
         assert len(daemon.auth._signed_in) <= 3
+
+
+async def test_what_somebody_used_counts_on_whatever_role_their_tokens_have(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    now = int(time.time())
+    guest = {"realm_access": {"roles": ["guest"]}}
+    async with signing_in(tmp_path, issuer.issuer) as daemon:
+        caller = (await daemon.auth.sign_in(issuer.token(iat=now - 30, **guest))).caller
+        used = UsageRow("run_1", caller.id, "echo", "chat", "completed", None, time.time(), 1.0, None)
+        await daemon.services.database.write(usage.append, [used] * 3)
+        with pytest.raises(Forbidden, match="none of the roles"):
+            await daemon.auth.sign_in(issuer.token(groups=[], iat=now - 20))
+        assert daemon.auth._quotas.of(caller.id) is None
+        await daemon.auth.sign_in(issuer.token(iat=now - 10, **guest))
+        meter = daemon.auth._quotas.of(caller.id)
+        assert meter is not None
+        with pytest.raises(TooMany, match="requests per minute"):
+            meter.enter()
+
+
+async def test_what_an_admin_narrows_while_others_are_taken_over_stays_narrow(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    async with signing_in(tmp_path, issuer.issuer) as daemon:
+        first, _ = await daemon.auth.create("first", ["admin"])
+        second, _ = await daemon.auth.create("second", ["admin"])
+        for row in (first, second):  # as another daemon does
+            await daemon.services.database.write(keys.rescope, row.id, ["chat", "models:read"])
+
+        async def end(key_id: str) -> None:
+            if key_id == first.id:
+                await daemon.auth.rescope(second.id, ["chat"])
+
+        daemon.auth.revoked.append(end)
+        await daemon.auth.refresh()
+        assert daemon.auth.principal(second.id).scopes == {"chat"}
 
 
 def test_the_first_role_counts_that_the_claims_meet() -> None:
