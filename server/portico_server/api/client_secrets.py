@@ -34,10 +34,18 @@ MAX_BYTES: Final = 2**20
 """Bytes that a secret may hold before its signature is known to be right."""
 
 
-def minted(auth: Auth, caller: Principal, session: Mapping[str, Any], life_s: int) -> tuple[str, int]:
-    """A secret of the caller's for a session, and when it ends. Raises `InvalidRequest` for too large a session."""
+def minted(
+    auth: Auth, caller: Principal, session: Mapping[str, Any], life_s: int, until: float = 0.0
+) -> tuple[str, int]:
+    """A secret of the caller's for a session, and when it ends. ``until``: when the token of a caller expires who
+    signed in; neither secret nor session lasts longer. Raises `InvalidRequest` for too large a session.
+    """
     ends_at = int(time.time()) + life_s
-    payload = zlib.compress(orjson.dumps({"key": caller.id, "ends": ends_at, "session": session}), 9)
+    said: dict[str, Any] = {"key": caller.id, "ends": ends_at, "session": session}
+    if until:
+        ends_at = said["ends"] = min(ends_at, int(until))
+        said |= {"until": until, "rights": _rights(caller)}
+    payload = zlib.compress(orjson.dumps(said), 9)
     value = f"{PREFIX}{_text(payload)}.{_text(_signature(auth, caller.id, payload))}"
     if len(value) > MAX_SECRET_CHARS:
         raise InvalidRequest(
@@ -50,8 +58,10 @@ def minted(auth: Auth, caller: Principal, session: Mapping[str, Any], life_s: in
     return value, ends_at
 
 
-def opened(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any]]:
-    """Whose secret it is, and the session that it is for. Raises `Unauthenticated`."""
+def opened(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any], float]:
+    """Whose secret it is, the session that it is for, and when that ends; 0 for no such moment. Raises
+    `Unauthenticated`.
+    """
     payload, signature = (_bytes(part) for part in secret.removeprefix(PREFIX).partition(".")[::2])
     if len(secret) > MAX_SECRET_CHARS:
         raise _unknown()
@@ -59,6 +69,7 @@ def opened(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any]]:
         # What is inside says whose signature it must be. It is believed once that is right, and is small until then.
         found = orjson.loads(zlib.decompressobj().decompress(payload, MAX_BYTES))
         owner, ends_at, session = found["key"], found["ends"], found["session"]
+        until, rights = found.get("until", 0.0), found.get("rights")
         expected = _signature(auth, owner, payload)
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError, Forbidden):
         raise _unknown() from None
@@ -69,7 +80,15 @@ def opened(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any]]:
             "This client secret has expired. Who has the key makes another one at POST /v1/realtime/client_secrets.",
             code="client_secret_expired",
         )
-    return auth.principal(owner), session
+    caller = auth.principal(owner)
+    if rights not in (None, _rights(caller)):
+        # What somebody may do now, another token says: it may be more than the one gave with which this was made.
+        raise Unauthenticated(
+            "What the one may do who made this client secret has changed since. Make another one at POST "
+            "/v1/realtime/client_secrets.",
+            code="invalid_client_secret",
+        )
+    return caller, session, until
 
 
 def offered(subprotocols: Sequence[str]) -> str | None:
@@ -79,6 +98,10 @@ def offered(subprotocols: Sequence[str]) -> str | None:
 
 def _signature(auth: Auth, owner: str, payload: bytes) -> bytes:
     return hmac.digest(auth.signing_key(owner), payload, sha256)
+
+
+def _rights(caller: Principal) -> str:
+    return sha256(repr((sorted(caller.scopes), caller.filters)).encode()).hexdigest()
 
 
 def _text(data: bytes) -> str:

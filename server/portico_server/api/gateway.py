@@ -458,7 +458,7 @@ class Gateway:
             return (
                 await self._sign_in(exchange, key) if self._auth.is_token(key) else self._auth.identify(key)
             )
-        caller, scope["portico.session"] = client_secrets.opened(self._auth, key)
+        caller, scope["portico.session"], exchange.expires_at = client_secrets.opened(self._auth, key)
         return caller
 
     def _guard_page(self, exchange: Exchange) -> None:

@@ -21,10 +21,10 @@ from tests.api_server import ApiServer, RelayModel, api_server
 from tests.oidc_issuers import CLIENT, Issuer, Provider, issuing, provider
 from websockets.asyncio.client import connect
 
-from portico_server.api import auth, gateway
+from portico_server.api import auth, client_secrets, gateway
 from portico_server.api.auth import Auth
 from portico_server.api.oidc import MAX_FETCHES, TokenVerifier
-from portico_server.core.errors import Forbidden, InvalidRequest, TooMany
+from portico_server.core.errors import Forbidden, InvalidRequest, TooMany, Unauthenticated
 from portico_server.core.limits import KeyLimits
 from portico_server.core.roles import Role, role_of
 from portico_server.db import keys, usage
@@ -377,6 +377,32 @@ async def test_the_newest_token_says_what_somebody_may_do_in_the_background(
         for number in range(4):
             await daemon.auth.sign_in(issuer.token(groups=["sales"], jti=str(number)))
         assert len(daemon.auth._signed_in) <= 3
+
+
+async def test_a_client_secret_gives_no_more_and_no_longer_than_the_token_it_was_made_with(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    now = int(time.time())
+    path = "/v1/realtime/client_secrets"
+    async with signing_in(tmp_path, issuer.issuer) as daemon:
+        daemon.add(RelayModel("teller"))
+
+        async def made(group: str, age: int) -> str:
+            token = issuer.token(groups=[group], iat=now - age, exp=now + 60)
+            session = {"type": "realtime", "model": "teller"}
+            answer = await daemon.client.post(path, json={"session": session}, headers=bearer(token))
+            assert answer.json()["expires_at"] <= now + 60 + 30  # the clocks may differ by as much
+            secret: str = answer.json()["value"]
+            return secret
+
+        seller = await made("sales", 30)
+        caller, _session, until = client_secrets.opened(daemon.auth, seller)
+        assert not caller.admin and until == now + 60 + 30
+        operator = await made("operators", 20)
+        assert client_secrets.opened(daemon.auth, operator)[0].admin
+        for secret in (seller, await made("sales", 25)):
+            with pytest.raises(Unauthenticated, match="has changed since"):
+                client_secrets.opened(daemon.auth, secret)
 
 
 async def test_what_somebody_used_counts_on_whatever_role_their_tokens_have(

@@ -14,6 +14,7 @@ from portico_server.api.auth import Auth
 from portico_server.api.client_secrets import LIFE_S, MAX_LIFE_S, MIN_LIFE_S, minted
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.exchange import Exchange
 from portico_server.api.openai.realtime import require_model
 from portico_server.apps.realtime import config
 from portico_server.apps.realtime.audio import Voices
@@ -64,5 +65,7 @@ async def create_client_secret(
         begun = config.opened(model)
     session = config.updated(begun, body.session)
     auth: Auth = request.scope["portico.auth"]
-    value, expires_at = minted(auth, caller, body.session, body.expires_after.seconds)
+    exchange: Exchange = request.scope["portico.exchange"]
+    life_s = body.expires_after.seconds
+    value, expires_at = minted(auth, caller, body.session, life_s, exchange.expires_at)
     return ClientSecret(value=value, expires_at=expires_at, session=session)

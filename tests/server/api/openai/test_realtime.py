@@ -871,7 +871,7 @@ def test_a_client_secret_ends_with_its_time_and_its_key(harbour: Daemon) -> None
 async def test_an_expired_client_secret_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with api_server(tmp_path) as api:
         value, ends_at = client_secrets.minted(api.auth, LOCAL, {"model": "echo"}, 10)
-        assert client_secrets.opened(api.auth, value) == (LOCAL, {"model": "echo"})
+        assert client_secrets.opened(api.auth, value) == (LOCAL, {"model": "echo"}, 0.0)
         with monkeypatch.context() as later:
             later.setattr("time.time", lambda: ends_at)
             with pytest.raises(Unauthenticated, match="expired"):
