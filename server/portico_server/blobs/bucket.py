@@ -257,9 +257,18 @@ class Bucket:
         )
         if body is not None:
             headers["content-length"] = str(size)
+        authorization = headers.pop("authorization")
+
+        async def signed(
+            request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            # Here, since a password in ~/.netrc, which is read with the proxies, would take its place.
+            request.headers["authorization"] = authorization
+            return await send(request)
+
         url = URL(f"{place.endpoint}{path}", encoded=True)
         async with self._opened().request(
-            method, url, headers=headers, data=body, allow_redirects=False
+            method, url, headers=headers, data=body, allow_redirects=False, middlewares=(signed,)
         ) as answer:
             if answer.status >= 300:
                 found = _CODE.search(await answer.content.read(_MAX_ERROR_BYTES))

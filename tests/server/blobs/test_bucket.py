@@ -255,6 +255,15 @@ async def test_a_removal_that_fails_is_done_by_a_sweep(sides: Sides, store: Obje
     assert store.buckets["shop"] == {} and await marked(database)() == 0
 
 
+async def test_a_password_for_all_hosts_in_netrc_goes_to_no_bucket(
+    sides: Sides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    a, b, _database = sides
+    assert await b.content(await a.put(b"signed all the same")) == b"signed all the same"
+
+
 async def test_other_bytes_under_a_name_are_never_handed_out(sides: Sides, store: ObjectStore) -> None:
     a, b, _database = sides
     row = await a.put(b"as they were put")
