@@ -405,7 +405,7 @@ class Auth:
         return secret == PLACEHOLDER or not self._rows
 
     def _admit(self, row: KeyRow) -> bool:
-        """Take over a row; whether its limits begin anew."""
+        """Take over a row; whether its limits begin again."""
         known = self._rows.get(row.id)
         self._rows[row.id] = row
         self._callers[row.hash] = _principal(row)

@@ -119,10 +119,10 @@ async def test_a_token_of_a_real_provider_is_taken_everywhere_a_key_is(
         assert (listed["issuer"], listed["subject"], listed["name"]) == (real.issuer, "ada", "Ada")
         assert listed["scopes"] == list(ROLES[1].scopes) and listed["signed_in_at"] > 0
         assert (await daemon.client.get("/api/keys", headers=bearer(ada))).status_code == 403
-        more = await daemon.client.patch(
+        rescoped = await daemon.client.patch(
             f"/api/keys/{listed['id']}", json={"scopes": ["admin"]}, headers=bearer(ADMIN)
         )
-        assert more.status_code == 409 and "role" in more.json()["error"]["message"]
+        assert rescoped.status_code == 409 and "role" in rescoped.json()["error"]["message"]
     logs = "".join(path.read_text() for path in (tmp_path / "logs").rglob("*") if path.is_file())
     assert ada not in logs and ada.rpartition(".")[2] not in logs
 
