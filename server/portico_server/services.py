@@ -69,7 +69,7 @@ from portico_server.runs.throttle import Throttle
 from portico_server.runs.usage import UsageLog
 from portico_server.schedules.firing import ScheduleRuns
 from portico_server.schedules.schedules import ScheduleService
-from portico_server.settings import MB_BYTES, LoadedSettings, Settings
+from portico_server.settings import MB_BYTES, LoadedSettings, Settings, comma_separated
 from portico_server.tools.builtin import CodeTools, media_tools, outward
 from portico_server.tools.entry import Approval, rule_of
 from portico_server.tools.fetch.fetcher import OutwardFetcher
@@ -118,7 +118,7 @@ class Services:
         self.plugins = InstalledPlugins(self._plugin_tables)
         self.registry = Registry()
         self.feed = Feed(database)
-        self.registry.reserve(filter(None, map(str.strip, self.settings.reserved_names.split(","))))
+        self.registry.reserve(comma_separated(self.settings.reserved_names))
         self._run()
         self._serve_models_and_stores()
         self._serve_tools()

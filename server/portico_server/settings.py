@@ -21,6 +21,11 @@ MB_BYTES = 1024 * 1024
 LAUNCHERS = ("local", "kubernetes", "ray", "slurm")
 """What starts processes: `portico_server.launchers`."""
 
+KUBERNETES_NEEDS_IMAGE = (
+    "The launcher 'kubernetes' needs the setting 'kubernetes_image': an image with this Portico, such as the one that "
+    "the daemon runs in."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class EntryForm:
@@ -28,6 +33,11 @@ class EntryForm:
 
     pattern: re.Pattern[str]
     expected: str
+
+
+def comma_separated(text: str) -> list[str]:
+    """The words of a setting, in order."""
+    return [word for part in text.split(",") if (word := part.strip())]
 
 
 def _setting(
@@ -492,8 +502,7 @@ def load(
         )
     if values["launcher"] == "kubernetes" and not values["kubernetes_image"]:
         raise InvalidRequest(
-            "The launcher 'kubernetes' needs the setting 'kubernetes_image': an image with this Portico, such as the "
-            "one that the daemon runs in.",
+            KUBERNETES_NEEDS_IMAGE,
             param="kubernetes_image",
         )
     if origins["models"] == "default":

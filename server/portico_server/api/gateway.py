@@ -52,7 +52,7 @@ from portico_server.core.errors import (
     Unavailable,
 )
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.settings import MB_BYTES, Settings
+from portico_server.settings import MB_BYTES, Settings, comma_separated
 
 # Which Host and which Origin may come in: a web page elsewhere must not reach a daemon on this machine.
 
@@ -66,10 +66,12 @@ class OriginGuard:
 
     def __init__(self, settings: Settings) -> None:
         self._open = not settings.loopback
-        self._hosts = {"localhost", settings.host.lower(), *_comma_separated(settings.allowed_hosts)}
+        self._hosts = {"localhost", settings.host.lower(), *comma_separated(settings.allowed_hosts.lower())}
         if self._open:
             self._hosts.add(socket.gethostname().lower())
-        self._origins = frozenset(word.rstrip("/") for word in _comma_separated(settings.allowed_origins))
+        self._origins = frozenset(
+            word.rstrip("/") for word in comma_separated(settings.allowed_origins.lower())
+        )
         self._passed: set[bytes] = set()
 
     def check_host(self, raw: bytes | None) -> None:
@@ -118,10 +120,6 @@ def _host(raw: bytes | None) -> str:
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.rpartition(":")[0] if text.count(":") == 1 else text
-
-
-def _comma_separated(text: str) -> set[str]:
-    return {word.strip().lower() for word in text.split(",") if word.strip()}
 
 
 # ``GET /ready``: whether this daemon can take requests now; `/health` says only that it runs.
@@ -431,9 +429,7 @@ class Gateway:
         try:
             has_key = b"authorization" in headers or b"x-api-key" in headers
             key = presented(exchange.scope["headers"]) if has_key else None
-            return (
-                await self._sign_in(exchange, key) if self._auth.is_token(key) else self._auth.identify(key)
-            )
+            return await self._caller_of(exchange, key)
         except Unauthenticated as error:
             if is_protected(path):
                 settings = self._services.settings
@@ -444,9 +440,11 @@ class Gateway:
                 error.ask_for = settings.oidc_scopes if settings.oidc_issuer else ""
             raise
 
-    async def _sign_in(self, exchange: Exchange, token: str) -> Principal:
-        """The caller who presents a token of an issuer; the call ends with the token."""
-        found = await self._auth.sign_in(token)
+    async def _caller_of(self, exchange: Exchange, key: str | None) -> Principal:
+        """Whose key it is, or whose token of an issuer; the call ends with a token."""
+        if not self._auth.is_token(key):
+            return self._auth.identify(key)
+        found = await self._auth.sign_in(key)
         exchange.expires_at = found.expires_at
         return found.caller
 
@@ -455,9 +453,7 @@ class Gateway:
         scope = exchange.scope
         key = presented(scope["headers"]) or client_secrets.offered(scope.get("subprotocols", ()))
         if key is None or not key.startswith(client_secrets.PREFIX) or path != realtime.PATH:
-            return (
-                await self._sign_in(exchange, key) if self._auth.is_token(key) else self._auth.identify(key)
-            )
+            return await self._caller_of(exchange, key)
         caller, scope["portico.session"], exchange.expires_at = client_secrets.opened(self._auth, key)
         return caller
 

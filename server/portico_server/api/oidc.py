@@ -25,7 +25,7 @@ from portico_server.core.errors import InvalidRequest, PorticoError, Unauthentic
 from portico_server.core.interfaces import Fetcher, read_whole
 from portico_server.core.limits import RateBucket
 from portico_server.core.names import has_controls, is_plain
-from portico_server.settings import Settings
+from portico_server.settings import Settings, comma_separated
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +86,9 @@ class TokenVerifier:
         names = comma_separated(settings.oidc_issuer)
         self.issuers = {name: IssuerKeys(name, fetcher, now) for name in names}
         self._algorithms = comma_separated(settings.oidc_algorithms)
-        given = comma_separated(settings.oidc_audience) or [settings.public_url.rstrip("/")]
-        self._audiences = [name for name in given if name]
+        self._audiences = comma_separated(settings.oidc_audience) or comma_separated(
+            settings.public_url.rstrip("/")
+        )
 
     def check(self) -> None:
         """Raise `InvalidRequest` for settings with which nobody could sign in, or anybody."""
@@ -265,11 +266,6 @@ class IssuerKeys:
         if not isinstance(found, dict):
             raise Unavailable(f"What is at {url[:200]} is not a JSON object.")
         return found
-
-
-def comma_separated(text: str) -> list[str]:
-    """The words of a setting, in order."""
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _address(document: Mapping[str, Any], name: str) -> str:

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from portico_server.api.oidc import comma_separated
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import SCOPES_HELP
-from portico_server.settings import Settings
+from portico_server.settings import Settings, comma_separated
 
 WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 

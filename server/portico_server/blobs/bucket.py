@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -29,6 +28,8 @@ from portico_server.blobs.place import (
     FolderBlobs,
     ReceivedFile,
     StorageUnavailable,
+    append_hashed,
+    sync_file,
     write_failure,
 )
 from portico_server.blobs.s3 import EMPTY_BODY_SHA256, BucketEndpoint, encode_path, sign_headers
@@ -175,8 +176,8 @@ class Bucket:
                         raise _damaged()
                     if time.monotonic() - began_at > _patience(size):
                         raise TimeoutError
-                    await _on_disk(_append, out, digest, block)
-            await _on_disk(_sync, out)
+                    await _on_disk(append_hashed, out, digest, block)
+            await _on_disk(sync_file, out)
         return digest.hexdigest()
 
     async def _delete(self, name: str) -> None:
@@ -334,16 +335,6 @@ async def _on_disk(work: Callable[..., T], *args: Any) -> T:
 def _create(path: Path) -> BinaryIO:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("wb")
-
-
-def _append(out: BinaryIO, digest: hashlib._Hash, block: bytes) -> None:
-    out.write(block)
-    digest.update(block)
-
-
-def _sync(out: BinaryIO) -> None:
-    out.flush()
-    os.fsync(out.fileno())
 
 
 def open_bucket(settings: Settings) -> Bucket:

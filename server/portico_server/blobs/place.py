@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, BinaryIO, Final, Protocol, TypeVar
 
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
@@ -255,6 +256,18 @@ class FolderBlobs:
 
 def _nothing(_connection: Any) -> None:
     """No row comes with the bytes."""
+
+
+def append_hashed(out: BinaryIO, digest: hashlib._Hash, block: bytes) -> None:
+    """Write the next bytes of a file, and count them into its digest. Blocks."""
+    out.write(block)
+    digest.update(block)
+
+
+def sync_file(out: BinaryIO) -> None:
+    """Have the disk keep what was written. Blocks."""
+    out.flush()
+    os.fsync(out.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -50,7 +50,7 @@ Prefix = Literal[
 
 
 RANDOM_BYTES: Final = 10
-BLOCK_IDS: Final = 256
+DRAWN_COUNT: Final = 256
 """Ids for which the system's generator is asked at once: asking lets other threads run, which costs more than the
 answer.
 """
@@ -67,7 +67,7 @@ def new_id(prefix: Prefix) -> str:
     try:
         part = _spare.pop()
     except IndexError:
-        drawn = os.urandom(RANDOM_BYTES * BLOCK_IDS)
+        drawn = os.urandom(RANDOM_BYTES * DRAWN_COUNT)
         part, *more = (drawn[at : at + RANDOM_BYTES].hex() for at in range(0, len(drawn), RANDOM_BYTES))
         _spare.extend(more)
     return f"{prefix}{int(time.time() * 1000) & 0xFFFFFFFFFFFF:012x}{part}"

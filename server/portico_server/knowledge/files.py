@@ -11,9 +11,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
-from portico_server.blobs.place import BlobPlace, ReceivedFile, write_failure
+from portico_server.blobs.place import BlobPlace, ReceivedFile, append_hashed, sync_file, write_failure
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from portico_server.core.ids import new_id
@@ -189,9 +189,9 @@ class FileStorage:
                             code="file_too_large",
                             param="file",
                         )
-                    await pools.UPLOADS.run(_append, out, digest, chunk)
+                    await pools.UPLOADS.run(append_hashed, out, digest, chunk)
                 if durable:
-                    await pools.UPLOADS.run(_sync, out)
+                    await pools.UPLOADS.run(sync_file, out)
         except BaseException as error:
             path.unlink(missing_ok=True)  # noqa: ASYNC240  # also when this task is being cancelled
             if isinstance(error, OSError):
@@ -389,16 +389,6 @@ class FileStorage:
                 raise write_failure(error) from error
             raise
         return [copied[path] for path in paths]
-
-
-def _append(out: BinaryIO, digest: hashlib._Hash, chunk: bytes) -> None:
-    out.write(chunk)
-    digest.update(chunk)
-
-
-def _sync(out: BinaryIO) -> None:
-    out.flush()
-    os.fsync(out.fileno())
 
 
 # What clients uploaded and runs made, by its id.

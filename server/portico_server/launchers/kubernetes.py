@@ -25,7 +25,7 @@ from portico_server.launchers.pods import (
 )
 from portico_server.launchers.protocol import LaunchOrder
 from portico_server.launchers.remote import AGENT_SCRIPT, MAX_REASON_CHARS, ORDER, JobLook
-from portico_server.settings import Settings
+from portico_server.settings import KUBERNETES_NEEDS_IMAGE, Settings, comma_separated
 from portico_server.subprocesses import output_of, own, run_script
 
 PROGRAM: Final = "kubectl"
@@ -57,24 +57,20 @@ _NO_LOGIN: Final = ("Unauthorized", "must be logged in", "getting credentials")
 
 def backend(settings: Settings) -> KubernetesBackend:
     """As the settings say."""
-    daemon = _entries(settings.kubernetes_daemon)
+    daemon = comma_separated(settings.kubernetes_daemon)
     options = PodOptions(
         image=settings.kubernetes_image,
         user=os.getuid(),
         group=os.getgid(),
         service_account=settings.kubernetes_service_account,
-        volumes=[_volume(entry) for entry in _entries(settings.kubernetes_volumes)],
-        node_selector=_labels(_entries(settings.kubernetes_node_selector)),
+        volumes=[_volume(entry) for entry in comma_separated(settings.kubernetes_volumes)],
+        node_selector=_labels(comma_separated(settings.kubernetes_node_selector)),
         gpu_resource=settings.kubernetes_gpu_resource,
         gpu_label=settings.kubernetes_gpu_label,
         daemon_labels=_labels([entry for entry in daemon if "=" in entry]),
         daemon_addresses=[entry for entry in daemon if "=" not in entry],
     )
     return KubernetesBackend(options, settings.kubernetes_namespace, settings.kubernetes_context)
-
-
-def _entries(text: str) -> list[str]:
-    return [entry for part in text.split(",") if (entry := part.strip())]
 
 
 def _labels(entries: Sequence[str]) -> dict[str, str]:
@@ -129,11 +125,7 @@ class KubernetesBackend:
     async def submit(self, job: str, order: LaunchOrder, folder: Path, avoid: Sequence[str]) -> None:
         """See `JobBackend`."""
         if not self._options.image:
-            raise Unavailable(
-                "The launcher 'kubernetes' needs the setting 'kubernetes_image': an image with this Portico, such as "
-                "the one that the daemon runs in.",
-                code="setting_invalid",
-            )
+            raise Unavailable(KUBERNETES_NEEDS_IMAGE, code="setting_invalid")
         given = orjson.loads(await pools.MODELS.run((folder / ORDER).read_bytes))
         del given["address"]  # it is the Pod's
         given["port"] = AGENT_PORT

@@ -142,19 +142,8 @@ class Launchers:
             param="node",
         )
 
-    async def drain(self, name: str, node: str, reason: str) -> None:
-        """Have a scheduler start nothing more on a node. Raises `PorticoError`."""
-        await (await self._draining(name)).drain(node, reason)
-
-    async def resume(self, name: str, node: str) -> None:
-        """Have a scheduler use a node again. Raises `PorticoError`."""
-        await (await self._draining(name)).resume(node)
-
-    async def check_drains(self, name: str) -> None:
-        """Raise `InvalidRequest` unless nodes of this launcher can be drained."""
-        await self._draining(name)
-
-    async def _draining(self, name: str) -> DrainsNodes:
+    async def draining(self, name: str) -> DrainsNodes:
+        """What drains the nodes of a launcher. Raises `InvalidRequest` unless they can be."""
         check_launcher(name)
         if name == LOCAL.name:
             raise InvalidRequest(

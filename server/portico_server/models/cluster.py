@@ -19,7 +19,7 @@ from portico_server.db import runs
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
 from portico_server.launchers.local import LOCAL
-from portico_server.launchers.protocol import JobInfo, NodeInfo, check_launcher
+from portico_server.launchers.protocol import JobInfo, NodeInfo
 from portico_server.models.process import ModelProcess
 from portico_server.models.service import ModelService
 from portico_server.settings import MB_BYTES
@@ -194,8 +194,7 @@ class ClusterService:
                 "it to others.",
                 param="reason",
             )
-        check_launcher(launcher)
-        await self._launchers.check_drains(launcher)
+        scheduler = await self._launchers.draining(launcher)
         found = await self._launchers.node(launcher, node)
         if found.state == "down":
             raise Conflict(
@@ -208,7 +207,7 @@ class ClusterService:
             job.name for job in self._launchers.jobs() if (job.launcher, job.node) == (launcher, found.name)
         }
         if not dry_run:
-            await self._launchers.drain(launcher, found.name, reason)
+            await scheduler.drain(found.name, reason)
             logger.info("the node %s of %s is drained: %s", found.name, launcher, reason)
             self._move(moving)
             self._drained[f"{launcher} {found.name}"] = [launcher, found.name]
@@ -218,8 +217,7 @@ class ClusterService:
 
     async def resume(self, launcher: str, node: str) -> NodeInfo:
         """Have a node used again. Raises `PorticoError`."""
-        check_launcher(launcher)
-        await self._launchers.check_drains(launcher)
+        scheduler = await self._launchers.draining(launcher)
         found = await self._launchers.node(launcher, node)
         if found.state not in ("draining", "drained"):
             raise Conflict(
@@ -227,7 +225,7 @@ class ClusterService:
                 f"{f' ({found.reason})' if found.reason else ''}.",
                 code="node_not_drained",
             )
-        await self._launchers.resume(launcher, found.name)
+        await scheduler.resume(found.name)
         logger.info("the node %s of %s is used again", found.name, launcher)
         return await self._launchers.node(launcher, found.name)
 

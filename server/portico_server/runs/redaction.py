@@ -9,6 +9,7 @@ from fnmatch import translate
 from typing import Any, Final
 
 from portico_server.core.errors import InvalidRequest
+from portico_server.settings import comma_separated
 
 REDACTED: Final = "[redacted]"
 
@@ -39,7 +40,7 @@ def parse_rules(names: str, pattern: str) -> RedactionRules:
             f"redact_pattern is '{pattern}', which is not a regular expression: {error}.",
             param="redact_pattern",
         ) from error
-    return RedactionRules(tuple(name.strip() for name in names.split(",") if name.strip()), compiled)
+    return RedactionRules(tuple(comma_separated(names)), compiled)
 
 
 class Redaction:

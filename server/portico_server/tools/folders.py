@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.settings import comma_separated
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Folders:
     def of(cls, given: str) -> Folders:
         """From the setting ``tool_folders``: paths separated by commas. A name that two share gets a number."""
         roots: dict[str, Path] = {}
-        for text in filter(None, (part.strip() for part in given.split(","))):
+        for text in comma_separated(given):
             path = Path(text).expanduser().resolve()
             name, number = path.name or "root", 1
             while name in roots:

@@ -41,7 +41,7 @@ from portico_server.core.relay import event_data
 from portico_server.db.database import Database
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.runner import Runner
-from portico_server.settings import MB_BYTES
+from portico_server.settings import MB_BYTES, comma_separated
 from portico_server.tools.skills.library import SkillLibrary
 
 if TYPE_CHECKING:
@@ -412,7 +412,7 @@ def build(services: ApiServices) -> McpAdapter:
         max_body=services.settings.max_body_mb * MB_BYTES,
         alone=not services.settings.database,
         watch_stores=services.stores.watch,
-        models=frozenset(filter(None, map(str.strip, services.settings.mcp_models.split(",")))),
+        models=frozenset(comma_separated(services.settings.mcp_models)),
         find=FoundTools(services.tool_search, services.settings.mcp_tool_search),
     )
 

@@ -13,7 +13,13 @@ from typing import Final, Literal, TypeAlias
 
 from portico.wire import Passage
 from portico_server.apps.answer import expects, facts
-from portico_server.apps.answer.material import MAX_UNIT_CHARACTERS, QuoteCandidate, context_of, is_code
+from portico_server.apps.answer.material import (
+    MAX_UNIT_CHARACTERS,
+    QuoteCandidate,
+    context_of,
+    is_code,
+    quote_candidate,
+)
 from portico_server.apps.answer.terms import fold, stems, words
 from portico_server.apps.answer.units import units
 from portico_server.core.words import MONTHS
@@ -150,11 +156,7 @@ def _others(best: QuoteCandidate, passages: Sequence[Passage]) -> list[QuoteCand
         ):
             if len(found) == MAX_COMPARED_UNITS:
                 return found
-            text = passage.text[unit.start : unit.end]
-            folded = fold(text[:MAX_UNIT_CHARACTERS])
-            compared = words(folded)
-            terms = frozenset(stems(compared))
-            found.append(QuoteCandidate(number, place, unit, text, folded, tuple(compared), terms))
+            found.append(quote_candidate(number, place, unit, passage.text[unit.start : unit.end]))
     return found
 
 

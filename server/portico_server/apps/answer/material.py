@@ -76,6 +76,13 @@ class QuoteCandidate:
     terms: frozenset[str]
 
 
+def quote_candidate(passage: int, place: int, unit: QuotableUnit, text: str) -> QuoteCandidate:
+    """A unit whose text is ``text``."""
+    folded = fold(text[:MAX_UNIT_CHARACTERS])
+    compared = words(folded)
+    return QuoteCandidate(passage, place, unit, text, folded, tuple(compared), frozenset(stems(compared)))
+
+
 class Material:
     """``passages`` in their order; the first `MAX_QUOTED_PASSAGES` give the candidates.
 
@@ -135,10 +142,7 @@ class Material:
                 if text in seen or len(found) == MAX_UNITS:
                     continue
                 seen.add(text)
-                folded = fold(text[:MAX_UNIT_CHARACTERS])
-                compared = words(folded)
-                terms = frozenset(stems(compared))
-                found.append(QuoteCandidate(number, place, unit, text, folded, tuple(compared), terms))
+                found.append(quote_candidate(number, place, unit, text))
         return found
 
     def is_vague(self) -> bool:

@@ -44,9 +44,17 @@ def unzipped(data: bytes) -> bytes:
     return plain
 
 
-def sitemap(data: bytes) -> Sitemap | None:
+def document(data: bytes) -> etree._Element | None:
+    """The root of an XML document; ``None`` for anything else."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
+    try:
+        return etree.fromstring(data, parser)
+    except etree.XMLSyntaxError:
+        return None
+
+
+def sitemap(root: etree._Element | None) -> Sitemap | None:
     """What a sitemap or an index of sitemaps lists; ``None`` for anything else."""
-    root = _root(data)
     kind = "" if root is None else _name(root)
     if root is None or kind not in ("urlset", "sitemapindex"):
         return None
@@ -58,9 +66,8 @@ def sitemap(data: bytes) -> Sitemap | None:
     return Sitemap(tuple(found)) if kind == "urlset" else Sitemap((), tuple(found))
 
 
-def feed(data: bytes, url: str, most: int) -> list[str] | None:
+def feed(root: etree._Element | None, url: str, most: int) -> list[str] | None:
     """The addresses of the entries of a feed at ``url``, RSS or Atom, ``most`` at most; ``None`` for anything else."""
-    root = _root(data)
     kind = "" if root is None else _name(root)
     if root is None or kind not in ("rss", "RDF", "feed"):
         return None
@@ -84,14 +91,6 @@ def _link(entry: etree._Element) -> str:
             return (node.get("href") or node.text or "").strip()
     guid = next((node for node in entry if _is(node, "guid")), None)
     return "" if guid is None or guid.get("isPermaLink") == "false" else (guid.text or "").strip()
-
-
-def _root(data: bytes) -> etree._Element | None:
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
-    try:
-        return etree.fromstring(data, parser)
-    except etree.XMLSyntaxError:
-        return None
 
 
 def _name(node: etree._Element) -> str:

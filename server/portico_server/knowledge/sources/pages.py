@@ -68,10 +68,11 @@ class PageLister:
                 return ListedAddresses([address], base)
             data = head + await read_body(came.body, MAX_PAGE_BYTES - len(head))
         data = await self._plain(data, address)
-        found = await pools.DOCUMENTS.run(listing.sitemap, data)
+        root = await pools.DOCUMENTS.run(listing.document, data)
+        found = await pools.DOCUMENTS.run(listing.sitemap, root)
         if found is not None:
             return ListedAddresses(await self._mapped(address, found), base)
-        entries = await pools.DOCUMENTS.run(listing.feed, data, address, self._most + 1)
+        entries = await pools.DOCUMENTS.run(listing.feed, root, address, self._most + 1)
         if entries is not None:
             return ListedAddresses(self._counted(entries), base, latest=True)
         listed = await pools.DOCUMENTS.run(listing.lines, data)
@@ -90,7 +91,8 @@ class PageLister:
             async with self._session.open(url, seconds=PAGE_TIMEOUT_S) as came:
                 _require(came, url)
                 data = await read_body(came.body, MAX_PAGE_BYTES)
-            found = await pools.DOCUMENTS.run(listing.sitemap, await self._plain(data, url))
+            root = await pools.DOCUMENTS.run(listing.document, await self._plain(data, url))
+            found = await pools.DOCUMENTS.run(listing.sitemap, root)
             if found is None:
                 raise Unavailable(
                     f"{_shortened(url)} was expected to be a sitemap and is none. What was indexed is kept.",

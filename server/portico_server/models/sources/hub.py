@@ -31,7 +31,7 @@ from portico_server.models.sources.local import (
     require_room,
 )
 from portico_server.models.sources.source import ModelSource
-from portico_server.settings import Settings
+from portico_server.settings import Settings, comma_separated
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ def hubs(source: ModelSource, settings: Settings) -> Sequence[Hub]:
     if source.scheme != "hf":
         return [Hub("modelscope", settings.modelscope_endpoint.rstrip("/"), {})]
     token = {"Authorization": f"Bearer {settings.hf_token}"} if settings.hf_token else {}
-    mirrors = [url.strip().rstrip("/") for url in settings.hf_mirrors.split(",") if url.strip()]
+    mirrors = [url.rstrip("/") for url in comma_separated(settings.hf_mirrors)]
     return [Hub("hf", settings.hf_endpoint.rstrip("/"), token), *(Hub("hf", url, {}) for url in mirrors)]
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
+from portico_server.settings import comma_separated
+
 _REFUSED: Final = tuple(
     ip_network(network)
     for network in (
@@ -42,7 +44,7 @@ class AddressPolicy:
     @classmethod
     def of(cls, hosts: str) -> AddressPolicy:
         """From the setting ``tool_hosts``: names separated by commas."""
-        return cls(frozenset(host.strip().lower() for host in hosts.split(",") if host.strip()))
+        return cls(frozenset(comma_separated(hosts.lower())))
 
     def trusts(self, host: str, port: int) -> bool:
         """Whether the operator has named this host."""

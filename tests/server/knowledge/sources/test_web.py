@@ -272,5 +272,6 @@ async def test_a_source_is_looked_at_again_by_itself_until_it_is_paused(tmp_path
 
 def test_of_a_feed_no_more_is_read_than_is_asked_for() -> None:
     entries = b"".join(b"<item><link>/%d</link></item>" % (number // 2) for number in range(100))
-    found = listing.feed(b"<rss><channel>" + entries + b"</channel></rss>", "https://example.com/feed", 3)
+    root = listing.document(b"<rss><channel>" + entries + b"</channel></rss>")
+    found = listing.feed(root, "https://example.com/feed", 3)
     assert found == [f"https://example.com/{number}" for number in range(3)]
