@@ -5,7 +5,7 @@ import os
 import pytest
 
 from portico_server.core import errors
-from portico_server.core.ids import new_id
+from portico_server.core.ids import DRAWN_COUNT, RANDOM_BYTES, new_id
 
 
 @pytest.mark.parametrize(
@@ -31,5 +31,13 @@ def test_ids_sort_by_time_and_never_repeat() -> None:
 
 
 def test_what_was_seen_of_ids_does_not_tell_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "urandom", lambda count: bytes(range(count)))
-    assert new_id("run_").endswith("00010203040506070809")  # nothing but the system's generator
+    drawn: list[str] = []
+    draw = os.urandom
+
+    def noted(count: int) -> bytes:
+        drawn.append(draw(count).hex())
+        return bytes.fromhex(drawn[-1])
+
+    monkeypatch.setattr(os, "urandom", noted)
+    made = [new_id("run_") for _ in range(2 * DRAWN_COUNT)]
+    assert made[-1][-2 * RANDOM_BYTES :] in drawn[-1]  # nothing but the system's generator
