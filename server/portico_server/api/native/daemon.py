@@ -362,9 +362,10 @@ class KeyRequest(BaseModel, extra="forbid"):
 
 
 class KeyChange(BaseModel, extra="forbid"):
-    """``scopes``: all that the key has from then on."""
+    """``scopes``, ``filters``: all that the key has from then on; what is left out stays. ``{}`` takes all filters away."""
 
-    scopes: list[str]
+    scopes: list[str] | None = None
+    filters: dict[str, Any] | None = None
 
 
 @key_router.get("")
@@ -390,8 +391,16 @@ async def create_key(body: KeyRequest, auth: TheAuth, _caller: Admin) -> NewKey:
 
 @key_router.patch("/{key_id}")
 async def change_key(key_id: str, body: KeyChange, auth: TheAuth, _caller: Admin) -> Key:
-    """Let a key have other scopes, at once. If it loses some, its calls, streams and runs end as by a revocation."""
-    row = await auth.rescope(key_id, body.scopes)
+    """Let a key have other scopes or filters, at once. If it may do or read less, its calls, streams and runs end as by
+    a revocation.
+    """
+    if body.scopes is None and body.filters is None:
+        raise InvalidRequest(
+            "Say what changes: 'scopes', 'filters' or both.",
+            code="missing_required_parameter",
+            param="scopes",
+        )
+    row = await auth.change(key_id, scopes=body.scopes, filters=body.filters)
     return Key.model_validate(row, from_attributes=True)
 
 
