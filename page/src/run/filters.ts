@@ -7,7 +7,14 @@ export interface Filter {
   filters?: Filter[];
 }
 
-const KINDS: Record<string, string> = { "=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte" };
+const KINDS: Record<string, string> = {
+  "=": "eq",
+  "!=": "ne",
+  ">": "gt",
+  ">=": "gte",
+  "<": "lt",
+  "<=": "lte",
+};
 const SIGNS: Record<string, string> = Object.fromEntries(
   Object.entries(KINDS).map(([sign, kind]) => [kind, sign]),
 );
@@ -28,13 +35,13 @@ export function readFilter(text: string, wrong: string): Filter | null {
     const match = COMPARISON.exec(part);
     const [, key = "", sign = "", said = ""] = match ?? [];
     if (!match) throw new Error(wrong);
-    return { type: KINDS[sign] ?? "eq", key: key.trim(), value: valueOf(said.trim()) };
+    return { type: KINDS[sign] ?? "eq", key: key.trim(), value: readValue(said.trim()) };
   });
   return parts.length === 1 && parts[0] ? parts[0] : { type: "and", filters: parts };
 }
 
 /** A number, `true`, `false` and a quoted text are that; anything else is text as it stands. */
-function valueOf(text: string): unknown {
+function readValue(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
     return ["string", "number", "boolean"].includes(typeof value) ? value : text;
@@ -54,7 +61,7 @@ export function writeFilter(filter: Filter): string {
 }
 
 function writtenValue(value: unknown): string {
-  return typeof value === "string" && valueOf(value) === value && value === value.trim() && value
+  return typeof value === "string" && readValue(value) === value && value === value.trim() && value
     ? value
     : JSON.stringify(value);
 }

@@ -335,12 +335,15 @@ export const en = {
   "keys.revokeNamed": "Revoke the key “{name}”? It stops working at once.",
   "keys.change": "Change",
   "keys.changeNamed": "What the key “{name}” may do",
-  "keys.changeNote": "It holds at once. If the key may do or read less than before, what it has under way ends.",
+  "keys.changeNote":
+    "It holds at once. If the key may do or read less than before, what it has under way ends.",
   "keys.filters": "Files of stores that it reads",
-  "keys.filtersNote": "One store a line, by its name or * for any: attributes with =, !=, <, <=, > or >=, joined by and; or the JSON of a filter. Empty: all files.",
+  "keys.filtersNote":
+    "One store a line, by its name or * for any: attributes with =, !=, <, <=, > or >=, joined by and; or the JSON of a filter. Empty: all files.",
   "keys.reads": "Reads of {store} only",
   "rights.title": "Rights of keys",
-  "rights.note": "What each key may do with this store, and which of its files it reads, by their attributes. It holds at once; a key that may do or read less ends what it has under way.",
+  "rights.note":
+    "What each key may do with this store, and which of its files it reads, by their attributes. It holds at once; a key that may do or read less ends what it has under way.",
   "rights.may": "This store",
   "rights.all": "Any store",
   "rights.none": "nothing",
@@ -353,7 +356,8 @@ export const en = {
   "rights.admin": "Everything: it is an administrator’s key.",
   "rights.signedIn": "signs in: roles of the configuration file say what is allowed",
   "rights.configured": "from the configuration file, where it is changed",
-  "rights.wrong": "Write what files must meet as team=sales, level<=2, several joined by and, or as the JSON of a filter.",
+  "rights.wrong":
+    "Write what files must meet as team=sales, level<=2, several joined by and, or as the JSON of a filter.",
   "rights.done": "Saved",
   "run.schedules": "Schedules",
   "schedules.new": "New schedule",
