@@ -9,14 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
 from portico_server import __version__, config
-from portico_server.api.auth import Auth
-from portico_server.api.endpoint import Admin, Caller, TheServices
+from portico_server.api.endpoint import Admin, Caller, TheAuth, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native import deployments
 from portico_server.api.native.deployments import DeploymentStatus
@@ -311,14 +309,6 @@ async def vacuum(services: TheServices, _caller: Admin) -> Vacuum:
 
 
 key_router = new_router(prefix="/api/keys", tags=["Keys"])
-
-
-def _auth(request: Request) -> Auth:
-    auth: Auth = request.scope["portico.auth"]
-    return auth
-
-
-TheAuth = Annotated[Auth, Depends(_auth)]
 
 
 class Key(BaseModel):
