@@ -186,7 +186,7 @@ MAX_SERIES = 7
 """Names that have sums of their own over time, those with the most calls; the others are summed up as one."""
 
 _GROUPED: dict[str, str] = {"model": "model", "key": "key_id", "name": "name"}
-"""What `course` tells apart, and the column that says it."""
+"""What `course` can be by, and the column of each."""
 
 HOUR_S = 3_600
 

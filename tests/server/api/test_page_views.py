@@ -465,12 +465,16 @@ async def test_a_key_is_made_with_scopes_works_and_is_revoked(seen: Seen) -> Non
     shown = await page.until(text("#keys li"))
     assert "stores:handbook:read" in shown and "team=sales and level<=2" in shown
     await click(page, "Change")
-    await page.until("document.querySelector('dialog[open] [name=filters]')?.value === 'handbook: ' + "
-                     "'team=sales and level<=2'")
+    await page.until(
+        "document.querySelector('dialog[open] [name=filters]')?.value === 'handbook: ' + "
+        "'team=sales and level<=2'"
+    )
     await page.run("document.querySelector('dialog[open] [name=scopes]').value = 'chat'")
     await page.run("document.querySelector('dialog[open] [name=filters]').value = ''")
     await click(page, "Save", "dialog")
-    await page.until("!document.querySelector('dialog') && !document.querySelector('#keys').innerText.includes('team=')")
+    await page.until(
+        "!document.querySelector('dialog') && !document.querySelector('#keys').innerText.includes('team=')"
+    )
     [key] = seen.get("/api/keys").json()["data"]
     assert (key["scopes"], key["filters"]) == (["chat"], {})
     await click(page, "Revoke")

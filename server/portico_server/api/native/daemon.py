@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
@@ -352,7 +352,9 @@ class KeyRequest(BaseModel, extra="forbid"):
 
 
 class KeyChange(BaseModel, extra="forbid"):
-    """``scopes``, ``filters``: all that the key has from then on; what is left out stays. ``{}`` takes all filters away."""
+    """``scopes``, ``filters``: all that the key has from then on. What is left out stays; ``{}`` is no
+    filters.
+    """
 
     scopes: list[str] | None = None
     filters: dict[str, Any] | None = None
