@@ -235,7 +235,15 @@ class Settings:
         900.0,
         "Seconds after which all that stores follow is looked at again, folders included; 0: on request",
     )
-    source_max_files: int = _setting(10_000, "Most files that a store takes from addresses or a bucket")
+    source_max_files: int = _setting(
+        10_000, "Most files that a store takes from addresses, a bucket or a repository"
+    )
+    source_logins: str = _setting(
+        "",
+        "Logins for what stores follow, as HOST=TOKEN or HOST=USER:PASSWORD, separated by commas",
+        secret=True,
+        form=EntryForm(re.compile(r"[^\s=,/@]+=[^\s,]+"), "HOST=TOKEN or HOST=USER:PASSWORD"),
+    )
     s3_endpoint: str = _setting(
         "", "Where s3:// buckets are (default: AWS_ENDPOINT_URL_S3, else Amazon's own)"
     )
@@ -552,7 +560,8 @@ def _parse(name: str, default: Any, raw: Any, origin: Origin, metadata: Mapping[
     if form is not None and (value or default):
         for entry in map(str.strip, value.split(",")):
             if not form.pattern.fullmatch(entry):
-                raise InvalidRequest(f"{where} has '{entry[:80]}', but must be {form.expected}.", param=name)
+                shown = "an entry that is something else" if metadata["secret"] else f"'{entry[:80]}'"
+                raise InvalidRequest(f"{where} has {shown}, but must be {form.expected}.", param=name)
     return value
 
 

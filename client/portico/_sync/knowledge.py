@@ -75,9 +75,10 @@ class Stores(Group):
         links: bool | None = None,
     ) -> Store:
         """Make a store. ``folder`` is a path on the daemon's machine that the store then mirrors; instead of it
-        ``source`` may be ``s3://BUCKET/PREFIX``, the address of a sitemap, a feed, a list, a directory index or a
-        document, or a list of documents by their addresses. ``answers``: how its app answers, ``auto``, ``write``
-        or ``quote``. ``links``: link its passages by what they name.
+        ``source`` may be ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, the address of
+        a sitemap, a feed, a list, a directory index or a document, or a list of documents by their addresses.
+        ``answers``: how its app answers, ``auto``, ``write`` or ``quote``. ``links``: link its passages by what they
+        name.
         """
         body = given(
             name=name,

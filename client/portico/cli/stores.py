@@ -133,14 +133,14 @@ def follow(
     source: Annotated[
         list[str],
         typer.Option(
-            help="s3://BUCKET/PREFIX, or the address of a sitemap, a feed, a list, a directory index or a document. "
-            "Given several times: documents by their addresses."
+            help="s3://BUCKET/PREFIX, git+https://HOST/PATH, or the address of a sitemap, a feed, a list, a directory "
+            "index or a document. Given several times: documents by their addresses."
         ),
     ],
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Let a store mirror addresses on the web or a bucket, instead of what it followed."""
+    """Let a store mirror addresses on the web, a bucket or a Git repository, instead of what it followed."""
     wanted = source[0] if len(source) == 1 else source
     with connected(context) as client:
         try:

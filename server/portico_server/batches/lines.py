@@ -327,18 +327,11 @@ class Results:
 async def read(
     files: BatchFiles, row: BatchRow, done: set[int], longest: int
 ) -> AsyncGenerator[Sequence[BatchLine], None]:
-    """The requests of a batch that are not ``done``, some at a time, read off the event loop; the next ones while
-    these are asked.
-    """
+    """The requests of a batch that are not ``done``, some at a time, read off the event loop."""
     async with files.open(row.input_sha256) as path:
         found: Any = blocks(path, done, longest)
-        ahead = pools.FILES.begin(next, found, None)
-        try:
-            while block := await asyncio.shield(ahead):
-                ahead = pools.FILES.begin(next, found, None)
-                yield block
-        finally:
-            await asyncio.wait((ahead,))  # it reads the file, which is let go of
+        while block := await pools.FILES.run(next, found, None):
+            yield block
 
 
 # Keeps lines as they are done, those together that are done while the ones before are written.

@@ -192,6 +192,9 @@ class Fetcher(Protocol):
         ``secure``: only https, except where the operator has named the host.
         """
 
+    async def addresses(self, url: str) -> Sequence[str]:
+        """The IP addresses behind ``url``, for a program that asks them itself. Raises as `FetchSession.open`."""
+
 
 async def read_whole(fetcher: Fetcher, url: str, *, limit: int, seconds: float) -> bytes:
     """All that is at ``url``, at most ``limit`` bytes. Raises as `FetchSession.open`, `TooLarge` and `NotFound`."""

@@ -1,4 +1,4 @@
-"""What stores follow: a folder, addresses, a bucket. Changes are noticed by notices of the
+"""What stores follow: a folder, addresses, a bucket, a repository. Changes are noticed by notices of the
 file system or by polling, and mirrored.
 """
 
@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePath
@@ -28,6 +29,7 @@ from portico_server.knowledge.sources import spec
 from portico_server.knowledge.sources.bucket import BucketSource
 from portico_server.knowledge.sources.fetch import ETagCache
 from portico_server.knowledge.sources.folder import ChangedPaths, FolderSource
+from portico_server.knowledge.sources.repository import GitSource
 from portico_server.knowledge.sources.source import SourceLimits, StoreSource
 from portico_server.knowledge.sources.web import WebSource
 from portico_server.knowledge.sync import MirrorPlan, SourceSync
@@ -59,6 +61,8 @@ class SourceFollower:
         self._settings = settings
         self._sync = SourceSync(database, files, ingest)
         self._changed_paths: dict[str, ChangedPaths] = {}
+        self._fetching: dict[str, asyncio.Lock] = {}
+        """For each store that follows a repository."""
         self._watch = FolderWatch(self._on_paths_changed, self._on_watch_lost, settings.home)
         self._poll = SourcePoll(self._changed, settings.source_interval)
 
@@ -81,7 +85,9 @@ class SourceFollower:
         self._changed_paths.pop(row.id, None)
         self._watch.leave(row.id)
         self._poll.leave(row.id)
+        self._fetching.pop(row.id, None)
         self._etag_path(row).unlink(missing_ok=True)
+        shutil.rmtree(self._repository(row), ignore_errors=True)
 
     async def close(self) -> None:
         """Notice nothing any more."""
@@ -151,7 +157,22 @@ class SourceFollower:
             return BucketSource(
                 wanted, BucketEndpoint.of(self._settings), self._fetcher, self._files, notes, limits
             )
+        if wanted.kind == "git":
+            address = spec.GitAddress.parse(wanted.addresses[0])
+            return GitSource(
+                address,
+                self._fetcher,
+                self._files,
+                notes,
+                limits,
+                self._repository(row),
+                self._fetching.setdefault(row.id, asyncio.Lock()),
+                spec.login_of(self._settings.source_logins, address.url),
+            )
         return WebSource(wanted, self._fetcher, self._files, notes, limits)
+
+    def _repository(self, row: StoreRow) -> Path:
+        return self._settings.sources / f"{row.id}.git"
 
     def _etag_path(self, row: StoreRow) -> Path:
         return self._settings.sources / f"{row.id}.json"

@@ -334,6 +334,8 @@ class StoreService:
             )
         new = await self._renamed(row, new, {**changes, "last_active_at": time.time()})
         self._changed()
+        if new.source != row.source:
+            self._following.leave(row)
         self._following.follow(new)
         if follows(new) and not new.paused and (row.paused or new.source != row.source):
             await self.sync(new)

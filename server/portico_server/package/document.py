@@ -332,6 +332,8 @@ class DocumentWriter:
             for key, doc in (("s3_access_key", "Access key"), ("s3_secret_key", "Secret key")):
                 if getattr(self._settings, key):
                     self._references.add(f"PORTICO_{key.upper()}", f"{doc} for s3:// buckets")
+        if source.startswith(store_sources.GIT) and self._settings.source_logins:
+            self._references.add("PORTICO_SOURCE_LOGINS", "Logins for what stores follow")
         if not _holds_secret(source):
             return source
         return self._references.of(

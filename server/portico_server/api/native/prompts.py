@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
@@ -18,7 +17,8 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.prompts import spec
 from portico_server.core.prompts.argument import PromptArgument
-from portico_server.tools.fetch.policy import AddressPolicy, is_public
+from portico_server.tools.fetch.fetcher import OutwardFetcher
+from portico_server.tools.fetch.policy import AddressPolicy
 
 router = new_router(prefix="/api/prompts", tags=["Prompts"])
 
@@ -147,7 +147,9 @@ async def import_prompts(body: PromptFiles, services: TheServices, caller: Calle
         raise InvalidRequest("Give either 'files' or the 'url' of a Git repository.", param="files")
     if body.url:
         caller.require("admin")
-        addresses = await _addresses(folder.checked(body.url), AddressPolicy.of(services.settings.tool_hosts))
+        addresses = await OutwardFetcher(AddressPolicy.of(services.settings.tool_hosts)).addresses(
+            folder.checked(body.url)
+        )
         specs = await folder.read_repository(body.url, addresses)
     else:
         specs = await pools.DOCUMENTS.run_for(caller.id, folder.read_texts, body.files)
@@ -203,20 +205,3 @@ async def remove_prompt(name: str, services: TheServices, caller: Caller) -> Rem
     """Forget a prompt with all its versions."""
     await services.prompts.remove(name, caller)
     return RemovedName(name=name)
-
-
-async def _addresses(url: str, policy: AddressPolicy) -> list[str]:
-    """The IP addresses behind a URL. Raises `InvalidRequest` for a private host that the operator has not named."""
-    host = urlsplit(url).hostname or ""
-    try:
-        found = await pools.resolve(host, 443)
-    except OSError as error:
-        raise InvalidRequest(f"There is no host {host}.", code="unknown_host", param="url") from error
-    addresses = list(dict.fromkeys(str(address[0]) for _family, _protocol, address in found))
-    if not policy.trusts(host, 443) and not all(map(is_public, addresses)):
-        raise InvalidRequest(
-            f"{host} is not on the public internet. Name it in the setting 'tool_hosts' if it may be fetched from.",
-            code="private_address",
-            param="url",
-        )
-    return addresses

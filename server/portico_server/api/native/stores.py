@@ -44,7 +44,7 @@ class Store(BaseModel):
     description: str
     folder: str | None
     source: str | list[str] | None
-    """Web addresses or a bucket that it follows, in addition to a folder."""
+    """Web addresses, a bucket or a Git repository that it follows, in addition to a folder."""
     paused: bool
     """Whether what changes in what it follows is left alone until it is resumed."""
     app: bool
@@ -69,8 +69,9 @@ class Store(BaseModel):
 class StoreRequest(BaseModel, extra="forbid"):
     """A store to be made. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or ``quote``.
 
-    With ``folder`` (of the daemon's machine) or ``source`` it mirrors that: ``s3://BUCKET/PREFIX``, an address that
-    is a sitemap, a feed, a list, a directory index or a document, or a list of documents by their addresses.
+    With ``folder`` (of the daemon's machine) or ``source`` it mirrors that: ``s3://BUCKET/PREFIX``,
+    ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, an address that is a sitemap, a feed, a list, a directory
+    index or a document, or a list of documents by their addresses.
     """
 
     name: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import tempfile
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from portico_server import git
 from portico_server.apps.prompts import formats
 from portico_server.core import pools
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest
@@ -86,48 +86,18 @@ async def clone(url: str, into: Path, *, protocol: str = "https", addresses: Seq
 
     ``addresses``: what the name of the host has been found to mean, and continues to mean during the fetch.
     """
-    host = urlsplit(url).hostname
-    pinned = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
-    command = [
-        "git",
-        *(("-c", f"http.curloptResolve={host}:443:{pinned}") if pinned else ()),
-        *("-c", "protocol.allow=never", "-c", f"protocol.{protocol}.allow=always"),
-        *("-c", "http.followRedirects=false", "-c", "core.symlinks=false", "-c", "core.hooksPath=/dev/null"),
-        *("-c", "credential.helper=", "clone", "--depth", "1", "--single-branch", "--no-tags", "--quiet"),
-        *("--template=", "--", url, str(into)),
-    ]
-    kept = {
-        name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE", "GIT_SSL_CAINFO") if name in os.environ
-    }
-    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    options = ("--depth", "1", "--single-branch", "--no-tags", "--quiet", "--template=")
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env={**kept, **quiet, "HOME": str(into.parent), "LC_ALL": "C"},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+        await git.run(
+            into.parent,
+            *("clone", *options, "--", url, str(into)),
+            timeout_s=_CLONE_TIMEOUT_S,
+            environment=git.reaching(url, addresses, protocol=protocol),
         )
-    except FileNotFoundError as error:
-        raise InvalidRequest(
-            "Git is not installed on the daemon's machine. Clone the repository yourself and import the folder.",
-            code="git_missing",
-            param="url",
-        ) from error
-    try:
-        async with asyncio.timeout(_CLONE_TIMEOUT_S):
-            _out, errors = await process.communicate()
-    except TimeoutError as error:
-        raise DeadlineExceeded(
-            f"Git did not fetch {url} within {_CLONE_TIMEOUT_S:g} s.", param="url"
-        ) from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        reason = errors.decode(errors="replace").strip().rpartition("fatal: ")[2][:300]
-        raise InvalidRequest(f"Git cannot fetch {url}: {reason}", code="git_failed", param="url")
+    except (InvalidRequest, DeadlineExceeded) as error:
+        if error.code == "git_missing":
+            raise
+        raise type(error)(f"Git cannot fetch {url}: {error.message}", code=error.code, param="url") from error
 
 
 def _texts(folder: Path) -> Iterable[tuple[str, str]]:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.stores import StoreRow
+from portico_server.settings import comma_separated
 
-SourceKind = Literal["web", "pages", "s3"]
+SourceKind = Literal["web", "pages", "s3", "git"]
 
 MAX_ADDRESS_CHARS = 2_048
 """Characters of an address."""
@@ -19,13 +20,18 @@ MAX_ADDRESS_CHARS = 2_048
 MAX_ADDRESSES = 10_000
 """Addresses in one list."""
 
+GIT = "git+"
+"""What stands before the address of a Git repository, as pip has it."""
+
+_REF = re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[\w][\w./+-]{0,199}(?<![./])", re.ASCII)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
     """``web``: one address that is looked into (a sitemap, a directory index, a list, else a document itself);
-    ``pages``: documents by their addresses; ``s3``: a bucket, or what lies below a prefix in it.
+    ``pages``: documents by their addresses; ``s3``: a bucket, or what lies below a prefix in it; ``git``: a
+    repository.
     """
 
     kind: SourceKind
@@ -57,7 +63,11 @@ def source_of(kept: Mapping[str, Any]) -> SourceSpec:
 
 
 def parse_source(given: str | Sequence[str], param: str = "source") -> SourceSpec:
-    """Read ``s3://BUCKET/PREFIX``, an ``http(s)://`` address, or a list of those. Raises `InvalidRequest`."""
+    """Read ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, an ``http(s)://`` address,
+    or a list of the last. Raises `InvalidRequest`.
+    """
+    if isinstance(given, str) and given.strip().startswith(GIT):
+        return SourceSpec("git", (GitAddress.parse(given, param).written(),))
     if isinstance(given, str):
         address = _address(given, param)
         if address.startswith("s3://"):
@@ -74,6 +84,61 @@ def parse_source(given: str | Sequence[str], param: str = "source") -> SourceSpe
     return SourceSpec("pages", addresses)
 
 
+@dataclass(frozen=True, slots=True)
+class GitAddress:
+    """A repository: the ``url`` of it, a branch, tag or commit (``ref``, empty for the default branch), and the folder
+    in it that is followed (empty for all).
+    """
+
+    url: str
+    ref: str = ""
+    folder: str = ""
+
+    @classmethod
+    def parse(cls, text: str, param: str = "source") -> GitAddress:
+        """Read the form of pip. Raises `InvalidRequest`."""
+        address, _, fragment = text.strip().removeprefix(GIT).partition("#")
+        scheme, mark, rest = address.partition("://")
+        host, slash, path = rest.partition("/")
+        path, _, ref = path.partition("@")  # behind the host: a user before it is refused below
+        url = _address(f"{scheme}{mark}{host}{slash}{path}", param)
+        name, _, folder = fragment.partition("=")
+        folder = unquote(folder).strip("/")
+        if (
+            urlsplit(url).scheme not in ("http", "https")
+            or urlsplit(url).query
+            or not urlsplit(url).path.strip("/")
+        ):
+            raise _invalid(f"'{text[:80]}' is not a repository: git+https://HOST/PATH was expected.", param)
+        if ref and _REF.fullmatch(ref) is None:
+            raise _invalid(f"'{ref[:80]}' cannot be a branch, a tag or a commit.", param)
+        if fragment and (name != "subdirectory" or not _is_folder(folder)):
+            raise _invalid(f"'#{fragment[:80]}' is not known: #subdirectory=FOLDER was expected.", param)
+        return cls(url, ref, folder)
+
+    def written(self) -> str:
+        """As people write it."""
+        ref = f"@{self.ref}" if self.ref else ""
+        return f"{GIT}{self.url}{ref}" + (f"#subdirectory={self.folder}" if self.folder else "")
+
+
+def login_of(logins: str, url: str) -> str:
+    """``USER:PASSWORD`` for the host of ``url`` in the setting ``source_logins``; empty if there is none.
+
+    A token alone is the password of a user whose name does not matter, as the large hosts have it.
+    """
+    parts = urlsplit(url)
+    for entry in comma_separated(logins):
+        host, _, login = entry.partition("=")
+        if host.lower() in (parts.netloc.lower(), parts.hostname):
+            return login if ":" in login else f"x-access-token:{login}"
+    return ""
+
+
+def _is_folder(path: str) -> bool:
+    return path.isprintable() and all(part not in ("", ".", "..") for part in path.split("/"))
+
+
 def _address(text: str, param: str) -> str:
     text = text.strip()
     if len(text) > MAX_ADDRESS_CHARS or not text.isprintable() or " " in text:
@@ -87,7 +152,8 @@ def _address(text: str, param: str) -> str:
         raise _invalid(f"'{text[:80]}' is not a URL.", param) from error
     if parts.scheme not in ("http", "https", "s3") or not host:
         raise _invalid(
-            f"'{text[:80]}' cannot be followed: s3://BUCKET/PREFIX or an http:// or https:// address was expected. "
+            f"'{text[:80]}' cannot be followed: s3://BUCKET/PREFIX, git+https://HOST/PATH or an http:// or https:// "
+            "address was expected. "
             "A folder of this machine is followed as 'folder'.",
             param,
         )

@@ -185,6 +185,16 @@ def checked(text: str, policy: AddressPolicy, *, exact: bool = False, secure: bo
     return url
 
 
+async def addresses(text: str, policy: AddressPolicy) -> list[str]:
+    """The IP addresses behind a URL, for who connects to them without us. Raises `InvalidRequest`, `FetchFailed`."""
+    url = checked(text, policy)
+    try:
+        found = await _Checked(policy).resolve(url.host or "", url.port or 0)
+    except OSError as error:
+        raise failed(text, error) from error
+    return list(dict.fromkeys(each["host"] for each in found))
+
+
 def _is_literal(host: str) -> bool:
     return ":" in host or host.replace(".", "").isdigit()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -38,6 +38,11 @@ class OutwardFetcher:
         from portico_server.tools.fetch import client
 
         client.checked(url, self._policy, secure=secure)
+
+    async def addresses(self, url: str) -> Sequence[str]:
+        from portico_server.tools.fetch import client
+
+        return await client.addresses(url, self._policy)
 
 
 class _OpenedSession:

@@ -1,0 +1,134 @@
+"""Git as a child process: what it fetches comes from the addresses that were checked, and nothing of it is run."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import resource
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from portico_server.core.errors import DeadlineExceeded, InvalidRequest
+
+FETCH_TIMEOUT_S: Final = 600.0
+"""Seconds that fetching a repository may take."""
+
+MAX_FILE_BYTES: Final = 4 * 1024**3
+"""Bytes of one file that Git writes: all that is fetched at once is one."""
+
+PORTS: Final = {"https": 443, "http": 80}
+
+
+async def run(
+    folder: Path,
+    *arguments: str,
+    timeout_s: float = FETCH_TIMEOUT_S,
+    environment: dict[str, str] | None = None,
+) -> bytes:
+    """What Git writes when it works in ``folder``, which must exist.
+
+    Without an ``environment`` of `reaching` it reaches nothing beyond this machine's files. Raises `InvalidRequest`
+    with Git's own reason, `DeadlineExceeded`.
+    """
+    process = await start(folder, *arguments, environment=environment)
+    try:
+        async with asyncio.timeout(timeout_s):
+            out, errors = await process.communicate()
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"Git did not finish within {timeout_s:g} s.", param="url") from error
+    finally:
+        await stop(process)
+    if process.returncode:
+        reason = errors.decode(errors="replace").strip().rpartition("fatal: ")[2].replace("\n", " ")[:300]
+        raise InvalidRequest(
+            reason or f"Git ended with {process.returncode}.", code="git_failed", param="url"
+        )
+    return out
+
+
+async def start(
+    folder: Path, *arguments: str, environment: dict[str, str] | None = None
+) -> asyncio.subprocess.Process:
+    """Git in ``folder``, with pipes, for who reads what it writes while it runs; `stop` ends it."""
+    kept = {
+        name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE", "GIT_SSL_CAINFO") if name in os.environ
+    }
+    quiet = {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "HOME": str(folder),
+        "LC_ALL": "C",
+    }
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(
+                "git",
+                "-c",
+                "core.symlinks=false",
+                "-c",
+                "core.hooksPath=/dev/null",
+                "-c",
+                "credential.helper=",
+            ),
+            *("-c", "gc.auto=0", "-c", "maintenance.auto=false", *arguments),
+            cwd=folder,
+            env={**kept, **quiet, **(environment or configured(("protocol.allow", "never")))},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except FileNotFoundError as error:
+        raise InvalidRequest(
+            "Git is not installed on the daemon's machine. Install it, or clone the repository yourself and use the "
+            "folder.",
+            code="git_missing",
+            param="url",
+        ) from error
+    if hasattr(resource, "prlimit"):  # Linux alone has it
+        with suppress(ProcessLookupError):  # it was quick
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
+    return process
+
+
+async def stop(process: asyncio.subprocess.Process) -> None:
+    """End what still runs, and wait until it has ended."""
+    if process.returncode is None:
+        process.kill()
+        await asyncio.shield(process.wait())
+
+
+def reaching(url: str, addresses: Sequence[str], *, login: str = "", protocol: str = "") -> dict[str, str]:
+    """The environment in which Git may ask the host of ``url``, at the IP ``addresses`` that its name was found to
+    mean, over the protocol of the URL alone, without redirects. ``login``: ``USER:PASSWORD`` for that host.
+    """
+    parts = urlsplit(url)
+    settings = [
+        ("protocol.allow", "never"),
+        (f"protocol.{protocol or parts.scheme}.allow", "always"),
+        ("http.followRedirects", "false"),
+        ("http.proxy", ""),
+    ]
+    if addresses:
+        pinned = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
+        settings.append(
+            ("http.curloptResolve", f"{parts.hostname}:{parts.port or PORTS[parts.scheme]}:{pinned}")
+        )
+    if login:
+        encoded = base64.b64encode(login.encode()).decode()
+        settings.append(
+            (f"http.{parts.scheme}://{parts.netloc}/.extraHeader", f"Authorization: Basic {encoded}")
+        )
+    return configured(*settings)
+
+
+def configured(*settings: tuple[str, str]) -> dict[str, str]:
+    """An environment with settings of Git: unlike arguments, other users of the machine cannot read it."""
+    environment = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for at, (name, value) in enumerate(settings):
+        environment |= {f"GIT_CONFIG_KEY_{at}": name, f"GIT_CONFIG_VALUE_{at}": value}
+    return environment

@@ -1,0 +1,213 @@
+"""A Git repository as a source: the newest state of a branch, a tag or a commit, fetched without its history."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from portico_server import git
+from portico_server.blobs.place import ReceivedFile
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core.interfaces import FetchedResponse, Fetcher
+from portico_server.db.stores import StoreFileRow
+from portico_server.knowledge.files import FileStorage
+from portico_server.knowledge.names import name_on_disk
+from portico_server.knowledge.sources import fetch
+from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
+from portico_server.knowledge.sources.source import FetchFailure, FetchResult, SourceLimits
+from portico_server.knowledge.sources.spec import GitAddress
+from portico_server.knowledge.walk import IGNORED_FOLDERS, SourceEntry, Walk, unfit_reason
+
+MAX_FETCHES = 10
+"""Fetches after which a repository is fetched from nothing again: each one leaves a file of what was new in it."""
+
+LOCAL_REF = "refs/portico/source"
+"""The state that was fetched last."""
+
+READ_BYTES = 65_536
+
+_LINK, _SUBMODULE = "120000", "160000"
+
+
+class GitSource:
+    """A `portico_server.knowledge.sources.source.StoreSource`. ``folder`` keeps what was fetched, without a work tree;
+    it may be deleted at any time; ``fetching`` is held while something is fetched into it. ``login`` is
+    ``USER:PASSWORD`` for the host, or empty.
+    """
+
+    def __init__(
+        self,
+        address: GitAddress,
+        fetcher: Fetcher,
+        files: FileStorage,
+        notes: ETagCache,
+        limits: SourceLimits,
+        folder: Path,
+        fetching: asyncio.Lock,
+        login: str,
+    ) -> None:
+        self._address = address
+        self._fetcher = fetcher
+        self._files = files
+        self._notes = notes
+        self._limits = limits
+        self._folder = folder
+        self._fetching = fetching
+        self._login = login
+        self._digests: dict[str, str] = {}
+        """What is kept of this repository, by the object that Git has it as."""
+
+    @property
+    def address(self) -> str:
+        return f"repository {self._address.url}"
+
+    async def scan(self) -> Walk:
+        await self._notes.load()
+        self._digests = self._notes.digests()
+        async with self._fetching:
+            await self._fetch()
+            listed = await git.run(self._folder, "ls-tree", "-r", "-l", "-z", LOCAL_REF)
+        found = Walk()
+        below = f"{self._address.folder}/" if self._address.folder else ""
+        entries = [
+            line.partition("\t") for line in listed.decode("utf-8", "surrogateescape").split("\0") if line
+        ]
+        for what, _tab, path in entries:
+            if path.startswith(below):
+                self._see(found, what.split(), path.removeprefix(below))
+        if below and not any(path.startswith(below) for _what, _tab, path in entries):
+            raise self._refused(f"there is no folder '{self._address.folder}' in it")
+        if len(found.files) > self._limits.files:
+            raise InvalidRequest(
+                f"{self._address.url} holds more than {self._limits.files:,} files. Follow a folder of it with "
+                "#subdirectory=FOLDER, or raise the setting source_max_files.",
+                code="source_too_large",
+                param="source",
+            )
+        self._notes.keep({seen.at for seen in found.files.values()})
+        return found
+
+    async def digest(self, seen: SourceEntry) -> str | None:
+        return self._digests.get(seen.at)
+
+    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
+        taken: list[FetchResult] = []
+        objects = _Objects(await git.start(self._folder, "cat-file", "--batch"))
+        try:
+            async with asyncio.timeout(git.FETCH_TIMEOUT_S):
+                for seen, _old in wanted:
+                    taken.append(await self._take(objects, seen))
+        except BaseException as error:
+            for item in taken:
+                if isinstance(item, ReceivedFile):
+                    await asyncio.shield(self._files.drop(item))
+            if isinstance(error, (EOFError, ConnectionError, TimeoutError)):
+                raise Unavailable(
+                    f"What was fetched of the {self.address} cannot be read. Sync again.",
+                    code="source_unreadable",
+                ) from error
+            raise
+        finally:
+            await objects.close()
+        await self._notes.save()
+        return taken
+
+    async def _take(self, objects: _Objects, seen: SourceEntry) -> FetchResult:
+        body = objects.read(seen.at)
+        came = FetchedResponse(self._address.url, 200, {}, "", body)
+        taken = await fetch.receive_document(self._files, came, seen.name, self._limits.bytes)
+        refused = taken.reason if isinstance(taken, FetchFailure) else ""
+        sha256 = taken.sha256 if isinstance(taken, ReceivedFile) else ""
+        self._notes.note(seen.at, ETagEntry(seen.name, seen.at, sha256=sha256, refused=refused))
+        return taken
+
+    async def _fetch(self) -> None:
+        await pools.FILES.run(self._prepare)
+        url = self._address.url
+        environment = git.reaching(url, await self._fetcher.addresses(url), login=self._login)
+        try:
+            if not (self._folder / "HEAD").exists():
+                await git.run(self._folder, "init", "--bare", "--quiet", "--template=")
+            wanted = f"+{self._address.ref or 'HEAD'}:{LOCAL_REF}"
+            options = ("--depth", "1", "--no-tags", "--quiet", "--no-write-fetch-head", "--update-shallow")
+            await git.run(self._folder, "fetch", *options, "--", url, wanted, environment=environment)
+        except PorticoError as error:
+            if error.code == "git_missing":
+                raise
+            raise self._refused(error.message) from error
+
+    def _prepare(self) -> None:
+        """A folder for what is fetched; an empty one if much has been fetched into it."""
+        packs = self._folder / "objects" / "pack"
+        if packs.is_dir() and sum(1 for path in packs.iterdir() if path.suffix == ".pack") >= MAX_FETCHES:
+            shutil.rmtree(self._folder)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _refused(self, reason: str) -> Unavailable:
+        if "could not read Username" in reason or "Authentication failed" in reason:
+            host = urlsplit(self._address.url).hostname
+            reason = (
+                f"it wants a login: set source_logins to {host}=TOKEN or {host}=USER:PASSWORD, or check it"
+            )
+        elif "couldn't find remote ref" in reason:
+            reason = f"it has no branch, tag or commit '{self._address.ref or 'HEAD'}'"
+        return Unavailable(
+            f"The {self.address} cannot be read: {reason.rstrip('.')}. What was indexed is kept.",
+            code="source_unreadable",
+        )
+
+    def _see(self, found: Walk, what: Sequence[str], path: str) -> None:
+        mode, _type, made, size = what
+        parts = path.split("/")
+        if any(part.startswith(".") or part in IGNORED_FOLDERS for part in parts):
+            return  # hidden, or a folder of packages, as in a folder
+        name = name_on_disk(path)
+        if mode in (_LINK, _SUBMODULE):
+            found.skip(name, "a link" if mode == _LINK else "another repository")
+            return
+        note = self._notes.of(made)
+        why = unfit_reason(
+            name,
+            int(size),
+            max_bytes=self._limits.bytes,
+            pictures=self._limits.pictures,
+            recordings=self._limits.recordings,
+        )
+        why = why or ("unusable name" if name in found.files else note.refused)
+        if why:
+            found.skip(name, why)
+        else:
+            found.files[name] = SourceEntry(name, made, int(size), int(made[:15], 16))
+
+
+class _Objects:
+    """``git cat-file --batch``: the bytes of one object after the other."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def read(self, name: str) -> AsyncIterator[bytes]:
+        """Of the object ``name``, to the end. Raises `EOFError` if Git does not have it."""
+        asked, answers = self._process.stdin, self._process.stdout
+        assert asked is not None, "started with pipes"
+        assert answers is not None, "started with pipes"
+        asked.write(f"{name}\n".encode())
+        await asked.drain()
+        head = (await answers.readline()).split()
+        if len(head) != 3:
+            raise EOFError(name)
+        left = int(head[2])
+        while left:
+            block = await answers.read(min(left, READ_BYTES))
+            if not block:
+                raise EOFError(name)
+            left -= len(block)
+            yield block
+        await answers.readexactly(1)  # a line break follows
+
+    async def close(self) -> None:
+        await git.stop(self._process)

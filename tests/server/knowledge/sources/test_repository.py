@@ -1,0 +1,100 @@
+"""A store that follows a Git repository."""
+
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.server.knowledge.sources.git_server import GitServer, serving
+from tests.server.knowledge.store_services import store_services
+
+from portico_server.core.errors import InvalidRequest, Unavailable
+from portico_server.core.principal import LOCAL
+from portico_server.knowledge.sources import repository, spec
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[GitServer]:
+    with serving(tmp_path / "repositories") as server:
+        yield server
+
+
+async def test_a_branch_is_mirrored_and_only_what_changed_is_read_again(
+    tmp_path: Path, server: GitServer
+) -> None:
+    (server.folder / "secret.md").symlink_to("/etc/passwd")
+    server.commit(
+        docs__port_md="The lighthouse listens on port 7419.",
+        docs__flower_txt="雪莲花生长在高山。",
+        docs__empty_txt="",
+        code_py="def harbour():\n    return 'boats'\n",
+    )
+    server.commit(_github__hidden_md="Hidden.")
+    async with store_services(tmp_path / "home", tool_hosts=server.host) as shop:
+        store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
+        result = await shop.sync(store)
+        assert (result["added"], result["indexed"], result["failed"]) == (4, 3, 1), result  # one is empty
+        names = {row.filename for row in await shop.settled(store)}
+        assert names == {"docs/port.md", "docs/flower.txt", "docs/empty.txt", "code.py"}
+        assert (await shop.search(store, "Which port?")).passages[0].filename == "docs/port.md"
+        assert (await shop.sync(store))["unchanged"] == len(names)
+
+        server.git("mv", "docs/port.md", "docs/harbour.md")
+        server.commit(docs__flower_txt="雪莲花已经谢了。", code_py=None)
+        plan = await shop.stores.plan(store)
+        assert plan.moved == [("docs/port.md", "docs/harbour.md")]
+        assert (plan.changed, plan.removed) == (["docs/flower.txt"], ["code.py"])
+        result = await shop.sync(store)
+        assert (result["moved"], result["changed"], result["removed"], result["added"]) == (1, 1, 1, 0)
+        assert "谢了" in (await shop.search(store, "雪莲花")).passages[0].text
+
+        kept = tmp_path / "home" / "sources" / f"{store.id}.git"
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o700
+        for number in range(repository.MAX_FETCHES + 1):
+            server.commit(docs__port_md=f"Port {number} of the lighthouse.")
+            await shop.sync(store)
+        assert len(list((kept / "objects" / "pack").glob("*.pack"))) <= repository.MAX_FETCHES
+        await shop.stores.update(store.id, LOCAL, {"source": f"git+{server.url}@main#subdirectory=docs"})
+        await shop.sync(store)
+        assert "port.md" in {row.filename for row in await shop.settled(store)}
+        await shop.stores.delete(store.id, LOCAL)
+        assert not kept.exists()
+
+
+async def test_a_login_is_sent_to_its_host_and_shown_nowhere(tmp_path: Path, server: GitServer) -> None:
+    server.commit(a_md="The harbour.")
+    server.login = "x-access-token:tok-1234"
+    logins = f"example.com=other,{server.host}=tok-1234"
+    async with store_services(tmp_path / "one", tool_hosts=server.host) as shop:
+        store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
+        with pytest.raises(Unavailable, match=r"set source_logins to 127\.0\.0\.1=TOKEN"):
+            await shop.stores.plan(store)
+    async with store_services(tmp_path / "two", tool_hosts=server.host, source_logins=logins) as shop:
+        store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
+        assert (await shop.sync(store))["added"] == 1
+        kept = tmp_path / "two" / "sources" / f"{store.id}.git"
+        assert not any(b"tok-1234" in path.read_bytes() for path in kept.rglob("*") if path.is_file())
+
+
+async def test_what_cannot_be_followed_is_said_and_nothing_goes(tmp_path: Path, server: GitServer) -> None:
+    server.commit(docs__a_md="The harbour.", docs__b_md="The boats.")
+    async with store_services(tmp_path / "home", tool_hosts=server.host, source_max_files=2) as shop:
+        store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
+        await shop.sync(store)
+        for source, said in [
+            (f"git+{server.url}@nowhere", "no branch, tag or commit 'nowhere'"),
+            (f"git+{server.url}#subdirectory=doc", "no folder 'doc'"),
+            (f"git+{server.url}/other", "cannot be read"),
+        ]:
+            row = replace(store, source=spec.parse_source(source).kept())
+            with pytest.raises(Unavailable, match=said):
+                await shop.stores.plan(row)
+        server.commit(docs__c_md="The nets.")
+        with pytest.raises(InvalidRequest, match="more than 2 files"):
+            await shop.stores.plan(store)
+        assert len(await shop.settled(store)) == 2
+    async with store_services(tmp_path / "away") as shop:
+        store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
+        with pytest.raises(InvalidRequest, match="tool_hosts"):
+            await shop.stores.plan(store)
