@@ -20,7 +20,7 @@ from portico_server.db.indexed import IndexedChunks
 from portico_server.db.rows import Rows, portions
 from portico_server.db.schema import chunks as chunk_table
 from portico_server.db.schema import files, group_files, groups, store_files
-from portico_server.db.stores import StoreFileRow, file_columns
+from portico_server.db.stores import StoreFileRow, file_columns, in_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +115,18 @@ def counts(
 
 
 def waiting(connection: Connection, row: GroupRow, limit: int) -> list[StoreFileRow]:
-    """Files that are in the store's own group and not yet in this one, oldest first."""
+    """Files that are in the store's own group and not yet in this one, `in_turns`."""
     done = exists().where(
         group_files.c.store_id == store_files.c.store_id,
         group_files.c.group_name == row.name,
         group_files.c.file_id == store_files.c.file_id,
     )
-    rows = connection.execute(
+    query = (
         select(*file_columns())
         .select_from(store_files.join(files, files.c.id == store_files.c.file_id))
         .where(store_files.c.store_id == row.store_id, store_files.c.status == "completed", ~done)
-        .order_by(store_files.c.created_at, store_files.c.file_id)
-        .limit(limit)
     )
-    return [StoreFileRow(**found._mapping) for found in rows]
+    return [StoreFileRow(**found._mapping) for found in connection.execute(in_turns(query).limit(limit))]
 
 
 def unfinished(connection: Connection) -> list[str]:

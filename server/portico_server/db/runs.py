@@ -59,7 +59,7 @@ class RunRow:
     @property
     def key(self) -> str:
         """The key for whose sake it is, which is its owner's unless its payload says more."""
-        return str((self.owner == SYSTEM.id and self.payload.get(FOR)) or self.owner)
+        return _key(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,19 @@ class NewRun:
     trace: Mapping[str, str] | None = None
     bound: Mapping[str, str] | None = None
 
+    @property
+    def key(self) -> str:
+        """As in `RunRow`."""
+        return _key(self)
+
     def values(self) -> dict[str, Any]:
         """Its columns that are not null."""
         values = {name: getattr(self, name) for name in NewRun.__dataclass_fields__}
         return {name: value for name, value in values.items() if value is not None}
+
+
+def _key(run: RunRow | NewRun) -> str:
+    return str((run.owner == SYSTEM.id and run.payload.get(FOR)) or run.owner)
 
 
 ATTEMPT_STRIDE_COUNT = 2**20
@@ -111,10 +120,9 @@ def may_begin(connection: Connection, kind: str, owner: str, most: int) -> bool:
 
 
 def ensure(connection: Connection, run: NewRun) -> str:
-    """Queue a run, unless one of this kind and name waits already; the id of the one that waits."""
-    waiting = connection.execute(
-        select(runs.c.id).where(runs.c.kind == run.kind, runs.c.name == run.name, runs.c.status == "queued")
-    ).scalar()
+    """Queue a run, unless one of this kind and name waits for the same key already; the id of the one that waits."""
+    same = (runs.c.kind == run.kind, runs.c.name == run.name, _for_key == run.key)
+    waiting = connection.execute(select(runs.c.id).where(*same, runs.c.status == "queued")).scalar()
     if waiting is not None:
         return str(waiting)
     queue(connection, run)

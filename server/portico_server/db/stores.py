@@ -68,6 +68,10 @@ class StoreRow:
         """What a run that works on it is taken up with: which store, and for whose sake."""
         return {"store": self.id, FOR: self.owner}
 
+    def work_for(self, key: str | None) -> dict[str, Any]:
+        """`work` that ``key`` has caused: what is done in a shared store is for its sake."""
+        return {**self.work, FOR: self.owner or key}
+
 
 @dataclass(frozen=True, slots=True)
 class StoreFileCounts:
@@ -85,7 +89,7 @@ class StoreFileCounts:
 
 @dataclass(frozen=True, slots=True)
 class StoreFileRow:
-    """One file in one store, with what the file itself says (``filename``, ``bytes``, ``sha256``)."""
+    """One file in one store, with what the file itself says (``filename``, ``bytes``, ``sha256``, and whose it is)."""
 
     store_id: str
     file_id: str
@@ -101,6 +105,13 @@ class StoreFileRow:
     filename: str
     bytes: int
     sha256: str
+    uploader: str | None = None
+
+    @property
+    def whose(self) -> str | None:
+        """The key that uploaded it; ``None`` for what the operator did, and what the store mirrors."""
+        mirrored = self.uploader is not None and self.uploader.startswith(MIRRORED_OWNER)
+        return None if mirrored else self.uploader
 
 
 _STORES = Rows(stores, StoreRow)
@@ -108,6 +119,7 @@ _FILE = [store_files.c[name] for name in list(StoreFileRow.__dataclass_fields__)
     files.c.filename,
     files.c.bytes,
     files.c.sha256,
+    files.c.owner.label("uploader"),
 ]
 _JOINED = store_files.join(files, files.c.id == store_files.c.file_id)
 
@@ -386,13 +398,21 @@ def _sorted_files(
 
 
 def waiting(connection: Connection, store_id: str, limit: int) -> list[StoreFileRow]:
-    """Files that wait to be indexed, oldest first."""
+    """Files that wait to be indexed, `in_turns`."""
     query = (
         select(*_FILE)
         .select_from(_JOINED)
         .where(store_files.c.store_id == store_id, store_files.c.status == "in_progress")
     )
-    return _sorted_files(connection, query, rising=True, limit=limit)
+    return [StoreFileRow(**row._mapping) for row in connection.execute(in_turns(query).limit(limit))]
+
+
+def in_turns(query: Select[Any]) -> Select[Any]:
+    """Files of ``store_files`` and ``files`` in the order in which they are worked on: the oldest of everybody who
+    uploaded some, then the second of each, so that whoever uploads many delays another by one.
+    """
+    age = (store_files.c.created_at, store_files.c.file_id)
+    return query.order_by(func.row_number().over(partition_by=files.c.owner, order_by=age), *age)
 
 
 def unfinished(connection: Connection) -> list[str]:

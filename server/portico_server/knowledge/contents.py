@@ -72,9 +72,9 @@ class StoreContents:
         self._readers = readers
         self._indexes = indexes
 
-    async def queue(self, store: StoreRow) -> str:
-        """Queue the indexing of what waits in a store; the id of the run."""
-        return await self._scheduler.ensure("ingest", store.id, store.work)
+    async def queue(self, store: StoreRow, key: str | None = None) -> str:
+        """Queue the indexing of what waits in a store; the id of the run. ``key``: whoever has caused it."""
+        return await self._scheduler.ensure("ingest", store.id, store.work_for(key))
 
     async def attach(
         self, store: StoreView, attachments: Sequence[FileToAttach], caller: Principal
@@ -92,7 +92,7 @@ class StoreContents:
                 store.require(there.attributes)
         if checked:
             await self._database.write(rows.attach_all, store.id, checked)
-            await self.queue(store)
+            await self.queue(store, None if caller.admin else caller.id)
         return [await self.get(store, file_id) for file_id, _, _ in checked]
 
     async def check(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 from portico.wire import JSON, Status, StepFinished, StepStarted
@@ -70,6 +71,66 @@ class ReadChunks:
     message: str | None = None
     keep: bool = False
     """Whether the next attempt continues from what is there of a file that failed."""
+
+
+MAX_WAITING_FILES = 1_000
+"""Files that are looked at together for those that are to be read next."""
+
+LOOK_INTERVAL_S = 1.0
+"""Seconds after which it is looked for files that have come meanwhile …"""
+
+MAX_LOOK_SHARE = 0.05
+"""… and the part of the time that this takes at most."""
+
+WaitingFiles: TypeAlias = Callable[[], Awaitable[Sequence[StoreFileRow]]]
+"""Up to `MAX_WAITING_FILES` files that wait, `stores.in_turns`."""
+
+
+class FileFeed:
+    """Files that wait to be read, by whose they are, in rounds: what comes while others are read is among them, but
+    for a file that is to be cut otherwise, which comes with the next round.
+    """
+
+    def __init__(self, waiting: WaitingFiles) -> None:
+        self._waiting = waiting
+        self._seen: set[tuple[str, str]] = set()
+        self._in_round: set[str] = set()
+        self._queues: dict[str, deque[StoreFileRow]] = {}
+        self._next_look = 0.0
+
+    async def begin(self) -> Sequence[StoreFileRow]:
+        """Begin a round once what was taken is written. What waits, which may be nothing."""
+        self._in_round.clear()
+        return await self.look()
+
+    async def look(self) -> Sequence[StoreFileRow]:
+        """What has come since the last time. It is looked for where nothing is left, and now and then besides."""
+        began = time.monotonic()
+        if self._queues and began < self._next_look:
+            return ()
+        found = await self._waiting()
+        took = time.monotonic() - began
+        self._next_look = began + max(LOOK_INTERVAL_S, took / MAX_LOOK_SHARE)
+        fresh = [
+            row
+            for row in found
+            if row.file_id not in self._in_round and (row.file_id, str(row.chunking)) not in self._seen
+        ]
+        for row in fresh:
+            self._seen.add((row.file_id, str(row.chunking)))
+            self._in_round.add(row.file_id)
+            self._queues.setdefault(row.whose or "", deque()).append(row)
+        return fresh
+
+    def take(self, held: Mapping[str, int], most: int) -> Sequence[StoreFileRow]:
+        """The files to be read next, so that ``most`` of everybody are: ``held`` are being read."""
+        found = [
+            queue.popleft()
+            for whose, queue in self._queues.items()
+            for _ in range(min(len(queue), most - held.get(whose, 0)))
+        ]
+        self._queues = {whose: queue for whose, queue in self._queues.items() if queue}
+        return found
 
 
 class WriteQueue:
@@ -183,18 +244,17 @@ class Ingest:
                 return {}
             store = now  # as it is by now: another run may have changed its embedding model
             target = StoreTarget(store, self._database, self._indexes)
-            seen: set[tuple[str, str]] = set()
-            while waiting := [
-                row
-                for row in await self._database.read(rows.waiting, store.id, 1_000)
-                if (row.file_id, str(row.chunking)) not in seen
-            ]:
-                seen.update((row.file_id, str(row.chunking)) for row in waiting)
-                try:
-                    await self._index_files(waiting, target, tally, context)
-                except _ModelFails as error:
-                    await self._fail_all(store.id, target, error)
-                    raise _failed(store, error) from error
+
+            async def waiting() -> Sequence[StoreFileRow]:
+                return await self._database.read(rows.waiting, store.id, MAX_WAITING_FILES)
+
+            feed = FileFeed(waiting)
+            try:
+                while fresh := await feed.begin():
+                    await self._index_files(feed, fresh, target, tally, context)
+            except _ModelFails as error:
+                await self._fail_all(store.id, target, error)
+                raise _failed(store, error) from error
             for group in await self._database.read(groups.of_store, store.id):
                 if not needs_model(group.chunking):  # `GroupGenerator` makes the others, in runs of their own
                     await self._fill_group(store, group, in_groups, context)
@@ -225,52 +285,75 @@ class Ingest:
     ) -> None:
         """Make the chunks of a further group, of all files that it lacks."""
         target = GroupTarget(group, store, self._database, self._indexes)
-        partial = tally.done
-        while waiting := await self._database.read(groups.waiting, group, 1_000):
-            try:
-                await self._index_files(waiting, target, tally, context)
-            except _ModelFails as error:
-                while await self._database.read(groups.get, store.id, group.name) == group:
-                    if not (waiting := await self._database.read(groups.waiting, group, 1_000)):
-                        break
-                    for row in waiting:
-                        await target.fail(row, "server_error", target.failure(row, error))
-                raise _failed(store, error) from error
+        done = tally.done
+
+        async def waiting() -> Sequence[StoreFileRow]:
             if await self._database.read(groups.get, store.id, group.name) != group:
-                return  # removed or rebuilt: the next run handles it
-        if tally.done > partial:
+                return ()  # removed or rebuilt: the next run handles it
+            return await self._database.read(groups.waiting, group, MAX_WAITING_FILES)
+
+        feed = FileFeed(waiting)
+        try:
+            while fresh := await feed.begin():
+                await self._index_files(feed, fresh, target, tally, context)
+        except _ModelFails as error:
+            while found := await waiting():
+                for row in found:
+                    await target.fail(row, "server_error", target.failure(row, error))
+            raise _failed(store, error) from error
+        if tally.done > done and await self._database.read(groups.get, store.id, group.name) == group:
             await self._indexes.ready(store.id, target.model, context.emit, group.name)
 
     async def _index_files(
-        self, waiting: Sequence[StoreFileRow], target: ChunkTarget, tally: IngestTally, context: Context
+        self,
+        feed: FileFeed,
+        fresh: Sequence[StoreFileRow],
+        target: ChunkTarget,
+        tally: IngestTally,
+        context: Context,
     ) -> None:
-        """Read files beside each other, and write what was read together."""
-        tally.total += len(waiting)
-        await context.emit(Status("index", "", done=tally.done, total=tally.total, unit="files"))
+        """Read what waits, and what comes meanwhile, files beside each other, and write together what was read.
+
+        Of everybody who uploaded some, as many are read at a time as there are readers, which take turns between them:
+        files that take long delay those of nobody else.
+        """
         gathering = WriteQueue()
-        queue = iter(waiting)
         dropped: set[str] = set()
-        some = await target.partial_files(waiting)
 
-        async def read() -> None:
-            for row in queue:
-                partial = (
-                    await PartialFile.find(self._database, row, target.model) if row.file_id in some else None
-                )
-                try:
-                    await self._read(row, target, gathering, dropped, context, partial)
-                except ChunksDifferError:
-                    await self._read(row, target, gathering, dropped, context)
+        async def read(row: StoreFileRow, *, resumed: bool) -> None:
+            pools.KEY.set(target.owner or row.whose or "")
+            partial = await PartialFile.find(self._database, row, target.model) if resumed else None
+            try:
+                await self._read(row, target, gathering, dropped, context, partial)
+            except ChunksDifferError:
+                await self._read(row, target, gathering, dropped, context)
 
-        async def read_all() -> None:
+        async def read_all(fresh: Sequence[StoreFileRow]) -> None:
             async with asyncio.TaskGroup() as readers:
-                for _ in range(min(self._workers, len(waiting))):
-                    readers.create_task(read())
+                reading: dict[asyncio.Task[None], str] = {}
+                resumed: set[str] = set()
+                while True:
+                    if fresh:
+                        resumed |= await target.partial_files(fresh)
+                        tally.total += len(fresh)
+                        status = Status("index", "", done=tally.done, total=tally.total, unit="files")
+                        await context.emit(status)
+                    for row in feed.take(Counter(reading.values()), self._workers):
+                        task = readers.create_task(read(row, resumed=row.file_id in resumed))
+                        reading[task] = row.whose or ""
+                    if not reading:
+                        break
+                    done, _ = await asyncio.wait(
+                        reading, timeout=LOOK_INTERVAL_S, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    for task in done:
+                        del reading[task]
+                    fresh = await feed.look()
             gathering.end()
 
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(read_all())
+                group.create_task(read_all(fresh))
                 while batch := await gathering.take():
                     batch = [item for item in batch if item.row.file_id not in dropped]
                     dropped |= await self._write(batch, target, context)

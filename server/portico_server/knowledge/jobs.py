@@ -15,6 +15,7 @@ from portico_server.db import stores as rows
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.links import NewLink
+from portico_server.db.runs import FOR
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.calibrate import Calibration
 from portico_server.knowledge.contents import StoreContents
@@ -137,8 +138,12 @@ class ModelChange:
         return found
 
 
-MAX_RUNNING_INGESTS = 4
+MAX_RUNNING_INGESTS = 8
 """Stores whose files are indexed at a time; of the stores of one key half as many."""
+
+MAX_RUNNING_CHANGES = 4
+"""Stores that are indexed anew, linked, calibrated, or given another embedding model at a time, of each; of the stores
+of one key half as many."""
 
 MAX_RUNNING_SYNCS = 4
 """Stores that are compared with what they follow at a time; of the stores of one key half as many."""
@@ -181,10 +186,10 @@ class StoreJobs:
         """
         self._scheduler.handle("ingest", self._run_ingest, concurrency=MAX_RUNNING_INGESTS)
         self._scheduler.handle("sync", self._run_sync, concurrency=MAX_RUNNING_SYNCS, lent=True)
-        self._scheduler.handle("embed", self._run_embed)
-        self._scheduler.handle(LINK_RUN_KIND, self._run_link)
-        self._scheduler.handle("reindex", self._run_reindex)
-        self._scheduler.handle("calibrate", self._run_calibrate, owned=True)
+        self._scheduler.handle("embed", self._run_embed, concurrency=MAX_RUNNING_CHANGES)
+        self._scheduler.handle(LINK_RUN_KIND, self._run_link, concurrency=MAX_RUNNING_CHANGES)
+        self._scheduler.handle("reindex", self._run_reindex, concurrency=MAX_RUNNING_CHANGES)
+        self._scheduler.handle("calibrate", self._run_calibrate, concurrency=MAX_RUNNING_CHANGES, owned=True)
         found = await self._database.read(rows.visible, None, everyone=True)
         for gone in await self._indexes.sweep({row.id for row in found}):
             # An import that was cut off may have left chunks.
@@ -203,7 +208,8 @@ class StoreJobs:
             if follows(row) and not row.paused:
                 run_ids.append(await self._following.sync(row))  # which also indexes what waits
             elif row.id in unfinished:
-                run_ids.append(await self._contents.queue(row))
+                waiting = await self._database.read(rows.waiting, row.id, 1)
+                run_ids.append(await self._contents.queue(row, waiting[0].whose if waiting else None))
             if row.next_embedding_model is not None:
                 run_ids.append(await self._scheduler.ensure("embed", row.id, row.work))
             if row.linked_to is not None:
@@ -217,7 +223,7 @@ class StoreJobs:
         row = await self._row(payload)
         if row is None:
             return {}
-        pools.KEY.set(row.owner or "")
+        pools.KEY.set(str(payload.get(FOR) or ""))
         result = await self._ingest.run(row, context)
         await self._making.resume(row)
         return result
@@ -233,15 +239,18 @@ class StoreJobs:
 
     async def _run_embed(self, payload: Mapping[str, Any], context: Context) -> JSON:
         row = await self._row(payload)
+        pools.KEY.set(str(payload.get(FOR) or ""))
         result = {} if row is None else await self._models.run(row, context)
         self._changed()
         return result
 
     async def _run_link(self, payload: Mapping[str, Any], context: Context) -> JSON:
+        pools.KEY.set(str(payload.get(FOR) or ""))
         return await self._links.run(str(payload["store"]), context)
 
     async def _run_reindex(self, payload: Mapping[str, Any], context: Context) -> JSON:
         row = await self._row(payload)
+        pools.KEY.set(str(payload.get(FOR) or ""))
         return {} if row is None else await self._reindex.run(row, context, files=bool(payload.get("files")))
 
     async def _run_calibrate(self, payload: Mapping[str, Any], context: Context) -> JSON:

@@ -369,7 +369,8 @@ class Scheduler:
                 continue
             try:
                 caller = self.principals(owner)
-            except PorticoError:  # its key was revoked: it ends before long
+            except PorticoError:  # its key was revoked, and what it has caused is done all the same
+                found.append((kind, owner))
                 continue
             if not (caller.admin or caller is SYSTEM):
                 found.append((kind, owner))

@@ -7,16 +7,17 @@ import signal
 import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.server.knowledge import documents
 from tests.server.knowledge.store_fixture import LetterEmbedding
-from tests.server.knowledge.store_services import StoreServices, store_services
+from tests.server.knowledge.store_services import TURN, StoreServices, store_services
 
 from portico.wire import Status
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed
-from portico_server.core.principal import LOCAL
+from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Embed, Request, Vectors
 from portico_server.db import chunks as chunk_rows
 from portico_server.db import stores
@@ -330,6 +331,49 @@ async def test_two_writers_on_one_store_lose_and_double_nothing(shop: StoreServi
     assert await shop.database.read(chunk_rows.count, store.id) == 24
     found = [await shop.search(store, f"number {i}") for i in range(24)]
     assert [each.passages[0].filename for each in found] == [f"{i}.txt" for i in range(24)]
+
+
+async def test_what_one_key_uploads_delays_nobody_else_in_a_shared_store(
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents that take long, and many of them: another key's file is read beside them, in the store and group too,
+    and those of keys whose files are still read have their share of runs.
+    """
+    eve, bob = (Principal(name, name, frozenset({"chat", "stores:*:write"})) for name in ("key_eve", "key_bob"))
+    store = await shop.stores.create("shared", LOCAL)
+    begun, ended = asyncio.Event(), asyncio.Event()
+    readers, read = shop.stores._readers, ReaderPool.read
+
+    async def slowly(pool: ReaderPool, path: Path, name: str, *given: Any, **more: Any) -> AsyncIterator[Any]:
+        if name.startswith("slow"):
+            async with readers._slots.taken():
+                begun.set()
+                await ended.wait()
+        async for parts in read(pool, path, name, *given, **more):
+            yield parts
+
+    monkeypatch.setattr(ReaderPool, "read", slowly)
+
+    async def attach(name: str, key: Principal) -> None:
+        row = await shop.upload(name, f"Of {name}.", key)
+        view = await shop.stores.get("shared", key, "write")
+        await shop.stores.contents.attach(view, [FileToAttach(row.id)], key)
+
+    async def states() -> dict[str, str]:
+        found = await shop.stores.contents.list(store, limit=100)
+        return {row.filename: row.status for row in found.data}
+
+    for number in range(8):
+        await attach(f"slow-{number}.txt", eve)
+    await begun.wait()
+    await attach("quick.txt", bob)
+    while (await states())["quick.txt"] != "completed":
+        await asyncio.sleep(TURN)
+    assert {status for name, status in (await states()).items() if name != "quick.txt"} == {"in_progress"}
+    runs = await shop.database.read(run_rows.listed)
+    assert {(run.kind, run.key) for run in runs} == {("ingest", "key_eve"), ("ingest", "key_bob")}
+    ended.set()
+    assert {row.status for row in await shop.settled(store)} == {"completed"}
 
 
 async def test_files_of_one_transaction_fail_one_by_one(
