@@ -104,7 +104,7 @@ class FileFeed:
         return await self.look()
 
     async def look(self) -> Sequence[StoreFileRow]:
-        """What has come since the last time. It is looked for where nothing is left, and now and then besides."""
+        """What has come since the last time. It is looked for where nothing is left, and now and then too."""
         began = time.monotonic()
         if self._queues and began < self._next_look:
             return ()

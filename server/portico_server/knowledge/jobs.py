@@ -142,7 +142,7 @@ MAX_RUNNING_INGESTS = 8
 """Stores whose files are indexed at a time; of the stores of one key half as many."""
 
 MAX_RUNNING_CHANGES = 4
-"""Stores that are indexed anew, linked, calibrated, or given another embedding model at a time, of each; of the stores
+"""Stores that are reindexed, linked, calibrated, or given another embedding model at a time, of each; of the stores
 of one key half as many."""
 
 MAX_RUNNING_SYNCS = 4
