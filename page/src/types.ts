@@ -1,5 +1,7 @@
 // What the daemon answers, as far as the page reads it. Shapes and units: /docs.
 
+import type { Filter } from "./run/filters";
+
 export interface Deployment {
   name: string;
   source: string;
@@ -196,6 +198,10 @@ export interface Key {
   created_at: number;
   /** What it may use at most, by the names of the daemon. */
   limits: Record<string, number>;
+  /** Which files of a store it reads, by the name or id of the store or `*`. */
+  filters: Record<string, Filter>;
+  /** Where somebody signs in who is listed among the keys. */
+  issuer: string;
 }
 
 export type Part =

@@ -8,9 +8,11 @@ import { asMarkdown, headline, toMessages } from "../src/chat/sessions";
 import { around } from "../src/chat/source";
 import { requestFor } from "../src/chat/turn";
 import { startsOf } from "../src/documents/DocumentsView";
+import { rightOn } from "../src/documents/Rights";
 import { bytes, placeLabel } from "../src/format";
 import { roundUp } from "../src/parts/Chart";
 import { link, readRoute } from "../src/route";
+import { readFilter, writeFilter } from "../src/run/filters";
 import { en } from "../src/words/en";
 import { zh } from "../src/words/zh";
 
@@ -212,4 +214,28 @@ test("scores are drawn over the setting that is a number, or by rank", () => {
       { x: 2, y: 0.5 },
     ],
   ]);
+});
+
+test("filters are read as a person writes them, and written so that they are read again", () => {
+  const sales = { type: "eq", key: "team", value: "sales" };
+  expect(readFilter(" team = sales and level<=2", "")).toEqual({
+    type: "and",
+    filters: [sales, { type: "lte", key: "level", value: 2 }],
+  });
+  expect(readFilter("", "")).toBeNull();
+  expect(() => readFilter("sales", "wrong")).toThrow("wrong");
+  for (const filter of [
+    sales,
+    { type: "eq", key: "level", value: "1" },
+    { type: "ne", key: "open", value: true },
+    { type: "eq", key: "team", value: "you and me" },
+    { type: "in", key: "team", value: ["a", "b"] },
+    { type: "or", filters: [sales, sales] },
+    { type: "and", filters: [sales, { type: "gt", key: "level", value: 0.5 }] },
+  ]) {
+    expect(readFilter(writeFilter(filter), "")).toEqual(filter);
+  }
+  expect(rightOn(["chat", "stores:*:manage", "stores:a:read", "stores:a:write"], ["a", "vs_1"])).toBe(
+    "write",
+  );
 });

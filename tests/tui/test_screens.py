@@ -401,8 +401,11 @@ async def test_a_key_is_shown_once_and_revoked(daemon: Daemon) -> None:
         async with terminal(daemon.url, secret) as screen:
             await pick(screen, "keys", 0, "reader")
             await screen.press("e")
-            await screen.fill(scopes="models:read")
-            await screen.until(lambda: screen.row("#rows", "reader")[1] == "models:read")
+            await screen.fill(
+                scopes="stores:a:read", filters='{"a": {"type": "eq", "key": "team", "value": "sales"}}'
+            )
+            await screen.until(lambda: screen.row("#rows", "reader")[1] == "stores:a:read")
+            await screen.until(lambda: "sales" in screen.text("#detail"))
             await screen.press("d")
             await screen.agree()
             await screen.until(lambda: not screen.row("#rows", "reader"))

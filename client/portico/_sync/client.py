@@ -310,6 +310,17 @@ class Client:
         query = given(since=since)
         return self._transport.request("GET", "/api/usage", list[dict[str, Any]], query=query)
 
+    def usage_course(
+        self, since: float | None = None, *, step: str = "day", by: str = "model"
+    ) -> list[dict[str, Any]]:
+        """Calls, tokens and cost of each ``hour`` or ``day`` since a moment, by ``model``, ``key`` or ``name``.
+
+        ``at`` is when the hour or day begins, ``series`` and ``name`` what it is of: ``None`` of those together that
+        have few calls.
+        """
+        query = given(since=since, step=step, by=by)
+        return self._transport.request("GET", "/api/usage/course", list[dict[str, Any]], query=query)
+
     def backup(
         self, to: Path, *, models: bool = False, told: Callable[[int], None] | None = None
     ) -> BackedUp:

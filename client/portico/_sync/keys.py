@@ -41,12 +41,22 @@ class Keys(Group):
         )
         return self._transport.request("POST", "/api/keys", NewKey, json=body)
 
-    def update(self, key_id: str, *, scopes: Sequence[str]) -> Key:
-        """Let a key have other scopes, all of which are given, at once. If it loses some, its calls, streams and runs
-        end.
+    def update(
+        self,
+        key_id: str,
+        *,
+        scopes: Sequence[str] | None = None,
+        filters: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Key:
+        """Let a key have other scopes or filters, all of which are given, at once; what is left out stays, and ``{}``
+        takes all filters away. If it may do or read less than before, its calls, streams and runs end.
         """
         path = at("api", "keys", named(key_id, "a key"))
-        return self._transport.request("PATCH", path, Key, json={"scopes": list(scopes)})
+        body = given(
+            scopes=None if scopes is None else list(scopes),
+            filters=None if filters is None else {store: dict(item) for store, item in filters.items()},
+        )
+        return self._transport.request("PATCH", path, Key, json=body)
 
     def revoke(self, key_id: str) -> None:
         """Make a key worthless at once."""

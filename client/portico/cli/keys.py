@@ -133,17 +133,34 @@ def update(
     context: typer.Context,
     key_id: KeyId,
     scope: Annotated[
-        list[str], typer.Option(help="All that it may do from then on. May be given several times.")
-    ],
+        list[str] | None,
+        typer.Option(help="All that it may do from then on; left out, what it may stays. Several times."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="STORE:ATTRIBUTE=VALUE",
+            help="Which files of a store it may read from then on, as with `create`; left out, filters stay.",
+        ),
+    ] = None,
+    no_filters: Annotated[bool, typer.Option("--no-filters", help="Take all filters away.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let a key have other scopes, at once. If it loses some, what it has under way ends."""
+    """Let a key have other scopes or filters, at once. If it loses some, what it has under way ends."""
+    if no_filters and only:
+        raise InvalidRequest("--filter and --no-filters exclude each other: give one of them.")
+    if not (scope or only or no_filters):
+        raise InvalidRequest("Say what changes: --scope, --filter or --no-filters.")
     with connected(context) as client:
-        changed = client.keys.update(key_id, scopes=scope)
+        filters = _filters_of(only or ()) if only or no_filters else None
+        changed = client.keys.update(key_id, scopes=scope or None, filters=filters)
     if as_json:
         print_json(changed)
-    else:
-        typer.echo(f"'{changed.name}' may: {', '.join(changed.scopes)}.")
+        return
+    typer.echo(f"'{changed.name}' may: {', '.join(changed.scopes)}.")
+    for item in _format_filters(changed.filters):
+        typer.echo(f"It reads of {item}.")
 
 
 @app.command(epilog="Example: portico keys revoke key_0192f6 --yes")

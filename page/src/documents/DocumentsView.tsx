@@ -40,7 +40,7 @@ export function DocumentsView() {
 
 /** A store, or what is measured and compared on it, which stands where the id of a file would. */
 function StoreView({ store, file, opened }: { store: Store; file: string; opened: string }) {
-  const isTool = file === "chunkers" || file === "calibrate" || file === "links";
+  const isTool = file === "chunkers" || file === "calibrate" || file === "links" || file === "rights";
   return (
     <>
       <p class="crumbs">
@@ -54,6 +54,7 @@ function StoreView({ store, file, opened }: { store: Store; file: string; opened
         <Lazy name={file} load={() => import("./Calibrate")} given={{ store, run: opened }} />
       )}
       {file === "links" && <Lazy name={file} load={() => import("./Links")} given={{ store, run: opened }} />}
+      {file === "rights" && <Lazy name={file} load={() => import("./Rights")} given={{ store }} />}
       {!isTool && <StorePage store={store} file={file} />}
     </>
   );
@@ -209,6 +210,7 @@ function StorePage({ store, file }: { store: Store; file: string }) {
           <a href={link("documents", store.name, "calibrate")}>{t("calibrate.title")}</a>
         )}
         <a href={link("documents", store.name, "links")}>{t("links.title")}</a>
+        <a href={link("documents", store.name, "rights")}>{t("rights.title")}</a>
       </p>
       {store.problem && <p class="bad">{store.problem}</p>}
       <Skipped store={store} />

@@ -20,8 +20,20 @@ export function roundUp(value: number): number {
   return power * ([1, 2, 5, 10].find((step) => step * power >= value) ?? 10);
 }
 
-/** Lines over steps, with axes; each line has the class `line0`, `line1` … */
-export function Chart({ label, lines, xName }: { label: string; lines: Line[]; xName: string }) {
+/** How many kinds of line can be told apart. */
+const MAX_KINDS = 8;
+
+/** Lines over steps, with axes; each line has the class `line0`, `line1` … `ends` stands below the ends of the lower
+ * axis in place of the steps, `total` behind the name of a line in place of its last value.
+ */
+export function Chart(props: {
+  label: string;
+  lines: Line[];
+  xName: string;
+  ends?: [string, string];
+  total?: (line: Line) => string;
+}) {
+  const { label, lines, xName, ends, total } = props;
   const points = lines.flatMap((line) => line.points);
   const mostX = Math.max(1, ...points.map((point) => point.x));
   const mostY = roundUp(Math.max(0, ...points.map((point) => point.y)));
@@ -39,15 +51,15 @@ export function Chart({ label, lines, xName }: { label: string; lines: Line[]; x
           </g>
         ))}
         <text x={LEFT} y={HEIGHT - 8}>
-          0
+          {ends ? ends[0] : 0}
         </text>
         <text x={WIDTH - 8} y={HEIGHT - 8} text-anchor="end">
-          {mostX} {xName}
+          {ends ? ends[1] : `${mostX} ${xName}`}
         </text>
         {lines.map((line, number) => (
           <polyline
             key={line.name}
-            class={`line${number}`}
+            class={`line${number % MAX_KINDS}`}
             points={line.points.map((point) => `${x(point.x)},${y(point.y)}`).join(" ")}
           />
         ))}
@@ -56,7 +68,7 @@ export function Chart({ label, lines, xName }: { label: string; lines: Line[]; x
             line.points.map((point) => (
               <circle
                 key={`${line.name} ${point.x}`}
-                class={`line${number}`}
+                class={`line${number % MAX_KINDS}`}
                 cx={x(point.x)}
                 cy={y(point.y)}
                 r={3}
@@ -67,8 +79,8 @@ export function Chart({ label, lines, xName }: { label: string; lines: Line[]; x
       <figcaption class="soft">
         {lines.map((line, number) => (
           <span key={line.name}>
-            <i class={`key${number}`} aria-hidden="true" /> {line.name}{" "}
-            {t("chart.last", { value: line.points.at(-1)?.y.toPrecision(4) ?? "" })}
+            <i class={`key${number % MAX_KINDS}`} aria-hidden="true" /> {line.name}{" "}
+            {total ? total(line) : t("chart.last", { value: line.points.at(-1)?.y.toPrecision(4) ?? "" })}
           </span>
         ))}
       </figcaption>

@@ -1,10 +1,11 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { count, moment } from "../format";
-import { Confirm, Dialog, Listing, ShownOnce, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Dialog, FormDialog, Listing, ShownOnce, Trouble, useLoaded, useWork } from "../parts/ui";
 import { apps, status } from "../status";
 import type { Key } from "../types";
 import { t } from "../words/words";
+import { readFilter, writeFilter } from "./filters";
 
 const LIMITS = [
   "concurrency",
@@ -23,6 +24,7 @@ function shownLimits(limits: Key["limits"]): string {
 export function Keys() {
   const found = useLoaded(() => rows<Key>("/api/keys"), "keys");
   const [making, setMaking] = useState(false);
+  const [changing, setChanging] = useState<Key | null>(null);
   const [revoking, setRevoking] = useState<Key | null>(null);
   const [busy, error, work] = useWork();
   return (
@@ -43,9 +45,16 @@ export function Keys() {
               <li key={each.id} class="card">
                 <div class="actions spread">
                   <span class="name">{each.name}</span>
-                  <button type="button" class="danger" disabled={busy} onClick={() => setRevoking(each)}>
-                    {t("keys.revoke")}
-                  </button>
+                  <span class="actions">
+                    {!isFixed(each) && (
+                      <button type="button" disabled={busy} onClick={() => setChanging(each)}>
+                        {t("keys.change")}
+                      </button>
+                    )}
+                    <button type="button" class="danger" disabled={busy} onClick={() => setRevoking(each)}>
+                      {t("keys.revoke")}
+                    </button>
+                  </span>
                 </div>
                 <p class="soft">
                   …{each.hint} · {moment(each.created_at)}
@@ -58,6 +67,11 @@ export function Keys() {
                   ))}
                 </p>
                 <p class="soft">{shownLimits(each.limits)}</p>
+                {Object.entries(each.filters).map(([store, filter]) => (
+                  <p key={store}>
+                    {t("keys.reads", { store })} <code class="chip">{writeFilter(filter)}</code>
+                  </p>
+                ))}
               </li>
             ))}
           </ul>
@@ -67,6 +81,15 @@ export function Keys() {
         <NewKey
           onClose={() => {
             setMaking(false);
+            found.reload();
+          }}
+        />
+      )}
+      {changing && (
+        <ChangeKey
+          held={changing}
+          onClose={() => {
+            setChanging(null);
             found.reload();
           }}
         />
@@ -86,6 +109,64 @@ export function Keys() {
       )}
     </>
   );
+}
+
+/** Whether the configuration file or an issuer says what it may do. */
+export function isFixed(key: Key): boolean {
+  return key.id.startsWith("config:") || Boolean(key.issuer);
+}
+
+/** Let a key have other scopes and filters, at once. */
+export async function changeKey(id: string, given: Pick<Key, "scopes" | "filters">): Promise<void> {
+  await json(`/api/keys/${part(id)}`, { method: "PATCH", json: given });
+}
+
+/** Scopes, and filters as lines such as `handbook: team=sales`; nothing of the rest can be changed. */
+function ChangeKey({ held, onClose }: { held: Key; onClose: () => void }) {
+  const change = async (form: FormData) => {
+    const scopes = String(form.get("scopes"))
+      .split(/[\s,]+/)
+      .filter(Boolean);
+    await changeKey(held.id, { scopes, filters: readFilters(String(form.get("filters"))) });
+  };
+  return (
+    <FormDialog
+      title={t("keys.changeNamed", { name: held.name })}
+      does={t("save")}
+      onSend={change}
+      onClose={onClose}
+    >
+      <label>
+        <span>{t("keys.scopes")}</span>
+        <textarea name="scopes" class="code" required rows={4} defaultValue={held.scopes.join("\n")} />
+      </label>
+      <label>
+        <span>{t("keys.filters")}</span>
+        <textarea
+          name="filters"
+          class="code"
+          rows={3}
+          placeholder="handbook: team=sales and level<=2"
+          defaultValue={Object.entries(held.filters)
+            .map(([store, filter]) => `${store}: ${writeFilter(filter)}`)
+            .join("\n")}
+        />
+        <small class="soft">{t("keys.filtersNote")}</small>
+      </label>
+      <p class="soft">{t("keys.changeNote")}</p>
+    </FormDialog>
+  );
+}
+
+function readFilters(text: string): Key["filters"] {
+  const found: Key["filters"] = {};
+  for (const line of text.split("\n").filter((each) => each.trim())) {
+    const [store = "", ...rest] = line.split(":");
+    const filter = readFilter(rest.join(":"), t("rights.wrong"));
+    if (!store.trim() || !filter) throw new Error(t("rights.wrong"));
+    found[store.trim()] = filter;
+  }
+  return found;
 }
 
 function NewKey({ onClose }: { onClose: () => void }) {
@@ -117,7 +198,9 @@ function NewKey({ onClose }: { onClose: () => void }) {
             const limits = Object.fromEntries(set.map((limit) => [limit, Number(form.get(limit))]));
             work(async () => {
               const name = String(form.get("name")).trim();
-              setMade((await json<{ key: string }>("/api/keys", { json: { name, scopes, limits } })).key);
+              const filters = readFilters(String(form.get("filters")));
+              const body = { name, scopes, limits, filters };
+              setMade((await json<{ key: string }>("/api/keys", { json: body })).key);
             });
           }}
         >
@@ -136,6 +219,11 @@ function NewKey({ onClose }: { onClose: () => void }) {
           <label>
             <span>{t("keys.more")}</span>
             <input name="more" placeholder="tools:*:call" />
+          </label>
+          <label>
+            <span>{t("keys.filters")}</span>
+            <textarea name="filters" class="code" rows={2} placeholder="handbook: team=sales and level<=2" />
+            <small class="soft">{t("keys.filtersNote")}</small>
           </label>
           <details class="aside">
             <summary>{t("keys.limits")}</summary>

@@ -6,10 +6,12 @@ import hmac
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Protocol, TypeGuard
+
+import orjson
 
 from portico_server.api.oidc import TokenVerifier, VerifiedToken, is_token
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
@@ -103,7 +105,7 @@ class Auth:
         self._changes_count = 0
         """How often keys were made or revoked here."""
         self.revoked: list[Callable[[str], Awaitable[None]]] = []
-        """Called with the id of a key that was revoked or lost scopes, before `revoke` or `rescope` returns; it ends
+        """Called with the id of a key that was revoked or lost rights, before `revoke` or `change` returns; it ends
         the calls of that key.
         """
 
@@ -208,42 +210,54 @@ class Auth:
         self._admit(row)
         return row, secret
 
-    async def rescope(self, key_id: str, scopes: Sequence[str]) -> KeyRow:
-        """Let a key have other scopes, now. Unless these include all that it had, what it has under way is ended as by
-        `revoke`: it began with rights that the key has no more. `NotFound` if there is none of this id.
+    async def change(
+        self,
+        key_id: str,
+        *,
+        scopes: Sequence[str] | None = None,
+        filters: Mapping[str, Any] | None = None,
+    ) -> KeyRow:
+        """Let a key have other scopes or other filters, now; ``None`` leaves them. Unless the key may do and read all
+        that it could before, what it has under way is ended as by `revoke`: it began with rights that the key has no
+        more. `NotFound` if there is none of this id.
         """
         self._require_changeable(key_id)
-        checked = _checked_scopes(scopes)
         row = self._rows.get(key_id)
-        if row is not None and row.issuer:
+        if row is None:
+            raise _unknown(key_id)
+        if row.issuer:
             raise Conflict(
                 f"'{key_id}' is somebody who signs in: what they may do, roles of the configuration file say. "
                 "Change those and start again, or end them here."
             )
-        if row is not None:
-            checked_filters(row.filters, checked)
-        if row is None or not await self._database.write(keys.rescope, key_id, checked):
-            raise NotFound(f"There is no key '{key_id}'.", code="key_not_found", param="id")
+        given = row.scopes if scopes is None else _checked_scopes(scopes)
+        bound = checked_filters(row.filters if filters is None else filters, given)
+        written = (None if scopes is None else given, None if filters is None else bound)
+        if not await self._database.write(keys.change, key_id, *written):
+            raise _unknown(key_id)
         self._changes_count += 1
-        row = replace(row, scopes=checked)
+        row = replace(row, scopes=given, filters=bound)
         if self._take_over(row):
             await self._end(key_id)
         return row
 
     def _take_over(self, row: KeyRow) -> bool:
-        """Take over the scopes of a key that is known; whether it lost some."""
+        """Take over the scopes and filters of a key that is known; whether it may do or read less than before."""
         before = self._rows.get(row.id)
-        if before is None or before.scopes == row.scopes:  # or it was revoked meanwhile
+        if before is None:  # it was revoked meanwhile
+            return False
+        held, bound = _written(before.filters), _written(row.filters)
+        if before.scopes == row.scopes and held == bound:
             return False
         caller = _principal(row)
         self._rows[row.id], self._callers[row.hash] = row, caller
-        return not all(map(caller.allows, before.scopes))
+        return not all(map(caller.allows, before.scopes)) or not bound <= held
 
     async def revoke(self, key_id: str) -> None:
         """End a key, now. `NotFound` if there is none of this id."""
         self._require_changeable(key_id)
         if not await self._database.write(keys.revoke, key_id, time.time()):
-            raise NotFound(f"There is no key '{key_id}'.", code="key_not_found", param="id")
+            raise _unknown(key_id)
         self._changes_count += 1
         await self._expel(key_id)
 
@@ -415,6 +429,10 @@ class Auth:
         return True
 
 
+def _unknown(key_id: str) -> NotFound:
+    return NotFound(f"There is no key '{key_id}'.", code="key_not_found", param="id")
+
+
 def _ended() -> Forbidden:
     return Forbidden(
         "The operator has ended what you may do here, whatever token you bring. Ask them for a key.",
@@ -432,6 +450,11 @@ def _is_news(row: KeyRow, known: KeyRow) -> bool:
         known.filters,
     )
     return later >= (SIGN_IN_INTERVAL_S if same else 0)
+
+
+def _written(filters: Mapping[str, Any]) -> Set[tuple[str, bytes]]:
+    """Filters as they can be compared: to Python, ``1`` and ``true`` are the same."""
+    return {(store, orjson.dumps(item)) for store, item in filters.items()}
 
 
 def _principal(row: KeyRow) -> Principal:

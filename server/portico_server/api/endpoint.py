@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 
+from portico_server.api.auth import Auth
 from portico_server.api.exchange import Exchange
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest
@@ -34,8 +35,16 @@ def _seen(
     return int(last_event_id[:18])
 
 
+def _auth(request: Request) -> Auth:
+    auth: Auth = request.scope["portico.auth"]
+    return auth
+
+
 TheServices = Annotated[ApiServices, Depends(_services)]
 """What the daemon offers to protocol adapters."""
+
+TheAuth = Annotated[Auth, Depends(_auth)]
+"""The keys."""
 
 Caller = Annotated[Principal, Depends(_caller)]
 """Who is calling, as the gateway found out."""

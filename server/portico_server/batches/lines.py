@@ -327,11 +327,18 @@ class Results:
 async def read(
     files: BatchFiles, row: BatchRow, done: set[int], longest: int
 ) -> AsyncGenerator[Sequence[BatchLine], None]:
-    """The requests of a batch that are not ``done``, some at a time, read off the event loop."""
+    """The requests of a batch that are not ``done``, some at a time, read off the event loop; the next ones while
+    these are asked.
+    """
     async with files.open(row.input_sha256) as path:
         found: Any = blocks(path, done, longest)
-        while block := await pools.FILES.run(next, found, None):
-            yield block
+        ahead = pools.FILES.begin(next, found, None)
+        try:
+            while block := await asyncio.shield(ahead):
+                ahead = pools.FILES.begin(next, found, None)
+                yield block
+        finally:
+            await asyncio.wait((ahead,))  # it reads the file, which is let go of
 
 
 # Keeps lines as they are done, those together that are done while the ones before are written.

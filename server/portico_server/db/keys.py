@@ -87,10 +87,18 @@ def living(connection: Connection) -> Sequence[KeyRow]:
     ]
 
 
-def rescope(connection: Connection, key_id: str, scopes: Sequence[str]) -> bool:
-    """Let a key have other scopes; whether there was a living one."""
+def change(
+    connection: Connection,
+    key_id: str,
+    scopes: Sequence[str] | None = None,
+    filters: Mapping[str, Any] | None = None,
+) -> bool:
+    """Let a key have other scopes or filters, those that are given; whether there was a living one."""
+    values: dict[str, Any] = {} if scopes is None else {"scopes": list(scopes)}
+    if filters is not None:
+        values["filters"] = dict(filters) or None
     living = (keys.c.id == key_id, keys.c.revoked_at.is_(None))
-    return connection.execute(update(keys).where(*living).values(scopes=list(scopes))).rowcount > 0
+    return connection.execute(update(keys).where(*living).values(values)).rowcount > 0
 
 
 def revoke(connection: Connection, key_id: str, now: float) -> bool:

@@ -8,7 +8,19 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, literal, select, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    cast,
+    func,
+    insert,
+    literal,
+    select,
+    union_all,
+)
 
 from portico.wire import Usage
 from portico_server.db.schema import usage, usage_days
@@ -168,3 +180,52 @@ def totals(connection: Connection, since: float, key_id: str | None = None) -> l
         .order_by(calls.desc())
     )
     return [dict(row._mapping) for row in connection.execute(query)]
+
+
+MAX_SERIES = 7
+"""Names that have sums of their own over time, those with the most calls; the others are summed up as one."""
+
+_GROUPED: dict[str, str] = {"model": "model", "key": "key_id", "name": "name"}
+"""What `course` can be by, and the column of each."""
+
+HOUR_S = 3_600
+
+
+def course(
+    connection: Connection,
+    since: float,
+    step: Literal["hour", "day"],
+    by: Literal["model", "key", "name"],
+    key_id: str | None = None,
+) -> list[dict[str, Any]]:
+    """Calls, tokens and cost of each hour or day since a moment, in order of time. ``at`` is when it begins.
+
+    ``series`` is the model, key or name that a row is of, ``None`` of those beyond `MAX_SERIES`. Days are those of UTC:
+    the one that the moment is in is whole.
+    """
+    table = usage_days if step == "day" else usage
+    length_s = DAY_S if step == "day" else HOUR_S
+    first = int(min(since, MAX_SINCE_S) // length_s)
+    if table is usage_days:
+        begun: ColumnElement[int] = usage_days.c.day
+        calls: ColumnElement[int] = func.sum(usage_days.c.calls)
+        within = [usage_days.c.day >= first]
+    else:
+        # In whole milliseconds: a cast to an integer rounds in PostgreSQL, and does not in SQLite.
+        begun = cast(usage.c.created_at * 1_000, BigInteger) // (HOUR_S * 1_000)
+        calls = func.count()
+        within = [usage.c.created_at >= first * HOUR_S]
+    if key_id is not None:
+        within.append(table.c.key_id == key_id)
+    column = table.c[_GROUPED[by]]
+    ranked = select(column).where(*within).group_by(column).order_by(calls.desc(), column).limit(MAX_SERIES)
+    names = list(connection.execute(ranked).scalars())
+    series = case((column.in_(names), column), else_=None).label("series")
+    start = begun.label("start")
+    sums = [func.sum(table.c[name]).label(name) for name in ("prompt_tokens", "completion_tokens", "cost")]
+    query = select(start, series, calls.label("calls"), *sums).where(*within).group_by(start, series)
+    rows = connection.execute(query.order_by(start, series)).mappings()
+    return [
+        {"at": row["start"] * length_s, **{name: value for name, value in row.items() if name != "start"}}
+        for row in rows
+    ]

@@ -313,6 +313,11 @@ def test_a_keys_limits_are_given_and_listed(command: Command) -> None:
     assert (
         command("keys", "update", made["id"], "--scope", "models:read").out == "'limited' may: models:read.\n"
     )
+    bound = command("keys", "update", made["id"], "--filter", "handbook:team=sales")
+    assert bound.out.splitlines()[1:] == ["It reads of handbook: team=sales."]
+    assert command("keys", "update", made["id"], "--no-filters", "--json").json["filters"] == {}
+    for wrong in ((), ("--no-filters", "--filter", "a:b=c")):
+        assert "--no-filters" in command("keys", "update", made["id"], *wrong).err
     command("keys", "revoke", made["id"], "--yes")
 
 

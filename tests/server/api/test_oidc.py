@@ -431,11 +431,11 @@ async def test_what_an_admin_narrows_while_others_are_taken_over_stays_narrow(
         first, _ = await daemon.auth.create("first", ["admin"])
         second, _ = await daemon.auth.create("second", ["admin"])
         for row in (first, second):  # as another daemon does
-            await daemon.services.database.write(keys.rescope, row.id, ["chat", "models:read"])
+            await daemon.services.database.write(keys.change, row.id, ["chat", "models:read"])
 
         async def end(key_id: str) -> None:
             if key_id == first.id:
-                await daemon.auth.rescope(second.id, ["chat"])
+                await daemon.auth.change(second.id, scopes=["chat"])
 
         daemon.auth.revoked.append(end)
         await daemon.auth.refresh()

@@ -19,7 +19,7 @@ pytestmark = [
 
 HOSTILE = "<img src=x onerror=alert(1)>.md"
 VIEWS = [
-    *("chat", "documents", "documents/handbook"),
+    *("chat", "documents", "documents/handbook", "documents/handbook/rights"),
     *("build/apps", "build/apps/greeting", "build/new", "build/prompts", "build/skills", "build/evals"),
     *(
         "run/models",
@@ -450,6 +450,33 @@ async def test_a_key_is_made_with_scopes_works_and_is_revoked(seen: Seen) -> Non
     assert seen.get("/v1/models", made).status_code == 200
     await click(page, "Close", "dialog .actions")
     assert "stores:attic:read" in await page.until(text("#keys li"))
+    await visit(page, "documents", "handbook", "rights")
+    await page.until("document.querySelector('#rights form') && true")
+    await page.run("document.querySelector('#rights [name=right]').value = 'read'")
+    await page.type("#rights [name=only]", "team")
+    await page.press_enter()
+    assert "team=sales" in await page.until(text("#rights .trouble"))
+    await page.type("#rights [name=only]", "=sales and level<=2")
+    if AXE.is_file():
+        assert await violations(page) == []
+    await page.press_enter()
+    await page.until("document.querySelector('#rights [role=status]') && true")
+    await visit(page, "run", "keys")
+    shown = await page.until(text("#keys li"))
+    assert "stores:handbook:read" in shown and "team=sales and level<=2" in shown
+    await click(page, "Change")
+    await page.until(
+        "document.querySelector('dialog[open] [name=filters]')?.value === 'handbook: ' + "
+        "'team=sales and level<=2'"
+    )
+    await page.run("document.querySelector('dialog[open] [name=scopes]').value = 'chat'")
+    await page.run("document.querySelector('dialog[open] [name=filters]').value = ''")
+    await click(page, "Save", "dialog")
+    await page.until(
+        "!document.querySelector('dialog') && !document.querySelector('#keys').innerText.includes('team=')"
+    )
+    [key] = seen.get("/api/keys").json()["data"]
+    assert (key["scopes"], key["filters"]) == (["chat"], {})
     await click(page, "Revoke")
     await click(page, "Revoke", "dialog")
     await page.until("!document.querySelector('#keys li')")

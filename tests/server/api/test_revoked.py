@@ -103,6 +103,41 @@ async def test_a_key_that_loses_scopes_keeps_none_of_them_in_its_stream(daemon: 
     assert (await scopes("key_none", "chat")).status_code == 404
 
 
+async def test_a_key_that_gets_a_filter_ends_what_began_without_it_and_reads_on_when_it_is_taken_away(
+    daemon: ApiServer,
+) -> None:
+    model = teller(daemon)
+    ask = {"model": "teller", "stream": True, "messages": MESSAGES}
+    sales = {"type": "eq", "key": "team", "value": "sales"}
+    ranked = {"type": "eq", "key": "level", "value": 1}
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+
+    async def filters(key: str, **wanted: Any) -> httpx.Response:
+        return await daemon.client.patch(f"/api/keys/{key}", json={"filters": wanted}, headers=headers)
+
+    async with client(daemon, "chat", "stores:*:read") as (key, theirs):
+        assert (await filters(key, handbook=sales)).json()["filters"] == {"handbook": sales}
+        async with (
+            asyncio.timeout(LIMIT),
+            theirs.stream("POST", "/v1/chat/completions", json=ask) as answer,
+        ):
+            await model.began.wait()
+            changed = (await filters(key)).json()
+            assert (changed["filters"], changed["scopes"]) == ({}, ["chat", "stores:*:read"])
+            await filters(key, handbook=ranked)
+            assert "key_revoked" in await rest(answer)
+            await model.left.wait()
+        changed = await filters(key, handbook={**ranked, "value": True})
+        assert daemon.auth.principal(key).filters[0][1].value is True
+        assert changed.json()["filters"]["handbook"]["value"] is True
+        admin = await daemon.client.patch(f"/api/keys/{key}", json={"scopes": ["admin"]}, headers=headers)
+        nothing = await daemon.client.patch(f"/api/keys/{key}", json={}, headers=headers)
+        wrong = await filters(key, handbook={"type": "like"})
+        for refused, param in ((admin, "filters"), (nothing, "scopes"), (wrong, "filters.handbook")):
+            assert refused.status_code == 400
+            assert refused.json()["error"]["param"].startswith(param)
+
+
 async def test_a_call_that_has_no_answer_yet_is_refused(daemon: ApiServer) -> None:
     model = teller(daemon)
     async with client(daemon) as (key, theirs):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from portico_server.db import retention, usage
 from portico_server.db.database import Database
-from portico_server.db.usage import DAY_S, UsageRow
+from portico_server.db.usage import DAY_S, HOUR_S, UsageRow
 
 NOON = 20_000.5 * DAY_S
 CALLS = [
@@ -111,3 +112,37 @@ async def test_sums_are_forgotten_with_their_calls(database: Database) -> None:
         call.created_at < before for call in CALLS
     )
     assert await told(database, 0.0, None) == expected(CALLS, before, None)
+
+
+@pytest.mark.parametrize("step", ["hour", "day"])
+async def test_the_course_is_the_calls_of_each_hour_or_day(
+    database: Database, step: Literal["hour", "day"]
+) -> None:
+    database.prepare()
+    await database.write(usage.append, CALLS)
+    length = {"hour": HOUR_S, "day": DAY_S}[step]
+    for by, since, key in (("model", 0.0, None), ("key", NOON, None), ("name", NOON - 5, "key_1")):
+        rows = await database.read(usage.course, since, step, by, key)
+        wanted: dict[tuple[float, str], list[float]] = {}
+        for call in CALLS:
+            if call.created_at >= since // length * length and key in (None, call.key_id):
+                series = {"model": call.model, "key": call.key_id, "name": call.name}[by]
+                sums = wanted.setdefault((call.created_at // length * length, series), [0, 0, 0, 0])
+                for number, more in enumerate((1, call.prompt_tokens, 2, call.cost or 0)):
+                    sums[number] += more
+        assert [(row["at"], row["series"]) for row in rows] == sorted(wanted)
+        for row in rows:
+            told = [row[name] or 0 for name in ("calls", "prompt_tokens", "completion_tokens", "cost")]
+            assert told == pytest.approx(wanted[row["at"], row["series"]])
+
+
+async def test_of_many_names_those_with_few_calls_are_one_series(database: Database) -> None:
+    database.prepare()
+    many = [CALLS[0]._replace(name=f"name-{n}") for n in range(20) for _ in range(n + 1)]
+    await database.write(usage.append, many)
+    for step in ("hour", "day"):
+        rows = await database.read(usage.course, 0.0, step, "name")
+        assert {row["series"]: row["calls"] for row in rows} == {
+            None: sum(range(1, 14)),
+            **{f"name-{n}": n + 1 for n in range(13, 20)},
+        }

@@ -80,17 +80,27 @@ class KeyList(Listing[Key]):
         text = f"{made.key}\n\nThis is the only time that it is shown. y copies it."
         self.app.push_screen(Reader(f"The key '{one_line(made.name)}'", text, copied=made.key))
 
-    @row_action("e", "Scopes", "Change what the key may do, at once")
-    async def rescope(self, key: Key) -> None:
+    @row_action("e", "Rights", "Change what the key may do and read, at once")
+    async def change(self, key: Key) -> None:
         given = await self.ask(
             Form(
                 f"What '{one_line(key.name)}' may do",
                 Field("scopes", "Scopes, apart by spaces", " ".join(key.scopes)),
-                about=f"Scopes: {SCOPES}; * for any name. If it loses some, what it has under way ends.",
+                Field(
+                    "filters",
+                    "Filters of stores, as a JSON object · optional",
+                    json.dumps(key.filters, ensure_ascii=False) if key.filters else "",
+                    optional=True,
+                    check=json_object,
+                ),
+                about=f"Scopes: {SCOPES}; * for any name. If it may do or read less, what it has under way ends.",
             )
         )
-        if given is not None:
-            await self.client.keys.update(key.id, scopes=given["scopes"].replace(",", " ").split())
+        if given is None:
+            return
+        scopes = given["scopes"].replace(",", " ").split()
+        filters = json_object(given["filters"]) if given["filters"] else {}
+        await self.client.keys.update(key.id, scopes=scopes, filters=filters)
 
     @row_action("d", "Revoke", "Make the key worthless at once")
     async def revoke(self, key: Key) -> None:

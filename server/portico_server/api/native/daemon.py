@@ -7,16 +7,14 @@ from collections.abc import Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
 from portico_server import __version__, config
-from portico_server.api.auth import Auth
-from portico_server.api.endpoint import Admin, Caller, TheServices
+from portico_server.api.endpoint import Admin, Caller, TheAuth, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.native import deployments
 from portico_server.api.native.deployments import DeploymentStatus
@@ -313,14 +311,6 @@ async def vacuum(services: TheServices, _caller: Admin) -> Vacuum:
 key_router = new_router(prefix="/api/keys", tags=["Keys"])
 
 
-def _auth(request: Request) -> Auth:
-    auth: Auth = request.scope["portico.auth"]
-    return auth
-
-
-TheAuth = Annotated[Auth, Depends(_auth)]
-
-
 class Key(BaseModel):
     """A key without its secret; ``hint`` is the last four characters of it. ``limits`` are those that are set.
 
@@ -362,9 +352,12 @@ class KeyRequest(BaseModel, extra="forbid"):
 
 
 class KeyChange(BaseModel, extra="forbid"):
-    """``scopes``: all that the key has from then on."""
+    """``scopes``, ``filters``: all that the key has from then on. What is left out stays; ``{}`` is no
+    filters.
+    """
 
-    scopes: list[str]
+    scopes: list[str] | None = None
+    filters: dict[str, Any] | None = None
 
 
 @key_router.get("")
@@ -390,8 +383,16 @@ async def create_key(body: KeyRequest, auth: TheAuth, _caller: Admin) -> NewKey:
 
 @key_router.patch("/{key_id}")
 async def change_key(key_id: str, body: KeyChange, auth: TheAuth, _caller: Admin) -> Key:
-    """Let a key have other scopes, at once. If it loses some, its calls, streams and runs end as by a revocation."""
-    row = await auth.rescope(key_id, body.scopes)
+    """Let a key have other scopes or filters, at once. If it may do or read less, its calls, streams and runs end as by
+    a revocation.
+    """
+    if body.scopes is None and body.filters is None:
+        raise InvalidRequest(
+            "Say what changes: 'scopes', 'filters' or both.",
+            code="missing_required_parameter",
+            param="scopes",
+        )
+    row = await auth.change(key_id, scopes=body.scopes, filters=body.filters)
     return Key.model_validate(row, from_attributes=True)
 
 
