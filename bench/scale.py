@@ -27,7 +27,7 @@ import psutil
 from harness import Report, call, daemon
 
 DIMENSIONS = 256
-MODEL = "wordllama"
+MODEL = "wordllama-256"
 ASKED = 500
 DEPTH = 10
 

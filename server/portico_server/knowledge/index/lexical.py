@@ -239,11 +239,13 @@ class LexicalIndex:
             if len(hits) > limit and hits[limit][0] == hits[limit - 1][0]:
                 # Which of equals come first depends on how the index grew: of more of them, the lowest ids do.
                 hits = searcher.search(query, limit=TIE_FACTOR * limit, count=False).hits
+                last = hits[limit - 1][0]
+                hits = [hit for hit in hits if hit[0] >= last]
             chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
-        ranking = [
-            (int(chunk), float(hit[0])) for chunk, hit in zip(chunks, hits, strict=True) if chunk is not None
+        found = [
+            (-float(hit[0]), int(chunk)) for chunk, hit in zip(chunks, hits, strict=True) if chunk is not None
         ]
-        return sorted(ranking, key=lambda item: (-item[1], item[0]))[:limit]
+        return [(chunk, -negative) for negative, chunk in sorted(found)[:limit]]
 
     def _query(self, searcher: tantivy.Searcher, terms: Terms, files: Sequence[str] | None) -> Query:
         fields = (

@@ -271,8 +271,8 @@ class HnswGraph:
         except RuntimeError:
             # The walk met fewer than ``limit`` that have not been deleted.
             return self.exact.search(vector, limit)
-        found = ((int(i), 1 - float(d)) for i, d in zip(labels[0], distances[0], strict=True))
-        return sorted(found, key=lambda item: (-item[1], item[0]))
+        below = (distances[0].astype(np.float64) - 1).tolist()
+        return [(chunk, -score) for score, chunk in sorted(zip(below, labels[0].tolist(), strict=True))]
 
     def save(self, folder: Path, mark: LogOffset) -> None:
         """Write the graph and the vectors, then, in one step, the description that makes them valid."""
