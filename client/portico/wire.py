@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from typing import Any, ClassVar, Final, Literal, TypeAlias, TypedDict, get_args
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
@@ -342,10 +343,19 @@ def event_to_json(event: Event) -> dict[str, Any]:
     return found
 
 
+@cache
+def field_names(kind: type[Any]) -> tuple[str, ...]:
+    """The fields of a dataclass; asked of each object again, they take longer than its values."""
+    return tuple(field.name for field in fields(kind))
+
+
 def as_json(value: Any) -> Any:
     """Dataclasses, and lists of them, as objects. JSON within them stays the same value: it may be large."""
-    if is_dataclass(value):
-        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if is_dataclass(kind):
+        return {name: as_json(getattr(value, name)) for name in field_names(kind)}
     if isinstance(value, list | tuple) and value and is_dataclass(value[0]):
         return [as_json(item) for item in value]
     if isinstance(value, Mapping):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-from portico_server.api.exchange import ASGIApp
+from portico_server.api.exchange import ASGIApp, Exchange
+from portico_server.api.services import ApiServices
 
 
 @asynccontextmanager
@@ -16,7 +17,10 @@ async def _nothing() -> AsyncIterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolAdapter:
-    """An ASGI application, and what must be kept open while it serves."""
+    """An ASGI application, and what must be kept open while it serves. ``direct`` answers what is asked so often that
+    the application around it counts, and returns whether it has.
+    """
 
     app: ASGIApp
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = _nothing
+    direct: Callable[[Exchange, ApiServices], Awaitable[bool]] | None = None

@@ -15,17 +15,17 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 
 
-def _services(request: Request) -> ApiServices:
+async def _services(request: Request) -> ApiServices:
     services: ApiServices = request.scope["portico.services"]
     return services
 
 
-def _caller(request: Request) -> Principal:
+async def _caller(request: Request) -> Principal:
     caller: Principal = request.scope["portico.caller"]
     return caller
 
 
-def _seen(
+async def _seen(
     last_event_id: Annotated[str | None, Header(description="The number of the last event seen")] = None,
 ) -> int:
     if last_event_id is None:
@@ -99,12 +99,12 @@ def new_router(**options: Any) -> APIRouter:
 # Which scope an endpoint asks for, as the type of its ``caller`` parameter.
 
 
-def _admin(caller: Caller) -> Principal:
+async def _admin(caller: Caller) -> Principal:
     caller.require("admin")
     return caller
 
 
-def _models(caller: Caller) -> Principal:
+async def _models(caller: Caller) -> Principal:
     caller.require("models:read")
     return caller
 

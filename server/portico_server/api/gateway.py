@@ -480,6 +480,8 @@ class Gateway:
         if method in ("POST", "PUT", "PATCH", "DELETE") and not (name == "web" and exchange.is_form):
             await exchange.check_json()
         adapter = await asyncio.shield(self._adapter(name))
+        if adapter.direct is not None and await adapter.direct(exchange, self._services):
+            return
         scope = {
             **exchange.scope,
             # A GET without its body: the server drops it.

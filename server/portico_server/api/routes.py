@@ -152,7 +152,7 @@ def web(_services: ApiServices) -> ProtocolAdapter:
         },
     )
     schema.extend(app)
-    return ProtocolAdapter(app)
+    return ProtocolAdapter(app, direct=stores.search_directly)
 
 
 def mcp(services: ApiServices) -> ProtocolAdapter:

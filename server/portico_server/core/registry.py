@@ -251,6 +251,14 @@ class Registry:
             found = await self._bound(key, caller, bound)
         else:
             found = await self._resolve(key, caller)
+        return self._surrounded(found)
+
+    def admit(self, found: Servable, caller: Principal) -> Servable:
+        """What ``caller`` has been given already, as `resolve` returns it. Raises `Forbidden`."""
+        caller.require(found.card.scope)
+        return self._surrounded(found)
+
+    def _surrounded(self, found: Servable) -> Servable:
         return found if self.around is None else self.around(found)
 
     async def _bound(self, key: str, caller: Principal, bound: BoundNames) -> Servable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,7 +31,9 @@ RRF_K = 60
 
 def best_first(scores: dict[int, float]) -> list[tuple[int, float]]:
     """Best first; equal scores by id, so that the same question always has the same answer."""
-    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        (chunk, -negative) for negative, chunk in sorted([(-score, chunk) for chunk, score in scores.items()])
+    ]
 
 
 def scale_scores(ranking: ScoredChunks, floor: float | None = None) -> list[tuple[int, float]]:
@@ -98,11 +99,18 @@ class SearchTrace:
         return SearchTrace(self.stages, part)
 
     def add(
-        self, name: str, started: float, candidates: Sequence[tuple[int, float]] = (), note: str = ""
+        self,
+        name: str,
+        started: float,
+        candidates: Sequence[tuple[int, float]] = (),
+        note: str = "",
+        *,
+        ended: float | None = None,
     ) -> None:
-        """Record a stage that began at ``started`` on the clock of `time.perf_counter`."""
+        """Record a stage from ``started`` to ``ended``, or to now, on the clock of `time.perf_counter`."""
         name = f"{name} ({self.part})" if self.part else name
-        self.stages.append(Stage(name, (time.perf_counter() - started) * 1e3, tuple(candidates), note))
+        seconds = (time.perf_counter() if ended is None else ended) - started
+        self.stages.append(Stage(name, seconds * 1e3, tuple(candidates), note))
 
 
 MAX_CANDIDATES = 100
@@ -159,9 +167,16 @@ class ChunkRanker:
         self._registry = registry
 
     async def rank(
-        self, request: Search, files: list[str] | None, context: Context, trace: SearchTrace
+        self,
+        request: Search,
+        files: list[str] | None,
+        context: Context,
+        trace: SearchTrace,
+        last_change: int | None = None,
     ) -> Ranking:
-        """The candidates for ``request.query``, best first, scores in [0, 1]; among ``files`` only, if given."""
+        """The candidates for ``request.query``, best first, scores in [0, 1]; among ``files`` only, if given.
+        ``last_change``: see `IndexHandle.catch_up`.
+        """
         among = None
         if files is not None:
             ranges = await self._database.read(hits.ranges_of_files, self._store_id, files, self._group)
@@ -169,7 +184,7 @@ class ChunkRanker:
                 return []
             among = FilteredFiles(files, ranges)
         async with self._indexes.use(self._store_id, self._model, self._group) as index:
-            await self._catch_up(index, context, trace)
+            await self._catch_up(index, context, trace, last_change)
             return await self._rank(request, index, context, among, trace)
 
     async def sides(self, request: Search, context: Context) -> RankedSides:
@@ -181,9 +196,11 @@ class ChunkRanker:
             dense = await self._search_vectors(request, index, context, None, trace)
         return RankedSides(_scaled_words(lexical), scale_scores(dense))
 
-    async def _catch_up(self, index: IndexHandle, context: Context, trace: SearchTrace) -> None:
+    async def _catch_up(
+        self, index: IndexHandle, context: Context, trace: SearchTrace, last_change: int | None = None
+    ) -> None:
         started = time.perf_counter()
-        lag = await index.catch_up(LAG_WAIT_S, context.emit)
+        lag = await index.catch_up(LAG_WAIT_S, context.emit, last_change)
         trace.add("index", started, note=f"{lag} changes are not in the index yet" if lag else "")
 
     async def _rank(
@@ -224,7 +241,7 @@ class ChunkRanker:
         among: FilteredFiles | None,
         trace: SearchTrace,
     ) -> tuple[Ranking, Ranking]:
-        """Both sides at once, except where the words may make the vectors needless."""
+        """Both sides in one piece of work, except where the words may make the vectors needless."""
         if not index.has_vectors:
             return await self._search_words(request, index, among, trace), []
         if request.ranker == "auto" and has_cjk(request.query):
@@ -232,15 +249,18 @@ class ChunkRanker:
             if self._dense_weight(request, lexical) == 0:
                 return lexical, []
             return lexical, await self._search_vectors_if_available(request, index, context, among, trace)
-        vectors = asyncio.create_task(
-            self._search_vectors_if_available(request, index, context, among, trace)
-        )
+        started = time.perf_counter()
         try:
-            return await self._search_words(request, index, among, trace), await vectors
-        finally:
-            if not vectors.done():
-                vectors.cancel()
-                await asyncio.wait({vectors})
+            vector = await self._embed(request.query, context, trace)
+            begun = time.perf_counter()
+            files, chunks = (None, None) if among is None else (among.files, among.chunks)
+            found = await index.search(request.query, vector, MAX_CANDIDATES, files, chunks)
+        except PorticoError as error:
+            trace.add("vector", started, note=f"left out: {error.message}")
+            return await self._search_words(request, index, among, trace), []
+        trace.add("lexical", begun, found.lexical, ended=found.between)
+        trace.add("vector", found.between, found.dense)
+        return found.lexical, found.dense
 
     def _dense_weight(self, request: Search, lexical: Ranking) -> float:
         """The weight of vectors: as the request says, as was measured, as their model's profile has it."""
@@ -272,9 +292,7 @@ class ChunkRanker:
         among: FilteredFiles | None,
         trace: SearchTrace,
     ) -> Ranking:
-        started = time.perf_counter()
-        vector = await self._embed(request.query, context)
-        trace.add("embed", started, note=self._model)
+        vector = await self._embed(request.query, context, trace)
         started = time.perf_counter()
         allowed = among.chunks if among is not None else None
         ranking = await index.search_vectors(vector, MAX_CANDIDATES, allowed)
@@ -297,7 +315,7 @@ class ChunkRanker:
             trace.add("vector", started, note=f"left out: {error.message}")
             return []
 
-    async def _embed(self, query: str, context: Context) -> bytes:
+    async def _embed(self, query: str, context: Context, trace: SearchTrace) -> bytes:
         """The question's vector.
 
         The right to read a store includes this use of its own embedding model: no further scope is needed.
@@ -308,8 +326,10 @@ class ChunkRanker:
                 f"The embedding model '{self._model}' of the store '{self._name}' is not here any more.",
                 code="model_not_found",
             )
+        started = time.perf_counter()
         result = await model.call(Embed((query,)), context)
         assert isinstance(result, Vectors)
+        trace.add("embed", started, note=self._model)
         return result.data[0]
 
     def _card_label(self, label: str, default: float) -> float:

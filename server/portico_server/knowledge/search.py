@@ -82,8 +82,8 @@ class Searcher:
         self._database = database
         self._registry = registry
 
-    async def search(self, request: Search, context: Context) -> Found:
-        """The best passages for ``request``, with scores in [0, 1].
+    async def search(self, request: Search, context: Context, last_change: int | None = None) -> Found:
+        """The best passages for ``request``, with scores in [0, 1]. ``last_change``: see `IndexHandle.catch_up`.
 
         Scores compare the passages of one answer: the best of each side counts 1, see `fuse_weighted`; with
         the ranker ``vector`` they are cosines, behind a reranker its judgement. Raises `InvalidRequest`, and
@@ -109,11 +109,15 @@ class Searcher:
             queries = await self._questions(request, context, trace)
             fewer = await self._inferred(request, rows, files, trace)
             if fewer:
-                passages = await self._best(request, queries, known, fewer, condition, context, trace)
+                passages = await self._best(
+                    request, queries, known, fewer, condition, context, trace, last_change
+                )
                 if not passages:
                     trace.add("infer", time.perf_counter(), note="nothing found so: searched without")
             if not passages:
-                passages = await self._best(request, queries, known, files, condition, context, trace)
+                passages = await self._best(
+                    request, queries, known, files, condition, context, trace, last_change
+                )
         return Found(passages, tuple(trace.stages) if request.trace else (), tuple(queries))
 
     async def _best(
@@ -125,9 +129,10 @@ class Searcher:
         condition: Filter | None,
         context: Context,
         trace: SearchTrace,
+        last_change: int | None,
     ) -> tuple[Passage, ...]:
         """The best passages of ``files``, or of all, ranked and refined."""
-        ranking = await self._rank(request, queries, known, files, context, trace)
+        ranking = await self._rank(request, queries, known, files, context, trace, last_change)
         if request.refine == Refine() and len(request.groups) < 2:
             return await self._read(request, ranking, condition, trace)
         refiner = Refiner(
@@ -216,6 +221,7 @@ class Searcher:
         files: list[str] | None,
         context: Context,
         trace: SearchTrace,
+        last_change: int | None,
     ) -> Ranking:
         """The candidates of all groups for all questions: each chunk with its best score."""
         wanted = list(dict.fromkeys(request.groups)) or [DEFAULT_GROUP]
@@ -242,7 +248,7 @@ class Searcher:
                     if word
                 )
                 sub_request = replace(request, query=query)
-                ranking = await ranker.rank(sub_request, files, context, trace.of(part))
+                ranking = await ranker.rank(sub_request, files, context, trace.of(part), last_change)
                 if group == DEFAULT_GROUP and self._follows_links(request):
                     ranking = await self._follow(query, ranking, files, trace.of(part))
                 rankings.append(ranking)

@@ -59,7 +59,8 @@ class StoreServable:
 
     ``embedding_model`` is the concrete name of the model whose vectors the store keeps; empty for a store
     that is searched by words alone. ``weight``: what its vectors were measured to be worth. ``links``: whether its
-    passages are linked. ``condition``: what a file must meet for a caller to read it. ``indexes`` is the daemon's one
+    passages are linked. ``last_change``: the store's newest change as it was just now, which spares the first search to
+    ask. ``condition``: what a file must meet for a caller to read it. ``indexes`` is the daemon's one
     `IndexManager`. ``before`` is awaited before each search, and may refuse it.
     """
 
@@ -71,6 +72,7 @@ class StoreServable:
         *,
         weight: float | None = None,
         links: bool = False,
+        last_change: int | None = None,
         condition: Condition,
         indexes: IndexManager,
         database: Database,
@@ -80,6 +82,7 @@ class StoreServable:
         self._card = card
         self._before = before
         self._store_id = store_id
+        self._last_change = last_change
         self._database = database
         self._condition = condition
         self._searcher = Searcher(
@@ -107,7 +110,8 @@ class StoreServable:
             )
         if self._before is not None:
             await self._before()
-        found = await self._searcher.search(request, context)
+        last_change, self._last_change = self._last_change, None
+        found = await self._searcher.search(request, context, last_change)
         if found.passages:
             return found
         condition = self._condition(context.caller)

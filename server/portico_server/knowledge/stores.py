@@ -540,7 +540,7 @@ class StoreService:
         if kind != "store" or not is_store_name(name):
             return None
         row = await self._database.read(rows.named, name, owner)
-        return None if row is None else self._servable(row)
+        return None if row is None else self.servable(row)
 
     async def by_id(self, key: str, caller: Principal) -> Servable | None:
         """``store/ID``, if the caller sees it."""
@@ -548,7 +548,7 @@ class StoreService:
         if kind != "store" or is_store_name(ref):
             return None
         row = await self._database.read(rows.get, ref)
-        return self._servable(row) if row is not None and caller.sees(row.owner) else None
+        return self.servable(row) if row is not None and caller.sees(row.owner) else None
 
     def has(self, key: str, owner: str) -> bool:
         """Whether a key may have a store of its own under ``store/NAME``."""
@@ -557,13 +557,15 @@ class StoreService:
         kind, _, name = key.partition("/")
         return kind == "store" and claim_of(owner, name) in self._claims
 
-    def _servable(self, row: StoreRow) -> Servable:
+    def servable(self, row: StoreRow) -> Servable:
+        """What answers searches of a store whose row has just been read."""
         return StoreServable(
             store_card(row, scope_name(row)),
             row.id,
             row.embedding_model,
             weight=row.vector_weight,
             links=row.links,
+            last_change=row.last_change,
             condition=lambda caller: view(row, caller).condition,
             indexes=self._indexes,
             database=self._database,

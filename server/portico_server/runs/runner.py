@@ -7,11 +7,22 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from types import TracebackType
 from typing import Any, Final
 
-from portico.wire import Delta, ErrorBody, Event, Failed, Finished, Status, ToolReturned, Usage, as_json
+from portico.wire import (
+    Delta,
+    ErrorBody,
+    Event,
+    Failed,
+    Finished,
+    Status,
+    ToolReturned,
+    Usage,
+    as_json,
+    field_names,
+)
 from portico_server.core import pools, trace
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, Forbidden, PorticoError
@@ -19,7 +30,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import AppOutput, Ranked, Reply, Request, Result, Vectors
-from portico_server.core.servable import Card, Relays
+from portico_server.core.servable import Card, Relays, Servable
 from portico_server.db.usage import UsageRow
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import Quotas, UsageMeter
@@ -37,6 +48,7 @@ MAX_ENDED_BYTES: Final = 64 * 2**20
 """Bytes, about, that their results may take together; of a larger one the run itself is kept alone."""
 
 _OBJECT_BYTES: Final = 64
+_NUMBERS: Final = frozenset({int, float, bool})
 _MAX_PARTS: Final = 20_000
 """Values within a result that are looked at; one that has more is taken to fill the room."""
 
@@ -79,6 +91,8 @@ def weigh(value: Any) -> int:
         found = stack.pop()
         looked += 1
         weight += _OBJECT_BYTES
+        if found is None or type(found) in _NUMBERS:
+            continue
         match found:
             case str() | bytes():
                 weight += len(found)
@@ -94,8 +108,8 @@ def weigh(value: Any) -> int:
                 if len(found) > _MAX_PARTS:
                     return max(weight, MAX_ENDED_BYTES)
                 inner = list(found)
-            case _ if is_dataclass(found):
-                inner = [getattr(found, field.name) for field in fields(found)]
+            case _ if is_dataclass(type(found)):
+                inner = [getattr(found, name) for name in field_names(found.__class__)]
             case _:
                 continue
         if looked + len(stack) + len(inner) > _MAX_PARTS:
@@ -249,14 +263,20 @@ class Runner:
             run = self.get(run_id)
         return None if run is after else run
 
-    def start(self, operation: str, name: str, request: Request, caller: Principal) -> Run:
+    def start(
+        self, operation: str, name: str, request: Request, caller: Principal, found: Servable | None = None
+    ) -> Run:
         """Call the Servable ``name`` in a task of its own. Its events are in ``run.log``; cancel it if you leave.
 
-        Raises `TooMany` if the caller's key, or the app that is called, is over one of its limits.
+        ``found``: what has that name, where that is known. Raises `TooMany` if the caller's key, or the app that is
+        called, is over one of its limits.
         """
 
         async def work(context: Context) -> Result:
-            servable = await self._registry.resolve(name, caller)
+            if found is None:
+                servable = await self._registry.resolve(name, caller)
+            else:
+                servable = self._registry.admit(found, caller)
             run.model = _model_name(servable.card)
             result = await servable.call(request, context)
             if run.model:  # of a model that its client lends, the client says any name
@@ -285,9 +305,11 @@ class Runner:
             meter.enter()
         return meter
 
-    async def call(self, operation: str, name: str, request: Request, caller: Principal) -> Result:
-        """Call the Servable ``name`` and wait for its result; cancelled with the task that waits."""
-        result: Result = await self.wait(self.start(operation, name, request, caller))
+    async def call(
+        self, operation: str, name: str, request: Request, caller: Principal, found: Servable | None = None
+    ) -> Result:
+        """Call the Servable ``name`` and wait for its result; cancelled with the task that waits. See `start`."""
+        result: Result = await self.wait(self.start(operation, name, request, caller, found))
         return result
 
     async def wait(self, run: Run) -> Any:

@@ -226,7 +226,8 @@ async def search_vector_store(
                 refine=Refine(rewrite="replace" if question.rewrite_query else ""),
                 vector_weight=options.vector_weight(),
             )
-            result = await services.runner.call("search", f"store/{row.id}", search, caller)
+            servable = services.stores.servable(row)
+            result = await services.runner.call("search", f"store/{row.id}", search, caller, servable)
             assert isinstance(result, Found)
             found.extend(result.passages)
             searched.extend(result.queries or (query,))

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from portico.wire import Status
@@ -282,6 +283,15 @@ _REPORT_INTERVAL_S = 0.5
 Ranking = list[tuple[int, float]]
 
 
+@dataclass(frozen=True, slots=True)
+class FoundSides:
+    """Candidates by words and by vectors; ``between``: when the first were there, by `time.perf_counter`."""
+
+    lexical: Ranking
+    dense: Ranking
+    between: float
+
+
 class IndexHandle:
     """What `IndexManager.use` yields. ``model`` is the model whose vectors are searched, "" for none."""
 
@@ -340,15 +350,19 @@ class IndexHandle:
         """Whether there is anything to compare a question's vector with."""
         return self._vectors is not None and self._vectors.index is not None and len(self._vectors.index) > 0
 
-    async def catch_up(self, limit: float | None, listener: Listener | None = None) -> int:
+    async def catch_up(
+        self, limit: float | None, listener: Listener | None = None, last_change: int | None = None
+    ) -> int:
         """Wait at most ``limit`` seconds until all that is committed can be found; how many changes lack.
 
         An index that is being opened or built is waited for up to `BUILD_WAIT_S`, if there is a limit; then the words
         must do without the vectors, or, if the words are not there, `Unavailable` says when to come back. ``listener``
-        hears of a build as `Status` events.
+        hears of a build as `Status` events. ``last_change``: the store's newest, where the caller has just read it.
         """
         loop = asyncio.get_running_loop()
         begin = loop.time()
+        if last_change is not None and last_change <= self._behind():
+            return 0
         while lag := await self._lag():
             if self._stopping:
                 raise Unavailable("The daemon is shutting down.", code="shutting_down")
@@ -381,6 +395,33 @@ class IndexHandle:
             except DamagedIndex:
                 await self._lexical.discard(index)
         raise self._still_building()
+
+    async def search(
+        self,
+        text: str,
+        vector: bytes,
+        limit: int,
+        files: Sequence[str] | None,
+        allowed: Sequence[tuple[int, int]] | None,
+    ) -> FoundSides:
+        """`search_words` and `search_vectors` in one thread, one after the other: a second way there and back costs
+        more than two processors would save.
+        """
+
+        def both(lexical: LexicalIndex, vectors: VectorIndex) -> FoundSides:
+            words = lexical.search(text, limit, files)
+            between = perf_counter()
+            return FoundSides(words, vectors.search(vector, limit, allowed), between)
+
+        lexical = self._lexical.index
+        vectors = self._vectors.index if self._vectors is not None else None
+        if lexical is not None and vectors is not None:
+            try:
+                return await pools.SEARCH.run(both, lexical, vectors)
+            except DamagedIndex:
+                await self._lexical.discard(lexical)
+        words = await self.search_words(text, limit, files)
+        return FoundSides(words, await self.search_vectors(vector, limit, allowed), perf_counter())
 
     async def search_vectors(
         self, vector: bytes, limit: int, allowed: Sequence[tuple[int, int]] | None
