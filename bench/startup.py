@@ -1,6 +1,6 @@
 """How long a second start takes and what an idle daemon weighs: ``python bench/startup.py``.
 
-Goals: ≤1.5 s to ``/health``, ≤3 s to the first token, ≤200 MB without an engine loaded.
+Goals: ≤0.5 s to ``/health``, ≤1.2 s to the first token, ≤100 MB without an engine loaded.
 """
 
 from __future__ import annotations
@@ -95,9 +95,9 @@ def main() -> None:
                 end(child)
     report = Report("Second start", ("what", "median", "worst", "goal"))
     for what, series, goal in (
-        ("/health, s", health, 1.5),
-        ("first token, s", token, 3.0),
-        ("idle, MB", idle, 200.0),
+        ("/health, s", health, 0.5),
+        ("first token, s", token, 1.2),
+        ("idle, MB", idle, 100.0),
     ):
         report.add(what=what, median=statistics.median(series), worst=max(series), goal=goal)
     report.show(options.json)

@@ -189,6 +189,10 @@ _NO_TEXT = ("22021", "22P05")
 """The codes of PostgreSQL for U+0000 in a text, and in one within JSON."""
 
 
+MAX_DIRECT_CHARS = 65_536
+"""Characters of rows that are written in the event loop, where they are made."""
+
+
 class Database:
     """SQLite in WAL mode at a path, or whatever a SQLAlchemy URL names.
 
@@ -196,7 +200,7 @@ class Database:
     reader thread, ``write`` likewise in the only writer thread; what ``write`` returned is on disk. ``write_soon`` is a
     ``write`` that does not wait for the disk: what it returned survives the end of this process, not a power cut.
     ``submit`` is either of these for a caller who continues meanwhile; ``rows`` and ``try_write_now`` are for the one
-    statement that flows wait for.
+    statement that flows wait for, ``row`` for one that many calls wait for at once.
     """
 
     def __init__(self, url: str) -> None:
@@ -215,6 +219,8 @@ class Database:
         self._idle: list[Connection] = []
         """Those of readers that have nothing to do."""
         self._events: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
+        self._groups: dict[str, list[tuple[Sequence[Any], int, asyncio.Future[None]]]] = {}
+        """Rows that are written at the end of this turn of the event loop, by their statement."""
         self._swift_from = 0.0
         """The moment from which `try_write_now` may be tried."""
         if self.postgres is not None:
@@ -444,6 +450,57 @@ class Database:
             return None
         engine = self._write_engine if full else self._relaxed_engine
         return self._writer.do(lambda: self._insert(engine, statement, rows))
+
+    async def row(self, statement: str, row: Sequence[Any], chars: int) -> bool:
+        """`rows`, not ``full``, of one row of so many ``chars``, in one transaction with the others of the same turn of
+        the event loop: while many calls end, most of a transaction is its commit. `False` on another database, where
+        nothing was done.
+        """
+        if self.postgres is not None:
+            return False
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        group = self._groups.setdefault(statement, [])
+        group.append((row, chars, future))
+        if len(group) == 1:
+            loop.call_soon(self._write_group, statement)
+        await future
+        return True
+
+    def _write_group(self, statement: str) -> None:
+        group = [waiting for waiting in self._groups.pop(statement) if not waiting[2].done()]
+        rows = [row for row, _chars, _future in group]
+        futures = [future for _row, _chars, future in group]
+        small = sum(chars for _row, chars, _future in group) < MAX_DIRECT_CHARS
+
+        def settle(written: asyncio.Future[list[Exception | None]]) -> None:
+            for future, error in zip(futures, written.result(), strict=True):
+                if future.done():
+                    continue
+                if error is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(error)
+
+        try:
+            if not rows or (small and self.try_write_now(statement, rows)):
+                for future in futures:
+                    future.set_result(None)
+            else:
+                self._writer.do(lambda: self._insert_each(statement, rows)).add_done_callback(settle)
+        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+            for future in futures:
+                future.set_exception(error)
+
+    def _insert_each(self, statement: str, rows: Sequence[Sequence[Any]]) -> list[Exception | None]:
+        """Write rows together, or else each by itself; what each failed with. In the writer thread."""
+        try:
+            self._insert(self._relaxed_engine, statement, rows)
+        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+            if len(rows) == 1:
+                return [error]
+            return [self._insert_each(statement, [row])[0] for row in rows]
+        return [None] * len(rows)
 
     def try_write_now(self, statement: str, rows: Sequence[Sequence[Any]]) -> bool:
         """`rows`, not ``full``, done in the event loop before this returns. ``False``: not done, and `rows` should.

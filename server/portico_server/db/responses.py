@@ -61,9 +61,6 @@ get = _RESPONSES.get
 _SHRUNK = b'{"kept":'
 """How an event begins of which parts stand in the document: what is told itself begins with its type."""
 
-MAX_DIRECT_CHARS = 32_768
-"""Characters of a response that is written where it was made."""
-
 _INSERT = (
     "INSERT INTO responses (id, owner, run_id, previous_id, conversation_id, status, background, input, document, "
     "created_at, finished_at, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -81,10 +78,8 @@ async def keep_soon(database: Database, row: ResponseRow) -> None:
         *(row.id, row.owner, row.run_id, row.previous_id, row.conversation_id, row.status, row.background),
         *(row.input, row.document, row.created_at, row.finished_at, row.bytes),
     )
-    if len(row.input) + len(row.document) < MAX_DIRECT_CHARS and database.try_write_now(_INSERT, [values]):
-        return
-    written = database.rows(_INSERT, [values], full=False)
-    await (written if written is not None else database.write_soon(keep, row))
+    if not await database.row(_INSERT, values, len(row.input) + len(row.document)):
+        await database.write_soon(keep, row)
 
 
 def keep(connection: Connection, row: ResponseRow, after: int | None = None) -> SaveOutcome:

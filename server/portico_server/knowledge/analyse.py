@@ -90,21 +90,19 @@ def fold(text: str) -> str:
 def _split(text: str) -> tuple[list[str], list[str], list[str]]:
     """(words of alphabets, words of Chinese, bigrams) of ``text``, folded but not stemmed."""
     folded = _folded(text)
-    plain: list[str] = []
+    runs = CJK_RUN.findall(folded)
+    if not runs:
+        return [word[:MAX_TERM_CHARS] for word in _WORD.findall(folded)], [], []
+    plain = _WORD.findall(CJK_RUN.sub(" ", folded))
     chinese: list[str] = []
-    grams: list[str] = []
-    end = 0
-    for match in CJK_RUN.finditer(folded):
-        plain += _WORD.findall(folded, end, match.start())
-        end = match.end()
-        run = match.group()
-        if HAN_RUN.search(run):
-            run = _simplifier().convert(run)
-            for part in HAN_RUN.findall(run):
-                # Only runs of Chinese: jieba would keep "il-10" and "full-term" whole.
-                chinese += rjieba.cut(part)
-        grams += bigrams(run)
-    plain += _WORD.findall(folded, end)
+    # All runs at once: most of a call is the way to the other language and back.
+    joined = "\n".join(runs)
+    if HAN_RUN.search(joined):
+        joined = _simplifier().convert(joined)
+        runs = joined.split("\n")
+        # Only runs of Chinese: jieba would keep "il-10" and "full-term" whole.
+        chinese = [word for word in rjieba.cut("\n".join(HAN_RUN.findall(joined))) if word != "\n"]
+    grams = [gram for run in runs for gram in bigrams(run)]
     return [word[:MAX_TERM_CHARS] for word in plain], chinese, grams
 
 

@@ -6,6 +6,7 @@ import sys
 import threading
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -72,6 +73,41 @@ async def test_what_is_written_in_the_event_loop_waits_for_nobody(tmp_path: Path
     database.close()
 
 
+async def test_rows_of_one_turn_are_one_transaction_and_each_has_its_own_end(tmp_path: Path) -> None:
+    path = tmp_path / "portico.db"
+    database = Database.at(path)
+    database.prepare()
+    put = "insert into aliases values (?, 'x')"
+    kept = "select group_concat(name, ' ') from (select name from aliases order by name)"
+
+    async def tried(*names: Any, chars: int = 1) -> list[Any]:
+        rows = (database.row(put, (name,), chars) for name in names)
+        return await asyncio.gather(*rows, return_exceptions=True)
+
+    assert await tried("a", "b") == [
+        True,
+        True,
+    ]  # in the writer's thread: the event loop has no connection yet
+    assert await tried("c", "d") == [True, True]
+    assert await tried("e", chars=db.MAX_DIRECT_CHARS) == [True]
+    with sqlite3.connect(path) as other:
+        other.execute("begin immediate")
+        leaves, stays = (asyncio.create_task(database.row(put, (name,), 1)) for name in ("left", "f"))
+        await asyncio.sleep(0)  # both are in the group
+        leaves.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaves
+        other.execute("insert into aliases values ('g', 'x')")
+        assert not stays.done()
+    assert await stays
+    good, twice, bad, also = await tried("h", "a", "\ud800", "i")
+    assert (good, also) == (True, True)
+    assert isinstance(twice, PorticoError) and isinstance(bad, UnicodeEncodeError)
+    assert await database.read(partial(_text, kept)) == "a b c d e f g h i"
+    database.close()
+    assert isinstance((await tried("j"))[0], RuntimeError)
+
+
 async def test_after_a_slow_disk_the_event_loop_leaves_writing_to_the_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +123,10 @@ async def test_after_a_slow_disk_the_event_loop_leaves_writing_to_the_thread(
 
 
 def _nothing(_connection: Connection) -> None: ...
+
+
+def _text(query: str, connection: Connection) -> str:
+    return str(connection.execute(text(query)).scalar_one())
 
 
 def _scalar(query: str, connection: Connection) -> int:

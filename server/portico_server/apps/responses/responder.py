@@ -216,11 +216,15 @@ class Responder:
             close = getattr(relayed.chunks, "aclose", None)
             if close is not None:
                 await close()
-        if closing := machine.close(hearing.reason):
-            yield closing
+        closing = machine.close(hearing.reason)
         number = machine.number
         events = machine.end(hearing.reason, relayed.usage, hearing.thoughts)
-        yield await self._kept(events, number, prepared, caller, "")
+        try:
+            kept = await self._kept(events, number, prepared, caller, "")
+        except PorticoError:
+            yield closing
+            raise
+        yield [*closing, *kept]  # one write, not two
 
     async def _followed(
         self, prepared: PreparedResponse, caller: Principal
