@@ -16,11 +16,13 @@ import { RUN_TABS, RunView } from "./run/RunView";
 import { locked, refresh, status, targets, trouble } from "./status";
 import { language, speak, t } from "./words/words";
 
-type Look = "light dark" | "light" | "dark";
-const LOOKS: Look[] = ["light dark", "light", "dark"];
+type Look = "light dark" | "light" | "dark" | "contrast";
+const LOOKS: Look[] = ["light dark", "light", "dark", "contrast"];
 const appearance = signal<Look>((recall("look") as Look) || "light dark");
 effect(() => {
-  document.documentElement.style.colorScheme = appearance.value;
+  const isContrast = appearance.value === "contrast";
+  document.documentElement.classList.toggle("contrast", isContrast);
+  document.documentElement.style.colorScheme = isContrast ? "light dark" : appearance.value;
   remember("look", appearance.value === "light dark" ? "" : appearance.value);
 });
 
@@ -112,7 +114,7 @@ export function App() {
             {t(
               appearance.value === "light dark"
                 ? "look.auto"
-                : `look.${appearance.value as "light" | "dark"}`,
+                : `look.${appearance.value as "light" | "dark" | "contrast"}`,
             )}
           </button>
           <button

@@ -13,6 +13,7 @@ import { bytes, placeLabel } from "../src/format";
 import { roundUp } from "../src/parts/Chart";
 import { link, readRoute } from "../src/route";
 import { readFilter, writeFilter } from "../src/run/filters";
+import { BEGUN, boxStates, follow } from "../src/run/RunDiagram";
 import { en } from "../src/words/en";
 import { zh } from "../src/words/zh";
 
@@ -238,4 +239,28 @@ test("filters are read as a person writes them, and written so that they are rea
   expect(rightOn(["chat", "stores:*:manage", "stores:a:read", "stores:a:write"], ["a", "vs_1"])).toBe(
     "write",
   );
+});
+
+test("the boxes of a diagram show what became of the steps of a run", () => {
+  const events = [
+    { type: "step_started", path: "all" },
+    { type: "step_started", path: "all.each" },
+    { type: "step_started", path: "all.each[0].write" },
+    { type: "step_finished", path: "all.each[0].write" },
+    { type: "step_started", path: "all.each[1].write" },
+    { type: "step_finished", path: "all.each[1].write", error: "No." },
+    { type: "step_started", path: "all.each[2].write#2" },
+    { type: "asked", id: "q", name: "write" },
+  ];
+  const course = events.reduce(follow, BEGUN);
+  const live = boxStates(course, [], false);
+  expect(live.get("all")?.state).toBe("running");
+  expect(live.get("all.each.write")).toEqual({ state: "waiting", done: 2, begun: 3 });
+  const answered = boxStates(follow(course, { type: "answered", id: "q" }), [], false);
+  expect(answered.get("all.each.write")?.state).toBe("running");
+  const trace = [{ path: "all.rest", status: "skipped" }] as Parameters<typeof boxStates>[1];
+  const ended = boxStates(course, trace, true);
+  expect(ended.get("all.each.write")?.state).toBe("failed");
+  expect(ended.get("all")?.state).toBe("stopped");
+  expect(ended.get("all.rest")).toEqual({ state: "skipped", done: 1, begun: 1 });
 });

@@ -1,12 +1,13 @@
 import { useEffect, useState } from "preact/hooks";
-import { json, part, rows, send } from "../api";
+import { frames, json, part, rows, send } from "../api";
 import { moment } from "../format";
 import { SchemaForm } from "../parts/SchemaForm";
 import { soft, Table } from "../parts/Table";
 import { Confirm, Copy, Dialog, Empty, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
+import { RunDiagram } from "../run/RunDiagram";
 import { apps, refresh, status } from "../status";
-import type { App, AppVersion } from "../types";
+import type { App, AppVersion, TraceStep } from "../types";
 import { t } from "../words/words";
 import { SpecText } from "./Editor";
 
@@ -89,26 +90,46 @@ function PackageCommand({ name }: { name: string }) {
 }
 
 function RunForm({ app }: { app: App }) {
-  const [done, setDone] = useState<{ run: string; output: unknown } | null>(null);
+  const [run, setRun] = useState("");
+  const [done, setDone] = useState<{ output: unknown } | null>(null);
   const [busy, error, work] = useWork();
+  const path = `/api/runs/${part(run)}/trace`;
+  const trace = useLoaded(
+    async () => (run ? (await json<{ steps: TraceStep[] }>(path)).steps : []),
+    `${run} ${busy}`,
+  );
+  const input = (given: unknown) =>
+    work(async () => {
+      setDone(null);
+      const asked = await send(`/api/apps/${part(app.name)}/run`, { json: { input: given } });
+      setRun(asked.headers.get("x-portico-run") ?? "");
+      for await (const frame of frames(asked)) {
+        const event = JSON.parse(frame.data) as {
+          type: string;
+          result?: unknown;
+          error?: { message: string };
+        };
+        if (event.type === "finished") setDone({ output: event.result ?? null });
+        if (event.type === "failed") throw new Error(event.error?.message ?? t("runs.failed"));
+      }
+    });
   return (
     <>
-      <SchemaForm
-        schema={app.input_schema}
-        send={busy ? t("apps.running") : t("apps.run")}
-        onSend={(input) =>
-          work(async () => {
-            setDone(await json(`/api/apps/${part(app.name)}/run?stream=false`, { json: { input } }));
-          })
-        }
-      />
+      <SchemaForm schema={app.input_schema} send={busy ? t("apps.running") : t("apps.run")} onSend={input} />
       <Trouble error={error} />
-      {done && (
-        <>
-          <pre id="output">{pretty(done.output)}</pre>
-          <a href={link("run", "runs", done.run)}>{t("runs.steps")}</a>
-        </>
+      {run && (
+        <RunDiagram
+          key={run}
+          run={run}
+          name={app.name}
+          trace={trace.value ?? []}
+          isEnded={!busy}
+          onOpen={(step) => go(link("run", "runs", run, step))}
+          onEnd={trace.reload}
+        />
       )}
+      {done && <pre id="output">{pretty(done.output)}</pre>}
+      {run && <a href={link("run", "runs", run)}>{t("runs.steps")}</a>}
     </>
   );
 }

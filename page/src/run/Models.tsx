@@ -6,6 +6,7 @@ import { Confirm, Empty, FormDialog, LogDialog, Trouble, useLoaded, useWork } fr
 import { refresh, status } from "../status";
 import type { Deployment } from "../types";
 import { t } from "../words/words";
+import { Adapters } from "./Adapters";
 import { PullProgress } from "./PullProgress";
 
 export function Models() {
@@ -57,7 +58,7 @@ interface Plan {
 function ModelCard({ model }: { model: Deployment }) {
   const [busy, error, work] = useWork();
   const [plan, setPlan] = useState<Plan | null>(null);
-  const [opened, setOpened] = useState<"" | "alias" | "logs" | "remove">("");
+  const [opened, setOpened] = useState<"" | "adapters" | "alias" | "logs" | "remove">("");
   const path = `/api/deployments/${model.name.split("/").map(part).join("/")}`;
   const change = (what: string) =>
     work(async () => {
@@ -102,6 +103,9 @@ function ModelCard({ model }: { model: Deployment }) {
         <button type="button" onClick={() => setOpened("alias")}>
           {t("models.alias")}
         </button>
+        <button type="button" onClick={() => setOpened("adapters")}>
+          {t("adapters.title")}
+        </button>
         <button type="button" onClick={() => setOpened("logs")}>
           {t("logs")}
         </button>
@@ -112,6 +116,7 @@ function ModelCard({ model }: { model: Deployment }) {
       <Trouble error={error} />
       {plan && <PlanView plan={plan} />}
       {model.replicas.length > 0 && <Processes model={model} />}
+      {opened === "adapters" && <Adapters model={model.name} onClose={() => setOpened("")} />}
       {opened === "alias" && <AliasDialog model={model.name} onClose={() => setOpened("")} />}
       {opened === "logs" && (
         <LogDialog

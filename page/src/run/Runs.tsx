@@ -1,3 +1,4 @@
+import { useEffect, useRef, useState } from "preact/hooks";
 import { frames, json, part, rows, send } from "../api";
 import { count, dollars, duration, moment } from "../format";
 import { soft, Table } from "../parts/Table";
@@ -5,6 +6,7 @@ import { Dialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/u
 import { go, link, route } from "../route";
 import type { Run, TraceStep, Usage } from "../types";
 import { t } from "../words/words";
+import { boxOf, RunDiagram } from "./RunDiagram";
 
 const POLL_INTERVAL_MS = 3_000;
 const MAX_LISTED = 500;
@@ -111,6 +113,7 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
       run.reload();
       trace.reload();
     });
+  const [opened, setOpened] = useState({ step: route.value.rest[2] ?? "" });
   const now = run.value;
   const ended = now !== null && !STARTED.has(now.status);
   return (
@@ -123,6 +126,22 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
       )}
       {now?.error && <p class="bad">{now.error.message}</p>}
       {ended && <GuardHits path={path} />}
+      {now?.kind === "flow" && trace.value && (
+        <RunDiagram
+          run={id}
+          name={now.name}
+          trace={trace.value.steps}
+          isEnded={ended}
+          onOpen={(step) => {
+            setOpened({ step });
+            trace.reload();
+          }}
+          onEnd={() => {
+            run.reload();
+            trace.reload();
+          }}
+        />
+      )}
       {trace.value && !trace.value.steps.length && <p class="soft">{t("runs.noSteps")}</p>}
       {trace.value && trace.value.steps.length > 0 && (
         // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard
@@ -132,6 +151,7 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
               key={`${step.path} ${step.attempt}`}
               step={step}
               busy={busy || !ended}
+              opened={opened.step === boxOf(step.path) ? opened : null}
               onFork={() => again("fork", step.path)}
             />
           ))}
@@ -163,7 +183,14 @@ function GuardHits({ path }: { path: string }) {
   );
 }
 
-function StepView({ step, busy, onFork }: { step: TraceStep; busy: boolean; onFork: () => void }) {
+function StepView(props: { step: TraceStep; busy: boolean; opened: object | null; onFork: () => void }) {
+  const { step, busy, opened, onFork } = props;
+  const place = useRef<HTMLDetailsElement>(null);
+  useEffect(() => {
+    if (!opened || !place.current) return;
+    place.current.open = true;
+    place.current.scrollIntoView({ block: "nearest" });
+  }, [opened]);
   const tokens = step.prompt_tokens + step.completion_tokens;
   const about = [
     duration(step.milliseconds),
@@ -172,7 +199,7 @@ function StepView({ step, busy, onFork }: { step: TraceStep; busy: boolean; onFo
     step.attempt > 1 ? t("runs.attempt", { number: step.attempt }) : "",
   ];
   return (
-    <details class="aside">
+    <details class="aside" ref={place}>
       <summary>
         <span class="name">{step.path || step.kind}</span>{" "}
         <span class={step.status === "failed" ? "bad" : "soft"}>

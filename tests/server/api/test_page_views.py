@@ -215,7 +215,69 @@ async def test_an_app_is_run_by_the_form_of_its_schema_and_its_steps_are_shown(s
     assert "greeting" in await page.until(text("#runs tbody"))
     assert any(row["name"] == "greeting" for row in seen.get("/api/usage").json()["data"])
     await visit(page, "run", "usage")
-    assert "greeting" in await page.until(text("main tbody"))
+    assert "greeting" in await page.until(text("#usage tbody"))
+    assert (
+        await page.until(
+            "document.querySelector('.chart svg')?.getAttribute('aria-label') === 'Tokens · Model'"
+            " || document.querySelector('main .soft')?.innerText"
+        )
+        is not None
+    )
+    await page.run(
+        "document.querySelector('main [aria-label=\"What is drawn\"]').value = 'calls',"
+        "document.querySelector('main [aria-label=\"What is drawn\"]')"
+        ".dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    await page.until("document.querySelector('.chart svg')?.getAttribute('aria-label') === 'Calls · Model'")
+    assert "apps and stores" in await page.run("document.querySelector('#usagecourse').textContent")
+
+
+HARVEST: dict[str, Any] = {
+    "input_schema": {"type": "object", "properties": {"who": {"type": "string"}}, "required": ["who"]},
+    "step": {
+        "op": "pipeline",
+        "name": "all",
+        "steps": [
+            {
+                "op": "warp",
+                "name": "each",
+                "over": {"$code": "lambda value: [1, 2, 3]"},
+                "step": {"op": "code", "name": "grow", "source": "lambda x: x + 1"},
+            },
+            {"op": "code", "name": "never", "when": {"$gt": [1, 2]}, "source": "lambda x: x"},
+            {"op": "approve", "name": "sure", "message": "Sell it?"},
+        ],
+    },
+}
+
+
+async def test_the_steps_of_a_run_are_seen_on_its_diagram_while_they_work(seen: Seen) -> None:
+    page, name = seen.page, f"harvest{seen.width}"
+    seen.post("/api/apps", {"name": name, "kind": "flow", "spec": HARVEST})
+    await page.open(f"{seen.url}/#/build/apps/{name}")
+
+    def box(step: str) -> str:
+        return f"document.querySelector('.rundiagram [data-step=\"all.{step}\"]')?.getAttribute('aria-label')"
+
+    await page.until("document.querySelector('dialog[open] form textarea') && true")
+    await page.type("dialog[open] form textarea", "Ada")
+    await page.run("document.querySelector('dialog[open] form').requestSubmit()")
+    await page.until(f"{box('sure')} === 'all.sure, waits for an answer'")
+    assert await page.run(box("each")) == "all.each, completed"
+    await page.run("document.querySelector('.rundiagram [data-step=\"all.each.grow\"]').click()")
+    await page.until("location.hash.startsWith('#/run/runs/')")
+    await page.until(
+        "document.querySelector('dialog[open] .steps details[open]')?.innerText.includes('grow')"
+    )
+    await page.until(f"{box('each.grow')} === 'all.each.grow, completed, 3/3'")
+    await page.until(f"{box('never')} === 'all.never, skipped'")
+    if AXE.is_file():
+        assert await violations(page) == []
+    [question] = seen.get("/api/questions?status=pending").json()["data"]
+    seen.post(f"/api/questions/{question['id']}/answer", {"accepted": True})
+    await page.until(f"{box('sure')} === 'all.sure, completed'")
+    await escape(page)
+    seen.delete(f"/api/apps/{name}")
 
 
 LINES = "[...document.querySelectorAll('.editor .cm-line')].map((it) => it.textContent).join('\\n')"
@@ -531,17 +593,26 @@ async def test_the_page_speaks_chinese_and_remembers_it(seen: Seen) -> None:
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="axe is not installed: scripts/page install")
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-async def test_every_view_is_accessible_and_as_wide_as_its_window(seen: Seen, dark: bool) -> None:
+@pytest.mark.parametrize("look", ["light", "dark and Chinese", "contrast"])
+async def test_every_view_is_accessible_and_as_wide_as_its_window(seen: Seen, look: str) -> None:
     page = seen.page
-    await page.resize(seen.width, 800, dark=dark)
+    await page.resize(seen.width, 800, dark=look.startswith("dark"))
     # However wide a table is, it is the table that scrolls, not the page.
     await page.run(
         "window.wide = new CSSStyleSheet(), wide.replaceSync('main td { min-width: 20rem }'),"
         "document.adoptedStyleSheets.push(wide)"
     )
+    switch, root = "document.querySelector('.side footer button').click()", "document.documentElement"
+    views = VIEWS
+    if look == "contrast":
+        views = ["documents", "build/apps/greeting", "run/models", "run/usage"]
+        while not await page.run(f"{root}.classList.contains('contrast')"):
+            await page.run(switch)
+    if look.endswith("Chinese"):
+        await page.run("document.querySelector('#language').click()")
+        await page.until(f"{root}.lang === 'zh'")
     found = {}
-    for view in VIEWS:
+    for view in views:
         await visit(page, *view.split("/"))
         await page.until("document.querySelector('main h1, main .chat') && true")
         found[view] = await violations(page)
@@ -549,4 +620,10 @@ async def test_every_view_is_accessible_and_as_wide_as_its_window(seen: Seen, da
     await page.run(
         "document.adoptedStyleSheets = [...document.adoptedStyleSheets].filter((it) => it !== wide), 0"
     )
-    assert found == {view: [] for view in VIEWS}
+    if look == "contrast":
+        await page.run(switch)
+        await page.until(f"!{root}.classList.contains('contrast')")
+    if look.endswith("Chinese"):
+        await page.run("document.querySelector('#language').click()")
+        await page.until(f"{root}.lang === 'en'")
+    assert found == {view: [] for view in views}

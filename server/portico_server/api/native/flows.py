@@ -16,11 +16,14 @@ from portico_server.api.native.runs import RunDescription, RunTokens, find_run, 
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import CheckedSpec, shaped
 from portico_server.api.sse import EventStream, event_frame
-from portico_server.apps.drawing.diagram import gantt
+from portico_server.apps.drawing.diagram import DiagramNode, gantt, of_flow
+from portico_server.apps.drawing.svg import svg
+from portico_server.apps.flow import read
 from portico_server.apps.flow.flows import KIND as FLOW_KIND
 from portico_server.apps.flow.schema import schema
-from portico_server.core.errors import PorticoError
+from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.event import ENDINGS
+from portico_server.core.principal import Principal
 from portico_server.db.runs import RunRow
 from portico_server.db.steps import StepRow, step_usage
 from portico_server.runs.run import Run
@@ -146,10 +149,16 @@ async def run_trace(
     services: TheServices,
     caller: Caller,
     full: Annotated[bool, Query()] = False,
-    format: Literal["json", "mermaid"] = "json",
+    format: Literal["json", "mermaid", "svg"] = "json",
 ) -> RunTrace | Response:
-    """The steps of a run of a flow. ``full``: outputs as they are, not cut. ``mermaid``: a gantt chart of them."""
+    """The steps of a run of a flow. ``full``: outputs as they are, not cut. ``mermaid``: a gantt chart of them.
+
+    ``svg``: the diagram of the flow as the run began with it; each step's box has its path as ``data-step``. Of a run
+    in memory it is that of the deployed app.
+    """
     row, living = await find_run(services, run_id, caller)
+    if format == "svg":
+        return Response(svg(_diagram(services, caller, row, living)), media_type="image/svg+xml")
     rows = await services.flows.steps(run_id)
     if format == "mermaid":
         return Response(gantt(run_id, rows), media_type="text/plain")
@@ -175,6 +184,17 @@ async def fork_run(run_id: str, given: RunFork, services: TheServices, caller: C
     new_input = given.new_input or given.input is not None
     run = await services.flows.fork(run_id, caller, start=given.start, value=given.input, new_input=new_input)
     return await retrieve_run(run.id, services, caller)
+
+
+def _diagram(services: ApiServices, caller: Principal, row: RunRow | None, living: Run | None) -> DiagramNode:
+    run = row or living
+    assert run is not None
+    if run.kind != FLOW_KIND:
+        raise InvalidRequest(f"'{run.id}' is not a run of a flow, so it has no diagram.", param="format")
+    if row is not None and row.payload.get("flow"):
+        return of_flow(read.flow(row.payload["flow"]), conditions=caller.owns(row.payload.get("owner")))
+    app, version = services.apps.find(run.name, caller)
+    return of_flow(read.flow({**version.spec, "name": app.name}), conditions=caller.owns(app.owner))
 
 
 def _result(services: ApiServices, row: RunRow | None, living: Run | None) -> Any:

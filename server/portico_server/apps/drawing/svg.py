@@ -1,7 +1,8 @@
 """A diagram as SVG: boxes in layers with arrows between, readable on light and on dark ground. No browser is needed.
 
 Everything is measured in pixels. A part is laid out from the inside to the outside: each knows its size, and where the
-arrows enter and leave it, in the middle of its upper and lower edge.
+arrows enter and leave it, in the middle of its upper and lower edge. The box or frame of a step carries its path in
+``data-step``, as the trace of a run names it: the names of the steps around it and its own, without numbers of items.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class _SvgPart:
 
 def svg(root: DiagramNode) -> str:
     """The whole picture, from ``input`` to ``output``."""
-    part = _part(root)
+    part = _part(root, root.name)
     if root.kind != "agent":
         part = _stack([_end("input"), part, _end("output")])
     margin = 12.0
@@ -72,26 +73,28 @@ def svg(root: DiagramNode) -> str:
     return "\n".join([*lines, *part.draw(margin, margin), "</svg>"]) + "\n"
 
 
-def _part(node: DiagramNode) -> _SvgPart:
+def _part(node: DiagramNode, path: str) -> _SvgPart:
     match node.shape:
         case "leaf":
-            return _box(node)
+            return _box(node, path)
         case "chain":
-            return _stack([_part(child) for child in node.children])
+            return _stack([_part(child, f"{path}.{child.name}") for child in node.children])
         case "fan":
-            return _framed(
-                node, f"{node.name} · {node.kind}", _beside(node, [""] * len(node.children)), node.detail
-            )
+            inner = _beside(node, [""] * len(node.children), path)
+            return _framed(node, f"{node.name} · {node.kind}", inner, node.detail, path)
         case "choice":
             labels = [*node.labels, *(["no"] if node.passes else [])]
-            return _framed(node, f"{node.name} · {node.kind} on {node.detail}", _beside(node, labels), "")
+            title = f"{node.name} · {node.kind} on {node.detail}"
+            return _framed(node, title, _beside(node, labels, path), "", path)
         case "frame":
-            return _framed(node, f"{node.name} · {node.kind}", _part(node.children[0]), node.detail)
-    layered = _layered(node)
-    return layered if node.kind == "agent" else _framed(node, f"{node.name} · {node.kind}", layered, "")
+            [child] = node.children
+            inner = _part(child, f"{path}.{child.name}")
+            return _framed(node, f"{node.name} · {node.kind}", inner, node.detail, path)
+    layered = _layered(node, path)
+    return layered if node.kind == "agent" else _framed(node, f"{node.name} · {node.kind}", layered, "", path)
 
 
-def _box(node: DiagramNode) -> _SvgPart:
+def _box(node: DiagramNode, path: str) -> _SvgPart:
     name = _short(node.name)
     what = _short(" · ".join(word for word in (node.kind, node.detail) if word))
     width = max(_measure(name), _measure(what)) + 2 * PADDING_PIXELS
@@ -102,7 +105,7 @@ def _box(node: DiagramNode) -> _SvgPart:
         middle = x + width / 2
         return [
             f'<rect class="box {kind.get(node.kind, "")}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
-            f'height="{height:.1f}" rx="7"/>',
+            f'height="{height:.1f}" rx="7" data-step="{escape(path)}"/>',
             _text(name, middle, y + LINE_PIXELS + 3, "name"),
             _text(what, middle, y + 2 * LINE_PIXELS + 2, "what"),
         ]
@@ -141,9 +144,9 @@ def _stack(parts: Sequence[_SvgPart]) -> _SvgPart:
     return _SvgPart(width, height, draw)
 
 
-def _beside(node: DiagramNode, labels: Sequence[str]) -> _SvgPart:
+def _beside(node: DiagramNode, labels: Sequence[str], path: str) -> _SvgPart:
     """Side by side, an arrow to each and from each; a label without a part is a way past all of them."""
-    parts: list[_SvgPart | None] = [_part(child) for child in node.children]
+    parts: list[_SvgPart | None] = [_part(child, f"{path}.{child.name}") for child in node.children]
     parts += [None] * (len(labels) - len(parts))
     texts = [_short(label) for label in labels]
     widths = [
@@ -179,7 +182,7 @@ def _beside(node: DiagramNode, labels: Sequence[str]) -> _SvgPart:
     return _SvgPart(width, head + inner + LAYER_GAP_PIXELS, draw)
 
 
-def _framed(node: DiagramNode, title: str, inner: _SvgPart, note: str) -> _SvgPart:
+def _framed(node: DiagramNode, title: str, inner: _SvgPart, note: str, path: str) -> _SvgPart:
     """A part with a dashed frame around it, its title above."""
     title, note = _short(title, 2 * MAX_LINE_CHARS), _short(note)
     wide = _measure(title) + (_measure(note) + PADDING_PIXELS if note else 0)
@@ -192,7 +195,8 @@ def _framed(node: DiagramNode, title: str, inner: _SvgPart, note: str) -> _SvgPa
         at = (x + (width - inner.width) / 2, y + above)
         middle = x + width / 2
         lines = [
-            f'<rect class="frame" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="9"/>',
+            f'<rect class="frame" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="9" '
+            f'data-step="{escape(path)}"/>',
             _text(title, x + 9, y + LINE_PIXELS - 2, "note", anchor="start"),
             _text(note, x + width - 9, y + LINE_PIXELS - 2, "note", anchor="end"),
             _line([(middle, y), (middle, at[1])], head=False),
@@ -209,9 +213,9 @@ def _framed(node: DiagramNode, title: str, inner: _SvgPart, note: str) -> _SvgPa
     return _SvgPart(width, height, draw)
 
 
-def _layered(node: DiagramNode) -> _SvgPart:
+def _layered(node: DiagramNode, path: str) -> _SvgPart:
     """The boxes of a graph in layers, each below all that it waits for; arrows bend where they cross layers."""
-    parts = {child.name: _part(child) for child in node.children}
+    parts = {child.name: _part(child, f"{path}.{child.name}") for child in node.children}
     depth: dict[str, int] = {}
 
     def layer(name: str) -> int:

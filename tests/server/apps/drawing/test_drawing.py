@@ -104,6 +104,9 @@ def test_svg_has_every_box_within_its_bounds() -> None:
     for one in boxes:
         for two in boxes:
             assert one is two or apart(one.attrib, two.attrib)
+    steps = [box.attrib["data-step"] for box in root.iter(f"{SVG}rect") if "data-step" in box.attrib]
+    assert len(steps) == len(set(steps)) == 23
+    assert {"pipeline1.first", "pipeline1.each", "pipeline1.each.item", "pipeline1.which.y"} <= set(steps)
 
 
 def apart(one: dict[str, str], two: dict[str, str]) -> bool:

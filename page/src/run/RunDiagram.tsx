@@ -1,0 +1,187 @@
+// The diagram of a flow with the state of each step of a run on it, live while the run works.
+
+import { useEffect, useState } from "preact/hooks";
+import { frames, isAbort, part, send, sentence } from "../api";
+import { Trouble, useLoaded } from "../parts/ui";
+import type { TraceStep } from "../types";
+import { t } from "../words/words";
+
+export type StepState = "running" | "waiting" | "completed" | "failed" | "skipped" | "stopped";
+
+/** What became of each step so far, by its path with the numbers of items; a question's id by what it asks for. */
+export interface Course {
+  steps: Record<string, StepState>;
+  asked: Record<string, string>;
+}
+
+export const BEGUN: Course = { steps: {}, asked: {} };
+
+type RunEvent = { type: string; path?: string; error?: unknown; id?: string; name?: string };
+
+/** The course after one more event. */
+export function follow(course: Course, event: RunEvent): Course {
+  const { steps, asked } = course;
+  const { path = "", id = "" } = event;
+  if (event.type === "step_started") return { asked, steps: { ...steps, [path]: "running" } };
+  if (event.type === "step_finished") {
+    return { asked, steps: { ...steps, [path]: event.error ? "failed" : "completed" } };
+  }
+  if (event.type === "asked") return { steps, asked: { ...asked, [id]: event.name ?? "" } };
+  if (event.type === "answered") {
+    const { [id]: _answered, ...others } = asked;
+    return { steps, asked: others };
+  }
+  return course;
+}
+
+/** The path of a step without numbers of items and attempts, as its box in the diagram has it. */
+export function boxOf(path: string): string {
+  return path.replace(/\[\d+\]|#\d+/g, "");
+}
+
+export interface BoxState {
+  state: StepState;
+  /** How many of its items have ended, and how many have begun. */
+  done: number;
+  begun: number;
+}
+
+const ORDER: StepState[] = ["waiting", "running", "failed", "stopped", "completed", "skipped"];
+
+/** The state of each box: of several items the one that says most. */
+export function boxStates(course: Course, trace: TraceStep[], isEnded: boolean): Map<string, BoxState> {
+  const steps: Record<string, StepState> = { ...course.steps };
+  for (const step of trace) if (isEnded || steps[step.path] !== "running") steps[step.path] = step.status;
+  const isWaiting = Object.keys(course.asked).length > 0;
+  const working = Object.keys(steps).filter((path) => steps[path] === "running");
+  const found = new Map<string, BoxState>();
+  for (const [path, told] of Object.entries(steps)) {
+    let state = told;
+    if (told === "running" && isEnded) state = "stopped";
+    // What asks is the innermost step that is at work.
+    else if (told === "running" && isWaiting && !working.some((other) => other.startsWith(`${path}.`))) {
+      state = "waiting";
+    }
+    const before = found.get(boxOf(path));
+    const isDone = state !== "running" && state !== "waiting";
+    found.set(boxOf(path), {
+      state: before && ORDER.indexOf(before.state) < ORDER.indexOf(state) ? before.state : state,
+      done: (before?.done ?? 0) + (isDone ? 1 : 0),
+      begun: (before?.begun ?? 0) + 1,
+    });
+  }
+  return found;
+}
+
+interface Box {
+  path: string;
+  style: { left: string; top: string; width: string; height: string };
+}
+
+interface Drawing {
+  url: string;
+  width: number;
+  boxes: Box[];
+}
+
+/** The picture, which can do nothing, and the places of its boxes, which are read from it. */
+async function draw(path: string): Promise<Drawing> {
+  const text = await (await send(path)).text();
+  const root = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
+  const of = (element: Element, name: string) => Number(element.getAttribute(name));
+  const [width, height] = [of(root, "width"), of(root, "height")];
+  const share = (value: number, whole: number) => `${(100 * value) / whole}%`;
+  const boxes = [...root.querySelectorAll("[data-step]")].map((box) => ({
+    path: box.getAttribute("data-step") ?? "",
+    style: {
+      left: share(of(box, "x"), width),
+      top: share(of(box, "y"), height),
+      width: share(of(box, "width"), width),
+      height: share(of(box, "height"), height),
+    },
+  }));
+  return { url: URL.createObjectURL(new Blob([text], { type: "image/svg+xml" })), width, boxes };
+}
+
+const SIGNS: Record<StepState, string> = {
+  running: "▶",
+  waiting: "⏸",
+  completed: "✓",
+  failed: "✗",
+  skipped: "⤼",
+  stopped: "■",
+};
+
+export function RunDiagram(props: {
+  run: string;
+  name: string;
+  trace: TraceStep[];
+  isEnded: boolean;
+  onOpen: (path: string) => void;
+  onEnd: () => void;
+}) {
+  const { run, name, trace, isEnded, onOpen, onEnd } = props;
+  const path = `/api/runs/${part(run)}`;
+  const drawing = useLoaded(() => draw(`${path}/trace?format=svg`), path);
+  const [course, setCourse] = useState(BEGUN);
+  const [error, setError] = useState("");
+  const [round, setRound] = useState(0);
+  const url = drawing.value?.url;
+  useEffect(() => () => URL.revokeObjectURL(url ?? ""), [url]);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another round follows the run again
+  useEffect(() => {
+    if (isEnded) return;
+    const leaving = new AbortController();
+    const listen = async () => {
+      setCourse(BEGUN);
+      setError("");
+      for await (const frame of frames(await send(`${path}/events`, { signal: leaving.signal }))) {
+        const event = JSON.parse(frame.data) as RunEvent;
+        setCourse((before) => follow(before, event));
+      }
+      onEnd();
+    };
+    listen().catch((caught) => {
+      if (!isAbort(caught)) setError(sentence(caught));
+    });
+    return () => leaving.abort();
+  }, [path, isEnded, round]);
+  if (drawing.error || !drawing.value) return null; // what is not deployed any more has no diagram
+  const states = boxStates(course, trace, isEnded);
+  return (
+    <>
+      <Trouble error={error} retry={() => setRound((before) => before + 1)} />
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+      <section class="wide" tabIndex={0} aria-label={t("apps.diagramOf", { name })}>
+        <div class="rundiagram" style={{ width: `${drawing.value.width}px` }}>
+          <img class="diagram" src={url} alt="" />
+          {drawing.value.boxes.map((box) => (
+            <BoxButton key={box.path} box={box} found={states.get(box.path)} onOpen={onOpen} />
+          ))}
+        </div>
+      </section>
+    </>
+  );
+}
+
+function BoxButton(props: { box: Box; found: BoxState | undefined; onOpen: (path: string) => void }) {
+  const { box, found, onOpen } = props;
+  const items = found && found.begun > 1 ? `${found.done}/${found.begun}` : "";
+  const word = found ? t(`step.${found.state}`) : t("step.notBegun");
+  return (
+    <button
+      type="button"
+      class={`step ${found?.state ?? ""}`}
+      style={box.style}
+      aria-label={[box.path, word, items].filter(Boolean).join(", ")}
+      data-step={box.path}
+      onClick={() => onOpen(box.path)}
+    >
+      {found && (
+        <span>
+          {SIGNS[found.state]} {items}
+        </span>
+      )}
+    </button>
+  );
+}
