@@ -23,7 +23,15 @@ interface Job {
   fine_tuned_model: string | null;
 }
 
-const pathOf = (name: string) => `/api/adapters/${name.split("/").map(part).join("/")}`;
+const inPath = (name: string) => name.split("/").map(part).join("/");
+
+function rescale(name: string, scale: number): Promise<unknown> {
+  return json(`/api/adapters/${inPath(name)}`, { method: "PATCH", json: { scale } });
+}
+
+function remove(name: string): Promise<unknown> {
+  return json(`/api/adapters/${inPath(name)}`, { method: "DELETE" });
+}
 
 /** The adapters, and the jobs that made some of them, which a key may not be allowed to see. */
 async function load(model: string): Promise<(Adapter & { job: string })[]> {
@@ -85,7 +93,7 @@ export function Adapters({ model, onClose }: { model: string; onClose: () => voi
                       onSubmit={(event) => {
                         event.preventDefault();
                         const scale = Number(new FormData(event.currentTarget).get("scale"));
-                        change(() => json(pathOf(adapter.name), { method: "PATCH", json: { scale } }));
+                        change(() => rescale(adapter.name, scale));
                       }}
                     >
                       <input
@@ -156,7 +164,7 @@ export function Adapters({ model, onClose }: { model: string; onClose: () => voi
           title={t("adapters.remove", { name: removing })}
           does={t("delete")}
           onClose={() => setRemoving("")}
-          onYes={() => change(() => json(pathOf(removing), { method: "DELETE" }))}
+          onYes={() => change(() => remove(removing))}
         />
       )}
     </Dialog>

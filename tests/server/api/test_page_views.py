@@ -233,6 +233,7 @@ async def test_an_app_is_run_by_the_form_of_its_schema_and_its_steps_are_shown(s
 
 
 HARVEST: dict[str, Any] = {
+    "portico_flow": 1,
     "input_schema": {"type": "object", "properties": {"who": {"type": "string"}}, "required": ["who"]},
     "step": {
         "op": "pipeline",
