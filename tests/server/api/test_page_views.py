@@ -255,6 +255,7 @@ HARVEST: dict[str, Any] = {
 async def test_the_steps_of_a_run_are_seen_on_its_diagram_while_they_work(seen: Seen) -> None:
     page, name = seen.page, f"harvest{seen.width}"
     seen.post("/api/apps", {"name": name, "kind": "flow", "spec": HARVEST})
+    await page.open("about:blank")
     await page.open(f"{seen.url}/#/build/apps/{name}")
 
     def box(step: str) -> str:
