@@ -213,6 +213,21 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def node(name: str, labels: dict[str, str]) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "labels": labels},
+        "spec": {},
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": f"10.0.0.{name[-1]}"}],
+            "allocatable": {"cpu": f"{CPUS_COUNT - 1}910m", "memory": "16393244Ki", "pods": "110"},
+            "conditions": [
+                {"type": "MemoryPressure", "status": "False", "reason": "KubeletHasSufficientMemory"},
+                {"type": "Ready", "status": "True", "reason": "KubeletReady"},
+            ],
+        },
+    }
+
+
 class Cluster:
     """All objects, by kind and name. ``faults`` are set by tests."""
 
@@ -224,6 +239,7 @@ class Cluster:
         self.objects: dict[str, dict[str, dict[str, Any]]] = {
             kind: {} for kind in ("jobs", "secrets", "networkpolicies", "pods", "events")
         }
+        self.objects["nodes"] = {name: node(name, labels) for name, labels in NODES.items()}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.faults: dict[str, Any] = {}
         self.asked: set[str] = set()
@@ -459,7 +475,7 @@ def descendants(pid: int) -> list[int]:
 # --- HTTP -------------------------------------------------------------------------------------------------------------
 
 PATH = re.compile(
-    r"/(?:api/(?P<core>v1)|apis/(?P<group>[a-z0-9.]+)/v1)/namespaces/default/(?P<kind>[a-z]+)"
+    r"/(?:api/(?P<core>v1)|apis/(?P<group>[a-z0-9.]+)/v1)(?P<namespace>/namespaces/default)?/(?P<kind>[a-z]+)"
     r"(?:/(?P<name>[a-z0-9.-]+)(?P<log>/log)?)?"
 )
 GROUPS = {"jobs": "batch", "networkpolicies": "networking.k8s.io"}
@@ -528,9 +544,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refused(404, "NotFound", "the server could not find the requested resource")
         verb = VERBS.get(self.command) or ("get" if name else "list")
         resource = f"{kind}/log" if found["log"] else kind
+        if (kind == "nodes") == bool(found["namespace"]):
+            raise Refused(404, "NotFound", "the server could not find the requested resource")
         cluster.asked.add(f"{verb} {resource}")
         allowed = any(
-            group in rule["apiGroups"] and resource in rule["resources"] and verb in rule["verbs"]
+            (rule["kind"] == "Role") == bool(found["namespace"])
+            and group in rule["apiGroups"]
+            and resource in rule["resources"]
+            and verb in rule["verbs"]
             for rule in cluster.rules
         )
         if token != ADMIN and (not allowed or cluster.faults.get("forbidden") == kind):
@@ -549,10 +570,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return {"kind": "List", "apiVersion": "v1", "items": self.selected(kind, query)}
 
     def selected(self, kind: str, query: dict[str, str]) -> list[dict[str, Any]]:
-        def pairs(name: str) -> list[tuple[str, str]]:
+        def pairs(name: str) -> list[tuple[str, str | None]]:
             return [
-                (key, value)
-                for key, _, value in (one.partition("=") for one in query.get(name, "").split(",") if one)
+                (key, value if equal else None)
+                for key, equal, value in (one.partition("=") for one in query.get(name, "").split(",") if one)
             ]
 
         def field(thing: dict[str, Any], path: str) -> Any:
@@ -560,11 +581,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 thing = thing.get(part, {})
             return thing
 
+        def labels(thing: dict[str, Any]) -> dict[str, str]:
+            found: dict[str, str] = thing["metadata"].get("labels", {})
+            return found
+
         return [
             thing
             for thing in self.cluster.objects[kind].values()
             if all(
-                thing["metadata"].get("labels", {}).get(key) == value for key, value in pairs("labelSelector")
+                key in labels(thing) and value in (None, labels(thing)[key])
+                for key, value in pairs("labelSelector")
             )
             and all(field(thing, key) == value for key, value in pairs("fieldSelector"))
         ]

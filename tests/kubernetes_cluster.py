@@ -32,11 +32,14 @@ def missing() -> str:
 
 
 def documented_rules() -> list[dict[str, Any]]:
-    """The rules of the Role that an operator gives the daemon."""
+    """The rules of the roles that an operator gives the daemon, each with the ``kind`` of its role."""
     documents = yaml.safe_load_all(RIGHTS.read_text(encoding="utf-8"))
-    [role] = [document for document in documents if document["kind"] == "Role"]
-    rules: list[dict[str, Any]] = role["rules"]
-    return rules
+    return [
+        {**rule, "kind": document["kind"]}
+        for document in documents
+        if document["kind"] in ("Role", "ClusterRole")
+        for rule in document["rules"]
+    ]
 
 
 class KubernetesCluster:

@@ -18,14 +18,15 @@ from portico_server.launchers.pods import (
     JOB_LABEL,
     ORDER_FILE,
     ORDER_FOLDER,
+    OURS,
     PodOptions,
     job_object,
     policy_object,
     secret_object,
 )
-from portico_server.launchers.protocol import LaunchOrder
+from portico_server.launchers.protocol import LaunchOrder, NodeInfo, NodeState
 from portico_server.launchers.remote import AGENT_SCRIPT, MAX_REASON_CHARS, ORDER, JobLook
-from portico_server.settings import KUBERNETES_NEEDS_IMAGE, Settings, comma_separated
+from portico_server.settings import KUBERNETES_NEEDS_IMAGE, MB_BYTES, Settings, comma_separated
 from portico_server.subprocesses import output_of, own, run_script
 
 PROGRAM: Final = "kubectl"
@@ -46,6 +47,16 @@ _HOPELESS: Final = frozenset({"ErrImageNeverPull", "ImagePullBackOff", "InvalidI
 """Reasons for which a container waits without end, or until somebody does something."""
 
 _POD_DELETED: Final = "its Pod was deleted"
+
+MAX_LISTED_NODES: Final = 2_000
+"""Nodes that the server is asked for."""
+
+_UNITS: Final = {
+    "m": 1e-3,
+    **{unit: 1000.0**power for power, unit in enumerate(("", "k", "M", "G", "T", "P", "E"))},
+    **{f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", 1)},
+}
+"""Suffixes of quantities."""
 
 _PLURALS: Final = {"Job": "jobs", "NetworkPolicy": "networkpolicies", "Secret": "secrets"}
 
@@ -190,6 +201,26 @@ class KubernetesBackend:
             if not error.missing:
                 raise
 
+    async def nodes(self) -> Sequence[NodeInfo]:
+        """See `ListsNodes`. A node is busy if Pods of ours run there: those of others are not for us to see."""
+        try:
+            listed = orjson.loads(await self._run("get", f"/api/v1/nodes?limit={MAX_LISTED_NODES}"))
+        except RequestFailed as error:
+            if not error.refused:
+                raise
+            raise Unavailable(
+                f"Kubernetes does not let this daemon list its nodes: {error.words}. The ClusterRole of "
+                "configs/kubernetes/launcher.yaml does.",
+                code="nodes_unknown",
+            ) from error
+        pods = await self._list("pods", labelSelector=OURS)
+        used = {pod["spec"].get("nodeName") for pod in pods if pod["status"].get("phase") == "Running"}
+        options = self._options
+        return [
+            read_node(node, options.gpu_resource, options.gpu_label, busy=node["metadata"]["name"] in used)
+            for node in listed["items"]
+        ]
+
     async def close(self) -> None:
         """Nothing is held open."""
 
@@ -280,6 +311,48 @@ def read_job(job: Mapping[str, Any], warning: str) -> JobLook:
     if failed := _condition(status, "Failed", "True"):  # a Pod that has ended by itself would be there
         return JobLook("ended", _POD_DELETED if failed.startswith("BackoffLimitExceeded") else failed)
     return JobLook("queued", warning)
+
+
+def read_node(node: Mapping[str, Any], gpu_resource: str, gpu_label: str, *, busy: bool) -> NodeInfo:
+    """What Kubernetes says of a node. Pure."""
+    spec, status = node["spec"], node["status"]
+    ready = any(
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in status.get("conditions", ())
+    )
+    closed = bool(spec.get("unschedulable"))
+    state: NodeState
+    if not ready:
+        state = "down"
+    elif closed:
+        state = "draining" if busy else "drained"
+    else:
+        state = "busy" if busy else "idle"
+    trouble = [
+        _words(condition)
+        for condition in status.get("conditions", ())
+        if condition["status"] != ("True" if condition["type"] == "Ready" else "False")
+    ]
+    offered = status.get("allocatable", {})
+    gpus = int(_quantity(offered.get(gpu_resource, "0")))
+    kind = node["metadata"].get("labels", {}).get(gpu_label, "")
+    return NodeInfo(
+        node["metadata"]["name"],
+        state,
+        next((one["address"] for one in status.get("addresses", ()) if one["type"] == "InternalIP"), ""),
+        f"{'Ready' if ready else 'NotReady'}{',SchedulingDisabled' if closed else ''}",
+        "; ".join(trouble),
+        cpus=int(_quantity(offered.get("cpu", "0"))),
+        memory_mb=int(_quantity(offered.get("memory", "0"))) // MB_BYTES,
+        gpus=gpus,
+        gpu_types=(kind,) if gpus and kind else (),
+    )
+
+
+def _quantity(text: str) -> float:
+    """Such as ``7910m`` or ``16Gi``. https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/"""
+    digits = text.rstrip("EGKMPTikm")
+    return float(digits) * _UNITS[text[len(digits) :]]
 
 
 def _end_of(status: Mapping[str, Any], terminated: Mapping[str, Any]) -> str:

@@ -16,6 +16,11 @@ ORDER_FOLDER: Final = "/run/portico"
 
 JOB_LABEL: Final = "app.kubernetes.io/instance"
 
+_MANAGED_BY: Final = ("app.kubernetes.io/managed-by", "portico")
+
+OURS: Final = "=".join(_MANAGED_BY)
+"""Selects what a launcher has made."""
+
 FINISHED_LIFETIME_S: Final = 60
 """Seconds after which Kubernetes forgets a Job that has ended and that no daemon has deleted."""
 
@@ -129,7 +134,7 @@ def policy_object(job: str, owner: Mapping[str, Any], options: PodOptions) -> di
 
 def _labels(job: str) -> dict[str, str]:
     # Not those of the daemon's own Pods: what runs for it must not pass for it.
-    return {JOB_LABEL: job, "app.kubernetes.io/managed-by": "portico"}
+    return dict([(JOB_LABEL, job), _MANAGED_BY])
 
 
 def _owned(kind: str, api: str, job: str, owner: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from portico_server.db.database import Database
 from portico_server.db.feed import Feed
 from portico_server.launchers.local import LOCAL
 from portico_server.launchers.protocol import JobInfo, NodeInfo
-from portico_server.models.process import ModelProcess
 from portico_server.models.service import ModelService
 from portico_server.settings import MB_BYTES
 
@@ -201,15 +200,20 @@ class ClusterService:
                 f"The node '{found.name}' is down ({found.reason or found.detail}): nothing is started there.",
                 code="node_down",
             )
-        moving = self._on(launcher, found.name)
-        moves = sorted({process.name for process in moving})
         there = {
             job.name for job in self._launchers.jobs() if (job.launcher, job.node) == (launcher, found.name)
         }
+        moves = sorted(
+            {
+                process.name
+                for process in self._models.processes()
+                if process.runs_at(launcher, found.name) or (process.starting and process.name in there)
+            }
+        )
         if not dry_run:
             await scheduler.drain(found.name, reason)
             logger.info("the node %s of %s is drained: %s", found.name, launcher, reason)
-            self._move(moving)
+            self._leave(launcher, found.name)
             self._drained[f"{launcher} {found.name}"] = [launcher, found.name]
             self._tell_drained()
             found = await self._launchers.node(launcher, found.name)
@@ -229,12 +233,9 @@ class ClusterService:
         logger.info("the node %s of %s is used again", found.name, launcher)
         return await self._launchers.node(launcher, found.name)
 
-    def _on(self, launcher: str, node: str) -> list[ModelProcess]:
-        return [process for process in self._models.processes() if process.runs_at(launcher, node)]
-
-    def _move(self, processes: Sequence[ModelProcess]) -> None:
-        for process in processes:
-            process.move()
+    def _leave(self, launcher: str, node: str) -> None:
+        for process in self._models.processes():
+            process.leave_node(launcher, node)
 
     # --- the other daemons ---------------------------------------------------------------------------------
 
@@ -278,7 +279,7 @@ class ClusterService:
 
     def _hear_drained(self, _origin: str, said: Any) -> None:
         for launcher, node in said.values():
-            self._move(self._on(launcher, node))
+            self._leave(launcher, node)
 
 
 def _known(kind: type[_Told], told: Mapping[str, Any]) -> _Told:

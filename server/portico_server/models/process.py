@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -264,6 +264,10 @@ class ModelProcess:
         self._replacing: asyncio.Task[None] | None = None
         """Waits for the time limit of its process's job, or moves it away from its node."""
         self._moving: asyncio.Task[None] | None = None
+        self._succeeding = False
+        """Whether a process is being started that takes the place of the one that runs."""
+        self._leaves: set[tuple[str, str]] = set()
+        """Launchers and nodes that a process which is being started moves away from once it is ready."""
         self._endings: set[asyncio.Task[None]] = set()
         """Each waits for the calls of a process that was replaced."""
         self._begun: tuple[Path | None, LaunchContext] | None = None
@@ -475,6 +479,7 @@ class ModelProcess:
     def _on_start_done(self, task: asyncio.Task[RunningEngine]) -> None:
         self._loading = None
         self._progress.finish()
+        self._leave_nodes()
         if task.cancelled() or task.exception() is not None:  # whoever waits has it; info() shows it
             self._reservation.release(self)
 
@@ -537,9 +542,13 @@ class ModelProcess:
         if self._replacing is not None and self._replacing is not asyncio.current_task():
             self._replacing.cancel()  # it waits for the end of a process that is gone
         if running.process is not None and running.process.ends_at is not None:
-            self._replacing = asyncio.create_task(
-                self._replace_in_time(running, running.process.ends_at), name=f"replace {self.name}"
-            )
+            ends_at = running.process.ends_at
+            self._replace_by(self._replace_in_time(running, ends_at), f"replace {self.name}")
+
+    def _replace_by(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        self._replacing = task = asyncio.create_task(work, name=name)
+        task.add_done_callback(lambda _: self._leave_nodes())
+        return task
 
     async def _replace_in_time(self, running: RunningEngine, ends_at: float) -> None:
         """Before the job of its process reaches its time limit, start another."""
@@ -564,6 +573,19 @@ class ModelProcess:
             return False
         return self._begun[1].launcher.name == launcher and running.process.node == node
 
+    def leave_node(self, launcher: str, node: str) -> None:
+        """Move away from a node that is drained. A process that is still being started there does once it is ready."""
+        if self.runs_at(launcher, node):
+            self.move()
+        elif self.starting or self._succeeding:
+            self._leaves.add((launcher, node))
+
+    def _leave_nodes(self) -> None:
+        """What was being started is ready, or has failed."""
+        leaves, self._leaves = self._leaves, set()
+        if any(self.runs_at(*each) for each in leaves):
+            self.move()
+
     def move(self) -> None:
         """Have its launcher start another process, and end this one when the calls that are here have their answers.
         Where none can be had, this one answers on until it is idle.
@@ -574,7 +596,7 @@ class ModelProcess:
             return
         if self._replacing is not None:
             self._replacing.cancel()
-        self._replacing = self._moving = asyncio.create_task(self._move(running), name=f"move {self.name}")
+        self._moving = self._replace_by(self._move(running), f"move {self.name}")
 
     async def _move(self, running: RunningEngine) -> None:
         logger.info("model %s moves away from its node", self.name)
@@ -587,6 +609,7 @@ class ModelProcess:
         assert self._begun is not None
         path, site = self._begun
         adapters = (await self._site()).adapters
+        self._succeeding = True
         try:
             successor = await self.kind.start(
                 self._spec, path, replace(site, adapters=adapters, report=None, waits=None)
@@ -594,6 +617,8 @@ class ModelProcess:
         except PorticoError as error:  # the next call after the end starts one
             logger.warning("model %s could not be replaced: %s", self.name, error.message)
             return False
+        finally:
+            self._succeeding = False
         if self._running is not running:  # it was unloaded or lost meanwhile
             await _end(successor)
             return False

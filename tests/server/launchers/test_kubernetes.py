@@ -16,6 +16,7 @@ import httpx
 import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
+from tests.kubernetes_api import node
 from tests.kubernetes_cluster import KubernetesCluster, documented_rules, kubernetes_cluster, missing
 from tests.server.launchers.training import STEPS, training
 
@@ -23,7 +24,7 @@ from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico.wire import Event, Status
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.finetune.spec import Metrics, TrainedWeights
-from portico_server.launchers.kubernetes import backend, read_job, read_pod
+from portico_server.launchers.kubernetes import backend, read_job, read_node, read_pod
 from portico_server.launchers.pods import PodOptions, job_object, policy_object
 from portico_server.launchers.protocol import LaunchOrder, Resources
 from portico_server.models.deployment import Deployment
@@ -179,6 +180,28 @@ def test_a_pod_that_is_ready_has_an_address_and_an_end() -> None:
 
 
 @pytest.mark.parametrize(
+    ("closed", "busy", "ready", "state", "detail"),
+    [
+        (False, True, "True", "busy", "Ready"),
+        (True, True, "True", "draining", "Ready,SchedulingDisabled"),
+        (True, False, "True", "drained", "Ready,SchedulingDisabled"),
+        (False, True, "Unknown", "down", "NotReady"),
+    ],
+)
+def test_a_node_of_kubernetes_is_one_of_ours(
+    closed: bool, busy: bool, ready: str, state: str, detail: str
+) -> None:
+    given = node("node-1", {"nvidia.com/gpu.product": "A100"})
+    given["spec"] = {"unschedulable": closed}
+    given["status"]["allocatable"]["nvidia.com/gpu"] = "4"
+    given["status"]["conditions"][1] |= {"status": ready, "message": "Kubelet stopped posting"}
+    found = read_node(given, "nvidia.com/gpu", "nvidia.com/gpu.product", busy=busy)
+    assert (found.state, found.detail, found.address) == (state, detail, "10.0.0.1")
+    assert found.reason == ("" if ready == "True" else "KubeletReady: Kubelet stopped posting")
+    assert (found.cpus, found.memory_mb, found.gpus, found.gpu_types) == (7, 16009, 4, ("A100",))
+
+
+@pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"kubernetes_image": ""}, "needs the setting 'kubernetes_image'"),
@@ -256,6 +279,11 @@ async def test_models_answer_from_pods_that_are_gone_when_they_are_unloaded(
             assert (await client.get(f"{endpoint.url}/models", headers=wrong)).status_code == 401
         pods = kubernetes.objects("pods")
         assert endpoint.url.split("/")[2].split(":")[0] in {one["status"]["podIP"] for one in pods}
+        listed = await models.models.launchers.nodes("kubernetes")
+        assert {node.name: node.state for node in listed} == {"node-1": "busy", "node-2": "idle"}
+        kubernetes.set_faults(forbidden="nodes")
+        with pytest.raises(PorticoError, match=r"does not let this daemon list its nodes.*launcher\.yaml"):
+            await models.models.launchers.nodes("kubernetes")
         secrets = json.dumps(kubernetes.objects("secrets"))
         assert endpoint.key in secrets
         for kind in ("jobs", "pods", "networkpolicies"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,38 @@ async def test_a_call_is_answered_by_the_process_that_moves_away(
         process.move()
         await process._moving
         assert process.leaving and process.running is second, "it answers until it is idle"
+
+
+async def test_an_engine_that_is_still_starting_on_a_drained_node_moves_once_it_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with model_fixture(tmp_path) as models:
+        await models.models.add(ModelSpec("m", "fake://"))
+        [process] = [one for one in models.models.processes() if one.name == "m"]
+        begun, go_on = asyncio.Semaphore(0), asyncio.Semaphore(0)
+        start = process.kind.start
+
+        async def held_up(*given: Any) -> RunningEngine:
+            begun.release()
+            await go_on.acquire()
+            return await start(*given)
+
+        monkeypatch.setattr(process.kind, "start", held_up)
+        loading = asyncio.create_task(models.models.load("m"))
+        await begun.acquire()
+        process.leave_node("local", "")
+        process.leave_node("local", "another")
+        go_on.release()
+        await loading
+        await begun.acquire()
+        assert process._moving is not None
+        process.leave_node("local", "")  # it moves away already
+        go_on.release()
+        await process._moving
+        assert (process.starts, process.crashes) == (2, 0)
+        assert (await models.ask("m", {"messages": user("there")}))["choices"]
+        process.leave_node("local", "another")
+        assert process._moving.done() and not process._leaves
 
 
 async def test_nodes_of_slurm_are_listed_drained_and_resumed(

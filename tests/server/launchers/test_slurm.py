@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,7 +20,9 @@ import orjson
 import psutil
 import pytest
 from tests import daemon as daemons
+from tests import postgres
 from tests.daemon import Daemon
+from tests.server.daemons import end, start
 from tests.slurm_cluster import SlurmCluster
 
 from portico import Client
@@ -214,30 +217,46 @@ def test_a_daemon_that_is_killed_takes_its_engine_over_and_ends_what_nobody_want
         assert answer["choices"][0]["message"]["content"] == "still here"
 
 
-def test_the_model_of_a_node_that_is_drained_moves_to_the_other(
+def test_the_models_of_a_node_that_is_drained_move_to_the_other(
     cluster: SlurmCluster, tmp_path: Path
 ) -> None:
-    with daemons.running(tmp_path / "home", env=cluster.environment) as daemon, Client(daemon.url) as client:
-        load(daemon, "m")
+    with contextlib.ExitStack() as running:
+        database = running.enter_context(postgres.running()).new()
+        first_daemon, second_daemon = (
+            start(tmp_path, name, database, "models: []\n", **cluster.environment) for name in "ab"
+        )
+        running.callback(end, first_daemon, second_daemon)
+        client = running.enter_context(Client(first_daemon.url))
+        load(first_daemon, "m")
 
-        def where() -> list[str]:
-            return [job.node for job in client.cluster.status().jobs if job.state == "running"]
+        def where(name: str = "m") -> list[str]:
+            jobs = client.cluster.status().jobs
+            return [job.node for job in jobs if job.state == "running" and job.name == name]
 
         def nodes() -> dict[str, str]:
             return {node.name: node.state for node in client.cluster.status().launchers[1].nodes}
 
+        def answers(daemon: Daemon) -> bool:
+            body = {"model": "m", "messages": user("from the other")}
+            answer = httpx.post(f"{daemon.url}/v1/chat/completions", json=body)
+            return bool(answer.json()["choices"][0]["message"]["content"] == "from the other")
+
         [first] = where()
         [other] = {"n1", "n2"} - {first}
         assert nodes() == {first: "busy", other: "idle"}
+        assert httpx.post(f"{second_daemon.url}/api/deployments/m/load").json()["state"] == "ready"
+        cluster.wait_until(lambda: len(where()) == 2)
+        assert where() == [first, first]
         planned = client.cluster.drain("slurm", first, "New disks", dry_run=True)
         assert planned.moves == ("m",) and nodes()[first] == "busy"
         assert client.cluster.drain("slurm", first, "New disks").moves == ("m",)
-        cluster.wait_until(lambda: where() == [other] and nodes() == {first: "drained", other: "busy"})
-        body = {"model": "m", "messages": user("from the other")}
-        answer = httpx.post(f"{daemon.url}/v1/chat/completions", json=body).json()
-        assert answer["choices"][0]["message"]["content"] == "from the other"
-        shown = client.deployments.get("m")
-        assert (shown.state, shown.crashes) == ("ready", 0)
+        cluster.wait_until(lambda: where() == [other, other])
+        cluster.wait_until(lambda: nodes() == {first: "drained", other: "busy"})
+        assert answers(first_daemon) and answers(second_daemon)
+        for daemon in (first_daemon, second_daemon):
+            shown = httpx.get(f"{daemon.url}/api/deployments/m").json()
+            assert (shown["state"], shown["crashes"]) == ("ready", 0)
+        end(second_daemon)
         client.cluster.resume("slurm", first)
         cluster.wait_until(lambda: nodes()[first] == "idle")  # Slurm hears from it first
         # No node is left for another process: the one that is there answers on.
@@ -246,11 +265,10 @@ def test_the_model_of_a_node_that_is_drained_moves_to_the_other(
         cluster.wait_until(
             lambda: any(job.state == "queued" and job.reason for job in client.cluster.status().jobs)
         )
-        assert where() == [other]
-        assert httpx.post(f"{daemon.url}/v1/chat/completions", json=body).is_success
+        assert answers(first_daemon)
         for node in (first, other):
             client.cluster.resume("slurm", node)
-        cluster.wait_until(lambda: len(cluster.jobs()) == 1 and len(where()) == 1)
+        cluster.wait_until(lambda: len(cluster.jobs()) == 1)
 
 
 @pytest.mark.process
