@@ -200,6 +200,7 @@ class Services:
             self.files,
             OutwardFetcher(AddressPolicy.of(settings.tool_hosts)),
             settings,
+            self.models.launchers.get,
         )
         self.registry.add_source(self.stores)
         self.registry.add_source(StoreApps(self.registry, self.trust, settings.unsupported_claims))

@@ -230,6 +230,11 @@ class Settings:
         ),
     )
     ingest_workers: int = _setting(2, "Processes that read documents")
+    ingest_launcher: str = _setting(
+        "local",
+        "Who starts those that read documents for stores: the daemon itself, or a scheduler",
+        choices=LAUNCHERS,
+    )
     watch: bool = _setting(True, "Notice changes in followed folders while the daemon runs")
     source_interval: float = _setting(
         900.0,
@@ -508,7 +513,7 @@ def load(
             "home folder the files lie beside it, where a backup finds them.",
             param="files",
         )
-    if values["launcher"] == "kubernetes" and not values["kubernetes_image"]:
+    if "kubernetes" in (values["launcher"], values["ingest_launcher"]) and not values["kubernetes_image"]:
         raise InvalidRequest(
             KUBERNETES_NEEDS_IMAGE,
             param="kubernetes_image",

@@ -32,7 +32,7 @@ from portico_server.finetune.spec import (
     TrainLog,
 )
 from portico_server.grading.grade import Grading, ModelAnswer
-from portico_server.launchers.local import LOCAL
+from portico_server.launchers.local import this_machine
 from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder, Resources
 from portico_server.subprocesses import SAFE_PATH, run_module
 
@@ -303,10 +303,6 @@ MIN_FREE_BYTES: Final = 256 * 1024 * 1024
 """Bytes of disk that must be left."""
 
 
-async def _this_machine(_name: str) -> Launcher:
-    return LOCAL
-
-
 class LocalTrainer:
     """A `portico_server.finetune.spec.Trainer`. ``logs`` is the folder for the logs of the processes.
 
@@ -323,7 +319,7 @@ class LocalTrainer:
         *,
         nice: int = NICE_LEVEL,
         answering: Callable[[], bool] | None = None,
-        find_launcher: Callable[[str], Awaitable[Launcher]] = _this_machine,
+        find_launcher: Callable[[str], Awaitable[Launcher]] = this_machine,
         replace_s: float = 300.0,
     ) -> None:
         self._environment = environment

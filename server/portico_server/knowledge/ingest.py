@@ -38,6 +38,7 @@ from portico_server.knowledge.ingest_target import (
 )
 from portico_server.knowledge.model_calls import embed_texts
 from portico_server.knowledge.parse.pool import ReaderPool
+from portico_server.knowledge.parse.workers import WorkersUnavailable
 
 # What several readers have read, gathered for one writer: small files share a transaction, long ones come in runs.
 
@@ -208,7 +209,8 @@ class Ingest:
     A file that cannot be read is marked ``failed`` with a sentence, and the rest continues. If the embedding model
     fails for good, its file is failed too: a store that promises search by meaning must not quietly lose it for some
     files. A model that fails for a single word too fails all files that wait, and the run: the next sync tries them
-    again. A store without an embedding model is indexed by words alone.
+    again. So do workers elsewhere of which none can be started. A store without an embedding model is indexed by words
+    alone.
     """
 
     def __init__(
@@ -252,7 +254,7 @@ class Ingest:
             try:
                 while fresh := await feed.begin():
                     await self._index_files(feed, fresh, target, tally, context)
-            except _ModelFails as error:
+            except (_ModelFails, WorkersUnavailable) as error:
                 await self._fail_all(store.id, target, error)
                 raise _failed(store, error) from error
             for group in await self._database.read(groups.of_store, store.id):
@@ -296,7 +298,7 @@ class Ingest:
         try:
             while fresh := await feed.begin():
                 await self._index_files(feed, fresh, target, tally, context)
-        except _ModelFails as error:
+        except (_ModelFails, WorkersUnavailable) as error:
             while found := await waiting():
                 for row in found:
                     await target.fail(row, "server_error", target.failure(row, error))
@@ -502,8 +504,13 @@ async def _probe(model: str, error: PorticoError, context: Context) -> None:
 
 def _failed(store: StoreRow, error: PorticoError) -> EngineFailed:
     """What the run fails with."""
+    why = (
+        "its embedding model fails"
+        if isinstance(error, _ModelFails)
+        else "no worker that reads can be started"
+    )
     return EngineFailed(
-        f"Nothing could be indexed in '{store.name or store.id}', as its embedding model fails: {error.message}",
+        f"Nothing could be indexed in '{store.name or store.id}', as {why}: {error.message}",
         code=error.code,
     )
 

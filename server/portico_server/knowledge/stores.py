@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -44,6 +44,7 @@ from portico_server.knowledge.model_calls import (
 from portico_server.knowledge.names import check_store_name, is_store_name, store_name
 from portico_server.knowledge.neighbours import StoreLinks
 from portico_server.knowledge.parse.pool import ReaderPool
+from portico_server.knowledge.parse.workers import DocumentWorkers
 from portico_server.knowledge.preview import Previews
 from portico_server.knowledge.store import (
     StoreInfo,
@@ -57,9 +58,11 @@ from portico_server.knowledge.store import (
     view,
 )
 from portico_server.knowledge.sync import MirrorPlan
+from portico_server.launchers.local import LOCAL, this_machine
+from portico_server.launchers.protocol import Launcher
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
-from portico_server.settings import Settings
+from portico_server.settings import MB_BYTES, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +90,7 @@ class StoreService:
         files: FileStorage,
         fetcher: Fetcher,
         settings: Settings,
+        find_launcher: Callable[[str], Awaitable[Launcher]] = this_machine,
     ) -> None:
         self._database = database
         self._registry = registry
@@ -101,14 +105,24 @@ class StoreService:
         """The names of the keys with a filter on a store, by its name or id; put in by the composition root."""
         pictures = PictureDescriber(registry, settings.picture_model, settings.ocr_languages)
         recordings = RecordingTranscriber(registry, settings.recording_model)
+        limits: dict[str, Any] = {
+            "seconds": settings.parse_timeout,
+            "memory": settings.parse_memory_mb * MB_BYTES,
+            "languages": settings.ocr_languages,
+        }
+        workers = DocumentWorkers(
+            partial(find_launcher, settings.ingest_launcher),
+            count=settings.ingest_workers,
+            limits=limits,
+            log=settings.logs / "documents.log",
+        )
         self._readers = ReaderPool(
             workers=settings.ingest_workers,
-            seconds=settings.parse_timeout,
-            memory=settings.parse_memory_mb * 1024 * 1024,
-            languages=settings.ocr_languages,
+            **limits,
             pictures=pictures,
             recordings=recordings,
             ahead=self._indexes.ahead,
+            elsewhere=workers if settings.ingest_launcher != LOCAL.name else None,
         )
         self.ingest = ingest = Ingest(
             database, files, self._readers, self._indexes, workers=settings.ingest_workers

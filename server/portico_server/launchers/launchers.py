@@ -84,7 +84,7 @@ class Launchers:
     def in_use(self, named: Iterable[str]) -> list[str]:
         """The launchers that the settings speak of, or that one of the names is."""
         settings = self._settings
-        used = {LOCAL.name, settings.launcher, *named, *self._made}
+        used = {LOCAL.name, settings.launcher, settings.ingest_launcher, *named, *self._made}
         used |= {name for name in LAUNCHERS if _is_set_up(settings, name)}
         return [name for name in LAUNCHERS if name in used]
 

@@ -174,8 +174,8 @@ class NodeInfo:
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """A process that a launcher starts or has started for ``name``, a model or a training; ``job`` is what its
-    scheduler calls it, and a process number on the daemon's machine. ``reason``: why it waits, in the scheduler's
+    """A process that a launcher starts or has started for ``name``, a model, a training or documents; ``job`` is what
+    its scheduler calls it, and a process number on the daemon's machine. ``reason``: why it waits, in the scheduler's
     words.
     """
 

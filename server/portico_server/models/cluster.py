@@ -51,7 +51,8 @@ _Told = TypeVar("_Told", "DaemonInfo", "DaemonJob")
 @dataclass(frozen=True, slots=True)
 class DaemonInfo:
     """A daemon on this database, ``here`` the one that answers. ``jobs`` is the number of processes that it has started
-    for models and trainings, ``runs`` that of durable runs that it holds. ``seen_at``: when it was last heard of.
+    for models, trainings and documents, ``runs`` that of durable runs that it holds. ``seen_at``: when it was heard of
+    last.
     """
 
     id: str

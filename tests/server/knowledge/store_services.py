@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from portico_server.db.files import FileRow
 from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.files import FILE_BLOBS, FileStorage
 from portico_server.knowledge.stores import StoreService
+from portico_server.launchers.local import this_machine
+from portico_server.launchers.protocol import Launcher
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
@@ -97,7 +99,9 @@ class StoreServices:
 
 
 @asynccontextmanager
-async def store_services(home: Path, **settings: Any) -> AsyncIterator[StoreServices]:
+async def store_services(
+    home: Path, *, find_launcher: Callable[[str], Awaitable[Launcher]] = this_machine, **settings: Any
+) -> AsyncIterator[StoreServices]:
     """A workshop over ``home``, which may have had one before."""
     home.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     # Tests sync when they mean to; a second process that reads takes longer to start than what it reads here.
@@ -123,6 +127,7 @@ async def store_services(home: Path, **settings: Any) -> AsyncIterator[StoreServ
         files,
         OutwardFetcher(AddressPolicy.of(configured.tool_hosts)),
         configured,
+        find_launcher,
     )
     registry.add_source(stores)
     await files.start()

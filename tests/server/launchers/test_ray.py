@@ -15,6 +15,7 @@ import pytest
 from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.ray_cluster import HEAD, WORKER, RayCluster, ray_cluster
+from tests.server.launchers.reading import reads_documents
 from tests.server.launchers.training import STEPS, training
 
 from portico import Client, Conflict
@@ -147,6 +148,12 @@ async def test_a_training_belongs_to_an_actor(nodes: RayCluster, tmp_path: Path)
     assert (seen[-1].path / "adapter_config.json").is_file()
     assert [event.step for event in seen if isinstance(event, Metrics)][-1] == STEPS
     assert len(actors) == 1
+
+
+def test_documents_are_read_by_actors_whichever_is_killed(nodes: RayCluster, tmp_path: Path) -> None:
+    settings = {**variables(nodes), "PORTICO_LAUNCHER": "local", "PORTICO_INGEST_LAUNCHER": "ray"}
+    with daemons.running(tmp_path / "home", env=settings) as daemon:
+        reads_documents(daemon, tmp_path / "documents", "ray", nodes.wait_until)
 
 
 def test_a_daemon_that_is_killed_takes_its_engine_over(nodes: RayCluster, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests import daemon as daemons
 from tests import postgres
 from tests.daemon import Daemon
 from tests.server.daemons import end, start
+from tests.server.launchers.reading import reads_documents
 from tests.slurm_cluster import SlurmCluster
 
 from portico import Client
@@ -281,6 +282,13 @@ def test_without_its_daemon_an_engine_ends_by_itself(cluster: SlurmCluster, tmp_
         daemon.stop(signal.SIGKILL)
     cluster.wait_until_empty()
     assert not psutil.pid_exists(worker)
+
+
+@pytest.mark.process
+def test_documents_are_read_by_jobs_whichever_is_killed(cluster: SlurmCluster, tmp_path: Path) -> None:
+    environment = {**cluster.environment, "PORTICO_INGEST_LAUNCHER": "slurm"}
+    with daemons.running(tmp_path / "home", env=environment) as daemon:
+        reads_documents(daemon, tmp_path / "documents", "slurm", cluster.wait_until)
 
 
 def test_a_package_is_a_job_and_tells_its_address(cluster: SlurmCluster, tmp_path: Path) -> None:

@@ -53,13 +53,25 @@ class TranscribesRecordings(Protocol):
         """What is said, as subtitles; ``None`` for another file, and where there is no model for it."""
 
 
+class ReadsElsewhere(Protocol):
+    """Reads documents on other machines: `portico_server.knowledge.parse.workers.DocumentWorkers`."""
+
+    def answers(
+        self, path: Path, name: str, about: Mapping[str, Any], context: Context | None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """As `ReaderPool.answers`; the ``context`` hears what it waits for."""
+
+    async def close(self) -> None:
+        """End what reads there."""
+
+
 class ReaderPool:
     """At most ``workers`` processes, started when needed, each one file at a time; one more where a key has them all.
 
     ``seconds`` is the longest that a worker may take over one file (its own time: a slow consumer costs nothing),
     ``memory`` its address space in bytes, ``languages`` those of text recognition as tesseract names them. A worker
     that exceeds either, or dies, is replaced; its file is `Unreadable`. ``ahead`` is where they leave the terms of
-    chunks that are to be indexed.
+    chunks that are to be indexed, ``elsewhere`` who reads files to be indexed in their place.
     """
 
     def __init__(
@@ -72,8 +84,10 @@ class ReaderPool:
         pictures: DescribesPictures | None = None,
         recordings: TranscribesRecordings | None = None,
         ahead: TermPrefetch | None = None,
+        elsewhere: ReadsElsewhere | None = None,
     ) -> None:
         self._ahead = ahead
+        self._elsewhere = elsewhere
         self._seconds = seconds
         self._memory = memory
         self._languages = languages
@@ -120,7 +134,12 @@ class ReaderPool:
             "chunking": None if chunking is None else dict(chunking),
             "terms": indexed and self._ahead is not None,
         }
-        async with aclosing(self._answers(path, name, job)) as answers:
+        found = (
+            self._elsewhere.answers(path, name, job, context)
+            if indexed and self._elsewhere is not None
+            else self.answers(path, name, job)
+        )
+        async with aclosing(found) as answers:
             async for answer in answers:
                 if "parts" in answer:
                     self._keep(answer)
@@ -128,16 +147,16 @@ class ReaderPool:
 
     async def draw(self, path: Path, name: str, page: int, passage: str) -> bytes:
         """A page of a PDF, counted from 1, as a PNG on which ``passage`` is marked. Raises `Unreadable`."""
-        async with aclosing(self._answers(path, name, {"page": page, "passage": passage})) as answers:
+        async with aclosing(self.answers(path, name, {"page": page, "passage": passage})) as answers:
             async for answer in answers:
                 if "picture" in answer:
                     return base64.b64decode(answer["picture"])
         raise Unreadable("was not drawn.", "server_error")
 
-    async def _answers(
+    async def answers(
         self, path: Path, name: str, about: Mapping[str, Any]
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """What a worker says of a file. Raises `Unreadable`."""
+        """What a worker says of a file: see `portico_server.knowledge.parse.worker`. Raises `Unreadable`."""
         job = {"path": str(path), "name": name, "memory": self._memory, "seconds": self._seconds, **about}
         async with self._slots.taken():
             process, line = await self._begin(orjson.dumps(job) + b"\n")
@@ -182,6 +201,8 @@ class ReaderPool:
         self._idle = []
         for process in processes:
             await _kill(process)
+        if self._elsewhere is not None:
+            await self._elsewhere.close()
 
     async def _begin(self, job: bytes) -> tuple[asyncio.subprocess.Process, bytes | None]:
         """A worker that has taken the job, with the first line of its answer if that is known.

@@ -1,0 +1,277 @@
+"""Workers that read documents where a launcher starts them, as the daemon sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import logging
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import orjson
+
+from portico.wire import Status
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.knowledge.document import Unreadable
+from portico_server.knowledge.parse.pool import MAX_LINE_BYTES
+from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder
+from portico_server.subprocesses import run_module
+
+logger = logging.getLogger(__name__)
+
+MAX_LOST_WORKERS: Final = 3
+"""Workers that one document may lose before it is given up: they may all have ended of it."""
+
+NAME: Final = "documents"
+"""What a worker is called among what runs on machines."""
+
+_BLOCK_BYTES: Final = 1024 * 1024
+"""Bytes of a document that are sent together."""
+
+
+class WorkersUnavailable(Unavailable):
+    """No worker can be started: no document is to blame, and none can be read."""
+
+
+class _WorkerLost(Exception):
+    """It has ended, for whatever reason."""
+
+
+class DocumentWorker:
+    """One process, for one document at a time: see `portico_server.knowledge.parse.relay`."""
+
+    def __init__(self, process: LaunchedProcess) -> None:
+        self.process = process
+        self.works = False
+        """Whether it has a document of which it has not said all."""
+        self._lines = process.lines()
+
+    @property
+    def alive(self) -> bool:
+        return self.process.returncode is None
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Write a line."""
+        await self.process.send(orjson.dumps(message) + b"\n")
+
+    async def read(
+        self, path: Path, name: str, about: Mapping[str, Any]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Its answers on a document. Raises `_WorkerLost` and `Unreadable`."""
+        with await pools.UPLOADS.run(_opened, path) as document:
+            self.works = True
+            size = os.fstat(document.fileno()).st_size
+            await self.send({"path": str(path), "name": name, "bytes": size, "about": about})
+            while (line := await self._line()).endswith(b"\n"):
+                answer = orjson.loads(line)
+                if "missing" in answer:
+                    await self._deliver(document)
+                    continue
+                self.works = not ("done" in answer or "error" in answer)
+                yield answer
+                if not self.works:
+                    return
+                await self.send({"taken": True})
+        raise _WorkerLost
+
+    async def _line(self) -> bytes:
+        """The next line; one that has no end is its last."""
+        try:
+            return await anext(self._lines, b"")
+        except ValueError as error:
+            raise Unreadable("gives more text at once than can be taken. Split it.") from error
+
+    async def _deliver(self, document: BinaryIO) -> None:
+        while self.alive and (block := await pools.UPLOADS.run(document.read, _BLOCK_BYTES)):
+            await self.send({"data": base64.b64encode(block).decode()})
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise Unreadable(f"could not be opened: {error.strerror or error}.", "server_error") from error
+
+
+class DocumentWorkers:
+    """At most ``count`` processes, one more where a key has them all. They are started when there are documents to be
+    read, and end when they have been idle.
+
+    ``limits`` are those of a reader: ``seconds``, ``memory`` and ``languages``. A document whose worker is lost is read
+    by another one, which passes over what was handed on before.
+    """
+
+    def __init__(
+        self, launcher: Callable[[], Awaitable[Launcher]], *, count: int, limits: Mapping[str, Any], log: Path
+    ) -> None:
+        self._launcher = launcher
+        self._limits = limits
+        self._log = log
+        self._slots = pools.FairSlots(count, spare=True)
+        self._idle: list[DocumentWorker] = []
+        self._busy: set[DocumentWorker] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Each ends a worker when its process has ended."""
+        self._launching: set[asyncio.Task[None]] = set()
+        self._documents = 0
+        """Those that are being read, or wait for that."""
+        self._waiting = 0
+        """Those that have a turn and no worker yet."""
+        self._failure: PorticoError | None = None
+        """Why the last one could not be started, as long as documents wait."""
+        self._words = ""
+        """Why the next one does not run yet."""
+        self._changed = asyncio.Event()
+        self._closed = False
+
+    async def answers(
+        self, path: Path, name: str, about: Mapping[str, Any], context: Context | None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """As `ReaderPool.answers`. Raises `Unreadable`, and `WorkersUnavailable` if none can be started."""
+        handed_on: list[bytes] = []
+        self._documents += 1
+        try:
+            async with self._slots.taken():
+                for _ in range(MAX_LOST_WORKERS):
+                    worker = await self._take(context)
+                    try:
+                        async with aclosing(worker.read(path, name, about)) as answers:
+                            number = 0
+                            async for answer in answers:
+                                if "error" in answer:
+                                    raise Unreadable(answer["message"], answer["error"])
+                                digest = hashlib.sha256(orjson.dumps(answer)).digest()
+                                number += 1
+                                if number > len(handed_on):
+                                    handed_on.append(digest)
+                                    yield answer
+                                elif handed_on[number - 1] != digest:
+                                    raise _otherwise()
+                        if number < len(handed_on):
+                            raise _otherwise()
+                        return
+                    except _WorkerLost:
+                        logger.warning("a worker that read %s %s", name, worker.process.exit_description())
+                    finally:
+                        await self._give(worker)
+            raise Unreadable(
+                f"could not be read: {MAX_LOST_WORKERS} workers ended while they read it. They may need more memory "
+                "than their machines have.",
+                "server_error",
+            )
+        finally:
+            self._documents -= 1
+            if not self._documents:
+                for launch in self._launching:
+                    launch.cancel()
+
+    async def close(self) -> None:
+        """End every worker. Whoever still reads gets `Unavailable`."""
+        self._closed = True
+        self._notify()
+        if launching := list(self._launching):
+            for launch in launching:
+                launch.cancel()
+            await asyncio.wait(launching)
+        await asyncio.gather(*(worker.process.stop(0) for worker in [*self._idle, *self._busy]))
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # --- workers -------------------------------------------------------------------------------------------
+
+    async def _take(self, context: Context | None) -> DocumentWorker:
+        """One that has nothing to do, started if need be."""
+        if not self._waiting:
+            self._failure = None
+        self._waiting += 1
+        told = ""
+        try:
+            while True:
+                if self._closed:
+                    raise Unavailable(
+                        "Portico is shutting down; the file is read at the next start.", code="shutting_down"
+                    )
+                while self._idle:
+                    if (worker := self._idle.pop()).alive:
+                        self._busy.add(worker)
+                        return worker
+                if self._failure is None and len(self._launching) < self._waiting:
+                    self._begin(self._launch(), self._launching)
+                elif self._failure is not None and not self._busy and not self._launching:
+                    raise WorkersUnavailable(self._failure.message, code=self._failure.code)
+                changed = self._changed
+                if context is not None and self._words not in ("", told):
+                    told = self._words
+                    await context.emit(Status("queued", f"a worker that reads documents {told}"))
+                await changed.wait()
+        finally:
+            self._waiting -= 1
+
+    async def _give(self, worker: DocumentWorker) -> None:
+        """One that has read a document, or is of no use any more."""
+        self._busy.discard(worker)
+        if worker.alive and not worker.works and not self._closed:
+            self._idle.append(worker)
+        else:
+            await asyncio.shield(worker.process.stop(0))
+        self._notify()
+
+    def _begin(self, work: Coroutine[Any, Any, None], held: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(work, name=NAME)
+        held.add(task)
+
+        def ended(_task: asyncio.Task[None]) -> None:
+            held.discard(task)
+            self._notify()
+
+        task.add_done_callback(ended)
+
+    async def _launch(self) -> None:
+        order = LaunchOrder(
+            NAME,
+            run_module("portico_server.knowledge.parse.relay"),
+            self._log,
+            line_bytes=MAX_LINE_BYTES,
+            on_wait=self._hear,
+        )
+        try:
+            worker = DocumentWorker(await (await self._launcher()).launch(order))
+        except PorticoError as error:
+            logger.warning("no worker that reads documents: %s", error.message)
+            self._failure = error
+            return
+        self._begin(self._follow(worker), self._tasks)
+        try:
+            await worker.send(self._limits)
+        except BaseException:
+            await asyncio.shield(worker.process.stop(0))
+            raise
+        self._words = ""
+        self._idle.append(worker)
+
+    async def _follow(self, worker: DocumentWorker) -> None:
+        """Nothing is left of it after its end."""
+        await worker.process.wait()
+        await worker.process.stop(0)
+        if worker in self._idle:
+            self._idle.remove(worker)
+
+    def _hear(self, words: str) -> None:
+        self._words = words
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _otherwise() -> Unreadable:
+    return Unreadable(
+        "was read otherwise by another worker, after the first one was lost. Add it again.", "server_error"
+    )

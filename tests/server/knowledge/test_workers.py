@@ -1,0 +1,176 @@
+"""Documents are read where a launcher starts workers: as beside the daemon, once each, whichever worker is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.knowledge.store_services import StoreServices, store_services
+
+from portico_server.core.errors import Unavailable
+from portico_server.core.principal import LOCAL
+from portico_server.db import chunks
+from portico_server.knowledge.contents import FileToAttach
+from portico_server.knowledge.document import Part, Unreadable
+from portico_server.knowledge.parse.pool import ReaderPool
+from portico_server.knowledge.parse.workers import (
+    MAX_LOST_WORKERS,
+    DocumentWorker,
+    DocumentWorkers,
+    WorkersUnavailable,
+)
+from portico_server.launchers.local import this_machine
+from portico_server.launchers.protocol import Launcher
+
+pytestmark = [pytest.mark.process]
+
+LIMITS: dict[str, Any] = {"seconds": 60.0, "memory": 2**31, "languages": ""}
+
+CHUNKING = {"type": "sentence", "size": 800, "overlap": 0}
+
+LONG = "".join(f"Berth {number} lies east of the pier.\n\n" for number in range(60_000)).encode()
+"""Read in many answers, of which a worker that is killed may have sent some more."""
+
+
+@pytest.fixture
+async def workers(tmp_path: Path) -> AsyncIterator[DocumentWorkers]:
+    workers = DocumentWorkers(
+        lambda: this_machine(""), count=2, limits=LIMITS, log=tmp_path / "documents.log"
+    )
+    yield workers
+    await workers.close()
+    assert not workers._tasks and not workers._launching
+
+
+@pytest.fixture
+async def pool(workers: DocumentWorkers) -> AsyncIterator[ReaderPool]:
+    pool = ReaderPool(workers=1, **LIMITS, elsewhere=workers)
+    yield pool
+    await pool.close()
+
+
+async def read(pool: ReaderPool, path: Path, name: str, *, elsewhere: bool) -> list[Part]:
+    async with aclosing(pool.read(path, name, CHUNKING, indexed=elsewhere)) as runs:
+        return [part async for run in runs for part in run]
+
+
+def kill(workers: DocumentWorkers) -> set[DocumentWorker]:
+    """Those that read, as if their machines were lost."""
+    struck = {worker for worker in workers._busy if worker.alive}
+    for worker in struck:
+        worker.process.signal(signal.SIGKILL)
+    return struck
+
+
+async def test_a_document_whose_worker_is_killed_is_read_by_another_without_a_gap(
+    workers: DocumentWorkers, pool: ReaderPool, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_bytes(LONG)
+    expected = await read(pool, path, "long.txt", elsewhere=False)
+    found: list[Part] = []
+    killed: set[DocumentWorker] = set()
+    async with aclosing(pool.read(path, "long.txt", CHUNKING, indexed=True)) as runs:
+        async for run in runs:
+            found += run
+            if len(killed) < 2:
+                killed |= kill(workers)
+    assert len(killed) == 2 and found == expected
+
+    async def read_in_vain() -> None:
+        async with aclosing(pool.read(path, "long.txt", CHUNKING, indexed=True)) as runs:
+            async for _run in runs:
+                kill(workers)
+
+    with pytest.raises(Unreadable, match="3 workers ended while they read it"):
+        await read_in_vain()
+
+
+async def test_what_a_worker_does_not_see_is_sent_and_what_cannot_be_read_is_said_as_here(
+    workers: DocumentWorkers, pool: ReaderPool, tmp_path: Path
+) -> None:
+    path = tmp_path / "long.txt"
+    path.write_bytes(LONG)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        elsewhere = Path(f"/proc/self/fd/{descriptor}")  # for each process another file
+        sent = await read(pool, elsewhere, "long.txt", elsewhere=True)
+    finally:
+        os.close(descriptor)
+    assert sent == await read(pool, path, "long.txt", elsewhere=False)
+    [worker] = workers._idle
+
+    broken = tmp_path / "broken.pdf"
+    broken.write_bytes(b"%PDF-1.7 nothing")
+    gone = tmp_path / "gone.txt"
+    for document in (broken, gone):
+        errors = []
+        for there in (False, True):
+            with pytest.raises(Unreadable) as raised:
+                await read(pool, document, document.name, elsewhere=there)
+            errors.append((raised.value.code, raised.value.message))
+        assert errors[0] == errors[1]
+    assert workers._idle == [worker] and worker.alive, "the worker outlives what its reader does not"
+
+
+async def test_without_workers_nothing_is_read_and_the_reason_is_the_schedulers(tmp_path: Path) -> None:
+    async def refuse(_name: str = "") -> Launcher:
+        raise Unavailable("Slurm refused the job: Invalid partition name.", code="launch_refused")
+
+    workers = DocumentWorkers(refuse, count=1, limits=LIMITS, log=tmp_path / "documents.log")
+    with pytest.raises(WorkersUnavailable, match="Invalid partition name") as raised:
+        async with aclosing(workers.answers(tmp_path, "a.txt", {}, None)) as answers:
+            await anext(answers)
+    assert raised.value.code == "launch_refused"
+    await workers.close()
+
+    async with store_services(tmp_path / "home", find_launcher=refuse, ingest_launcher="slurm") as shop:
+        store = await shop.stores.create("harbour", LOCAL)
+        row = await shop.upload("a.txt", b"The lighthouse.")
+        run = await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
+        assert run is not None
+        [failed] = await shop.settled(store)
+        assert failed.status == "failed" and "Invalid partition name" in str(failed.error_message)
+
+
+async def test_every_file_is_indexed_once_when_workers_are_killed_under_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"{number}.md": f"# Pier {number}\n\nBoat {number} has a berth.\n" for number in range(12)}
+    files["long.txt"] = LONG.decode()
+
+    killed: set[DocumentWorker] = set()
+    send = DocumentWorker.send
+
+    async def send_and_lose(worker: DocumentWorker, message: Mapping[str, Any]) -> None:
+        await send(worker, message)
+        if "path" in message and len(killed) < MAX_LOST_WORKERS - 1:
+            killed.add(worker)
+            worker.process.signal(signal.SIGKILL)
+
+    monkeypatch.setattr(DocumentWorker, "send", send_and_lose)
+
+    async def indexed(shop: StoreServices) -> dict[str, list[str]]:
+        store = await shop.stores.create("harbour", LOCAL)
+        rows = {name: await shop.upload(name, text.encode()) for name, text in files.items()}
+        await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows.values()], LOCAL)
+        settled = await shop.settled(store)
+        assert [row.status for row in settled] == ["completed"] * len(files)
+        found = {}
+        for name, row in rows.items():
+            kept = await shop.database.read(chunks.of_file, store.id, row.id, -1, 100_000)
+            found[name] = [chunk.text for chunk in kept]
+        return found
+
+    async with store_services(tmp_path / "here") as shop:
+        expected = await indexed(shop)
+    async with store_services(
+        tmp_path / "there", find_launcher=this_machine, ingest_launcher="slurm", ingest_workers=2
+    ) as shop:
+        assert await indexed(shop) == expected
+    assert len(killed) == MAX_LOST_WORKERS - 1
