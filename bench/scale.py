@@ -40,7 +40,18 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    columns = ("what", "GB", "recall@10", "p50 ms", "p95 ms", "seconds", "errors")
+    columns = (
+        "what",
+        "GB",
+        "recall@10",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "a second",
+        "CPU ms",
+        "seconds",
+        "errors",
+    )
     report = Report(f"Scale, {DIMENSIONS} dimensions", columns)
     if options.vectors:
         vectors(report, options.vectors)
@@ -101,7 +112,10 @@ def vectors(report: Report, count: int) -> None:
 
 def quantiles(times: Sequence[float]) -> dict[str, float]:
     ordered = sorted(times)
-    return {"p50 ms": statistics.median(ordered), "p95 ms": ordered[int(len(ordered) * 0.95)]}
+    return {
+        "p50 ms": statistics.median(ordered),
+        **{f"p{share} ms": ordered[int(len(ordered) * share / 100)] for share in (95, 99)},
+    }
 
 
 def over_http(report: Report, home: Path, chunks: int, clients: int) -> None:
@@ -109,17 +123,35 @@ def over_http(report: Report, home: Path, chunks: int, clients: int) -> None:
     home.mkdir()
     asyncio.run(write(home, chunks))
     writer = corpus.Writer(3)
-    questions = [writer.sentence(False)[:60] for _ in range(ASKED)]
+    # Each is asked once: what is kept of one must not answer the next.
+    questions = [[writer.sentence(False)[:60] for _ in range(ASKED)] for _ in range(2)]
     with daemon(home) as portico:
         url = f"{portico.url}/api/stores/vs_scale/search"
         begin = time.perf_counter()
-        first = ready(url, questions[0])
+        first = ready(url, questions[0][0])
         settle(portico.pid)
         report.add(what=f"{chunks:,} chunks, first answer", seconds=first - begin)
-        for number in (1, clients):
-            times, errors = asked_by(url, questions, number)
-            memory = psutil.Process(portico.pid).memory_info().rss / 2**30
-            report.add(what=f"  {number} clients", GB=memory, errors=errors, **quantiles(times))
+        for number, ours in zip((1, clients), questions, strict=True):
+            for question in ours[:20]:
+                call(url, {"query": question})
+            processor, begin = processor_s(portico.pid), time.perf_counter()
+            times, errors = asked_by(url, ours[20:], number)
+            seconds = time.perf_counter() - begin
+            report.add(
+                what=f"  {number} clients",
+                GB=psutil.Process(portico.pid).memory_info().rss / 2**30,
+                errors=errors,
+                **{"a second": len(times) / seconds},
+                **{"CPU ms": (processor_s(portico.pid) - processor) / len(times) * 1e3},
+                **quantiles(times),
+            )
+
+
+def processor_s(pid: int) -> float:
+    """Seconds of processor time that the daemon and its children have used."""
+    daemon_process = psutil.Process(pid)
+    times = [one.cpu_times() for one in (daemon_process, *daemon_process.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
 
 
 def ready(url: str, question: str) -> float:
@@ -146,8 +178,6 @@ def asked_by(url: str, questions: Sequence[str], clients: int) -> tuple[list[flo
     """Milliseconds of each question, and how many failed."""
     errors = 0
     lock = threading.Lock()
-    for question in questions[:20]:
-        call(url, {"query": question})
 
     def one(question: str) -> float:
         nonlocal errors
