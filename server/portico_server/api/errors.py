@@ -96,8 +96,13 @@ def from_validation(
     """
     unknown = [problem for problem in problems if problem.get("type") == "extra_forbidden"]
     problem = (unknown or problems)[0]
-    path = _path(problem.get("loc", ()))
+    definitions = (schema or {}).get("$defs", {})
     message = str(problem.get("msg", "is not right")).removeprefix("Value error, ")
+    others = len(problems) - 1
+    if not unknown and (of_one := _alternatives(problem, problems, definitions)):
+        problem, message = _expectation(of_one)
+        others = len(problems) - len(of_one)
+    path = _path([part for part in problem.get("loc", ()) if not _is_kind(part, definitions)])
     if problem.get("type") == "missing":
         named = f"'{path}'" if path else "a JSON object as body"
         return InvalidRequest(
@@ -105,9 +110,36 @@ def from_validation(
         )
     if unknown:
         return unknown_parameter(path, _siblings(schema or {}, problem["loc"][1:-1]))
-    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+    more = f" ({others} more)" if others else ""
     where = f"'{path}'" if path else "The body"
     return InvalidRequest(f"{where}: {message[:1].lower()}{message[1:]}.{more}", param=path or None)
+
+
+def _is_kind(part: str | int, definitions: Mapping[str, Any]) -> bool:
+    """Whether a part of a location is no field but the alternative of a union that pydantic tried there."""
+    return isinstance(part, str) and (part in _KINDS or part.endswith("]") or part in definitions)
+
+
+_KINDS = ("str", "int", "float", "bool")
+
+
+def _alternatives(
+    problem: Mapping[str, Any], problems: Sequence[Mapping[str, Any]], definitions: Mapping[str, Any]
+) -> Sequence[Mapping[str, Any]]:
+    """What is wrong with a value by all alternatives of its union, if it has one."""
+    location = problem.get("loc", ())
+    at = next((at for at, part in enumerate(location) if at and _is_kind(part, definitions)), 0)
+    return [each for each in problems if at and tuple(each["loc"][:at]) == tuple(location[:at])]
+
+
+def _expectation(alternatives: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], str]:
+    """The problem within the alternative that fitted furthest, or what all of them expect; and its message."""
+    furthest = max(alternatives, key=lambda each: len(each["loc"]))
+    within = [each for each in alternatives if len(each["loc"]) == len(furthest["loc"])]
+    expected = dict.fromkeys(str(each["msg"]).removeprefix("Input should be ") for each in within)
+    if len(within) == 1 or not all(str(each["msg"]).startswith("Input should be ") for each in within):
+        return furthest, str(furthest["msg"]).removeprefix("Value error, ")
+    return furthest, f"Input should be {' or '.join(expected)}"
 
 
 def _siblings(schema: Mapping[str, Any], location: Sequence[str | int]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from copy import copy
 from typing import Final
 
 from portico.wire import ErrorBody
@@ -43,6 +45,20 @@ class PorticoError(Exception):
 
     def body(self) -> ErrorBody:
         return ErrorBody(self.message, self.type, self.code, self.param)
+
+    def without_folders(self) -> PorticoError:
+        """The same for somebody who need not know where files lie on this machine."""
+        found = copy(self)
+        found.message = without_folders(self.message)
+        return found
+
+
+_FOLDERS = re.compile(r"(?:(?<=file://)|(?<=fake://)|(?<![\w:/.]))/(?:[^/\s'\"<>]+/)+")
+
+
+def without_folders(text: str) -> str:
+    """``text`` with the names alone of the files of this machine whose paths are in it."""
+    return _FOLDERS.sub("", text)
 
 
 class InvalidRequest(PorticoError):

@@ -155,7 +155,6 @@ def store_card(row: StoreRow, name: str) -> Card:
             "app": row.app,
             "answers": row.answers,
             "embedding_model": row.embedding_model,
-            "folder": row.folder,
             "links": row.links,
         },
         owner=row.owner,

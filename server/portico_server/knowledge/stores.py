@@ -73,6 +73,15 @@ TOUCH_INTERVAL_S = 60.0
 """Seconds between two notes that a store is in use."""
 
 
+def _shown(row: StoreView, caller: Principal) -> StoreRow:
+    """A store without what its caller need not know: where its files come from says which there are, and where they
+    lie on this machine is for admins alone.
+    """
+    if not row.whole:
+        return replace(row, folder=None, source=None)
+    return row if caller.admin or row.folder is None else replace(row, folder=Path(row.folder).name)
+
+
 class StoreService:
     """All stores of the daemon, and a `portico_server.core.registry.Source` of their Servables.
 
@@ -294,8 +303,7 @@ class StoreService:
                 counts[row.id] = await self.contents.counts(row)
         return [
             StoreInfo(
-                # Where its files come from says which there are.
-                row if row.whole else replace(row, folder=None, source=None),
+                _shown(row, caller),
                 names.get(row.id, row.id),
                 *counts.get(row.id, (StoreFileCounts(), 0)),
                 problem=problems.get(row.id) or self._without_model(row),

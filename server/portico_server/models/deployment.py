@@ -25,6 +25,7 @@ from portico_server.models.process import DRAIN_S, ChooseEngine, FetchModel, Mak
 from portico_server.models.prompt import ModelPrompt
 from portico_server.models.protocol import Engine, ModelDescription, RunningEngine, TellsTokens
 from portico_server.models.replicas import ReplicaLease, ReplicaPool
+from portico_server.models.sources.source import public_source
 from portico_server.models.spec import DeploymentInfo, ModelSpec
 
 _USES = ("chat", "embeddings", "rerank", "moderation", "speech", "transcription", "image")
@@ -109,7 +110,7 @@ class Deployment:
     def _make_card(self) -> Card:
         known = self._description
         labels: dict[str, object] = {
-            "source": self.spec.source,
+            "source": public_source(self.spec.source),
             "engine": self.process.kind.name,
             **known.labels,
         }

@@ -200,10 +200,10 @@ class ReplicaLease:
         while True:
             try:
                 running = await self._process.engine(self._call, emit)
-            except PorticoError:
+            except PorticoError as error:
                 other = self._pool.other_running(self._process)
                 if other is None:
-                    raise
+                    raise error.without_folders() from error
                 self._call.leave()
                 self._process, self._call = other, other.enter()
             else:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from portico.wire import CHAT_OPTIONS, misspelt
-from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.errors import InvalidRequest, nearest, without_folders
 from portico_server.core.names import check_plain
+from portico_server.core.principal import Principal
 from portico_server.launchers.protocol import Resources, check_launcher
 from portico_server.models.prompt import ModelPrompt
+from portico_server.models.sources.source import public_source
 
 State: TypeAlias = Literal["cold", "downloading", "loading", "ready", "failed"]
 Task: TypeAlias = Literal["chat", "embedding", "rerank", "moderation", "speech", "transcription", "image"]
@@ -265,3 +267,14 @@ class DeploymentInfo:
     crashes: int = 0
     replicas: tuple[ReplicaInfo, ...] = ()
     gpus: tuple[int, ...] = ()
+
+    def for_caller(self, caller: Principal) -> DeploymentInfo:
+        """What a caller is shown of it: where files lie on this machine is for admins alone."""
+        if caller.admin:
+            return self
+        replicas = tuple(
+            replace(one, source=public_source(one.source), error=one.error and without_folders(one.error))
+            for one in self.replicas
+        )
+        error = self.error and without_folders(self.error)
+        return replace(self, source=public_source(self.source), error=error, replicas=replicas)

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
@@ -644,6 +645,58 @@ def test_work_in_the_background_keeps_the_filter_and_caches_do_not_cross(
     assert MARKER in found["whole"]
     assert MARKER not in found["filtered"]
     assert "five crowns" in found["filtered"]
+
+
+# --- where files lie on this machine ---------------------------------------------------------------------------------
+
+
+def test_no_answer_to_a_key_says_where_files_of_this_machine_lie(tmp_path: Path) -> None:
+    """Of models, stores and what is wrong with them a key sees the names; an admin sees the paths."""
+    place = tmp_path / MARKER / "two words"
+    place.mkdir(parents=True)
+    (place / "a.md").write_text(NEEDLE)
+    (tmp_path / MARKER / "script.yaml").write_text("- content: x")
+    configuration = {
+        "models": [
+            {"name": "echo", "source": f"fake://{tmp_path / MARKER / 'script.yaml'}", "aliases": ["default"]},
+            {"name": "gone", "source": f"file://{tmp_path / MARKER}/model.gguf"},
+            {"name": "twice", "source": f"file://{tmp_path / MARKER}/b.gguf", "replicas": 2},
+        ],
+        "keys": [
+            {"name": name, "key": KEYS[name], "scopes": scopes}
+            for name, scopes in (("whole", SCOPES), ("boss", ["admin"]))
+        ],
+        "stores": [{"name": "handbook", "folder": str(place), "embedding_model": "", "app": True}],
+    }
+    names = {"model": "gone", "store": "handbook"}
+    revealing, wrong = set(), []
+    with embedded(configuration) as url:
+        for key in ("boss", "whole"):
+            headers = {"authorization": f"Bearer {KEYS[key]}"}
+            with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+                waited(client, "handbook")
+                failed = client.post("/v1/chat/completions", json={**CHAT, "model": "gone"})
+                assert (failed.status_code, "model.gguf" in failed.text) == (503, True)
+                answers = {"chat": failed.text}
+                for route in operations(client.get("/openapi.json").json()):
+                    method, path = route.split(" ")
+                    if method != "GET" or path in ("/api/events", "/api/notices"):
+                        continue
+                    for name in ("echo", "gone", "twice", "handbook"):
+                        given = {**names, "name": name}
+                        address = re.sub(r"{(\w+)}", lambda part, given=given: given.get(part[1], "x"), path)
+                        if address in answers:
+                            continue
+                        with client.stream("GET", address) as answer:
+                            if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                                answers[address] = answer.read().decode(errors="replace")
+                for address, text in answers.items():
+                    if MARKER in text and key == "boss":
+                        revealing.add(address)
+                    elif MARKER in text:
+                        wrong.append(f"{address}: …{text[max(0, text.index(MARKER) - 200) :][:300]}")
+    assert not wrong, "\n".join(wrong)
+    assert {"/api/deployments", "/api/status", "/api/stores", "/v1/vector_stores"} <= revealing
 
 
 # --- at last, for it deletes what it can ------------------------------------------------------------------------------

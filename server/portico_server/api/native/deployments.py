@@ -183,7 +183,7 @@ async def retrieve_deployment(name: str, services: TheServices, caller: ModelsRe
     if not caller.sees(info.owner):
         raise NotFound(f"There is no deployment '{name}'.", code="model_not_found", param="name")
     card = services.models.card(name)
-    return _deployment(info).model_copy(
+    return _deployment(info.for_caller(caller)).model_copy(
         update={"answers": await services.trust.known(card) if "chat" in card.capabilities else None}
     )
 
@@ -233,7 +233,7 @@ async def pull_model(body: PullRequest, services: TheServices, caller: Admin) ->
 
 def shown(models: ModelService, caller: Principal) -> list[DeploymentStatus]:
     """The deployments that exist for this caller."""
-    return [_deployment(info) for info in models.list() if caller.sees(info.owner)]
+    return [_deployment(info.for_caller(caller)) for info in models.list() if caller.sees(info.owner)]
 
 
 def _deployment(info: DeploymentInfo) -> DeploymentStatus:

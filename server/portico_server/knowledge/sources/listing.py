@@ -6,6 +6,7 @@ Sitemaps: https://www.sitemaps.org/protocol.html · RSS: https://www.rssboard.or
 
 from __future__ import annotations
 
+import io
 import zlib
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
@@ -44,44 +45,76 @@ def unzipped(data: bytes) -> bytes:
     return plain
 
 
-def document(data: bytes) -> etree._Element | None:
-    """The root of an XML document; ``None`` for anything else."""
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """The pages of the entries of a feed, the first ones."""
+
+    pages: tuple[str, ...]
+
+
+def listed(data: bytes, url: str, most: int) -> Sitemap | Feed | None:
+    """What a sitemap, an index of sitemaps or a feed (RSS, Atom) at ``url`` lists; ``None`` for anything else.
+
+    It is read entry by entry until ``most`` addresses are known, which takes no more memory than these.
+    """
+    found: dict[str, None] = {}
+    options = {"resolve_entities": False, "no_network": True, "remove_comments": True, "remove_pis": True}
+    events = etree.iterparse(io.BytesIO(data), events=("start", "end"), **options)
+    kind = ""
     try:
-        return etree.fromstring(data, parser)
+        for event, node in events:
+            kind = kind or _name(node)
+            if kind not in _ENTRIES:
+                return None
+            if event == "start" or _name(node) not in _ENTRIES[kind]:
+                continue
+            link = _location(node) if kind in _SITEMAPS else _link(node)
+            if address := plain_address(link, url):
+                found[address] = None
+            node.clear()
+            while (before := node.getprevious()) is not None:
+                node.getparent().remove(before)
+            if len(found) == most:
+                break
     except etree.XMLSyntaxError:
         return None
+    pages = tuple(found)
+    if kind == "sitemapindex":
+        return Sitemap((), pages)
+    return Sitemap(pages) if kind in _SITEMAPS else Feed(tuple(page for page in pages if page != url))
 
 
-def sitemap(root: etree._Element | None) -> Sitemap | None:
-    """What a sitemap or an index of sitemaps lists; ``None`` for anything else."""
-    kind = "" if root is None else _name(root)
-    if root is None or kind not in ("urlset", "sitemapindex"):
-        return None
-    found = []
-    for entry in root:
-        loc = next((child for child in entry if _is(child, "loc")), None)
-        if loc is not None and (address := "".join(loc.itertext()).strip()):
-            found.append(address)
-    return Sitemap(tuple(found)) if kind == "urlset" else Sitemap((), tuple(found))
+_SITEMAPS = ("urlset", "sitemapindex")
+_ENTRIES = {
+    "urlset": ("url",),
+    "sitemapindex": ("sitemap",),
+    "rss": ("item",),
+    "RDF": ("item",),
+    "feed": ("entry",),
+}
+"""The names of what lists addresses, and of the entries in it."""
 
 
-def feed(root: etree._Element | None, url: str, most: int) -> list[str] | None:
-    """The addresses of the entries of a feed at ``url``, RSS or Atom, ``most`` at most; ``None`` for anything else."""
-    kind = "" if root is None else _name(root)
-    if root is None or kind not in ("rss", "RDF", "feed"):
-        return None
-    found: dict[str, None] = {}
-    for link in dict.fromkeys(map(_link, root.iter("{*}item", "{*}entry"))):
-        if len(found) == most:
-            break
-        try:
-            address = urljoin(url, link).partition("#")[0]
-        except ValueError:
-            continue
-        if address != url and address.startswith(("http://", "https://")):
-            found[address] = None
-    return list(found)
+def plain_address(link: str, url: str) -> str:
+    """The address of what ``link`` at ``url`` leads to, without its fragment, user name and password; an empty string
+    for what cannot be fetched.
+
+    A password in an address would be a part of file names, citations and logs.
+    """
+    try:
+        parts = urlsplit(urljoin(url, link.strip()))
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        return ""
+    if parts.scheme not in ("http", "https") or not host or not link.strip():
+        return ""
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
+
+
+def _location(entry: etree._Element) -> str:
+    """The address of an entry of a sitemap; an empty string if it has none."""
+    loc = next((child for child in entry if _is(child, "loc")), None)
+    return "" if loc is None else "".join(loc.itertext())
 
 
 def _link(entry: etree._Element) -> str:
@@ -109,7 +142,8 @@ def lines(data: bytes) -> list[str] | None:
         if line and not line.startswith("#"):
             if not line.startswith(("http://", "https://")) or " " in line:
                 return None
-            found.append(line)
+            if address := plain_address(line, line):
+                found.append(address)
     return found or None
 
 

@@ -68,21 +68,24 @@ class PageLister:
                 return ListedAddresses([address], base)
             data = head + await read_body(came.body, MAX_PAGE_BYTES - len(head))
         data = await self._plain(data, address)
-        root = await pools.DOCUMENTS.run(listing.document, data)
-        found = await pools.DOCUMENTS.run(listing.sitemap, root)
+        found = await pools.DOCUMENTS.run(listing.listed, data, address, self._limit)
+        if isinstance(found, listing.Feed):
+            return ListedAddresses(self._counted(list(found.pages)), base, latest=True)
         if found is not None:
             return ListedAddresses(await self._mapped(address, found), base)
-        entries = await pools.DOCUMENTS.run(listing.feed, root, address, self._most + 1)
-        if entries is not None:
-            return ListedAddresses(self._counted(entries), base, latest=True)
         listed = await pools.DOCUMENTS.run(listing.lines, data)
         return ListedAddresses([address] if listed is None else self._counted(listed), base)
+
+    @property
+    def _limit(self) -> int:
+        """Addresses that are read of a list: one more than is allowed says that there are too many."""
+        return max(self._most, MAX_SITEMAPS) + 1
 
     async def _mapped(self, address: str, top: Sitemap) -> list[str]:
         """The pages of a sitemap and of those that it names."""
         from portico_server.knowledge.sources import listing
 
-        pages: dict[str, None] = dict.fromkeys(top.pages)
+        pages: dict[str, None] = dict.fromkeys(self._counted(list(top.pages)))
         pending, seen = list(top.further), {address, *top.further}
         while pending:
             if len(seen) > MAX_SITEMAPS:
@@ -91,9 +94,9 @@ class PageLister:
             async with self._session.open(url, seconds=PAGE_TIMEOUT_S) as came:
                 _require(came, url)
                 data = await read_body(came.body, MAX_PAGE_BYTES)
-            root = await pools.DOCUMENTS.run(listing.document, await self._plain(data, url))
-            found = await pools.DOCUMENTS.run(listing.sitemap, root)
-            if found is None:
+            plain = await self._plain(data, url)
+            found = await pools.DOCUMENTS.run(listing.listed, plain, url, self._limit)
+            if not isinstance(found, listing.Sitemap):
                 raise Unavailable(
                     f"{_shortened(url)} was expected to be a sitemap and is none. What was indexed is kept.",
                     code="source_unreadable",

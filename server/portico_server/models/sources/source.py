@@ -91,6 +91,16 @@ MAX_SOURCE_CHARS: Final = 1_000
 """Characters: no path on a disk has more than some thousand bytes."""
 
 
+def public_source(source: str) -> str:
+    """A source as whoever may use the model is shown it: of a file of this machine its name alone."""
+    scheme, mark, rest = source.partition("://")
+    if not mark:
+        return source.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    if scheme.lower() not in ("file", "fake"):
+        return source
+    return f"{scheme}://{rest.rstrip('/').rpartition('/')[2]}"
+
+
 def parse_source(source: str) -> ModelSource:
     """Read a source. Raises `InvalidRequest` that names the form which was expected."""
     text = source.strip()
