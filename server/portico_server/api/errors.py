@@ -116,7 +116,7 @@ def from_validation(
 
 
 def _is_kind(part: str | int, definitions: Mapping[str, Any]) -> bool:
-    """Whether a part of a location is no field but the alternative of a union that pydantic tried there."""
+    """Whether a part of a location names an alternative of a union that pydantic tried there, instead of a field."""
     return isinstance(part, str) and (part in _KINDS or part.endswith("]") or part in definitions)
 
 

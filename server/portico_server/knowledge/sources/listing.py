@@ -46,13 +46,13 @@ def unzipped(data: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class ListedFeed:
     """The pages of the entries of a feed, the first ones."""
 
     pages: tuple[str, ...]
 
 
-def listed(data: bytes, url: str, most: int) -> Sitemap | Feed | None:
+def listed(data: bytes, url: str, most: int) -> Sitemap | ListedFeed | None:
     """What a sitemap, an index of sitemaps or a feed (RSS, Atom) at ``url`` lists; ``None`` for anything else.
 
     It is read entry by entry until ``most`` addresses are known, which takes no more memory than these.
@@ -81,7 +81,7 @@ def listed(data: bytes, url: str, most: int) -> Sitemap | Feed | None:
     pages = tuple(found)
     if kind == "sitemapindex":
         return Sitemap((), pages)
-    return Sitemap(pages) if kind in _SITEMAPS else Feed(tuple(page for page in pages if page != url))
+    return Sitemap(pages) if kind in _SITEMAPS else ListedFeed(tuple(page for page in pages if page != url))
 
 
 _SITEMAPS = ("urlset", "sitemapindex")

@@ -69,7 +69,7 @@ class PageLister:
             data = head + await read_body(came.body, MAX_PAGE_BYTES - len(head))
         data = await self._plain(data, address)
         found = await pools.DOCUMENTS.run(listing.listed, data, address, self._limit)
-        if isinstance(found, listing.Feed):
+        if isinstance(found, listing.ListedFeed):
             return ListedAddresses(self._counted(list(found.pages)), base, latest=True)
         if found is not None:
             return ListedAddresses(await self._mapped(address, found), base)

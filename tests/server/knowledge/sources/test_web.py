@@ -274,7 +274,7 @@ def test_of_a_feed_no_more_is_read_than_is_asked_for() -> None:
     entries = b"".join(b"<item><link>/%d</link></item>" % (number // 2) for number in range(100))
     # What follows is not even looked at, so that it need not be right.
     found = listing.listed(b"<rss><channel>" + entries + b"</wrong>", "https://example.com/feed", 3)
-    assert found == listing.Feed(tuple(f"https://example.com/{number}" for number in range(3)))
+    assert found == listing.ListedFeed(tuple(f"https://example.com/{number}" for number in range(3)))
 
 
 def test_of_a_sitemap_no_more_is_read_than_is_asked_for() -> None:
@@ -298,5 +298,5 @@ def test_no_password_in_a_link_reaches_the_name_of_a_file() -> None:
         f"<rss><channel><item><guid>{link}</guid></item></channel></rss>",
         f'<feed><entry><link href="{link}"/></entry></feed>',
     ):
-        assert listing.listed(feed.encode(), at, 9) == listing.Feed(wanted)
+        assert listing.listed(feed.encode(), at, 9) == listing.ListedFeed(wanted)
     assert listing.lines(link.encode()) == list(wanted)
