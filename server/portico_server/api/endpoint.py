@@ -35,7 +35,7 @@ async def _seen(
     return int(last_event_id[:18])
 
 
-def _auth(request: Request) -> Auth:
+async def _auth(request: Request) -> Auth:
     auth: Auth = request.scope["portico.auth"]
     return auth
 

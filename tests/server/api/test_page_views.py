@@ -142,6 +142,14 @@ async def test_a_model_is_planned_loaded_and_unloaded(seen: Seen) -> None:
     await page.until(f"({plan}) && true")
     await page.run(f"({plan}).click()")
     assert "It fits." in await page.until(f"({card}).querySelector('.plan')?.innerText")
+    await click(page, "Adapters")
+    await page.until("document.querySelector('dialog[open] .empty') && true")
+    await fill(page, name="legal", path="legal")
+    await click(page, "Add an adapter", "dialog")
+    assert "an absolute path" in await page.until(text("dialog[open] .trouble"))
+    if AXE.is_file():
+        assert await violations(page) == []
+    await escape(page)
 
 
 async def test_the_processes_of_a_model_are_shown_with_their_state(seen: Seen) -> None:
