@@ -1,5 +1,6 @@
 import preact from "@preact/preset-vite";
 import { defineConfig } from "vitest/config";
+import { views } from "./views.ts";
 
 const OLD_FONTS = /,\s*url\([^)]*\.(?:woff|ttf)\)\s*format\("(?:woff|truetype)"\)/g;
 
@@ -8,6 +9,7 @@ export default defineConfig({
   publicDir: false,
   plugins: [
     preact(),
+    views(),
     {
       // Every browser that can run the page reads woff2: the other copies of the formula fonts are left out.
       name: "woff2-only",
@@ -24,6 +26,7 @@ export default defineConfig({
     assetsInlineLimit: 0,
     chunkSizeWarningLimit: 600, // kB: the editor, which is fetched when one is opened
     license: { fileName: "licenses.md" },
+    rolldownOptions: { checks: { pluginTimings: false } },
     modulePreload: { polyfill: false },
     target: "es2022",
   },

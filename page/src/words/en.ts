@@ -802,4 +802,11 @@ export const en = {
   "tune.promote": "Promote",
   "tune.talk": "Talk to it",
   "chart.last": "(last: {value})",
+  "views.working": "Working…",
+  "views.cancelled": "The call was cancelled.",
+  "views.allowed": "{name}: answered.",
+  "views.refused": "{name}: refused.",
+  "views.none": "Nothing waits for an answer.",
+  "views.unsupported": "Not supported by these sources:",
+  "views.again": "Refresh",
 };

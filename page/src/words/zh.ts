@@ -785,4 +785,11 @@ export const zh: Record<keyof typeof en, string> = {
   "tune.promote": "启用",
   "tune.talk": "与它对话",
   "chart.last": "（最近：{value}）",
+  "views.working": "正在进行…",
+  "views.cancelled": "调用已取消。",
+  "views.allowed": "{name}：已回答。",
+  "views.refused": "{name}：已拒绝。",
+  "views.none": "没有等待回答的问题。",
+  "views.unsupported": "以下语句没有来源支持：",
+  "views.again": "刷新",
 };

@@ -59,7 +59,7 @@ _ICON = (
 _WEB = files("portico_server.api").joinpath("web")
 """The built page; its sources are in ``page``."""
 
-_ASSETS = frozenset(item.name for item in _WEB.iterdir()) - {"index.html", "sources.sha256"}
+_ASSETS = frozenset(item.name for item in _WEB.iterdir() if not item.name.endswith((".html", ".sha256")))
 
 _TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 

@@ -93,6 +93,30 @@ class Evaluations:
             )
         return evaluation(row)
 
+    async def find(self, ref: str, caller: Principal) -> Evaluation:
+        """One of them by its id or name. Raises `NotFound`, and `InvalidRequest` where several have that name."""
+        if is_id(ref, "eval_"):
+            try:
+                return await self.get(ref, caller)
+            except NotFound as error:
+                raise NotFound(error.message, code=error.code, param="eval") from error
+        owner = None if caller.admin else caller.id
+        found = await self._database.read(rows.named, ref, owner)
+        if not found:
+            page = await self.list(caller, limit=100, order="desc")
+            raise NotFound(
+                f"There is no evaluation '{ref[:80]}'.{nearest(ref, [one.row.name for one in page.data])}",
+                code="eval_not_found",
+                param="eval",
+            )
+        if len(found) > 1:
+            raise InvalidRequest(
+                f"Several evaluations are named '{ref[:80]}'. Give the id of one: '{found[0].id}' is the newest.",
+                code="ambiguous_name",
+                param="eval",
+            )
+        return evaluation(found[0])
+
     async def list(
         self,
         caller: Principal,
@@ -173,7 +197,7 @@ class LiveGrading:
 
     async def find(self, ref: str, caller: Principal) -> str:
         """See `LiveJudge`."""
-        found = await self._get(ref, caller)
+        found = await self._evals.find(ref, caller)
         criteria.require_rights(found.criteria, caller)
         for number, one in enumerate(found.criteria):
             if one.grader["type"] == RETRIEVAL:
@@ -195,29 +219,6 @@ class LiveGrading:
                         param="eval",
                     )
         return found.row.id
-
-    async def _get(self, ref: str, caller: Principal) -> Evaluation:
-        if is_id(ref, "eval_"):
-            try:
-                return await self._evals.get(ref, caller)
-            except NotFound as error:
-                raise NotFound(error.message, code=error.code, param="eval") from error
-        owner = None if caller.admin else caller.id
-        found = await self._services.database.read(rows.named, ref, owner)
-        if not found:
-            page = await self._evals.list(caller, limit=100, order="desc")
-            raise NotFound(
-                f"There is no evaluation '{ref[:80]}'.{nearest(ref, [one.row.name for one in page.data])}",
-                code="eval_not_found",
-                param="eval",
-            )
-        if len(found) > 1:
-            raise InvalidRequest(
-                f"Several evaluations are named '{ref[:80]}'. Give the id of one: '{found[0].id}' is the newest.",
-                code="ambiguous_name",
-                param="eval",
-            )
-        return evaluation(found[0])
 
     async def judge(
         self, eval_id: str, owner: str, item: Mapping[str, Any], sample: Mapping[str, Any]

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from portico_server import __version__
 from portico_server.api.mcp import follow
 from portico_server.api.mcp.changes import Changes
+from portico_server.api.mcp.drawings import Drawings
 from portico_server.api.mcp.held import HeldRuns
 from portico_server.api.mcp.incoming import bind, key_of, narrow
 from portico_server.api.mcp.library import Library, StoreLibrary
@@ -34,6 +35,8 @@ from portico_server.api.mcp.skills import EXTENSION as SKILLS
 from portico_server.api.mcp.skills import SkillOffers, SkillParams
 from portico_server.api.mcp.tasks import EXTENSION, KeptTasks, TaskCalls, TaskParams, UpdateParams
 from portico_server.api.mcp.tools import LISTED, TASK_AFTER_SECONDS, FoundTools, ToolCalls
+from portico_server.api.mcp.view_tools import ViewTools
+from portico_server.api.mcp.views import EXTENSION as VIEWS
 from portico_server.apps.prompts.library import PromptLibrary as PromptLibrary
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
@@ -307,7 +310,7 @@ class McpAdapter:
     """Serves requests while `lifespan` is open. Wants the caller as ``portico.caller`` in each request's
     scope. ``patience``: seconds after which a call may become a task; ``alone``: no other daemon shares the database;
     ``sessions``: how many may be open at once; ``models``: those that are tools of their own, ``*`` for all; ``find``:
-    when tools are found instead of listed.
+    when tools are found instead of listed; ``view_calls``: the tools of hosts that show views.
     """
 
     def __init__(
@@ -327,6 +330,7 @@ class McpAdapter:
         sessions: int = MAX_SESSIONS,
         models: frozenset[str] = frozenset(),
         find: FoundTools = LISTED,
+        view_calls: ViewTools | None = None,
     ) -> None:
         self._registry = registry
         self._held = HeldRuns()
@@ -340,7 +344,9 @@ class McpAdapter:
         self._held.watch(self._changes.task)
         if watch_stores is not None:
             watch_stores(self._changes.store)
-        tools = ToolCalls(registry, runner, library, questions, self._held, tasks, task_after_s, models, find)
+        tools = ToolCalls(
+            registry, runner, library, questions, self._held, tasks, task_after_s, models, find, view_calls
+        )
         server = _server(tools, resources, PromptOffers(prompts), registry, library, self._changes)
         server.add_request_handler("skills/list", types.PaginatedRequestParams, skill_offers.list)
         server.add_request_handler("skills/get", SkillParams, skill_offers.get)
@@ -414,6 +420,7 @@ def build(services: ApiServices) -> McpAdapter:
         watch_stores=services.stores.watch,
         models=frozenset(comma_separated(services.settings.mcp_models)),
         find=FoundTools(services.tool_search, services.settings.mcp_tool_search),
+        view_calls=ViewTools(Drawings(services), services.questions, services.runner),
     )
 
 
@@ -450,7 +457,7 @@ def _server(
     server.add_notification_handler(
         "notifications/initialized", types.NotificationParams, changes.on_initialized
     )
-    server.extensions = {EXTENSION: {}, SKILLS: {}}
+    server.extensions = {EXTENSION: {}, SKILLS: {}, VIEWS: {}}
     server.middleware.clear()  # spans of the package's own: a call is a run, and runs are traced as such
     return server
 

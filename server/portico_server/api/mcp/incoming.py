@@ -84,13 +84,13 @@ def narrow(scope: Scope, key: str | None) -> None:
 
 def shows(context: ServerRequestContext[Any], card: Card) -> bool:
     """Whether the endpoint of this request shows that card."""
-    only = _only(context)
+    only = only_of(context)
     return only is None or card.key == only
 
 
 def is_narrow(context: ServerRequestContext[Any]) -> bool:
     """Whether the endpoint of this request shows one thing alone."""
-    return _only(context) is not None
+    return only_of(context) is not None
 
 
 def store_of(context: ServerRequestContext[Any]) -> str | None:
@@ -98,11 +98,12 @@ def store_of(context: ServerRequestContext[Any]) -> str | None:
 
     An app answers from the store of its own name, so its files are what its citations point to.
     """
-    only = _only(context)
+    only = only_of(context)
     return None if only is None else only.removeprefix("store/")
 
 
-def _only(context: ServerRequestContext[Any]) -> str | None:
+def only_of(context: ServerRequestContext[Any]) -> str | None:
+    """The registry key of the one thing that the endpoint of this request shows; ``None`` if it shows all."""
     assert context.request is not None, "the protocol adapter is served over HTTP alone"
     only: str | None = context.request.scope.get(_ENDPOINT_KEY)
     return only

@@ -11,7 +11,7 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import incoming
+from portico_server.api.mcp import incoming, views
 from portico_server.api.mcp.incoming import caller_of
 from portico_server.api.mcp.library import Library, Position, StoredFile
 from portico_server.api.mcp.skills import TEMPLATE as SKILL_TEMPLATE
@@ -94,6 +94,9 @@ class ResourceOffers:
         self, context: ServerRequestContext[Any], params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
         """The file itself: as text if it is text, otherwise as bytes."""
+        view = views.view_at(params.uri)
+        if view is not None:
+            return views.read(view)
         made = _ARTIFACT.fullmatch(params.uri)
         skill = parse_skill_uri(params.uri)
         try:

@@ -17,13 +17,14 @@ import mcp_types as types
 from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import apps, follow, incoming, inquiry
+from portico_server.api.mcp import apps, follow, incoming, inquiry, view_tools, views
 from portico_server.api.mcp.follow import ClientGone, RunFollower
 from portico_server.api.mcp.held import HeldRun, HeldRuns
 from portico_server.api.mcp.incoming import caller_of, page
 from portico_server.api.mcp.library import Library
 from portico_server.api.mcp.result import failure, result_of
 from portico_server.api.mcp.tasks import TaskCalls
+from portico_server.api.mcp.view_tools import ViewTools
 from portico_server.core import trace
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError, nearest
@@ -134,21 +135,26 @@ _PREFIXES = {"store": "search_", "model": "ask_"}
 
 def is_plain(name: str) -> bool:
     """Whether a tool of this name goes by it unchanged."""
-    return 0 < len(name) <= MAX_NAME_CHARS and name == name.strip("_") and _FOREIGN.search(name) is None
+    return (
+        0 < len(name) <= MAX_NAME_CHARS
+        and name == name.strip("_")
+        and name not in view_tools.NAMES
+        and _FOREIGN.search(name) is None
+    )
 
 
 def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
     """A name for each card: its own, ``search_NAME`` for a store, ``ask_NAME`` for a model.
 
-    A name that had to be changed, is too long or is taken gets six letters of a hash of the card's key at
-    its end, so that it stays the same whatever else is there. Tools come before apps and apps before
+    A name that had to be changed, is too long, is one of `view_tools.NAMES` or is taken gets six letters of a hash of
+    the card's key behind it, so that it stays the same whatever else is there. Tools come before apps and apps before
     stores.
     """
     named: dict[str, Card] = {}
     for card in sorted(cards, key=lambda card: (_ORDER.index(card.kind), card.key)):
         wanted = f"{_PREFIXES.get(card.kind, '')}{card.name}"
         name = _FOREIGN.sub("_", wanted).strip("_")
-        if name != wanted or len(name) > MAX_NAME_CHARS or name in named:
+        if name != wanted or len(name) > MAX_NAME_CHARS or name in named or name in view_tools.NAMES:
             name = f"{name[: MAX_NAME_CHARS - 7]}_{sha256(card.key.encode()).hexdigest()[:6]}".lstrip("_")
         named[name] = card
     return named
@@ -253,8 +259,10 @@ class ToolCalls:
         task_after_s: float = TASK_AFTER_SECONDS,
         models: frozenset[str] = frozenset(),
         find: FoundTools = LISTED,
+        view_calls: ViewTools | None = None,
     ) -> None:
         self._models = models
+        self._view_calls = view_calls
         self._find_tools = find
         self._registry = registry
         self._runner = runner
@@ -274,9 +282,12 @@ class ToolCalls:
         shown, more = page(
             [(name, name) for name in sorted(named)], params.cursor if params else None, PAGE_SIZE
         )
-        return types.ListToolsResult(
-            tools=[offer(name, named[name]).tool for name in shown], next_cursor=more
-        )
+        tools = [offer(name, named[name]).tool for name in shown]
+        if self._view_calls is not None and views.shows_views(context):
+            tools = [views.linked(tool, named[tool.name]) for tool in tools]
+            if more is None:
+                tools += self._view_calls.list(context)
+        return types.ListToolsResult(tools=tools, next_cursor=more)
 
     async def call(
         self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
@@ -292,6 +303,8 @@ class ToolCalls:
             return await self._resume(context, params)
         name = params.name
         arguments: Mapping[str, Any] = params.arguments or {}
+        if self._view_calls is not None and name in view_tools.NAMES and views.shows_views(context):
+            return await self._view_calls.call(context, name, arguments, self._find)
         named = await self._named(context) if self._find_tools.is_one(name) else {}
         if self._find_tools.instead_of(named):
             try:
