@@ -49,6 +49,7 @@ class Page:
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._loaded = asyncio.Event()
         self._choosers: asyncio.Queue[int] = asyncio.Queue()
+        self._awaited: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self.complaints: list[str] = []
 
     async def listen(self) -> None:
@@ -57,6 +58,8 @@ class Page:
             said = json.loads(message.data)
             if "id" in said:
                 self._waiting.pop(said["id"]).set_result(said)
+            elif said["method"] in self._awaited:
+                self._awaited.pop(said["method"]).set_result(said["params"])
             elif said["method"] == "Page.loadEventFired":
                 self._loaded.set()
             elif said["method"] == "Page.fileChooserOpened":
@@ -74,6 +77,10 @@ class Page:
         said = await asyncio.wait_for(answer, PATIENCE + 5)
         assert "error" not in said, said["error"]
         return said["result"]
+
+    def next(self, event: str) -> asyncio.Future[dict[str, Any]]:
+        """What comes with the next event of that name."""
+        return self._awaited.setdefault(event, asyncio.get_running_loop().create_future())
 
     async def open(self, url: str) -> None:
         """Go there; returns when the page has loaded."""

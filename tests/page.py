@@ -84,6 +84,18 @@ async def violations(page: Page) -> list[str]:
     ]
 
 
+MANY_FILES = """(() => {
+  const ask = window.fetch;
+  window.fetch = (path, ...more) => {
+    if (!String(path).includes("/files?limit=")) return ask(path, ...more);
+    const data = Array.from({length: %d}, (_, n) => ({id: `file-${n}`, filename: `note ${n}.md`, status: "completed",
+      bytes: 100 + n, created_at: 1.7e9 + n, error: n %% 7 ? null : "It says something that takes a second line."}));
+    return Promise.resolve(new Response(JSON.stringify({data, has_more: false})));
+  };
+})()"""
+"""Shows stores with so many files."""
+
+
 class Wire:
     """Connections between a browser and a daemon, which can be cut, and led to another daemon."""
 

@@ -15,6 +15,14 @@ export function storeKey(value: string, keep: boolean): void {
   key.value = value;
 }
 
+/** Whether another tab has kept or forgotten a key; this one then uses the same, unless it has one of its own. */
+export function takeOverKey(event: StorageEvent): boolean {
+  if (event.storageArea !== localStorage || (event.key !== KEY_NAME && event.key !== null)) return false;
+  if (sessionStorage.getItem(KEY_NAME)) return false;
+  key.value = localStorage.getItem(KEY_NAME) ?? "";
+  return true;
+}
+
 /** An answer that is an error, in the daemon's own words. A status of 0: no answer came. */
 export class ApiError extends Error {
   constructor(

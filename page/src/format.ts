@@ -63,3 +63,14 @@ function clock(seconds: number): string {
   const minutes = Math.floor((whole % 3600) / 60);
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
+
+/** How a program asks a model or an app of this daemon. */
+export function callSnippet(model: string): string {
+  return [
+    "from openai import OpenAI",
+    "",
+    `client = OpenAI(base_url=${JSON.stringify(`${location.origin}/v1`)}, api_key="…")`,
+    `answer = client.responses.create(model=${JSON.stringify(model)}, input="…")`,
+    "print(answer.output_text)",
+  ].join("\n");
+}

@@ -1,7 +1,7 @@
 // What the daemon has, looked at every few seconds while the page is seen.
 
 import { signal } from "@preact/signals";
-import { ApiError, json, key, rows, sentence } from "./api";
+import { ApiError, json, key, rows, sentence, takeOverKey } from "./api";
 import type { App, ServedModel, Status } from "./types";
 
 const POLL_INTERVAL_MS = 5_000;
@@ -38,6 +38,9 @@ export function watchStatus(): void {
   setInterval(() => {
     if (!document.hidden && !locked.peek()) refresh();
   }, POLL_INTERVAL_MS);
+  addEventListener("storage", (event) => {
+    if (takeOverKey(event)) refresh();
+  });
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) refresh();
   });

@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { expect, test } from "vitest";
-import { blocks } from "../src/parts/markdown";
+import { blocks, Draft } from "../src/parts/markdown";
 
 const html = (text: string, cited: number[] = []) =>
   blocks(text, cited)
@@ -55,6 +55,37 @@ test("blocks that were there before are the same while more is written", () => {
   const second = blocks("One.\n\nTwo. And more.\n\nThree.");
   expect(second.length).toBe(3);
   expect(second[0]?.html).toBe(first[0]?.html);
+});
+
+const GROWING = [
+  "# Tides\n\nOne.\nTwo #\n#three\n\n- a\n- b\n\n  c\n\n1\n\n1. x\n\n   y\n\n2. z\n\nEnd.\n",
+  "para\n\n-\n\nb\n\n    code\n\n    more\n\n| a | b |\n| - | - |\n| 1 | 2 |\n\n```py\nx\n\ny\n```\nafter\n\n---\n\n> q\n\nw",
+  "see [here]\n\nand\n\nthere\n\n[here]: https://a.example/b\n\nmore [here]\n\nend\n",
+  "one\n\n\\[\na\n\nb\n\nc\n\n\\]\n\ntwo\n\n$$\nx\n\ny\n$$\n\n- \\[\n  q\n\nthree\n\nfour\n",
+  "a\r\n\r\nb [1]\r\nc\n\nTitle\n===\n\n1. a\n\n1.b\n\n* * *\n\n+ x\n\n+\n\nz\n",
+];
+
+test.each(GROWING)("a text that grows by each of its letters is drawn as the whole: %j", (text) => {
+  const draft = new Draft();
+  for (let end = 1; end <= text.length; end += 1) {
+    const now = text.slice(0, end);
+    expect(draft.blocks(now, [1]).map((block) => block.written)).toEqual(
+      blocks(now, [1]).map((block) => block.written),
+    );
+  }
+});
+
+test("what stands before is not read again, unless a mark falls into it or another text comes", () => {
+  const draft = new Draft();
+  const text = "One.\n\nTwo.\n\nThree.\n\nFour.";
+  const first = draft.blocks(text);
+  expect(draft.blocks(`${text} Five.`).slice(0, 3)).toEqual(first.slice(0, 3));
+  expect(draft.blocks(`${text} Five.`)[0]).toBe(first[0]);
+  const found = draft.blocks(text, [], [{ at: 4, reason: "number" }]);
+  expect(found.map((block) => block.html)).toEqual(
+    blocks(text, [], [{ at: 4, reason: "number" }]).map((block) => block.html),
+  );
+  expect(draft.blocks("Another.").map((block) => block.html)).toEqual(["<p>Another.</p>\n"]);
 });
 
 test.each([

@@ -1,9 +1,9 @@
 import { useEffect, useState } from "preact/hooks";
 import { frames, json, part, rows, send } from "../api";
-import { moment } from "../format";
+import { callSnippet, moment } from "../format";
 import { SchemaForm } from "../parts/SchemaForm";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Copy, Dialog, Empty, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Copy, Dialog, Empty, type Loaded, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { RunDiagram } from "../run/RunDiagram";
 import { apps, refresh, status } from "../status";
@@ -54,18 +54,23 @@ function AppCard({ app }: { app: App }) {
 
 /** One app: its form, its diagram, and if it was deployed, its versions to whoever may read them. */
 function AppDialog({ app }: { app: App }) {
+  const path = `/api/apps/${part(app.name)}/versions`;
+  const versions = useLoaded(async () => (app.version ? rows<AppVersion>(path) : []), path);
+  const reads = !versions.denied; // who may only call an app does not read what it is made of
+  const code = callSnippet(app.name);
   return (
     <Dialog title={app.title || app.name} onClose={() => go(link("build", "apps"))} side>
       <div class="sections">
         {app.description && <p class="soft">{app.description}</p>}
         {app.kind === "flow" ? <RunForm app={app} /> : <p class="soft">{t("apps.chats")}</p>}
-        {app.version > 0 && (
-          <>
-            <Diagram name={app.name} />
-            <Versions name={app.name} />
-          </>
-        )}
-        <PackageCommand name={app.name} />
+        {app.version > 0 && <Diagram name={app.name} />}
+        {app.version > 0 && reads && <Versions name={app.name} found={versions} />}
+        <details class="aside" id="code">
+          <summary>{t("apps.code")}</summary>
+          <pre>{code}</pre>
+          <Copy text={code} />
+        </details>
+        {reads && versions.value && <PackageCommand name={app.name} />}
       </div>
     </Dialog>
   );
@@ -149,9 +154,8 @@ function Diagram({ name }: { name: string }) {
   );
 }
 
-function Versions({ name }: { name: string }) {
+function Versions({ name, found }: { name: string; found: Loaded<AppVersion[]> }) {
   const path = `/api/apps/${part(name)}`;
-  const found = useLoaded(() => rows<AppVersion>(`${path}/versions`), path);
   const [shown, setShown] = useState<AppVersion | null>(null);
   const before = found.value?.find((each) => each.version === (shown?.version ?? 0) - 1);
   const [removing, setRemoving] = useState(false);
@@ -162,7 +166,6 @@ function Versions({ name }: { name: string }) {
       found.reload();
       await refresh();
     });
-  if (found.denied) return null; // who may only call an app does not read what it is made of
   return (
     <>
       <h2>{t("apps.versions")}</h2>

@@ -1,6 +1,8 @@
+import type { ReadonlySignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { sentence } from "../api";
+import { callSnippet } from "../format";
 import { Markdown } from "../parts/Markdown";
 import { Chooser, Copy, Dialog, Empty, saveAs, Trouble } from "../parts/ui";
 import { go, link } from "../route";
@@ -146,20 +148,10 @@ function Welcome() {
     <Empty title={target.value ? t("chat.welcome") : t("chat.nobody")}>
       <p class="soft">{target.value ? t("chat.welcomeNote") : t("chat.nobodyNote")}</p>
       <pre class="snippet" id="snippet">
-        {snippet()}
+        {callSnippet(target.value?.name ?? "default")}
       </pre>
     </Empty>
   );
-}
-
-function snippet(): string {
-  return [
-    "from openai import OpenAI",
-    "",
-    `client = OpenAI(base_url=${JSON.stringify(`${location.origin}/v1`)}, api_key="…")`,
-    `answer = client.responses.create(model=${JSON.stringify(target.value?.name ?? "default")}, input="…")`,
-    "print(answer.output_text)",
-  ].join("\n");
 }
 
 function ChatHead() {
@@ -380,11 +372,30 @@ function Edit({ content, place, onClose }: { content: Content; place: number; on
   );
 }
 
+/** The value of a signal as of the last frame, however often it changes within one. */
+function useEachFrame<T>(source: ReadonlySignal<T> | undefined): T | undefined {
+  const [shown, setShown] = useState({ source, value: source?.peek() });
+  useEffect(() => {
+    let frame = 0;
+    const unwatch = source?.subscribe(() => {
+      frame ||= requestAnimationFrame(() => {
+        frame = 0;
+        setShown({ source, value: source.peek() });
+      });
+    });
+    return () => {
+      cancelAnimationFrame(frame);
+      unwatch?.();
+    };
+  }, [source]);
+  return shown.source === source ? shown.value : source?.peek();
+}
+
 /** The answer that is being made, or that was not. */
 function LiveAnswer({ talk }: { talk: Talk }) {
   const asked = talk.turn.value;
-  if (!asked) return null;
-  const answer = asked.answer.value;
+  const answer = useEachFrame(asked?.answer);
+  if (!asked || !answer) return null;
   const open = talk.isAnswering.value;
   return (
     <div class="saidframe">

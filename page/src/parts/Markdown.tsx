@@ -1,8 +1,13 @@
 import { memo } from "preact/compat";
-import { useLayoutEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Reason, Unsupported } from "../claims";
 import { t } from "../words/words";
-import { blocks } from "./markdown";
+import { type Block, Draft } from "./markdown";
+
+/** Of a text that is longer, what is not seen is not laid out. */
+const DRAWN_AT_ONCE = 40;
+/** Of a long text that is there at once, so much is read in a frame. */
+const READ_AT_ONCE_CHARS = 20_000;
 
 /** What a model wrote. `cited`: the numbers that stand for a passage; `onCite` is called with the one chosen.
  * `unsupported`: the sentences to mark.
@@ -21,26 +26,59 @@ export function Markdown(props: {
     event.preventDefault();
     props.onCite(Number(chosen.getAttribute("data-cite")));
   };
-  const found = blocks(props.text, props.cited, props.unsupported);
+  const draft = useRef<Draft | null>(null);
+  draft.current ??= new Draft();
+  const [most, setMost] = useState(READ_AT_ONCE_CHARS);
+  const whole = props.text.length <= most;
+  useEffect(() => {
+    if (whole) return;
+    const frame = requestAnimationFrame(() => setMost(most + READ_AT_ONCE_CHARS));
+    return () => cancelAnimationFrame(frame);
+  }, [whole, most]);
+  const found = draft.current.blocks(
+    whole ? props.text : props.text.slice(0, most),
+    props.cited,
+    whole ? props.unsupported : props.unsupported?.filter(({ at }) => at <= most),
+  );
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: the numbers within are the buttons
-    <div class="markdown" onClick={cite} onKeyDown={cite}>
+    <div class={found.length > DRAWN_AT_ONCE ? "markdown long" : "markdown"} onClick={cite} onKeyDown={cite}>
       {found.map((block, place) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: a block is what stands at its place
-        <DrawnBlock key={place} html={block.html} live={props.live === true && place === found.length - 1} />
+        <DrawnBlock
+          // biome-ignore lint/suspicious/noArrayIndexKey: a block is what stands at its place
+          key={place}
+          block={block}
+          live={props.live === true && place === found.length - 1}
+          later={place < found.length - DRAWN_AT_ONCE}
+        />
       ))}
     </div>
   );
 }
 
-const DrawnBlock = memo(function DrawnBlock({ html, live }: { html: string; live: boolean }) {
+/** `later`: it is one of many that are there at once. It stands there as it was written, and is drawn when it comes near
+ * what is seen.
+ */
+const DrawnBlock = memo(function DrawnBlock(props: { block: Block; live: boolean; later: boolean }) {
+  const { block, live } = props;
   const place = useRef<HTMLDivElement>(null);
+  const waits = useRef(props.later && CSS.supports("content-visibility", "auto"));
   useLayoutEffect(() => {
     const element = place.current;
     if (!element) return;
-    element.innerHTML = html;
-    finish(element, live);
-  }, [html, live]);
+    const draw = () => {
+      waits.current = false;
+      element.innerHTML = block.html;
+      finish(element, live);
+    };
+    if (!waits.current) return draw();
+    element.textContent = block.source;
+    const onChange = (event: Event) => {
+      if (waits.current && !(event as ContentVisibilityAutoStateChangeEvent).skipped) draw();
+    };
+    element.addEventListener("contentvisibilityautostatechange", onChange);
+    return () => element.removeEventListener("contentvisibilityautostatechange", onChange);
+  }, [block, live]);
   return <div ref={place} />;
 });
 

@@ -104,39 +104,113 @@ markdown.core.ruler.push("unsupported", (state) => {
 const markOf = (reason: Reason) => `[${MARK}${REASONS.indexOf(reason)}]`;
 
 /** A piece of a text that is drawn by itself: what stands before it does not change it. */
-export interface Block {
-  html: string;
+export class Block {
+  private safe: string | null = null;
+
+  constructor(
+    readonly written: string,
+    /** As the model wrote it. */
+    readonly source: string,
+  ) {}
+
+  /** What may be drawn. It is made when it is first asked for. */
+  get html(): string {
+    this.safe ??= purify.sanitize(this.written, {
+      ALLOWED_TAGS: TAGS,
+      ALLOWED_ATTR: [...ATTRIBUTES, ...DATA_ATTRIBUTES],
+      ALLOW_DATA_ATTR: false,
+      ALLOW_ARIA_ATTR: false,
+    });
+    return this.safe;
+  }
 }
 
-const made = new Map<string, string>();
-const MAX_MADE = 2_000;
+interface Environment {
+  cited: Set<number>;
+  references: Record<string, unknown>;
+}
 
-/** The blocks of a text. Those that were there before are not made again. */
-export function blocks(text: string, cited: number[] = [], unsupported: Unsupported[] = []): Block[] {
-  const env = { cited: new Set(cited) };
-  const tokens = markdown.parse(withMarks(text.replaceAll(MARK, "\ufffd"), unsupported, markOf), env);
-  const found: Block[] = [];
+/** A line that begins a formula, or a paragraph as long as its other end is not written. */
+const OPEN_FORMULA = /^ {0,3}\\\[/m;
+
+/**
+ * A text that may grow. The blocks that nothing written behind them can change are kept, so that a word more costs as
+ * much at the end of a long text as of a short one.
+ */
+export class Draft {
+  private settled = "";
+  private kept: Block[] = [];
+  private last: Block[] = [];
+  private given: unknown[] = [];
+
+  /** The blocks of the text as it is now; one that was there before is the same object. */
+  blocks(text: string, cited: number[] = [], unsupported: Unsupported[] = []): Block[] {
+    const given = [text, cited.join(), unsupported];
+    if (given.every((each, place) => each === this.given[place])) return this.last;
+    const whole = withMarks(text.replaceAll(MARK, "\ufffd"), unsupported, markOf).replace(/\r\n?/g, "\n");
+    if (given[1] !== this.given[1] || !whole.startsWith(this.settled)) this.forget();
+    this.given = given;
+    this.last = this.read(whole, cited) ?? [];
+    return this.last;
+  }
+
+  private forget(): void {
+    this.settled = "";
+    this.kept = [];
+  }
+
+  private read(whole: string, cited: number[]): Block[] {
+    const env: Environment = { cited: new Set(cited), references: {} };
+    const text = whole.slice(this.settled.length);
+    const groups = grouped(markdown.parse(text, env));
+    const lines = text.split("\n");
+    // A link that is defined here may be used before.
+    const defines = Object.keys(env.references).length > 0;
+    if (defines && this.kept.length) {
+      this.forget();
+      return this.read(whole, cited);
+    }
+    const found = groups.map((group, place) => {
+      const written = markdown.renderer.render(group, markdown.options, env);
+      const before = this.last[this.kept.length + place];
+      if (before?.written === written) return before;
+      return new Block(written, lines.slice(...(group[0]?.map ?? [0, 0])).join("\n"));
+    });
+    const all = [...this.kept, ...found];
+    if (!defines) this.settle(lines, groups, all);
+    return all;
+  }
+
+  /** Keep what stands before the last block that begins behind an empty line and has its first line whole. */
+  private settle(lines: string[], groups: Token[][], all: Block[]): void {
+    let settles = 0;
+    let end = 0;
+    for (const [place, group] of groups.entries()) {
+      const [from, to] = group[0]?.map ?? [0, 0];
+      if (place && from < lines.length - 1 && !lines[from - 1]?.trim()) [settles, end] = [place, from];
+      if (group[0]?.type === "paragraph_open" && OPEN_FORMULA.test(lines.slice(from, to).join("\n"))) break;
+    }
+    if (!settles) return;
+    this.kept = all.slice(0, this.kept.length + settles);
+    this.settled += `${lines.slice(0, end).join("\n")}\n`;
+  }
+}
+
+/** The tokens of each block. */
+function grouped(tokens: Token[]): Token[][] {
+  const groups: Token[][] = [];
   let group: Token[] = [];
   for (const [place, token] of tokens.entries()) {
     group.push(token);
     if (token.level === 0 && token.nesting <= 0 && tokens[place + 1]?.type !== "unsupported") {
-      found.push({ html: clean(markdown.renderer.render(group, markdown.options, env)) });
+      groups.push(group);
       group = [];
     }
   }
-  return found;
+  return groups;
 }
 
-function clean(html: string): string {
-  const known = made.get(html);
-  if (known !== undefined) return known;
-  const safe = purify.sanitize(html, {
-    ALLOWED_TAGS: TAGS,
-    ALLOWED_ATTR: [...ATTRIBUTES, ...DATA_ATTRIBUTES],
-    ALLOW_DATA_ATTR: false,
-    ALLOW_ARIA_ATTR: false,
-  });
-  if (made.size >= MAX_MADE) made.clear();
-  made.set(html, safe);
-  return safe;
+/** The blocks of a text. */
+export function blocks(text: string, cited: number[] = [], unsupported: Unsupported[] = []): Block[] {
+  return new Draft().blocks(text, cited, unsupported);
 }

@@ -676,6 +676,7 @@ export const en = {
   "apps.current": "answers now",
   "apps.rollBack": "Roll back to it",
   "apps.delete": "Remove the app “{name}” with all its versions?",
+  "apps.code": "Call it from a program",
   "apps.package": "Take it elsewhere",
   "apps.packageNote":
     "This command writes the app with all that it needs to a file, from which it runs on another machine, as an image, with Compose, on Kubernetes or as a Slurm job: portico package --help.",

@@ -662,6 +662,7 @@ export const zh: Record<keyof typeof en, string> = {
   "apps.current": "当前版本",
   "apps.rollBack": "回退到此版本",
   "apps.delete": "删除应用“{name}”及其所有版本？",
+  "apps.code": "在程序中调用",
   "apps.package": "带到别处运行",
   "apps.packageNote":
     "此命令把应用及其所需的一切写入一个文件，可在另一台机器上、作为镜像、用 Compose、在 Kubernetes 上或作为 Slurm 作业运行：portico package --help。",

@@ -97,6 +97,16 @@ async def test_a_key_is_asked_for_kept_for_new_tabs_if_told_so_and_forgotten(gua
     await page.until("document.querySelector('.brand .soft').innerText && true")
     assert await page.run("document.querySelector('#locked')") is None
 
+    stored = f"{{key: 'portico-key', storageArea: localStorage, newValue: {json.dumps(OPERATOR)}}}"
+    await page.run("localStorage.removeItem('portico-key')")
+    await page.run(
+        "dispatchEvent(new StorageEvent('storage', {key: 'portico-key', storageArea: localStorage}))"
+    )
+    await page.until("document.querySelector('#locked') && true")
+    await page.run(f"localStorage.setItem('portico-key', {json.dumps(OPERATOR)})")
+    await page.run(f"dispatchEvent(new StorageEvent('storage', {stored}))")
+    await page.until("!document.querySelector('#locked')")
+
     await visit(page, "run", "keys")
     await click(page, "New key")
     await fill(page, name="phone")
@@ -137,6 +147,8 @@ async def test_a_key_that_may_only_call_an_app_is_told_once_what_it_lacks(guarde
     await page.until("!document.querySelector('dialog[open] #versions')")
     assert await page.run(text("dialog[open] .trouble")) is None
     assert "Versions" not in await page.run(text("dialog[open]"))
+    await page.until("document.querySelector('dialog[open] #code pre')?.textContent.includes('greeting')")
+    assert await page.run("document.querySelector('dialog[open] #package')") is None
     await page.type("dialog[open] form textarea", "Good morning")
     await page.run("document.querySelector('dialog[open] form').requestSubmit()")
     assert await page.until(text("#output")) == "Good morning"
