@@ -210,7 +210,7 @@ async def measure(url: str, folder: Path, tokens: int, rows: int) -> Found:
             """The frames of a stream behind the first ``before`` tokens, and of the moment at which it is whole."""
             await start(page, "talk")
             await ask(page, question)
-            length = "document.querySelector('#talk .answer')?.innerText.length"
+            length = "document.querySelector('#talk .answer')?.textContent.length"
             if before:
                 await page.until(f"{length} > {4 * before}")
             async with Traced(page) as traced:
