@@ -82,6 +82,13 @@ class Page:
         """What comes with the next event of that name."""
         return self._awaited.setdefault(event, asyncio.get_running_loop().create_future())
 
+    async def leave(self, script: str) -> None:
+        """Run what leads to another page, and wait until that is loaded."""
+        self._loaded.clear()
+        await self.run(f"setTimeout(() => {{ {script} }}), true")
+        async with asyncio.timeout(PATIENCE):
+            await self._loaded.wait()
+
     async def open(self, url: str) -> None:
         """Go there; returns when the page has loaded."""
         self._loaded.clear()

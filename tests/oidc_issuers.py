@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +22,11 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa
+
+PROGRAM = Path(__file__).with_name("oidc_provider.py")
+
+CONFIDENTIAL, SECRET = "portico-confidential", "a-secret.of~its_own"
+"""A client of the provider that has a secret."""
 
 CLIENT = "portico-page"
 """The client whose tokens are for the daemon under test."""
@@ -47,6 +53,19 @@ class Provider:
         found = parse_qs(urlsplit(answer.headers["location"]).query)
         return {name: values[0] for name, values in found.items()}
 
+    def behave(self, **behaviour: Any) -> None:
+        """Change how it behaves; see `tests/oidc_provider.py`."""
+        httpx.put(f"{self.issuer}/test", json=behaviour, timeout=60).raise_for_status()
+
+    def forget(self, subject: str) -> None:
+        """End all tokens of somebody."""
+        httpx.post(f"{self.issuer}/users/{subject}/revoke-tokens", timeout=60).raise_for_status()
+
+    def seen(self) -> dict[str, Any]:
+        """What it was asked for."""
+        found: dict[str, Any] = httpx.get(f"{self.issuer}/test", timeout=60).json()
+        return found
+
     def token(self, subject: str, client: str = CLIENT) -> str:
         """A new ID token of ``subject`` for a client."""
         form = {
@@ -61,14 +80,14 @@ class Provider:
 
 
 @contextmanager
-def provider(users: Mapping[str, Mapping[str, Any]]) -> Iterator[Provider]:
-    """A provider that knows the claims of ``users``, for the length of a ``with`` block."""
+def provider(users: Mapping[str, Mapping[str, Any]], life_s: int = 3_600) -> Iterator[Provider]:
+    """A provider that knows the claims of ``users``, for the length of a ``with`` block. Tokens last ``life_s``."""
     claims = [json.dumps({"sub": subject, **more}) for subject, more in users.items()]
-    command = [sys.executable, "-P", "-W", "ignore", "-m", "oidc_provider_mock", "--port", "0"]
+    command = [sys.executable, "-P", "-W", "ignore", str(PROGRAM), "--port", "0"]
+    command += ["--token-max-age", str(life_s)]
     command += [word for one in claims for word in ("--user-claims", one)]
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"}
-    ) as process:
+    environment = {**os.environ, "NO_COLOR": "1", "OIDC_CLIENT": CONFIDENTIAL, "OIDC_SECRET": SECRET}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stderr is not None
             words = ""

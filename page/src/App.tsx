@@ -3,16 +3,17 @@
 import { effect, signal } from "@preact/signals";
 import type { FunctionComponent } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { key, storeKey } from "./api";
+import { key, sentence, storeKey } from "./api";
 import { BUILD_TABS, BuildView } from "./apps/BuildView";
 import { ChatView, exportConversation } from "./chat/ChatView";
 import { ConversationList } from "./chat/ConversationList";
 import { choose, session, startNew } from "./chat/conversation";
 import { DocumentsView } from "./documents/DocumentsView";
 import { recall, remember } from "./kept";
-import { Chooser, Dialog, Trouble } from "./parts/ui";
+import { Chooser, Dialog, Trouble, useWork } from "./parts/ui";
 import { go, link, route } from "./route";
 import { RUN_TABS, RunView } from "./run/RunView";
+import { issuers, person, refused, signIn, signOut } from "./signIn";
 import { locked, refresh, status, targets, trouble } from "./status";
 import { language, speak, t } from "./words/words";
 
@@ -127,6 +128,23 @@ export function App() {
             {language.value === "en" ? "中文" : "English"}
           </button>
           <a href="/docs">API</a>
+          {person.value && !key.value && (
+            <button
+              type="button"
+              class="quiet"
+              id="signout"
+              title={person.value.name}
+              onClick={() => {
+                signOut()
+                  .then(refresh)
+                  .catch((error) => {
+                    trouble.value = sentence(error);
+                  });
+              }}
+            >
+              {t("signIn.out", { name: person.value.name })}
+            </button>
+          )}
           {key.value && (
             <button
               type="button"
@@ -143,6 +161,7 @@ export function App() {
       </aside>
       {drawer && <button type="button" class="shade" aria-label={t("close")} onClick={closeDrawer} />}
       <main>
+        <Refused />
         {locked.value && <Unlock />}
         <Trouble error={trouble.value} retry={refresh} />
         <Problems />
@@ -153,17 +172,48 @@ export function App() {
   );
 }
 
+const REASONS = ["denied", "expired", "issuer", "no_role", "blocked", "ended"] as const;
+
+/** Why one is not signed in. */
+function Refused() {
+  if (!refused.value) return null;
+  const reason = REASONS.find((known) => known === refused.value) ?? "failed";
+  return (
+    <p class="trouble" role="alert" id="refused">
+      <span>{t(`signIn.${reason}`)}</span>
+    </p>
+  );
+}
+
 function Unlock() {
+  const [busy, error, work] = useWork();
   return (
     <section class="card" id="locked">
-      <h2>{t("key.title")}</h2>
-      <p class="soft">{t("key.note")}</p>
+      <h2>{t(issuers.value.length ? "signIn.title" : "key.title")}</h2>
+      <Trouble error={error} />
+      {issuers.value.length > 0 && (
+        <div class="actions" id="signin">
+          {issuers.value.map((issuer) => (
+            <button
+              key={issuer}
+              type="button"
+              class="primary"
+              disabled={busy}
+              onClick={() => work(() => signIn(issuer))}
+            >
+              {t("signIn.with", { issuer: new URL(issuer).host })}
+            </button>
+          ))}
+        </div>
+      )}
+      <p class="soft">{t(issuers.value.length ? "signIn.orKey" : "key.note")}</p>
       <form
         id="unlock"
         class="fields"
         onSubmit={(event) => {
           event.preventDefault();
           const form = new FormData(event.currentTarget);
+          refused.value = "";
           storeKey(String(form.get("key")).trim(), form.get("keep") === "on");
           refresh();
         }}

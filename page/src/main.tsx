@@ -2,6 +2,7 @@ import { render } from "preact";
 import { App } from "./App";
 import { Alone } from "./alone/Alone";
 import { watchConversations } from "./chat/conversation";
+import { comeBack } from "./signIn";
 import { watchStatus } from "./status";
 import "./style.css";
 
@@ -10,6 +11,7 @@ const place = document.getElementById("page");
 const alone = document.querySelector<HTMLMetaElement>('meta[name="portico-app"]')?.content;
 if (place && alone !== undefined) render(<Alone title={alone} />, place);
 else if (place) {
+  comeBack();
   watchStatus();
   watchConversations();
   render(<App />, place);

@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { ApiError, json, key, rows, sentence, takeOverKey } from "./api";
+import { lookWhoCalls, refused } from "./signIn";
 import type { App, ServedModel, Status } from "./types";
 
 const POLL_INTERVAL_MS = 5_000;
@@ -14,6 +15,9 @@ export const served = signal<ServedModel[]>([]);
 export const trouble = signal("");
 /** Whether it wants a key that it has not got. Until there is another one, it is not asked again. */
 export const locked = signal(false);
+
+/** The key with which it was asked who calls; null before that. */
+let askedWith: string | null = null;
 
 export async function refresh(): Promise<void> {
   try {
@@ -29,7 +33,14 @@ export async function refresh(): Promise<void> {
     trouble.value = "";
   } catch (error) {
     locked.value = error instanceof ApiError && error.status === 401;
-    trouble.value = locked.value && !key.peek() ? "" : sentence(error);
+    const ended = error instanceof ApiError && error.code === "sign_in_ended";
+    if (ended) refused.value ||= "ended";
+    trouble.value = locked.value && (ended || !key.peek()) ? "" : sentence(error);
+    if (ended) askedWith = null;
+  }
+  if (askedWith !== key.peek() && (locked.value || !trouble.value)) {
+    askedWith = key.peek();
+    await lookWhoCalls(locked.value).catch(() => undefined); // a key then, and nobody to sign out
   }
 }
 

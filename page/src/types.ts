@@ -200,8 +200,9 @@ export interface Key {
   limits: Record<string, number>;
   /** Which files of a store it reads, by the name or id of the store or `*`. */
   filters: Record<string, Filter>;
-  /** Where somebody signs in who is listed among the keys. */
+  /** Of somebody who signs in: who says so, and as whom. */
   issuer: string;
+  subject: string;
 }
 
 export type Part =

@@ -11,6 +11,7 @@ from typing import Any
 from portico_server.api import internal
 from portico_server.api.auth import Auth
 from portico_server.api.oidc import TokenVerifier
+from portico_server.api.sign_ins import SignIns
 from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.agent.sessions import AgentSessions
 from portico_server.apps.answer.trust import ReaderTest
@@ -153,7 +154,9 @@ class Services:
             self.settings,
         )
         issuers = OutwardFetcher(AddressPolicy.of(self.settings.oidc_hosts))
-        self.auth = Auth(database, self.settings, self.runner.quotas, TokenVerifier(self.settings, issuers))
+        tokens = TokenVerifier(self.settings, issuers)
+        self.auth = Auth(database, self.settings, self.runner.quotas, tokens)
+        self.sign_ins = SignIns(database, self.settings, tokens, issuers, self.auth)
         self.stores.filtered = self.auth.filtered
         self.canaries.keys = self.auth.list
         self.storage.limit_of = self.auth.storage_limit
@@ -428,6 +431,7 @@ class Services:
             self.usage.flush,
             self.canaries.flush,
             self.places.close,
+            self.sign_ins.close,
         ]
         if self.runner.telemetry is not None:
             closing.append(self.runner.telemetry.close)

@@ -114,6 +114,17 @@ class Settings:
         "",
         "Private hosts at which issuers may be, as NAME or NAME:PORT, separated by commas; also without TLS",
     )
+    oidc_client_id: str = _setting(
+        "",
+        "Client id of this daemon at its issuer, so that people sign in in the page; of several issuers one each, in "
+        "their order, separated by commas",
+    )
+    oidc_client_secret: str = _setting(
+        "", "Its secret, if it has one; of several in the same order, separated by commas", secret=True
+    )
+    sign_in_idle: float = _setting(
+        28_800.0, "Seconds without a request after which somebody who signed in in the page is signed out"
+    )
     max_body_mb: int = _setting(32, "Largest JSON body, in MB")
     max_file_mb: int = _setting(512, "Largest uploaded or followed file, in MB")
     max_media_mb: int = _setting(25, "Largest sound or picture in a call of a model, in MB")

@@ -52,6 +52,7 @@ from portico.values import (
     Status,
     Tokens,
     Vacuumed,
+    Whoami,
 )
 from portico.values.apps import the_only
 from portico.wire import CHAT_OPTIONS, ChatOptions, flat_options
@@ -295,6 +296,10 @@ class AsyncClient:
     async def status(self) -> Status:
         """The daemon at a glance: models, stores, apps, and the runs that its start began."""
         return await self._transport.request("GET", "/api/status", Status)
+
+    async def whoami(self) -> Whoami:
+        """Who is calling, and what they may do."""
+        return await self._transport.request("GET", "/api/whoami", Whoami)
 
     async def settings(self) -> list[Setting]:
         """Every setting and where its value came from."""

@@ -53,6 +53,7 @@ from portico.values import (
     Status,
     Tokens,
     Vacuumed,
+    Whoami,
 )
 from portico.values.apps import the_only
 from portico.wire import CHAT_OPTIONS, ChatOptions, flat_options
@@ -296,6 +297,10 @@ class Client:
     def status(self) -> Status:
         """The daemon at a glance: models, stores, apps, and the runs that its start began."""
         return self._transport.request("GET", "/api/status", Status)
+
+    def whoami(self) -> Whoami:
+        """Who is calling, and what they may do."""
+        return self._transport.request("GET", "/api/whoami", Whoami)
 
     def settings(self) -> list[Setting]:
         """Every setting and where its value came from."""

@@ -14,9 +14,10 @@ from portico.values import Key, NewKey
 class Keys(Group):
     """Who may call, and what."""
 
-    def list(self) -> list[Key]:
-        """All keys, without their secrets."""
-        return self._transport.request("GET", "/api/keys", list[Key])
+    def list(self, *, blocked: bool = False) -> list[Key]:
+        """All keys, without their secrets. ``blocked``: in their place those who signed in and are kept out."""
+        query = given(blocked="true" if blocked else None)
+        return self._transport.request("GET", "/api/keys", list[Key], query=query)
 
     def add(
         self,
@@ -59,5 +60,10 @@ class Keys(Group):
         return self._transport.request("PATCH", path, Key, json=body)
 
     def revoke(self, key_id: str) -> None:
-        """Make a key worthless at once."""
+        """Make a key worthless at once. Somebody who signs in is kept out from then on."""
         return self._transport.request("DELETE", at("api", "keys", named(key_id, "a key")), None)
+
+    def unblock(self, key_id: str) -> Key:
+        """Let somebody in again who signs in and was kept out. What they may do, their next token says."""
+        path = at("api", "keys", named(key_id, "a key"), "unblock")
+        return self._transport.request("POST", path, Key)

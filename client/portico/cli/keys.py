@@ -74,12 +74,21 @@ def create(
 
 
 @app.command("list", epilog="Example: portico keys list")
-def show_all(context: typer.Context, as_json: AsJson = False) -> None:
+def show_all(
+    context: typer.Context,
+    blocked: Annotated[bool, typer.Option("--blocked", help="Those who signed in and are kept out.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """List the keys, without their secrets."""
     with connected(context) as client:
-        found = client.keys.list()
+        found = client.keys.list(blocked=blocked)
     if as_json:
         print_json({"data": found})
+    elif blocked:
+        print_rows(
+            ("ID", "NAME", "ISSUER", "SUBJECT", "SINCE"),
+            ((k.id, k.name, k.issuer, k.subject, moment(k.blocked_at)) for k in found),
+        )
     elif not found:
         typer.echo("No keys yet: portico keys create --name NAME --scope chat")
     else:
@@ -183,6 +192,17 @@ def revoke(
         print_json({"revoked": None if dry_run else key_id, "would_revoke": key_id})
     else:
         typer.echo(f"{'Would revoke' if dry_run else 'Revoked'} '{found.name}'.")
+
+
+@app.command(epilog="Example: portico keys unblock user_5f2c1e")
+def unblock(context: typer.Context, key_id: KeyId, as_json: AsJson = False) -> None:
+    """Let somebody in again who signs in and was kept out. What they may do, their next token says."""
+    with connected(context) as client:
+        found = client.keys.unblock(key_id)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"'{found.name}' may sign in again.")
 
 
 def _filters_of(given: Iterable[str]) -> dict[str, dict[str, Any]]:

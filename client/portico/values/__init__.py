@@ -37,6 +37,7 @@ from portico.values.daemon import (
     Setting,
     Status,
     Vacuumed,
+    Whoami,
 )
 from portico.values.knowledge import (
     Chunk,
@@ -196,4 +197,5 @@ __all__ = [
     "TraceStep",
     "TriedSource",
     "Vacuumed",
+    "Whoami",
 ]

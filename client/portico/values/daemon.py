@@ -31,6 +31,22 @@ class Key:
     """Of somebody who signs in: who says so, as a URL."""
     subject: str = ""
     signed_in_at: float | None = None
+    blocked_at: float | None = None
+    """Since when they are kept out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whoami:
+    """Who is calling. ``by``: ``nothing``, a ``key`` or a ``token``, which expires at ``expires_at``."""
+
+    id: str
+    name: str
+    by: str
+    scopes: tuple[str, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
+    issuer: str = ""
+    subject: str = ""
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,10 @@ function shownLimits(limits: Key["limits"]): string {
 
 export function Keys() {
   const found = useLoaded(() => rows<Key>("/api/keys"), "keys");
+  const blocked = useLoaded(() => rows<Key>("/api/keys?blocked=true"), "keys");
   const [making, setMaking] = useState(false);
   const [changing, setChanging] = useState<Key | null>(null);
+  const [admitting, setAdmitting] = useState<Key | null>(null);
   const [revoking, setRevoking] = useState<Key | null>(null);
   const [busy, error, work] = useWork();
   return (
@@ -57,7 +59,8 @@ export function Keys() {
                   </span>
                 </div>
                 <p class="soft">
-                  …{each.hint} · {moment(each.created_at)}
+                  {each.issuer ? `${each.issuer} · ${each.subject}` : `…${each.hint}`} ·{" "}
+                  {moment(each.created_at)}
                 </p>
                 <p>
                   {each.scopes.map((scope) => (
@@ -103,6 +106,41 @@ export function Keys() {
             work(async () => {
               await json(`/api/keys/${part(revoking.id)}`, { method: "DELETE" });
               found.reload();
+              blocked.reload();
+            })
+          }
+        />
+      )}
+      {!!blocked.value?.length && (
+        <>
+          <h2>{t("keys.blocked")}</h2>
+          <ul class="cards" id="blocked">
+            {blocked.value.map((each) => (
+              <li key={each.id} class="card">
+                <div class="actions spread">
+                  <span class="name">{each.name}</span>
+                  <button type="button" disabled={busy} onClick={() => setAdmitting(each)}>
+                    {t("keys.unblock")}
+                  </button>
+                </div>
+                <p class="soft">
+                  {each.issuer} · {each.subject}
+                </p>
+              </li>
+            ))}
+          </ul>
+        </>
+      )}
+      {admitting && (
+        <Confirm
+          title={t("keys.unblockNamed", { name: admitting.name })}
+          does={t("keys.unblock")}
+          onClose={() => setAdmitting(null)}
+          onYes={() =>
+            work(async () => {
+              await json(`/api/keys/${part(admitting.id)}/unblock`, { method: "POST" });
+              found.reload();
+              blocked.reload();
             })
           }
         />

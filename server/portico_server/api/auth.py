@@ -14,7 +14,14 @@ from typing import Any, Protocol, TypeGuard
 import orjson
 
 from portico_server.api.oidc import TokenVerifier, VerifiedToken, is_token
-from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated
+from portico_server.core.errors import (
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Unauthenticated,
+    nearest,
+)
 from portico_server.core.ids import new_id
 from portico_server.core.limits import KeyLimits
 from portico_server.core.names import check_plain
@@ -126,6 +133,13 @@ class Auth:
             )
         for role in roles:
             checked_filters(role.filters, role.scopes, "roles")
+            if role.issuer and role.issuer not in self._tokens.issuers:
+                raise InvalidRequest(
+                    f"The role '{role.name}' is for the issuer '{role.issuer[:200]}', which oidc_issuer does not name, "
+                    f"so nobody would ever get it.{nearest(role.issuer, self._tokens.issuers)} Write it exactly as "
+                    "there, or leave it out, and the role is for all of them.",
+                    param="roles",
+                )
         self._roles = roles
         for row in await self._database.read(keys.living):
             self._admit(row)
@@ -260,6 +274,31 @@ class Auth:
             raise _unknown(key_id)
         self._changes_count += 1
         await self._expel(key_id)
+
+    async def blocked(self) -> Sequence[KeyRow]:
+        """Those who signed in and are kept out now."""
+        return await self._database.read(keys.blocked)
+
+    async def unblock(self, key_id: str) -> KeyRow:
+        """Let somebody sign in again who was kept out; until then they may do nothing. `NotFound` if nobody of this id
+        is.
+        """
+        if not await self._database.write(keys.unblock, key_id):
+            raise NotFound(
+                f"Nobody who signs in is kept out as '{key_id}'. A key that was revoked stays so; make another one.",
+                code="key_not_found",
+                param="id",
+            )
+        self._changes_count += 1
+        await self.refresh()
+        row = self._rows.get(key_id)
+        if row is None:
+            raise Conflict(f"'{key_id}' was kept out again just now.")
+        return row
+
+    def row(self, key_id: str) -> KeyRow | None:
+        """The key with this id, if it is one that works."""
+        return self._rows.get(key_id)
 
     def _require_changeable(self, key_id: str) -> None:
         if key_id in self._given:
@@ -435,7 +474,7 @@ def _unknown(key_id: str) -> NotFound:
 
 def _ended() -> Forbidden:
     return Forbidden(
-        "The operator has ended what you may do here, whatever token you bring. Ask them for a key.",
+        "The operator has ended what you may do here, whatever token you bring. Ask them to let you in again.",
         code="key_revoked",
     )
 

@@ -125,9 +125,11 @@ class Exchange:
         "limit",
         "meter",
         "parsed",
+        "renew",
         "revoked",
         "scope",
         "shape",
+        "sign_in",
         "started",
         "status",
         "task",
@@ -165,6 +167,10 @@ class Exchange:
         """When the token of the caller expires, in seconds since 1970; 0: it has none."""
         self.expiry: asyncio.TimerHandle | None = None
         """What ends the call then."""
+        self.sign_in = ""
+        """Of a page in which the caller is signed in: the hash of that sign-in."""
+        self.renew: Callable[[], Awaitable[float]] | None = None
+        """Until when the call continues beyond that, where it may."""
         self.beside: KeyCalls | None = None
         """All calls of the caller's key, where those are bounded; this one is among them."""
         self.revoked: PorticoError | None = None

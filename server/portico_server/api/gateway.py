@@ -20,7 +20,7 @@ from typing import Final
 import orjson
 
 from portico_server import __version__
-from portico_server.api import ag_ui, client_secrets, errors
+from portico_server.api import ag_ui, client_secrets, errors, sign_ins
 from portico_server.api.a2a import adapter as agents
 from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.anthropic.errors import ANTHROPIC, is_ours
@@ -175,7 +175,7 @@ class Readiness:
 
 HEALTH = orjson.dumps({"status": "ok", "version": __version__})
 
-PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico"})
+PUBLIC = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", sign_ins.START, sign_ins.CALLBACK})
 PUBLIC_FOLDERS = ("/docs/", "/web/", WELL_KNOWN)
 
 EXPOSED = b", ".join(
@@ -216,6 +216,9 @@ class Gateway:
         """What keys have under way, by the key's id."""
         auth.revoked += [self._end_calls, services.runner.revoke, services.scheduler.revoke]
         auth.revoked += [self._end_workers, services.tuning.revoke, services.containers.revoke]
+        services.sign_ins.ended.append(self._end_calls)
+        self._renewals = asyncio.TaskGroup()
+        """What looks after calls that outlast the token with which they began."""
         self.furnished = asyncio.Event()
         """Set once every adapter is there."""
         self._readiness = Readiness(services.database.check, self.furnished)
@@ -226,6 +229,7 @@ class Gateway:
         A request that comes before its adapter is there waits for it.
         """
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._renewals)
             for name in ("web", "mcp"):
                 adapter = await pools.LOADING.run(_load, name, self._services)
                 await stack.enter_async_context(adapter.lifespan())
@@ -400,19 +404,38 @@ class Gateway:
         if left > 0:
             later = asyncio.get_running_loop().call_later
             exchange.expiry = later(min(left, MAX_TIMER_S), self._end_expired, exchange)
+        elif exchange.task is not None and exchange.renew is not None:
+            self._renewals.create_task(self._renew(exchange, exchange.renew))
         elif exchange.task is not None:
             exchange.revoked = Unauthenticated(
                 "The token of this call has expired. Sign in again.", code="token_expired"
             )
             exchange.task.cancel()
 
-    async def _end_calls(self, key: str) -> None:
-        """End what a key that was revoked or lost scopes has under way, streams included, but for this call."""
+    async def _renew(self, exchange: Exchange, renew: Callable[[], Awaitable[float]]) -> None:
+        """Let a call continue while its caller is signed in, and end it otherwise."""
+        try:
+            exchange.expires_at = await renew()
+            if exchange.expires_at <= time.time():
+                exchange.renew = None
+        except Exception as error:  # noqa: BLE001  # the outermost of its task: it is logged
+            errors.ours(error, exchange.id)
+            exchange.renew = None
+        self._end_expired(exchange)
+
+    async def _end_calls(self, key: str, sign_in: str = "") -> None:
+        """End what a key that was revoked or lost scopes has under way, streams included, but for this call; of
+        somebody who has signed out, what that browser asked for.
+        """
         ours = asyncio.current_task()
         for exchange in tuple(self._calls.get(key, ())):
+            if sign_in not in ("", exchange.sign_in):
+                continue
             if exchange.task is not None and exchange.task is not ours:
-                exchange.revoked = Unauthenticated(
-                    "This API key was revoked or lost scopes.", code="key_revoked"
+                exchange.revoked = (
+                    Unauthenticated("You are signed out. Sign in again.", code="sign_in_ended")
+                    if sign_in
+                    else Unauthenticated("This API key was revoked or lost scopes.", code="key_revoked")
                 )
                 exchange.task.cancel()
 
@@ -427,9 +450,9 @@ class Gateway:
         """The caller. An MCP client without a key gets the address that says how to obtain one."""
         headers = exchange.headers
         try:
-            has_key = b"authorization" in headers or b"x-api-key" in headers
-            key = presented(exchange.scope["headers"]) if has_key else None
-            return await self._caller_of(exchange, key)
+            if b"authorization" in headers or b"x-api-key" in headers:
+                return await self._caller_of(exchange, presented(exchange.scope["headers"]))
+            return await self._caller_without_key(exchange)
         except Unauthenticated as error:
             if is_protected(path):
                 settings = self._services.settings
@@ -448,11 +471,34 @@ class Gateway:
         exchange.expires_at = found.expires_at
         return found.caller
 
+    async def _caller_without_key(self, exchange: Exchange, *, socket: bool = False) -> Principal:
+        """Who is signed in in the browser that asks, if our own page there does."""
+        found = self._services.sign_ins
+        scope = exchange.scope
+        if b"cookie" in exchange.headers and found.clients:
+            host = exchange.headers.get(b"host", b"").decode("latin-1")
+            secure = address(self._services.settings, scope.get("scheme", "http"), host).startswith("https:")
+            secret = sign_ins.cookie(exchange.headers, sign_ins.SIGNED_IN, secure=secure)
+            if secret and sign_ins.is_of_our_page(exchange.headers, scope["method"], socket=socket):
+                return await self._caller_signed_in(exchange, secret)
+        return await self._caller_of(exchange, None)
+
+    async def _caller_signed_in(self, exchange: Exchange, secret: str) -> Principal:
+        async def renew() -> float:
+            return (await self._services.sign_ins.caller(secret)).expires_at
+
+        signed_in = await self._services.sign_ins.caller(secret)
+        exchange.expires_at, exchange.renew = signed_in.expires_at, renew
+        exchange.sign_in = sign_ins.hash_of(secret)
+        return signed_in.caller
+
     async def _identify_socket(self, exchange: Exchange, path: str) -> Principal:
         """The caller of a WebSocket, whose key may be among the subprotocols. A client secret opens what it is for."""
         scope = exchange.scope
         key = presented(scope["headers"]) or client_secrets.offered(scope.get("subprotocols", ()))
-        if key is None or not key.startswith(client_secrets.PREFIX) or path != realtime.PATH:
+        if key is None:
+            return await self._caller_without_key(exchange, socket=True)
+        if not key.startswith(client_secrets.PREFIX) or path != realtime.PATH:
             return await self._caller_of(exchange, key)
         caller, scope["portico.session"], exchange.expires_at = client_secrets.opened(self._auth, key)
         return caller

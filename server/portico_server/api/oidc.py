@@ -13,8 +13,9 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import zip_longest
 from typing import Any, Final, TypeGuard
 from urllib.parse import urlsplit
 
@@ -70,6 +71,31 @@ class VerifiedToken:
     expires_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class OidcClient:
+    """What this daemon is at an issuer. Without a ``secret`` it is a public client."""
+
+    issuer: str
+    id: str
+    secret: str = field(default="", repr=False)
+
+
+def page_clients(settings: Settings) -> Sequence[OidcClient]:
+    """The clients by which people sign in in the page."""
+    given = (comma_separated(settings.oidc_issuer), _in_order(settings.oidc_client_id))
+    secrets = _in_order(settings.oidc_client_secret)
+    return [
+        OidcClient(issuer, client, secret)
+        for issuer, client, secret in zip_longest(*given, secrets, fillvalue="")
+        if issuer and client
+    ]
+
+
+def _in_order(text: str) -> Sequence[str]:
+    """The words between commas, empty ones too."""
+    return [word.strip() for word in text.split(",")] if text.strip() else []
+
+
 def is_token(secret: str) -> bool:
     """Whether a secret has the form of a signed token."""
     return secret.startswith("eyJ") and secret.count(".") == 2
@@ -86,9 +112,10 @@ class TokenVerifier:
         names = comma_separated(settings.oidc_issuer)
         self.issuers = {name: IssuerKeys(name, fetcher, now) for name in names}
         self._algorithms = comma_separated(settings.oidc_algorithms)
-        self._audiences = comma_separated(settings.oidc_audience) or comma_separated(
-            settings.public_url.rstrip("/")
-        )
+        self._audiences = [
+            *(comma_separated(settings.oidc_audience) or comma_separated(settings.public_url.rstrip("/"))),
+            *(client.id for client in page_clients(settings)),
+        ]
 
     def check(self) -> None:
         """Raise `InvalidRequest` for settings with which nobody could sign in, or anybody."""
@@ -114,6 +141,23 @@ class TokenVerifier:
                 "Tokens of an issuer are also given to others. Set oidc_audience (PORTICO_OIDC_AUDIENCE) to what "
                 "stands in 'aud' of those for this daemon, or public_url.",
                 param="oidc_audience",
+            )
+        for name in ("oidc_client_id", "oidc_client_secret"):
+            if len(_in_order(getattr(self._settings, name))) > len(self.issuers):
+                raise InvalidRequest(
+                    f"The setting {name} has more entries than oidc_issuer has issuers. Give it one for each, in their "
+                    "order, separated by commas.",
+                    param=name,
+                )
+        if self._settings.oidc_client_secret and not self._settings.oidc_client_id:
+            raise InvalidRequest(
+                "There is a client secret, and no client that it is of. Set oidc_client_id (PORTICO_OIDC_CLIENT_ID).",
+                param="oidc_client_id",
+            )
+        if page_clients(self._settings) and "openid" not in self._settings.oidc_scopes.split():
+            raise InvalidRequest(
+                "Without the scope openid an issuer says nothing about who signs in. Add it to oidc_scopes.",
+                param="oidc_scopes",
             )
 
     async def verify(self, token: str) -> VerifiedToken:
@@ -183,6 +227,7 @@ class IssuerKeys:
         self._fetcher = fetcher
         self._now = now
         self._keys: Sequence[Mapping[str, Any]] = ()
+        self._document: Mapping[str, Any] | None = None
         self._due_at = now()
         self._bucket = RateBucket(MAX_FETCHES, 60.0, now())
         self._fetching = asyncio.Lock()
@@ -242,14 +287,26 @@ class IssuerKeys:
             self._fetches_count += 1
 
     async def _fetch(self) -> Sequence[Mapping[str, Any]]:
-        document = await self.document()
-        found = (await self._read(_address(document, "jwks_uri"))).get("keys")
+        document = await self._fetch_document()
+        found = (await self._read(published_address(document, "jwks_uri"))).get("keys")
         if not isinstance(found, list) or len(found) > MAX_KEYS:
             raise Unavailable(f"It publishes no list of at most {MAX_KEYS} keys.")
+        self._document = document
         return [key for key in found if isinstance(key, dict)]
 
     async def document(self) -> Mapping[str, Any]:
-        """What the issuer publishes of itself. Raises `PorticoError`."""
+        """What the issuer publishes of itself, as known. Raises `Unavailable` if that cannot be had."""
+        if self._document is None or (self._now() >= self._due_at and not self._fetching.locked()):
+            await self._renew()
+        if self._document is None:
+            raise Unavailable(
+                f"The issuer {self.issuer[:200]} does not answer now. Try again soon.",
+                code="issuer_unavailable",
+                retry_after=60.0 / MAX_FETCHES,
+            )
+        return self._document
+
+    async def _fetch_document(self) -> Mapping[str, Any]:
         document = await self._read(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
         if document.get("issuer") != self.issuer:
             raise Unavailable(
@@ -268,7 +325,7 @@ class IssuerKeys:
         return found
 
 
-def _address(document: Mapping[str, Any], name: str) -> str:
+def published_address(document: Mapping[str, Any], name: str) -> str:
     """An address that the issuer publishes. Raises `Unavailable`."""
     found = document.get(name)
     if not isinstance(found, str) or urlsplit(found).scheme not in ("https", "http"):

@@ -5,10 +5,11 @@ The gateway imports this, so it stays light: the endpoints are in `portico_serve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
+from portico_server.api.oidc import page_clients
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import SCOPES_HELP
 from portico_server.settings import Settings, comma_separated
@@ -50,4 +51,12 @@ def metadata(settings: Settings, base: str, path: str) -> Mapping[str, Any]:
         "bearer_methods_supported": ["header"],
         "scopes_supported": scopes,
         "resource_name": "Portico",
+        **({"portico_sign_in": _sign_in(settings)} if settings.oidc_issuer else {}),
     }
+
+
+def _sign_in(settings: Settings) -> Sequence[Mapping[str, Any]]:
+    """By which issuers people sign in in the page, and the client that the daemon is there."""
+    return [
+        {"issuer": client.issuer, "client_id": client.id, "page": True} for client in page_clients(settings)
+    ]

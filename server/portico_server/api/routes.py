@@ -41,6 +41,7 @@ from portico_server.api.native import (
     schedules,
     search,
     sessions,
+    sign_in,
     stores,
     tools,
 )
@@ -107,6 +108,7 @@ ROUTERS: Sequence[APIRouter] = (
     search.router,
     chunkers.router,
     daemon.key_router,
+    sign_in.router,
     daemon.apply_router,
     apps.router,
     flows.router,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from portico_server.api.sign_ins import SignIns
 from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.deployed import DeployedApps
@@ -96,6 +97,7 @@ class ApiServices(Protocol):
     tasks: AgentTasks
     chats: StoredChats
     trust: ReaderTest
+    sign_ins: SignIns
     plugins: InstalledPlugins
     guards: Sequence[ContentGuard]
     """Those of the configuration, in its order."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
+from portico_server.db import sign_ins
 from portico_server.db.schema import keys
 
 
@@ -18,7 +19,8 @@ class KeyRow:
 
     ``limits`` as `portico_server.core.limits.UsageLimits` writes them; ``filters``: for each store, by its name or id,
     a filter on the attributes of files as a request writes one. An identity has an ``issuer`` and a ``subject`` there,
-    and as ``hash`` what no secret has; ``signed_in_at`` is when its newest token was issued.
+    and as ``hash`` what no secret has; ``signed_in_at`` is when its newest token was issued, ``blocked_at`` since when
+    it is kept out.
     """
 
     id: str
@@ -32,6 +34,7 @@ class KeyRow:
     issuer: str = ""
     subject: str = ""
     signed_in_at: float | None = None
+    blocked_at: float | None = None
 
 
 def add(connection: Connection, row: KeyRow) -> None:
@@ -68,7 +71,20 @@ def _values(row: KeyRow) -> dict[str, Any]:
 
 def living(connection: Connection) -> Sequence[KeyRow]:
     """All keys that were not revoked, oldest first."""
-    rows = connection.execute(select(keys).where(keys.c.revoked_at.is_(None)).order_by(keys.c.created_at))
+    return _rows(connection, keys.c.revoked_at.is_(None))
+
+
+def blocked(connection: Connection) -> Sequence[KeyRow]:
+    """Identities that are kept out, whatever token they bring."""
+    return _rows(connection, _blocked())
+
+
+def _blocked() -> ColumnElement[bool]:
+    return keys.c.revoked_at.is_not(None) & keys.c.issuer.is_not(None)
+
+
+def _rows(connection: Connection, which: ColumnElement[bool]) -> Sequence[KeyRow]:
+    rows = connection.execute(select(keys).where(which).order_by(keys.c.created_at))
     return [
         KeyRow(
             row.id,
@@ -82,6 +98,7 @@ def living(connection: Connection) -> Sequence[KeyRow]:
             row.issuer or "",
             row.subject or "",
             row.signed_in_at,
+            row.revoked_at,
         )
         for row in rows
     ]
@@ -106,4 +123,13 @@ def revoke(connection: Connection, key_id: str, now: float) -> bool:
     changed = connection.execute(
         update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=now)
     )
+    sign_ins.end_all(connection, key_id)
+    return changed.rowcount > 0
+
+
+def unblock(connection: Connection, key_id: str) -> bool:
+    """Let an identity sign in again, which may do nothing until then; whether it was blocked."""
+    values: dict[str, Any] = {"revoked_at": None, "scopes": []}
+    changed = connection.execute(update(keys).where(keys.c.id == key_id, _blocked()).values(values))
+    sign_ins.end_all(connection, key_id)  # one that came while it was blocked
     return changed.rowcount > 0

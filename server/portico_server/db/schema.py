@@ -105,6 +105,7 @@ __all__ = [
     "session_messages",
     "session_states",
     "sessions",
+    "sign_ins",
     "skill_versions",
     "skills",
     "step_cache",
@@ -124,7 +125,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0036"
+HEAD = "0037"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.
@@ -156,6 +157,24 @@ keys = Table(
     Column("issuer", String),
     Column("subject", String),
     Column("signed_in_at", Float),
+)
+
+# Browsers in which somebody is signed in.
+sign_ins = Table(
+    "sign_ins",
+    metadata,
+    # Of what the browser holds; the tokens in "sealed" are encrypted with a key that is made of the same.
+    Column("hash", String, primary_key=True),
+    Column("owner", String, ForeignKey("keys.id", ondelete="CASCADE"), nullable=False),
+    Column("issuer", String, nullable=False),
+    Column("sealed", Text, nullable=False),
+    # How often the tokens were renewed, and until when one daemon is at it.
+    Column("renewals", Integer, nullable=False),
+    Column("renewing_until", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("used_at", Float, nullable=False),
+    Index("ix_sign_ins_owner_used_at", "owner", "used_at"),
+    Index("ix_sign_ins_used_at", "used_at"),
 )
 
 usage = Table(

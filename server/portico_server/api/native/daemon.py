@@ -316,7 +316,8 @@ class Key(BaseModel):
 
     ``filters``: which files of a store it may read, by the name or id of the store. ``stored_bytes``: what it keeps on
     the disk: files, parts of uploads, what its stores mirror, and artifacts. Who signs in by an issuer is listed too,
-    from the first token on, with ``issuer`` and ``subject``; ``signed_in_at`` is when the newest token was issued.
+    from the first token on, with ``issuer`` and ``subject``; ``signed_in_at`` is when the newest token was issued,
+    ``blocked_at`` since when they are kept out.
     """
 
     id: str
@@ -330,6 +331,7 @@ class Key(BaseModel):
     issuer: str = ""
     subject: str = ""
     signed_in_at: float | None = None
+    blocked_at: float | None = None
 
 
 class NewKey(Key):
@@ -361,15 +363,15 @@ class KeyChange(BaseModel, extra="forbid"):
 
 
 @key_router.get("")
-async def list_keys(auth: TheAuth, _caller: Admin) -> Listed[Key]:
-    """All keys, oldest first."""
+async def list_keys(auth: TheAuth, _caller: Admin, blocked: bool = False) -> Listed[Key]:
+    """All keys, oldest first. ``blocked``: in their place those who signed in and are kept out."""
     stored = await auth.stored()
     return Listed(
         data=[
             Key.model_validate(row, from_attributes=True).model_copy(
                 update={"stored_bytes": stored.get(row.id, 0)}
             )
-            for row in auth.list()
+            for row in (await auth.blocked() if blocked else auth.list())
         ]
     )
 
@@ -398,6 +400,12 @@ async def change_key(key_id: str, body: KeyChange, auth: TheAuth, _caller: Admin
 
 @key_router.delete("/{key_id}")
 async def revoke_key(key_id: str, auth: TheAuth, _caller: Admin) -> RemovedId:
-    """End a key, at once."""
+    """End a key, at once. Somebody who signs in is kept out from then on, whatever token they bring."""
     await auth.revoke(key_id)
     return RemovedId(id=key_id)
+
+
+@key_router.post("/{key_id}/unblock")
+async def unblock_key(key_id: str, auth: TheAuth, _caller: Admin) -> Key:
+    """Let somebody in again who signs in and was kept out. What they may do, their next token says."""
+    return Key.model_validate(await auth.unblock(key_id), from_attributes=True)

@@ -1,0 +1,138 @@
+"""``/api/sign-in``: signing in by an issuer in the page. ``/api/whoami``: who is calling, however they show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from fastapi import Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from portico_server.api import protected, sign_ins
+from portico_server.api.auth import OPERATOR
+from portico_server.api.endpoint import Caller, TheAuth, TheServices
+from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.exchange import Exchange
+from portico_server.api.services import ApiServices
+from portico_server.api.sign_ins import CALLBACK, SIGNED_IN, START, START_LIFE_S, STARTED, SignInFailed
+from portico_server.core.errors import Forbidden
+from portico_server.core.principal import LOCAL
+
+router = new_router(tags=["Keys"])
+
+_PRIVATE: Mapping[str, str] = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+"""Of answers that set cookies, and of an address that holds a code."""
+
+
+class SignInRequest(BaseModel, extra="forbid"):
+    """``issuer``: where to sign in; not needed if there is one."""
+
+    issuer: str | None = None
+
+
+class StartedSignIn(BaseModel):
+    """``address``: where the browser goes now."""
+
+    address: str
+
+
+class SignedOut(BaseModel):
+    """Whether somebody was signed in in this browser."""
+
+    signed_out: bool
+
+
+class Whoami(BaseModel):
+    """``by``: what was shown. ``expires_at``: when the token expires, in seconds since 1970."""
+
+    id: str
+    name: str
+    by: Literal["nothing", "key", "token", "page"]
+    scopes: list[str]
+    limits: dict[str, int]
+    issuer: str
+    subject: str
+    expires_at: float | None
+
+
+@router.get("/api/whoami")
+async def get_whoami(request: Request, caller: Caller, auth: TheAuth) -> Whoami:
+    """Who is calling, and what they may do."""
+    exchange: Exchange = request.scope["portico.exchange"]
+    row = auth.row(caller.id)
+    names = {LOCAL.id: "this machine", OPERATOR.id: "operator"}
+    with_token: Literal["token", "key"] = "token" if exchange.expires_at else "key"
+    return Whoami(
+        id=caller.id,
+        name=row.name if row is not None else names.get(caller.id, caller.id),
+        by="nothing" if caller is LOCAL else "page" if exchange.sign_in else with_token,
+        scopes=sorted(caller.scopes),
+        limits={} if row is None else dict(row.limits),
+        issuer="" if row is None else row.issuer,
+        subject="" if row is None else row.subject,
+        expires_at=exchange.expires_at or None,
+    )
+
+
+@router.post(START)
+async def start_sign_in(
+    body: SignInRequest, request: Request, response: Response, services: TheServices
+) -> StartedSignIn:
+    """Begin to sign in by an issuer: for the page of this daemon alone, which goes to the address then."""
+    _require_page(request)
+    base = _base(request, services)
+    address, secret = await services.sign_ins.start(body.issuer, base + CALLBACK)
+    _set_cookie(response, base, STARTED, secret, START_LIFE_S)
+    response.headers.update(_PRIVATE)
+    return StartedSignIn(address=address)
+
+
+@router.get(CALLBACK, include_in_schema=False)
+async def finish_sign_in(request: Request, services: TheServices) -> Response:
+    """Where the issuer sends a browser back to; it continues to the page, which says what went wrong."""
+    base = _base(request, services)
+    exchange: Exchange = request.scope["portico.exchange"]
+    started = sign_ins.cookie(exchange.headers, STARTED, secure=base.startswith("https:")) or ""
+    response = Response(status_code=303, headers={**_PRIVATE, "Location": "/"})
+    _set_cookie(response, base, STARTED, "", 0)
+    try:
+        secret = await services.sign_ins.finish(started, dict(request.query_params), base + CALLBACK)
+        _set_cookie(response, base, SIGNED_IN, secret, None)
+    except SignInFailed as error:
+        response.headers["Location"] = f"/?sign-in={error.code}"
+    return response
+
+
+@router.delete(START)
+async def sign_out(request: Request, response: Response, services: TheServices) -> SignedOut:
+    """Sign out this browser, here and at the issuer: for the page of this daemon alone."""
+    _require_page(request)
+    base = _base(request, services)
+    exchange: Exchange = request.scope["portico.exchange"]
+    secret = sign_ins.cookie(exchange.headers, SIGNED_IN, secure=base.startswith("https:"))
+    _set_cookie(response, base, SIGNED_IN, "", 0)
+    response.headers.update(_PRIVATE)
+    return SignedOut(signed_out=secret is not None and await services.sign_ins.end(secret))
+
+
+def _base(request: Request, services: ApiServices) -> str:
+    return protected.address(services.settings, request.url.scheme, request.headers.get("host"))
+
+
+def _require_page(request: Request) -> None:
+    """Raise `Forbidden` for anybody but our own page: another one must sign nobody in or out."""
+    exchange: Exchange = request.scope["portico.exchange"]
+    if not sign_ins.is_of_our_page(exchange.headers, exchange.scope["method"]):
+        raise Forbidden(
+            "This is for the page of this daemon alone. Programs send a key or a token with each call.",
+            code="origin_not_allowed",
+        )
+
+
+def _set_cookie(response: Response, base: str, name: str, value: str, life_s: int | None) -> None:
+    # Coming back from the issuer is a request from another site; no other needs to carry a cookie of ours.
+    same_site = "Lax" if name == STARTED else "Strict"
+    secure = base.startswith("https:")
+    made: Any = sign_ins.set_cookie(name, value, secure=secure, same_site=same_site, life_s=life_s)
+    response.headers.append("Set-Cookie", made)

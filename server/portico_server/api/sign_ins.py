@@ -1,0 +1,588 @@
+"""Signing in by an issuer in a browser: the daemon gets the tokens, the browser holds a random secret in a cookie.
+
+Sources: OpenID Connect Core 1.0, RFC 6749 with RFC 9700 (what to guard against), RFC 7636 (PKCE), RFC 7009
+(revocation), RFC 9207 (the issuer in an answer), RFC 6265bis (cookies).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from importlib import import_module
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import orjson
+
+from portico_server.api.auth import Auth, SignedIn
+from portico_server.api.oidc import OidcClient, TokenVerifier, VerifiedToken, page_clients, published_address
+from portico_server.core import pools
+from portico_server.core.errors import (
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PorticoError,
+    Unauthenticated,
+    Unavailable,
+)
+from portico_server.core.interfaces import Fetcher
+from portico_server.db import sign_ins
+from portico_server.db.database import Database
+from portico_server.db.sign_ins import SignInRow
+from portico_server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+START: Final = "/api/sign-in"
+CALLBACK: Final = f"{START}/callback"
+
+STARTED: Final = "portico-signing-in"
+"""The cookie of a browser that was sent to an issuer."""
+
+SIGNED_IN: Final = "portico-signed-in"
+"""The cookie of one in which somebody is signed in."""
+
+START_LIFE_S: Final = 600
+"""Seconds in which somebody comes back from the issuer."""
+
+MAX_PER_IDENTITY: Final = 20
+"""Browsers in which one identity is signed in; the one longest unused makes way."""
+
+MAX_KNOWN: Final = 10_000
+"""Sign-ins in memory."""
+
+READ_TTL_S: Final = 5.0
+"""Seconds after which one is looked up again: it may have been ended at another daemon."""
+
+USE_INTERVAL_S: Final = 60.0
+"""Seconds after which a use is written down again."""
+
+RENEW_AHEAD_S: Final = 60.0
+"""Seconds before a token expires in which it is renewed; at most half of its life."""
+
+RENEWAL_S: Final = 30.0
+"""Seconds for which one daemon may be at it, and after which one that failed is tried again."""
+
+RENEWAL_POLL_S: Final = 0.25
+
+ASK_TIMEOUT_S: Final = 10.0
+MAX_ANSWER_BYTES: Final = 2**18
+MAX_AT_ONCE: Final = 16
+"""Questions to one issuer at a time; further ones wait."""
+
+MAX_PARAMETER_CHARS: Final = 4_096
+
+
+class SignInFailed(PorticoError):
+    """Somebody came back from an issuer and is not signed in. ``code`` says why, in one word that the page knows."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+@dataclass(slots=True)
+class _Known:
+    """A sign-in in memory, with its tokens. ``read_at`` by the monotonic clock, other times in seconds since 1970."""
+
+    row: SignInRow
+    token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_at: float
+    renew_at: float
+    read_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedTokens:
+    """What an issuer gave. Either may be empty."""
+
+    id_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+
+
+class IssuerClient:
+    """This daemon as a client of one issuer."""
+
+    def __init__(self, client: OidcClient, tokens: TokenVerifier, fetcher: Fetcher, scopes: str) -> None:
+        self._client = client
+        self._keys = tokens.issuers[client.issuer]
+        self._fetcher = fetcher
+        self._scopes = scopes
+        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+
+    @property
+    def id(self) -> str:
+        return self._client.id
+
+    async def address(self, secret: str, back: str) -> str:
+        """Where the browser is sent that holds ``secret``. Raises `Unavailable`."""
+        asked = {
+            "response_type": "code",
+            "client_id": self._client.id,
+            "redirect_uri": back,
+            "scope": self._scopes,
+            "state": derived(secret, "state"),
+            "nonce": derived(secret, "nonce"),
+            "code_challenge": _text(sha256(derived(secret, "verifier").encode()).digest()),
+            "code_challenge_method": "S256",
+        }
+        place = self._place(await self._keys.document(), "authorization_endpoint")
+        return f"{place}{'&' if urlsplit(place).query else '?'}{urlencode(asked, quote_via=quote)}"
+
+    async def requires_issuer(self) -> bool:
+        """Whether its answers always name it (RFC 9207)."""
+        return (await self._keys.document()).get("authorization_response_iss_parameter_supported") is True
+
+    async def exchange(self, code: str, secret: str, back: str) -> IssuedTokens:
+        """The tokens for a code. Raises `Unauthenticated` if it is not taken, `Unavailable`."""
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": back,
+            "code_verifier": derived(secret, "verifier"),
+        }
+        return await self._tokens(form)
+
+    async def renew(self, refresh_token: str) -> IssuedTokens:
+        """New tokens. Raises `Unauthenticated` if the refresh token has ended, `Unavailable`."""
+        return await self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
+
+    async def revoke(self, refresh_token: str) -> None:
+        """Have the issuer end a refresh token, if it has a place for that. What goes wrong is logged."""
+        try:
+            document = await self._keys.document()
+            if refresh_token and document.get("revocation_endpoint"):
+                form = {"token": refresh_token, "token_type_hint": "refresh_token"}
+                await self._ask("revocation_endpoint", form)
+        except PorticoError as error:
+            logger.warning("the issuer %s has not ended a sign-in: %s", self._client.issuer, error.message)
+
+    async def _tokens(self, form: Mapping[str, str]) -> IssuedTokens:
+        status, found = await self._ask("token_endpoint", form)
+        if status != 200:
+            said = str(found.get("error"))[:100]
+            logger.warning("the issuer %s gives no tokens: HTTP %d, %r", self._client.issuer, status, said)
+            if status == 429 or status >= 500:
+                raise self._unavailable()
+            raise Unauthenticated("The issuer has ended this sign-in.", code="sign_in_ended")
+        given = (found.get("id_token", ""), found.get("refresh_token", ""))
+        if not all(isinstance(one, str) for one in given):
+            raise self._unavailable()
+        return IssuedTokens(*given)
+
+    async def _ask(self, endpoint: str, form: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
+        """Post a form as this client: the status, and the JSON object of the answer."""
+        document = await self._keys.document()
+        headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+        fields = dict(form)
+        methods = document.get("token_endpoint_auth_methods_supported")
+        if not self._client.secret:
+            fields["client_id"] = self._client.id
+        elif isinstance(methods, list) and "client_secret_basic" not in methods:
+            fields |= {"client_id": self._client.id, "client_secret": self._client.secret}
+        else:
+            named = f"{quote(self._client.id, safe='')}:{quote(self._client.secret, safe='')}"
+            headers["authorization"] = f"Basic {base64.b64encode(named.encode()).decode()}"
+        data = bytearray()
+        place = self._place(document, endpoint)
+        body = urlencode(fields).encode()
+        try:
+            async with (
+                asyncio.timeout(ASK_TIMEOUT_S),
+                self._slots,
+                self._fetcher.session() as session,
+                session.open(
+                    place, headers, seconds=ASK_TIMEOUT_S, method="POST", signed=True, body=body
+                ) as arrival,
+            ):
+                async for block in arrival.body:
+                    data += block
+                    if len(data) > MAX_ANSWER_BYTES:
+                        raise self._unavailable()
+                status = arrival.status
+        except (TimeoutError, PorticoError) as error:
+            logger.warning("the issuer %s does not answer: %s", self._client.issuer, error)
+            raise self._unavailable() from error
+        try:
+            found = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            found = {}
+        return status, found if isinstance(found, dict) else {}
+
+    def _place(self, document: Mapping[str, Any], name: str) -> str:
+        """An endpoint of the issuer. Raises `Unavailable` for one to which nothing secret is sent."""
+        place = published_address(document, name)
+        try:
+            self._fetcher.check(place, secure=True)
+        except InvalidRequest as error:
+            raise Unavailable(
+                f"The '{name}' of the issuer {self._client.issuer[:200]} will not be asked: {error.message}",
+                code="issuer_unavailable",
+            ) from error
+        return place
+
+    def _unavailable(self) -> Unavailable:
+        return Unavailable(
+            f"The issuer {self._client.issuer[:200]} does not answer now. Try again soon.",
+            code="issuer_unavailable",
+            retry_after=RENEWAL_POLL_S,
+        )
+
+
+class SignIns:
+    """Who is signed in in which browser. What a sign-in may do is what its token may, checked as any token is.
+
+    The browser's secret is kept nowhere: the database has its hash, and the tokens encrypted with a key made of it. So
+    whoever has the database can neither call nor renew.
+    """
+
+    def __init__(
+        self, database: Database, settings: Settings, tokens: TokenVerifier, fetcher: Fetcher, auth: Auth
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._verifier = tokens
+        self._auth = auth
+        self.clients = {
+            client.issuer: IssuerClient(client, tokens, fetcher, settings.oidc_scopes)
+            for client in page_clients(settings)
+            if client.issuer in tokens.issuers
+        }
+        """The issuers by which people sign in here."""
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        """By the hash of the browser's secret."""
+        self._renewals: dict[str, asyncio.Task[_Known]] = {}
+        self.ended: list[Callable[[str, str], Awaitable[None]]] = []
+        """Called with an owner and the hash of a sign-in of theirs that has ended; it ends the calls of that."""
+        auth.revoked.append(self._forget_all)
+
+    async def start(self, issuer: str | None, back: str) -> tuple[str, str]:
+        """The address of the issuer that somebody signs in at, and the secret that the browser keeps meanwhile.
+
+        Nothing is kept here. Raises `InvalidRequest` for an issuer that is none, and `Unavailable`.
+        """
+        if not self.clients:
+            raise NotFound(
+                "Nobody signs in in the page of this daemon: its operator has not set oidc_client_id. Send a key.",
+                code="sign_in_not_configured",
+            )
+        named = next(iter(self.clients)) if issuer is None and len(self.clients) == 1 else issuer
+        client = self.clients.get(named or "")
+        if client is None:
+            raise InvalidRequest(
+                f"Sign in by one of the issuers of this daemon: {', '.join(self.clients)}.", param="issuer"
+            )
+        secret = f"{secrets.token_urlsafe(32)}.{list(self.clients).index(str(named))}"
+        return await client.address(secret, back), secret
+
+    async def finish(self, secret: str, answer: Mapping[str, str], back: str) -> str:
+        """The secret of a new sign-in, for a browser that was sent away with ``secret`` and came back with ``answer``.
+
+        Raises `SignInFailed`, and logs why.
+        """
+        try:
+            return await self._finish(secret, answer, back)
+        except SignInFailed:
+            raise
+        except PorticoError as error:
+            logger.warning("somebody could not sign in: %s", error.message)
+            known = {"no_role": "no_role", "key_revoked": "blocked"}
+            code = "issuer" if isinstance(error, Unavailable) else known.get(error.code or "", "failed")
+            raise SignInFailed(error.message, code=code) from error
+
+    async def _finish(self, secret: str, answer: Mapping[str, str], back: str) -> str:
+        number = secret.rpartition(".")[2]
+        issuers = list(self.clients)
+        issuer = issuers[int(number)] if number in map(str, range(len(issuers))) else ""
+        state = answer.get("state", "")
+        if not issuer or not hmac.compare_digest(state.encode(), derived(secret, "state").encode()):
+            raise SignInFailed(
+                "This browser has not begun this sign-in, or it took too long.", code="expired"
+            )
+        client = self.clients[issuer]
+        named = answer.get("iss")
+        if named != issuer and (named is not None or await client.requires_issuer()):
+            raise SignInFailed("Another issuer has answered than was asked.", code="failed")
+        if "error" in answer:
+            denied = answer["error"] == "access_denied"
+            logger.warning("the issuer %s lets nobody sign in: %r", issuer, answer["error"][:100])
+            raise SignInFailed("The issuer has not let you sign in.", code="denied" if denied else "failed")
+        code = answer.get("code", "")
+        if not 0 < len(code) <= MAX_PARAMETER_CHARS:
+            raise SignInFailed("The issuer has sent no code.", code="failed")
+        tokens = await client.exchange(code, secret, back)
+        found = await self._verifier.verify(tokens.id_token)
+        self._require_ours(found, client, issuer)
+        if found.claims.get("nonce") != derived(secret, "nonce"):
+            raise Unauthenticated("The issuer's token is for another sign-in.", code="invalid_token")
+        signed_in = await self._auth.sign_in(tokens.id_token)
+        return await self._add(issuer, signed_in, tokens, found)
+
+    def _require_ours(self, found: VerifiedToken, client: IssuerClient, issuer: str) -> None:
+        """Raise `Unauthenticated` for a token that the issuer has given to another client."""
+        audience = found.claims["aud"]
+        party = found.claims.get("azp", client.id)
+        if found.issuer != issuer or client.id not in (audience, *audience) or party != client.id:
+            raise Unauthenticated("The issuer's token is for another client.", code="invalid_token")
+
+    async def _add(self, issuer: str, signed_in: SignedIn, tokens: IssuedTokens, found: VerifiedToken) -> str:
+        secret = secrets.token_urlsafe(32)
+        row = SignInRow(
+            hash_of(secret), signed_in.caller.id, issuer, await _sealed(secret, tokens), 0, time.time()
+        )
+        over = await self._database.write(sign_ins.add, row, self._settings.sign_in_idle, MAX_PER_IDENTITY)
+        for hashed in over:
+            await self._ended(row.owner, hashed)
+        self._keep(_known(row, tokens, found))
+        return secret
+
+    async def caller(self, secret: str) -> SignedIn:
+        """Whom the secret of a browser stands for, with the token of now. Raises `Unauthenticated` if the sign-in has
+        ended, and otherwise as `Auth.sign_in` does.
+        """
+        known = await self._find(secret)
+        if known.refresh_token and time.time() >= known.renew_at:
+            known = await self._renewed(secret, known)
+        try:
+            return await self._auth.sign_in(known.token)
+        except Unauthenticated as error:
+            await self._end(known.row)
+            raise _over() from error
+        except Forbidden:
+            await self._end(known.row)
+            raise
+
+    async def _find(self, secret: str) -> _Known:
+        hashed = hash_of(secret)
+        known = self._known.get(hashed)
+        now = time.monotonic()
+        if known is not None and now - known.read_at < READ_TTL_S:
+            self._known.move_to_end(hashed)
+            return known
+        row = await self._database.read(sign_ins.get, hashed, self._settings.sign_in_idle)
+        if row is None:
+            if known is not None:
+                await self._ended(known.row.owner, hashed)
+            raise _over()
+        if known is None or known.row.renewals != row.renewals:
+            known = await self._opened(secret, row)
+        if row.used_at < time.time() - min(USE_INTERVAL_S, self._settings.sign_in_idle / 10):
+            await self._database.write(sign_ins.use, hashed)
+        known.read_at = now
+        return self._keep(known)
+
+    async def _opened(self, secret: str, row: SignInRow) -> _Known:
+        """A row of the database with its tokens, which its browser's secret opens."""
+        tokens = await _unsealed(secret, row.sealed)
+        return _known(row, tokens, await self._verified(tokens.id_token))
+
+    async def _verified(self, token: str) -> VerifiedToken | None:
+        try:
+            return await self._verifier.verify(token)
+        except Unauthenticated:  # it has expired, or the issuer has withdrawn its key
+            return None
+
+    def _keep(self, known: _Known) -> _Known:
+        self._known[known.row.hash] = known
+        self._known.move_to_end(known.row.hash)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return known
+
+    async def _renewed(self, secret: str, known: _Known) -> _Known:
+        """The sign-in with new tokens. It is everybody's who waits: one who leaves does not end it, since the issuer
+        takes a refresh token once.
+        """
+        hashed = known.row.hash
+        task = self._renewals.get(hashed)
+        if task is None:
+            task = self._renewals[hashed] = asyncio.create_task(self._renew(secret, known), name="sign-in")
+
+            def ended(task: asyncio.Task[_Known]) -> None:
+                self._renewals.pop(hashed, None)
+                if not task.cancelled():
+                    task.exception()  # those who waited have it
+
+            task.add_done_callback(ended)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        tasks = list(self._renewals.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _renew(self, secret: str, known: _Known) -> _Known:
+        """Ask the issuer for new tokens, one daemon at a time.
+
+        While that fails, the old token counts until it expires. Raises `Unauthenticated` once the issuer gives no more,
+        and `Unavailable`.
+        """
+        row = known.row
+        if not await self._database.write(sign_ins.begin_renewal, row.hash, row.renewals, RENEWAL_S):
+            return await self._renewed_elsewhere(secret, known)
+        client = self.clients.get(row.issuer)
+        try:
+            if client is None:  # which the operator has taken out of the settings
+                raise _over()
+            tokens = await client.renew(known.refresh_token)
+            found = await self._verifier.verify(tokens.id_token) if tokens.id_token else None
+            if found is None and time.time() >= known.expires_at:
+                raise _over()
+            if found is not None:
+                self._require_ours(found, client, row.issuer)
+                if (await self._auth.sign_in(tokens.id_token)).caller.id != row.owner:
+                    raise _over()
+        except Unavailable:
+            await self._database.write(sign_ins.renewed, row.hash, None)
+            known.renew_at = time.time() + RENEWAL_S
+            if time.time() < known.expires_at:
+                return known
+            raise
+        except (Unauthenticated, Forbidden):
+            await self._end(row)
+            raise
+        kept = IssuedTokens(tokens.id_token or known.token, tokens.refresh_token or known.refresh_token)
+        sealed = await _sealed(secret, kept)
+        if not await self._database.write(sign_ins.renewed, row.hash, sealed):
+            await self._ended(row.owner, row.hash)
+            raise _over()
+        made = _known(replace(row, sealed=sealed, renewals=row.renewals + 1), kept, found)
+        if found is None:  # an issuer that gives no other ID token: this one counts to its end
+            made.expires_at = made.renew_at = known.expires_at
+        return self._keep(made)
+
+    async def _renewed_elsewhere(self, secret: str, known: _Known) -> _Known:
+        """The sign-in that another daemon renews: as it is while its token counts, or when that is done."""
+        if time.time() < known.expires_at:
+            known.renew_at = time.time() + READ_TTL_S
+            return known
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                while True:
+                    row = await self._database.read(sign_ins.get, known.row.hash, self._settings.sign_in_idle)
+                    if row is None:
+                        raise _over()
+                    if row.renewals != known.row.renewals:
+                        return self._keep(await self._opened(secret, row))
+                    await asyncio.sleep(RENEWAL_POLL_S)
+        except TimeoutError:
+            raise Unavailable(
+                "Another daemon renews this sign-in. Try again soon.",
+                code="issuer_unavailable",
+                retry_after=1.0,
+            ) from None
+
+    async def end(self, secret: str) -> bool:
+        """Sign out a browser, here and at the issuer; whether somebody was signed in in it."""
+        hashed = hash_of(secret)
+        row = await self._database.read(sign_ins.get, hashed, self._settings.sign_in_idle)
+        if row is None:
+            return False
+        tokens = await _unsealed(secret, row.sealed)
+        await self._end(row)
+        client = self.clients.get(row.issuer)
+        if client is not None:
+            await client.revoke(tokens.refresh_token)
+        return True
+
+    async def _end(self, row: SignInRow) -> None:
+        await self._database.write(sign_ins.end, row.hash)
+        await self._ended(row.owner, row.hash)
+
+    async def _ended(self, owner: str, hashed: str) -> None:
+        self._known.pop(hashed, None)
+        for end in self.ended:
+            await end(owner, hashed)
+
+    async def _forget_all(self, owner: str) -> None:
+        for hashed in [hashed for hashed, known in self._known.items() if known.row.owner == owner]:
+            del self._known[hashed]
+
+
+def _known(row: SignInRow, tokens: IssuedTokens, found: VerifiedToken | None) -> _Known:
+    now = time.time()
+    expires_at = 0.0 if found is None else found.expires_at
+    renew_at = expires_at - min(RENEW_AHEAD_S, max(0.0, expires_at - now) / 2)
+    return _Known(row, tokens.id_token, tokens.refresh_token, expires_at, renew_at, time.monotonic())
+
+
+def derived(secret: str, purpose: str) -> str:
+    """What a secret stands for where it must not be seen itself: ``state``, ``nonce``, ``verifier``."""
+    return _text(hmac.digest(secret.encode(), purpose.encode(), sha256))
+
+
+def hash_of(secret: str) -> str:
+    """By which a sign-in is known, here and in the database."""
+    return sha256(secret.encode()).hexdigest()
+
+
+async def _fernet(secret: str) -> Any:
+    fernet = await pools.LOADING.run(import_module, "cryptography.fernet")
+    return fernet.Fernet(base64.urlsafe_b64encode(hmac.digest(secret.encode(), b"tokens", sha256)))
+
+
+async def _sealed(secret: str, tokens: IssuedTokens) -> str:
+    said: Sequence[str] = [tokens.id_token, tokens.refresh_token]
+    found: bytes = (await _fernet(secret)).encrypt(orjson.dumps(said))
+    return found.decode()
+
+
+async def _unsealed(secret: str, sealed: str) -> IssuedTokens:
+    fernet = await _fernet(secret)
+    return IssuedTokens(*orjson.loads(fernet.decrypt(sealed.encode())))
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _over() -> Unauthenticated:
+    return Unauthenticated("You are signed out. Sign in again, or send a key.", code="sign_in_ended")
+
+
+# The cookies, and for which requests they count.
+
+
+def cookie_name(name: str, *, secure: bool) -> str:
+    """A cookie that no other host can set, where the browser reaches the daemon over https."""
+    return f"__Host-{name}" if secure else name
+
+
+def set_cookie(name: str, value: str, *, secure: bool, same_site: str, life_s: int | None = None) -> str:
+    """The header of a cookie that no script reads. It lasts as long as the browser; with 0 it is taken away."""
+    life = "" if life_s is None else f"; Max-Age={life_s}"
+    tail = "; Secure" if secure else ""
+    return f"{cookie_name(name, secure=secure)}={value}; Path=/; HttpOnly; SameSite={same_site}{life}{tail}"
+
+
+def cookie(headers: Mapping[bytes, bytes], name: str, *, secure: bool) -> str | None:
+    """A cookie of ours among the headers of a request."""
+    named = cookie_name(name, secure=secure)
+    for pair in headers.get(b"cookie", b"").decode("latin-1").split(";"):
+        key, _, value = pair.strip().partition("=")
+        if key == named and 0 < len(value) <= MAX_PARAMETER_CHARS and value.isascii():
+            return value
+    return None
+
+
+def is_of_our_page(headers: Mapping[bytes, bytes], method: str, *, socket: bool = False) -> bool:
+    """Whether a request comes from a page of this very origin. Browsers say so of requests over https and to this
+    machine; elsewhere they name the origin, but for reading from their own.
+    """
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site == b"same-origin"
+    origin = headers.get(b"origin")
+    if origin is None:
+        return method in ("GET", "HEAD") and not socket
+    return origin.lower().partition(b"://")[2] == headers.get(b"host", b"?").lower()

@@ -1,0 +1,526 @@
+"""Signing in by an issuer in the page: what the daemon asks the issuer, what the browser holds, and what that opens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from sqlalchemy import select
+from tests.api_server import ApiServer, RelayModel, api_server
+from tests.oidc_issuers import CLIENT, CONFIDENTIAL, SECRET, Provider, provider
+from tests.server.api.test_oidc import ADMIN, LIMIT, ROLES, bearer, rest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from portico_server.api import gateway, sign_ins
+from portico_server.api.sign_ins import SIGNED_IN, STARTED, IssuedTokens, IssuerClient, SignIns
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.roles import Role
+from portico_server.db.schema import sign_ins as table
+from portico_server.services import Services
+from portico_server.tools.fetch.fetcher import OutwardFetcher
+from portico_server.tools.fetch.policy import AddressPolicy
+
+OURS = {"sec-fetch-site": "same-origin"}
+"""What a browser says of a request of our own page."""
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[Provider]:
+    users = {
+        "ada": {"groups": ["sales"], "preferred_username": "Ada"},
+        "eve": {"groups": ["sales"]},
+        "bob": {"groups": ["cleaning"]},
+    }
+    with provider(users) as found:
+        yield found
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A daemon, and the browsers that are closed before it ends."""
+
+    api_server: ApiServer
+    browsers: AsyncExitStack
+
+    @property
+    def url(self) -> str:
+        return self.api_server.url
+
+    @property
+    def client(self) -> httpx.AsyncClient:
+        return self.api_server.client
+
+    @property
+    def services(self) -> Services:
+        return self.api_server.services
+
+
+@asynccontextmanager
+async def daemon(folder: Path, issuer: Provider, **settings: Any) -> AsyncIterator[Served]:
+    given = {"oidc_client_id": CLIENT, "oidc_hosts": "127.0.0.1", "api_key": ADMIN, **settings}
+    async with (
+        api_server(folder, roles=ROLES, oidc_issuer=issuer.issuer, **given) as served,
+        AsyncExitStack() as browsers,
+    ):
+        yield Served(served, browsers)
+
+
+class Browser:
+    """What a browser does with the daemon: it keeps cookies and says where a request comes from."""
+
+    def __init__(self, served: Served, issuer: Provider) -> None:
+        self.url = served.url
+        self.issuer = issuer
+        self.client = httpx.AsyncClient(base_url=served.url, timeout=30)
+        served.browsers.push_async_callback(self.client.aclose)
+
+    async def start(self) -> str:
+        """The address that the page is given to go to."""
+        answer = await self.client.post("/api/sign-in", json={}, headers=OURS)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["address"])
+
+    async def agree(self, address: str, subject: str, **form: str) -> str:
+        """Sign in at the issuer; where it sends the browser back to."""
+        async with httpx.AsyncClient(timeout=60) as there:
+            answer = await there.post(address, data={"sub": subject, **form})
+        return answer.headers["location"]
+
+    async def back(self, location: str) -> str:
+        """Come back to the daemon; where that sends the browser."""
+        answer = await self.client.get(location, headers={"sec-fetch-site": "cross-site"})
+        assert answer.status_code == 303, answer.text
+        assert (
+            answer.headers["cache-control"] == "no-store"
+            and answer.headers["referrer-policy"] == "no-referrer"
+        )
+        return str(answer.headers["location"])
+
+    async def sign_in(self, subject: str) -> str:
+        return await self.back(await self.agree(await self.start(), subject))
+
+    async def get(self, path: str = "/v1/models", headers: dict[str, str] = OURS) -> httpx.Response:
+        return await self.client.get(path, headers=headers)
+
+
+def holds(folder: Path, *words: bytes) -> bool:
+    """Whether a file has one of them."""
+    return any(word in path.read_bytes() for path in folder.rglob("*") if path.is_file() for word in words)
+
+
+def code(answer: httpx.Response) -> tuple[int, str | None]:
+    return answer.status_code, answer.json().get("error", {}).get("code")
+
+
+async def test_somebody_signs_in_in_the_page_and_has_what_their_token_gives(
+    tmp_path: Path, issuer: Provider
+) -> None:
+    async with daemon(tmp_path, issuer) as served:
+        served.api_server.add(RelayModel("teller", b"{}"))
+        metadata = (await served.client.get("/.well-known/oauth-protected-resource")).json()
+        assert metadata["portico_sign_in"] == [{"issuer": issuer.issuer, "client_id": CLIENT, "page": True}]
+        browser = Browser(served, issuer)
+        address = await browser.start()
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+        assert asked["redirect_uri"] == f"{served.url}/api/sign-in/callback"
+        assert asked["code_challenge_method"] == "S256" and asked["response_type"] == "code"
+        secret = browser.client.cookies[STARTED]
+        assert not {secret, secret.partition(".")[0]} & set(asked.values())
+        assert await browser.sign_in("ada") == "/"
+        assert STARTED not in browser.client.cookies
+        session = browser.client.cookies[SIGNED_IN]
+        for path in ("/v1/models", "/api/tools"):
+            assert (await browser.get(path)).status_code == 200, path
+        who = (await browser.get("/api/whoami")).json()
+        assert (who["name"], who["by"], who["subject"]) == ("Ada", "page", "ada")
+        assert who["scopes"] == sorted(ROLES[1].scopes) and who["expires_at"] > time.time()
+        with_token = (await served.client.get("/api/whoami", headers=bearer(issuer.token("ada")))).json()
+        assert {**with_token, "by": "page", "expires_at": 0} == {**who, "expires_at": 0}
+        assert code(await browser.get("/api/keys")) == (403, "insufficient_scope")
+
+        # A key that is sent counts alone, whatever it is.
+        assert (await browser.get("/api/whoami", {**OURS, **bearer(ADMIN)})).json()["name"] == "operator"
+        assert code(await browser.get(headers={**OURS, **bearer("pk-unknown")})) == (401, "invalid_api_key")
+
+        # Nothing of it can be read where it is kept, and nothing of it is logged.
+        assert await asyncio.to_thread(holds, tmp_path, b"ada")
+        assert not await asyncio.to_thread(holds, tmp_path, session.encode(), b"eyJ")
+
+        answer = await browser.client.delete("/api/sign-in", headers=OURS)
+        assert answer.json() == {"signed_out": True} and SIGNED_IN not in browser.client.cookies
+        assert len(issuer.seen()["revoked"]) == 1
+        assert code(await browser.get()) == (401, "missing_api_key")
+        stolen = {**OURS, "cookie": f"{SIGNED_IN}={session}"}
+        assert code(await browser.get(headers=stolen)) == (401, "sign_in_ended")
+        assert (await browser.client.delete("/api/sign-in", headers=OURS)).json() == {"signed_out": False}
+
+
+async def test_a_cookie_counts_for_requests_of_our_own_page_alone(tmp_path: Path, issuer: Provider) -> None:
+    async with daemon(tmp_path, issuer, allowed_origins="https://friend.example.com") as served:
+        browser = Browser(served, issuer)
+        assert await browser.sign_in("ada") == "/"
+        elsewhere = {"origin": "https://friend.example.com"}
+        host = urlsplit(served.url).netloc
+        for headers, expected in [
+            (OURS, 200),
+            ({**OURS, "origin": served.url}, 200),
+            ({"origin": served.url}, 200),
+            ({}, 200),  # a browser over http from another machine says nothing when it reads
+            ({"sec-fetch-site": "none"}, 401),
+            ({"sec-fetch-site": "same-site"}, 401),
+            ({"sec-fetch-site": "cross-site", **elsewhere}, 401),
+            (elsewhere, 401),
+        ]:
+            assert (await browser.get("/api/tools", headers)).status_code == expected, headers
+        ask = {"name": "x"}
+        for headers, status in [({}, 401), (elsewhere, 401), ({"origin": served.url}, 403), (OURS, 403)]:
+            answer = await browser.client.post("/api/keys", json={**ask, "scopes": ["chat"]}, headers=headers)
+            assert answer.status_code == status, (headers, answer.text)
+        refused = await browser.client.get("/api/tools", headers={"origin": f"https://evil.{host}"})
+        assert code(refused) == (403, "origin_not_allowed")
+
+        # Signing in and out is begun by our page alone.
+        for headers in ({}, {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}, elsewhere):
+            for method in ("POST", "DELETE"):
+                body = {"json": {}} if method == "POST" else {}
+                answer = await browser.client.request(method, "/api/sign-in", headers=headers, **body)
+                assert code(answer) == (403, "origin_not_allowed"), (method, headers)
+        assert (await browser.get()).status_code == 200
+
+        # A WebSocket names its origin always.
+        address = served.url.replace("http", "ws", 1) + "/v1/responses"
+        cookies = {"cookie": f"{SIGNED_IN}={browser.client.cookies[SIGNED_IN]}"}
+        async with connect(address, additional_headers={**cookies, **OURS}, origin=served.url):  # type: ignore[arg-type]
+            pass
+        for headers in (cookies, {**cookies, "sec-fetch-site": "cross-site"}):
+            with pytest.raises(InvalidStatus) as refusal:
+                async with connect(address, additional_headers=headers):
+                    pass
+            assert refusal.value.response.status_code == 401
+
+
+async def test_who_cannot_sign_in_is_sent_to_the_page_with_one_word_and_nowhere_else(
+    tmp_path: Path, issuer: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with daemon(tmp_path, issuer) as served:
+        browser, victim = Browser(served, issuer), Browser(served, issuer)
+        assert await browser.sign_in("bob") == "/?sign-in=no_role"
+        denied = await browser.agree(await browser.start(), "ada", action="deny")
+        assert await browser.back(denied) == "/?sign-in=denied"
+
+        # What another began, or nobody: no browser is signed in by a link that somebody sends.
+        location = await browser.agree(await browser.start(), "eve")
+        assert await victim.back(location) == "/?sign-in=expired"
+        await victim.start()
+        assert await victim.back(location) == "/?sign-in=expired"
+        assert await browser.back(f"{served.url}/api/sign-in/callback") == "/?sign-in=expired"
+        assert SIGNED_IN not in victim.client.cookies
+
+        # Everything in the address that is not what the issuer said.
+        for change in (
+            "state=&",
+            "iss=https%3A%2F%2Fevil.example.com&",
+            "code=&",
+            "code=stolen&",
+            "state=%F0%9F%98%80&",
+        ):
+            location = await browser.agree(await browser.start(), "ada")
+            name = change.partition("=")[0]
+            kept = [pair for pair in urlsplit(location).query.split("&") if not pair.startswith(f"{name}=")]
+            place = f"{served.url}/api/sign-in/callback?{change}{'&'.join(kept)}&next=//evil.example.com"
+            found = await browser.back(place)
+            assert found == f"/?sign-in={'expired' if name == 'state' else 'failed'}", (change, found)
+        without = location.partition("?")[2].replace("iss=", "no=")
+        await browser.start()
+        assert (await browser.back(f"{served.url}/api/sign-in/callback?{without}")).startswith("/?sign-in=")
+
+        # A code and a state count once.
+        address = await browser.start()
+        started = browser.client.cookies[STARTED]
+        location = await browser.agree(address, "ada")
+        assert await browser.back(location) == "/"
+        browser.client.cookies.set(STARTED, started)
+        assert await browser.back(location) == "/?sign-in=failed"
+
+        # An issuer that hangs, or answers with nonsense, or with a token for somebody else's sign-in.
+        location = await browser.agree(await browser.start(), "ada")
+        issuer.behave(hangs=True)
+        try:
+            with monkeypatch.context() as patched:
+                patched.setattr(sign_ins, "ASK_TIMEOUT_S", 0.5)
+                assert await browser.back(location) == "/?sign-in=issuer"
+        finally:
+            issuer.behave(hangs=False)
+        location = await browser.agree(await browser.start(), "ada")
+        issuer.behave(down=True)
+        try:
+            assert await browser.back(location) == "/?sign-in=issuer"
+        finally:
+            issuer.behave(down=False)
+        address = await browser.start()
+        other = await browser.agree(address.replace("nonce=", "nonce=not"), "ada")
+        assert await browser.back(other) == "/?sign-in=failed"
+        for body in ({"issuer": "https://evil.example.com"}, {"issuer": 5}, {"back": "//evil"}):
+            answer = await browser.client.post("/api/sign-in", json=body, headers=OURS)
+            assert answer.status_code == 400, answer.text
+
+
+async def test_ten_thousand_that_are_begun_leave_nothing(tmp_path: Path, issuer: Provider) -> None:
+    async with daemon(tmp_path, issuer) as served:
+        found: Services = served.services
+        back = f"{served.url}/api/sign-in/callback"
+        for _ in range(10_000):
+            await found.sign_ins.start(None, back)
+        assert not found.sign_ins._known
+        browser = Browser(served, issuer)
+        assert await browser.sign_in("ada") == "/"
+
+
+async def test_a_client_with_a_secret_proves_it(tmp_path: Path, issuer: Provider) -> None:
+    settings = {"oidc_client_id": CONFIDENTIAL, "oidc_client_secret": SECRET}
+    async with daemon(tmp_path, issuer, **settings) as served:
+        assert await Browser(served, issuer).sign_in("ada") == "/"
+        shown = (await served.client.get("/api/settings", headers=bearer(ADMIN))).text
+        assert SECRET not in shown
+    async with daemon(tmp_path, issuer, **{**settings, "oidc_client_secret": "another"}) as served:
+        assert await Browser(served, issuer).sign_in("ada") == "/?sign-in=failed"
+
+
+async def test_over_https_the_cookies_are_such_that_no_other_host_sets_them(
+    tmp_path: Path, issuer: Provider
+) -> None:
+    async with daemon(tmp_path, issuer, public_url="https://127.0.0.1:9") as served:
+        answer = await served.client.post("/api/sign-in", json={}, headers=OURS)
+        assert (
+            "redirect_uri=https%3A%2F%2F127.0.0.1%3A9%2Fapi%2Fsign-in%2Fcallback" in answer.json()["address"]
+        )
+        (made,) = answer.headers.get_list("set-cookie")
+        assert made.startswith(f"__Host-{STARTED}=")
+        assert {part.strip() for part in made.split(";")[1:]} == {
+            *("Path=/", "HttpOnly", "SameSite=Lax", "Max-Age=600", "Secure"),
+        }
+        # One that came over http counts for nothing there.
+        address = answer.json()["address"]
+        location = await Browser(served, issuer).agree(address, "ada")
+        secret = made.partition("=")[2].partition(";")[0]
+        query = urlsplit(location).query
+        for name, found in ((STARTED, "/?sign-in=expired"), (f"__Host-{STARTED}", "/")):
+            headers = {"cookie": f"{name}={secret}"}
+            done = await served.client.get(f"/api/sign-in/callback?{query}", headers=headers)
+            assert done.headers["location"] == found, done.headers
+        session = done.headers.get_list("set-cookie")[1]
+        assert session.startswith(f"__Host-{SIGNED_IN}=") and "SameSite=Strict" in session
+        assert "Secure" in session and "HttpOnly" in session and "Max-Age" not in session
+
+
+SLACK = {"oidc_leeway": 1_000.0}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time by which sign-ins are renewed and end, ``later`` than it is. With `SLACK` a token lasts 4,600 seconds
+    and is renewed after 2,600; one given after that, by the issuer's clock, halfway to the end of the first.
+    """
+    found = SimpleNamespace(later=0.0, monotonic=time.monotonic)
+    found.time = lambda: time.time() + found.later
+    monkeypatch.setattr(sign_ins, "time", found)
+    monkeypatch.setattr(sign_ins, "READ_TTL_S", 0.0)
+    monkeypatch.setattr(sign_ins, "RENEW_AHEAD_S", 2_000.0)
+    return found
+
+
+async def test_a_sign_in_lasts_as_long_as_its_issuer_renews_it(
+    tmp_path: Path, issuer: Provider, clock: SimpleNamespace
+) -> None:
+    async with daemon(tmp_path, issuer, **SLACK) as served:
+        browser = Browser(served, issuer)
+        assert await browser.sign_in("ada") == "/"
+        before = (await browser.get("/api/whoami")).json()
+        clock.later = 3_000.0
+        assert {
+            (await found).status_code for found in asyncio.as_completed([browser.get() for _ in range(8)])
+        } == {200}
+        assert issuer.seen()["grants"][-2:] == ["authorization_code", "refresh_token"]  # one for all eight
+        assert (await browser.get("/api/whoami")).json()["id"] == before["id"]
+
+        # While the issuer is down, the token of before counts.
+        issuer.behave(down=True)
+        try:
+            clock.later = 4_000.0
+            assert (await browser.get()).status_code == 200
+        finally:
+            issuer.behave(down=False)
+        # One without another ID token renews nothing, and the last one counts to its end.
+        issuer.behave(id_tokens=False)
+        try:
+            clock.later = 4_100.0
+            assert (await browser.get()).status_code == 200
+            clock.later = 4_700.0
+            assert code(await browser.get()) == (401, "sign_in_ended")
+        finally:
+            issuer.behave(id_tokens=True)
+
+        # Who is gone at the issuer is signed out with the next renewal.
+        clock.later = 0.0
+        assert await browser.sign_in("ada") == "/"
+        issuer.forget("ada")
+        clock.later = 3_000.0
+        assert code(await browser.get()) == (401, "sign_in_ended")
+        assert code(await browser.get()) == (401, "sign_in_ended")
+
+
+async def test_what_an_admin_ends_ends_in_every_browser_until_the_admin_lets_them_in_again(
+    tmp_path: Path, issuer: Provider, clock: SimpleNamespace
+) -> None:
+    async with daemon(tmp_path, issuer, **SLACK) as served:
+        admin = bearer(ADMIN)
+        browsers = [Browser(served, issuer) for _ in range(2)]
+        for browser in browsers:
+            assert await browser.sign_in("ada") == "/"
+        who = (await browsers[0].get("/api/whoami")).json()["id"]
+        assert (await served.client.delete(f"/api/keys/{who}", headers=admin)).status_code == 200
+        for browser in browsers:
+            assert code(await browser.get()) == (401, "sign_in_ended")
+        assert await browsers[0].sign_in("ada") == "/?sign-in=blocked"
+        (kept_out,) = (await served.client.get("/api/keys?blocked=true", headers=admin)).json()["data"]
+        assert (kept_out["id"], kept_out["subject"]) == (who, "ada") and kept_out["blocked_at"] > 0
+
+        path = f"/api/keys/{who}/unblock"
+        eve = bearer(issuer.token("eve"))
+        assert code(await served.client.post(path, headers=eve)) == (403, "insufficient_scope")
+        assert code(await served.client.get("/api/keys?blocked=true", headers=eve)) == (
+            403,
+            "insufficient_scope",
+        )
+        let_in = await served.client.post(path, headers=admin)
+        assert let_in.status_code == 200 and let_in.json()["scopes"] == []
+        assert code(await served.client.post(path, headers=admin)) == (404, "key_not_found")
+        key = (
+            await served.client.post("/api/keys", json={"name": "k", "scopes": ["chat"]}, headers=admin)
+        ).json()["id"]
+        await served.client.delete(f"/api/keys/{key}", headers=admin)
+        revoked = await served.client.post(f"/api/keys/{key}/unblock", headers=admin)
+        assert code(revoked) == (404, "key_not_found")
+        assert code(await browsers[1].get()) == (401, "sign_in_ended")  # what was signed in before
+        assert await browsers[0].sign_in("ada") == "/"
+        assert (await browsers[0].get()).status_code == 200
+        assert (await served.client.get("/v1/models", headers=bearer(issuer.token("ada")))).status_code == 200
+
+
+async def test_sign_ins_are_bounded_end_when_idle_and_are_shared_by_daemons(
+    tmp_path: Path, issuer: Provider, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sign_ins, "MAX_PER_IDENTITY", 2)
+    async with daemon(tmp_path, issuer, **SLACK) as served:
+        eve, *ada = [Browser(served, issuer) for _ in range(4)]
+        assert await eve.sign_in("eve") == "/"
+        for browser in ada:
+            assert await browser.sign_in("ada") == "/"
+        assert [(await browser.get()).status_code for browser in (eve, *ada)] == [200, 401, 200, 200]
+
+        # Another daemon on the same database knows them, and what one ends, the other ends too.
+        services = served.services
+        other = SignIns(
+            services.database,
+            services.settings,
+            services.sign_ins._verifier,
+            OutwardFetcher(AddressPolicy.of("127.0.0.1")),
+            services.auth,
+        )
+        secret = str(ada[2].client.cookies[SIGNED_IN])
+        assert (await other.caller(secret)).caller.id == (await ada[2].get("/api/whoami")).json()["id"]
+        clock.later = 3_000.0
+        both = await asyncio.gather(other.caller(secret), services.sign_ins.caller(secret))
+        assert both[0].caller == both[1].caller
+        assert issuer.seen()["grants"].count("refresh_token") >= 1
+        assert await other.end(secret)
+        assert code(await ada[2].get()) == (401, "sign_in_ended")
+        clock.later = 0.0
+
+        # Nobody used it for too long. The database has its own clock.
+        object.__setattr__(services.settings, "sign_in_idle", -1.0)
+        assert code(await ada[1].get()) == (401, "sign_in_ended")
+        assert await services.database.read(lambda connection: connection.execute(select(table)).all()) != []
+        await eve.sign_in("eve")
+        assert (
+            len(await services.database.read(lambda connection: connection.execute(select(table)).all())) == 1
+        )
+
+
+async def test_a_stream_goes_on_while_somebody_is_signed_in_and_ends_with_that(
+    tmp_path: Path, issuer: Provider, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "MAX_TIMER_S", 0.01)
+    monkeypatch.setattr(gateway, "time", clock)
+    renewed = asyncio.Event()
+    ask_issuer = IssuerClient.renew
+
+    async def renew(client: IssuerClient, refresh_token: str) -> IssuedTokens:
+        renewed.set()
+        return await ask_issuer(client, refresh_token)
+
+    monkeypatch.setattr(IssuerClient, "renew", renew)
+    issuer.behave(life_s=100_000)
+    try:
+        async with daemon(tmp_path, issuer, **SLACK) as served:
+            model = RelayModel("teller", b'data: {"choices":[]}\n\n', hold=asyncio.Event())
+            served.api_server.add(model)
+            browser, other = Browser(served, issuer), Browser(served, issuer)
+            for each in (browser, other):
+                assert await each.sign_in("ada") == "/"
+            ask = {"model": "teller", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+            async with (
+                asyncio.timeout(LIMIT),
+                browser.client.stream("POST", "/v1/chat/completions", json=ask, headers=OURS) as answer,
+            ):
+                await model.began.wait()
+                clock.later = 4_700.0
+                await renewed.wait()  # without a request
+                assert (await other.client.delete("/api/sign-in", headers=OURS)).json() == {
+                    "signed_out": True
+                }
+                assert not model.left.is_set()
+                assert (await browser.client.delete("/api/sign-in", headers=OURS)).json() == {
+                    "signed_out": True
+                }
+                assert "sign_in_ended" in await rest(answer)
+                await model.left.wait()
+    finally:
+        issuer.behave(life_s=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "param"),
+    [
+        ({"oidc_client_id": "a,b"}, "oidc_client_id"),
+        ({"oidc_client_secret": "s"}, "oidc_client_id"),
+        ({"oidc_client_id": "a", "oidc_scopes": "profile"}, "oidc_scopes"),
+    ],
+)
+async def test_settings_with_which_nobody_could_sign_in_keep_the_daemon_from_starting(
+    tmp_path: Path, settings: dict[str, str], param: str
+) -> None:
+    given = {"oidc_issuer": "https://login.example.com", "oidc_audience": "x", **settings}
+    with pytest.raises(InvalidRequest) as refused:
+        async with api_server(tmp_path, roles=ROLES, **given):
+            pass
+    assert refused.value.param == param
+
+
+async def test_a_role_of_an_issuer_that_there_is_not_keeps_the_daemon_from_starting(tmp_path: Path) -> None:
+    roles = (Role("all", ("chat",), issuer="https://login.example.com/"),)
+    with pytest.raises(InvalidRequest, match=r"Did you mean 'https://login\.example\.com'"):
+        async with api_server(
+            tmp_path, roles=roles, oidc_issuer="https://login.example.com", oidc_audience="x"
+        ):
+            pass
