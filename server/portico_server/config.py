@@ -53,6 +53,7 @@ class StoreSpec:
     app: bool = True
     answers: str = ""
     links: bool | None = None
+    keep_removed: bool | None = None
     groups: tuple[GroupSpec, ...] = ()
 
 
@@ -349,6 +350,7 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
             "app": bool,
             "answers": str,
             "links": bool,
+            "keep_removed": bool,
             "groups": list,
         },
     )

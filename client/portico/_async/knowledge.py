@@ -72,12 +72,13 @@ class Stores(Group):
         app: bool | None = None,
         answers: str | None = None,
         links: bool | None = None,
+        keep_removed: bool | None = None,
     ) -> Store:
         """Make a store. ``folder`` is a path on the daemon's machine that the store then mirrors; instead of it
         ``source`` may be ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, the address of
         a sitemap, a feed, a list, a directory index or a document, or a list of documents by their addresses.
         ``answers``: how its app answers, ``auto``, ``write`` or ``quote``. ``links``: link its passages by what they
-        name.
+        name. ``keep_removed``: files stay that are gone from what it follows.
         """
         body = given(
             name=name,
@@ -88,6 +89,7 @@ class Stores(Group):
             app=app,
             answers=answers,
             links=links,
+            keep_removed=keep_removed,
         )
         return await self._transport.request("POST", "/api/stores", Store, json=body)
 
@@ -183,11 +185,12 @@ class Stores(Group):
         answers: str | None = None,
         vector_weight: float | None = None,
         links: bool | None = None,
+        keep_removed: bool | None = None,
     ) -> Store:
         """Another description; another source, see `add`, instead of what it follows; another embedding model, whose
         vectors are made in the background (``""``: none); pause following, or resume; how its app ``answers``; what
         its vectors are worth beside the words, from 0 to 1, as `calibrate` measures it; ``links`` between its passages,
-        which are made or removed in the background.
+        which are made or removed in the background; ``keep_removed``, see `add`.
         """
         body = given(
             vector_weight=vector_weight,
@@ -197,6 +200,7 @@ class Stores(Group):
             embedding_model=embedding_model,
             paused=paused,
             answers=answers,
+            keep_removed=keep_removed,
         )
         return await self._transport.request("PATCH", self._at(name), Store, json=body)
 

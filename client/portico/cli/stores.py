@@ -59,6 +59,10 @@ Linked = Annotated[
         "--links/--no-links", help="Link its passages by what they name, and follow that in searches."
     ),
 ]
+Kept = Annotated[
+    bool | None,
+    typer.Option("--keep-removed/--no-keep-removed", help="Files stay that are gone from what it follows."),
+]
 
 
 @app.command("list", epilog="Example: portico stores list")
@@ -102,6 +106,7 @@ def add(
     with_app: Annotated[bool, typer.Option("--app/--no-app", help="Also answer as a chat app.")] = True,
     answers: Answers = None,
     links: Linked = None,
+    keep_removed: Kept = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -119,6 +124,7 @@ def add(
             app=with_app,
             answers=answers,
             links=links,
+            keep_removed=keep_removed,
         )
         if path and wait:
             _show_synced(client, _synced(context, client, made), as_json)
@@ -137,6 +143,7 @@ def follow(
             "index or a document. Given several times: documents by their addresses."
         ),
     ],
+    keep_removed: Kept = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -144,9 +151,9 @@ def follow(
     wanted = source[0] if len(source) == 1 else source
     with connected(context) as client:
         try:
-            made = client.stores.change(name, source=wanted)
+            made = client.stores.change(name, source=wanted, keep_removed=keep_removed)
         except NotFound:
-            made = client.stores.add(name, source=wanted)
+            made = client.stores.add(name, source=wanted, keep_removed=keep_removed)
         if wait:
             _show_synced(client, _synced(context, client, made), as_json)
             return
@@ -244,10 +251,11 @@ def change(
         ),
     ] = None,
     links: Linked = None,
+    keep_removed: Kept = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Change a store's description, embedding model, weight of the vectors, links or how its app answers."""
+    """Change a store's description, embedding model, vectors, links, what stays or how its app answers."""
     with connected(context) as client:
         if dry_run:
             given = {
@@ -256,6 +264,7 @@ def change(
                 "answers": answers,
                 "vector_weight": vector_weight,
                 "links": links,
+                "keep_removed": keep_removed,
             }
             wanted = {name: value for name, value in given.items() if value is not None}
             _print_change(client.stores.get(name), wanted, as_json)
@@ -267,6 +276,7 @@ def change(
             answers=answers,
             vector_weight=vector_weight,
             links=links,
+            keep_removed=keep_removed,
         )
         _print(changed, as_json)
 
@@ -387,6 +397,7 @@ def _print(found: Store, as_json: bool = False, *, listed: bool = False) -> None
             ("id", found.id),
             ("description", found.description),
             ("follows", f"{found.follows} (paused)" if found.paused else found.follows),
+            ("keeps what is removed", found.keep_removed or None),
             ("app", found.app),
             ("answers", found.answers if found.app else None),
             ("links", found.links or None),

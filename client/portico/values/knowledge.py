@@ -30,7 +30,8 @@ class Store:
     why files could not be indexed, in the words of one of them;
     ``skipped``: how many files and folders of what it follows are not read, by reason; ``answers``: how its app does
     (``write``, ``quote``, or ``auto`` for what its model is trusted with); ``vector_weight``: what its vectors were
-    measured to be worth beside the words, from 0 to 1; ``links``: whether its passages are linked by what they name.
+    measured to be worth beside the words, from 0 to 1; ``links``: whether its passages are linked by what they name;
+    ``keep_removed``: whether files stay that are gone from what it follows.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Store:
     answers: str = "auto"
     vector_weight: float | None = None
     links: bool = False
+    keep_removed: bool = False
 
     @property
     def follows(self) -> str | None:

@@ -75,6 +75,8 @@ stores = Table(
     Column("last_change", Integer, nullable=False, default=0),
     # What is mirrored instead of a folder: an address and its kind. Null: only the folder.
     Column("source", JSON),
+    # Whether files stay that are gone from what is mirrored.
+    Column("keep_removed", Boolean, nullable=False, default=False, server_default=false()),
     # The measured share of the vectors in the ranking; null: that of the embedding model's profile.
     Column("vector_weight", Float),
     # Whether its chunks are linked by what they name, see the table ``links``.

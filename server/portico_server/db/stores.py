@@ -32,7 +32,8 @@ class StoreRow:
     ``next_embedding_model``: the one whose vectors are being made, to replace ``embedding_model``; ``source``: what it
     mirrors instead of a folder; ``vector_weight``: what the vectors were measured to be worth beside the words;
     ``answers``: ``auto``, ``write`` or ``quote``, how its app answers; ``links``: whether its chunks are linked by what
-    they name; ``linked_to``: the last chunk up to which that has been caught up with, ``None`` if it need not be.
+    they name; ``linked_to``: the last chunk up to which that has been caught up with, ``None`` if it need not be;
+    ``keep_removed``: files stay that are gone from what it mirrors.
     """
 
     id: str
@@ -55,6 +56,7 @@ class StoreRow:
     answers: str = "auto"
     links: bool = False
     linked_to: int | None = None
+    keep_removed: bool = False
 
     @property
     def expires_at(self) -> float | None:

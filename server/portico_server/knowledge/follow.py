@@ -59,7 +59,7 @@ class SourceFollower:
         self._recordings = recordings
         self._fetcher = fetcher
         self._settings = settings
-        self._sync = SourceSync(database, files, ingest)
+        self._sync = SourceSync(database, files, ingest, settings.source_max_files)
         self._changed_paths: dict[str, ChangedPaths] = {}
         self._fetching: dict[str, asyncio.Lock] = {}
         """For each store that follows a repository."""

@@ -193,6 +193,7 @@ class StoreService:
         app: bool = False,
         answers: str = "auto",
         links: bool = False,
+        keep_removed: bool = False,
         metadata: Mapping[str, str] | None = None,
         expires_after_days: int | None = None,
     ) -> StoreView:
@@ -224,6 +225,7 @@ class StoreService:
             app=app,
             answers=answers,
             links=links,
+            keep_removed=keep_removed,
             embedding_model=self.embedding(embedding_model),
             metadata=dict(metadata or {}),
             expires_after_days=expires_after_days,
@@ -329,7 +331,7 @@ class StoreService:
 
     async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreView:
         """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``,
-        ``answers``, ``vector_weight``, ``links``, which takes a run that `link` queues).
+        ``answers``, ``vector_weight``, ``keep_removed``, ``links``, which takes a run that `link` queues).
 
         ``source``: what it is to follow, instead of what it followed. ``paused`` leaves what changes there alone; a
         store that is resumed is brought up to date.
@@ -359,7 +361,11 @@ class StoreService:
         if new.source != row.source:
             self._following.leave(row)
         self._following.follow(new)
-        if follows(new) and not new.paused and (row.paused or new.source != row.source):
+        if (
+            follows(new)
+            and not new.paused
+            and (row.paused or (new.source, new.keep_removed) != (row.source, row.keep_removed))
+        ):
             await self.sync(new)
         elif is_expired(row):
             await self.contents.queue(row)  # its chunks may have been freed

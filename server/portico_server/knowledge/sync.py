@@ -77,10 +77,12 @@ class MirrorPlan:
 class SourceSync:
     """Mirrors sources. A run ends when everything that it found is indexed."""
 
-    def __init__(self, database: Database, files: FileStorage, ingest: Ingest) -> None:
+    def __init__(self, database: Database, files: FileStorage, ingest: Ingest, max_files: int) -> None:
         self._database = database
         self._files = files
         self._ingest = ingest
+        self._max_files = max_files
+        """Of a source that lists the latest, or whose files stay when they are gone from it."""
 
     async def run(self, store: StoreRow, source: StoreSource, context: Context) -> JSON:
         """Mirror ``source`` in ``store``, then index; counts of what was done, of the files that were looked at.
@@ -91,7 +93,7 @@ class SourceSync:
         indexed, and neither is one that was moved: it keeps its id, its chunks and its vectors.
         """
         await context.emit(Status("scan", source.address))
-        found = await source.scan()
+        found = await self._scan(store, source)
         known: Mapping[str, StoreFileRow] = await self._database.read(
             store_files.mirror, store.id, found.only
         )
@@ -126,7 +128,7 @@ class SourceSync:
 
     async def plan(self, store: StoreRow, source: StoreSource) -> MirrorPlan:
         """What `run` would do now. Nothing is changed."""
-        found = await source.scan()
+        found = await self._scan(store, source)
         known = await self._database.read(store_files.mirror, store.id)
         _require_some(source, found, known)
         moves = await _moves(source, found, known)
@@ -146,6 +148,13 @@ class SourceSync:
             else:
                 plan.changed.append(seen.name)
         return plan
+
+    async def _scan(self, store: StoreRow, source: StoreSource) -> Walk:
+        found = await source.scan()
+        found.keeps_removed |= store.keep_removed
+        if found.keeps_removed and store.source is not None:
+            found.max_files = self._max_files
+        return found
 
     async def _remember(self, store: StoreRow, found: Walk) -> None:
         """Keep what was skipped. A look at some paths replaces what is known of these alone."""
@@ -256,7 +265,7 @@ class SourceSync:
                 found.skip(seen.name, taken.reason)
                 if len(result.missed) < MAX_NAMED_FILES:
                     result.missed.append({"name": seen.name, "reason": taken.detail or taken.reason})
-                if taken.gone and old is not None:
+                if taken.gone and old is not None and not store.keep_removed:
                     gone.append(old.file_id)
                     result.removed += 1
             elif old is not None and (isinstance(taken, Unchanged) or self._is_kept(taken, old)):
@@ -301,7 +310,7 @@ def _mirrored(
 def _require_some(source: StoreSource, found: Walk, known: Mapping[str, StoreFileRow]) -> None:
     if found.max_files is not None and len(known.keys() | found.files.keys()) > found.max_files:
         raise InvalidRequest(
-            f"The {source.address} lists new documents beside {len(known):,} earlier ones, and a source has at most "
+            f"The {source.address} has new documents beside {len(known):,} earlier ones, and a source has at most "
             f"{found.max_files:,} files. Raise the setting source_max_files, or begin another store.",
             code="source_too_large",
             param="source",

@@ -130,8 +130,10 @@ class Walk:
     """Whether there are links."""
     only: tuple[str, ...] | None = None
     """The files and folders that were looked at, if not all were."""
+    keeps_removed: bool = False
+    """Whether none is gone, since only the latest are listed or what is gone is meant to stay."""
     max_files: int | None = None
-    """Where only the latest files are listed, so that none is gone: how many there may be, older ones included."""
+    """Then: how many there may be, older ones included."""
     bare: bool = False
     """Whether there is nothing at all, hidden or not: a disk that is not mounted looks so."""
 
@@ -143,7 +145,7 @@ class Walk:
 
     def is_gone(self, name: str) -> bool:
         """Whether a file that was there is there no longer."""
-        if name in self.files or self.max_files is not None:
+        if name in self.files or self.keeps_removed:
             return False
         return not any(name == other or name.startswith(f"{other}/") for other in self.unknown)
 

@@ -53,6 +53,21 @@ async def test_a_folder_is_mirrored_with_names_relative_to_it(shop: StoreService
     assert (await shop.search(store, "雪莲花")).passages[0].filename == "deep/deeper/文档 😀.txt"
 
 
+async def test_files_that_are_gone_stay_where_that_is_wanted(shop: StoreServices, folder: Path) -> None:
+    store = await shop.stores.create("handbook", LOCAL, folder=folder, keep_removed=True)
+    await shop.sync(store)
+    (folder / "a.md").rename(folder / "b.md")
+    shutil.rmtree(folder / "deep")
+    plan = await shop.stores.plan(store)
+    assert (plan.added, plan.moved, plan.removed) == (["b.md"], [], [])
+    result = await shop.sync(store)
+    assert (result["added"], result["removed"]) == (1, 0)
+    assert set(await names(shop, store)) == {"a.md", "b.md", "deep/deeper/文档 😀.txt"}
+    store = await shop.stores.update(store.id, LOCAL, {"keep_removed": False})
+    await shop.settled(store)
+    assert set(await names(shop, store)) == {"b.md"}
+
+
 async def test_what_did_not_change_is_not_read_again(
     shop: StoreServices, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,8 @@ class Store(BaseModel):
     folder: str | None
     source: str | list[str] | None
     """Web addresses, a bucket or a Git repository that it follows, in addition to a folder."""
+    keep_removed: bool
+    """Whether files stay that are gone from what it follows."""
     paused: bool
     """Whether what changes in what it follows is left alone until it is resumed."""
     app: bool
@@ -82,6 +84,8 @@ class StoreRequest(BaseModel, extra="forbid"):
     description: str = Field(default="", max_length=2_000)
     app: bool | None = None
     answers: str = "auto"
+    keep_removed: bool = False
+    """Files stay that are gone from what it follows."""
     links: bool = False
     """Link passages by what they name, for questions whose answer lies in several of them."""
 
@@ -134,6 +138,7 @@ class StoreChange(BaseModel, extra="forbid"):
 
     description: str | None = Field(default=None, max_length=2_000)
     source: str | list[str] | None = None
+    keep_removed: bool | None = None
     paused: bool | None = None
     answers: str | None = None
     embedding_model: str | None = None
@@ -169,6 +174,7 @@ async def create_store(body: StoreRequest, services: TheServices, caller: Caller
         app=bool(body.folder or body.source) if body.app is None else body.app,
         answers=body.answers,
         links=body.links,
+        keep_removed=body.keep_removed,
     )
     return await _shown(services, row, caller)
 
@@ -188,7 +194,8 @@ async def change_store(
     """
     row = await services.stores.get(store, caller, "manage")
     values = change.model_dump(
-        include={"description", "paused", "source", "answers", "vector_weight"}, exclude_none=True
+        include={"description", "paused", "source", "keep_removed", "answers", "vector_weight"},
+        exclude_none=True,
     )
     if values:
         row = await services.stores.update(row.id, caller, values)

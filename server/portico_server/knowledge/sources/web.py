@@ -80,7 +80,7 @@ class WebSource:
                 for folder in listed.unknown:
                     found.skip(_plain(folder), "not permitted")
                 addresses = {url: _path(url, listed.base) for url in listed.addresses}
-                found.max_files = self._limits.files if listed.latest else None
+                found.keeps_removed = listed.latest
             await self._ask_kinds(session, addresses)
         for url, path in addresses.items():
             self._see(found, url, path)

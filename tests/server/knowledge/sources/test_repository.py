@@ -94,6 +94,10 @@ async def test_what_cannot_be_followed_is_said_and_nothing_goes(tmp_path: Path, 
         with pytest.raises(InvalidRequest, match="more than 2 files"):
             await shop.stores.plan(store)
         assert len(await shop.settled(store)) == 2
+        server.commit(docs__c_md=None, docs__b_md=None, docs__d_md="The sails.")
+        store = await shop.stores.update(store.id, LOCAL, {"keep_removed": True})
+        with pytest.raises(InvalidRequest, match="new documents beside 2 earlier ones"):
+            await shop.stores.plan(store)
     async with store_services(tmp_path / "away") as shop:
         store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
         with pytest.raises(InvalidRequest, match="tool_hosts"):
