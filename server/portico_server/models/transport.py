@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import math
-import sys
-import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.request import getproxies
 
@@ -118,50 +115,6 @@ class EngineTransport:
             await session.close()
 
 
-class _PromptRequest(aiohttp.ClientRequest):
-    """A request whose body is written at once, as aiohttp does from Python 3.12 on. In a task of its own it goes out
-    behind all that the event loop has to do just then: of calls that are answered together the next ones would go
-    together too, and the engine would wait while we work, and we while it does.
-    """
-
-    def write_bytes(
-        self, writer: Any, conn: Any, content_length: int | None = None
-    ) -> Coroutine[Any, Any, None]:
-        writing = super().write_bytes(writer, conn, content_length)
-        if sys.version_info >= (3, 12):
-            return writing
-        try:
-            waits_for = writing.send(None)
-        except StopIteration:
-            return _nothing()
-        return _rest(writing, waits_for)
-
-
-async def _nothing() -> None:
-    """What is left of a body that is written."""
-
-
-async def _rest(writing: Coroutine[Any, Any, None], waits_for: Any) -> None:
-    """What is left of a body that waits for its connection to take more."""
-    await _begun(writing, waits_for)
-
-
-@types.coroutine
-def _begun(writing: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """``yield from`` for a coroutine that has taken its first step."""
-    while True:
-        try:
-            value = yield waits_for
-        except BaseException as error:  # noqa: BLE001  # it is the coroutine's to deal with
-            step = partial(writing.throw, error)
-        else:
-            step = partial(writing.send, value)
-        try:
-            waits_for = step()
-        except StopIteration:
-            return
-
-
 def _session(*, reuse: bool, trust_env: bool = False) -> aiohttp.ClientSession:
     connector = (
         aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
@@ -170,7 +123,6 @@ def _session(*, reuse: bool, trust_env: bool = False) -> aiohttp.ClientSession:
     )
     return aiohttp.ClientSession(
         connector=connector,
-        request_class=_PromptRequest,
         response_class=HttpAnswer,
         trust_env=trust_env,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import socket
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
@@ -87,46 +85,4 @@ async def test_what_a_server_says_of_itself_is_bounded(monkeypatch: pytest.Monke
         assert len(await opened.get(small, deadline=None)) == 300_000
         with pytest.raises(EngineFailed, match="cut off"):
             await opened.get(large, deadline=None)
-    await opened.close()
-
-
-async def test_a_request_is_on_its_way_before_anything_else_is_done() -> None:
-    """Calls that begin together reach the engine one by one, not behind the last of them."""
-    opened = transport.EngineTransport()
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        route = transport.Route(Endpoint(f"http://127.0.0.1:{listener.getsockname()[1]}", ""), "x")
-        first = asyncio.create_task(opened.post(route, b"first", deadline=None))
-        connection, _ = await asyncio.to_thread(listener.accept)
-        with connection:
-            received = b""
-            while not received.endswith(b"first"):
-                received += await asyncio.to_thread(connection.recv, 4096)
-            await asyncio.to_thread(connection.sendall, answer)
-            async with await first:
-                pass
-            second = asyncio.create_task(opened.post(route, b"second", deadline=None))
-            seen = asyncio.get_running_loop().create_future()
-            asyncio.get_running_loop().call_soon(
-                lambda: seen.set_result(connection.recv(4096, socket.MSG_DONTWAIT))
-            )
-            assert (await seen).endswith(b"second")
-            await asyncio.to_thread(connection.sendall, answer)
-            async with await second:
-                pass
-    await opened.close()
-
-
-@pytest.mark.parametrize("size", [0, 1_000_000, 8_000_000])
-async def test_a_body_that_its_connection_does_not_take_at_once_arrives_whole(size: int) -> None:
-    async def count(request: web.Request) -> web.Response:
-        return web.Response(text=str(len(await request.read())))
-
-    app = web.Application(client_max_size=2**30)
-    app.router.add_post("/x", count)
-    opened = transport.EngineTransport()
-    async with TestServer(app) as server:
-        route = transport.Route(Endpoint(str(server.make_url("")), ""), "x")
-        answers = await asyncio.gather(*[opened.post(route, bytes(size), deadline=None) for _ in range(3)])
-        assert [await answer.text() for answer in answers] == [str(size)] * 3
     await opened.close()
