@@ -7,7 +7,6 @@ import logging
 import math
 import re
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -216,8 +215,6 @@ class Database:
         self._readers = ThreadPoolExecutor(MAX_READERS, "portico-db-read")
         self._held: dict[Engine, Connection] = {}
         """Connections that stay open: to get one back from its pool costs more than a row."""
-        self._idle: list[Connection] = []
-        """Those of readers that have nothing to do."""
         self._events: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
         self._groups: dict[str, list[tuple[Sequence[Any], int, asyncio.Future[None]]]] = {}
         """Rows that are written at the end of this turn of the event loop, by their statement."""
@@ -325,7 +322,11 @@ class Database:
         def work() -> T:
             nonlocal started
             started = perf_counter()
-            return self._read(function, *args, **kwargs)
+            try:
+                with self._read_engine.begin() as connection:
+                    return function(connection, *args, **kwargs)
+            except DATABASE_ERRORS as error:
+                raise self._explain(error) from error
 
         def work_on(connection: Connection) -> T:
             nonlocal started
@@ -342,28 +343,6 @@ class Database:
             if started:
                 timings.waited.observe(started - since)
                 timings.took.observe(perf_counter() - started)
-
-    def _read(
-        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """One transaction, in a reader thread. Connections are kept open as those of the writer are."""
-        connection: Connection | None = None
-        try:
-            with suppress(IndexError):
-                connection = self._idle.pop()
-            if connection is None:
-                connection = self._read_engine.connect()
-            try:
-                with connection.begin():
-                    return function(connection, *args, **kwargs)
-            finally:
-                if not isinstance(sys.exception(), DATABASE_ERRORS):
-                    self._idle.append(connection)
-        except DATABASE_ERRORS as error:
-            if connection is not None:
-                with suppress(*DATABASE_ERRORS):
-                    connection.close()
-            raise self._explain(error) from error
 
     def load(self) -> Mapping[str, Timings]:
         """How busy it is, by ``read`` and ``write``."""
@@ -664,8 +643,6 @@ class Database:
             return
         for engine in tuple(self._held):
             self._drop_connection(engine)
-        while self._idle:
-            self._idle.pop().close()
         self._write_engine.dispose()
         self._relaxed_engine.dispose()
         self._swift_engine.dispose()
