@@ -3,8 +3,8 @@
 `multihop.py` makes the passages and the questions. Each language is put into a store without links and into one with
 them, in turn, several times: seconds of the ingest and bytes of the database for links are compared. Evidence recall
 at 5 (the share of a question's evidence among the first five passages) is that of the same store asked with
-``links: false`` and ``links: true``; questions of one hop show what following links does to ordinary ones. The weights
-of the walk were chosen on ``--templates tuned --seed 1``.
+``links: false`` and ``links: true``, and with ``--steps`` that of searches in steps; questions of one hop show what
+following links does to ordinary ones. The weights of the walk were chosen on ``--templates tuned --seed 1``.
 """
 
 from __future__ import annotations
@@ -48,16 +48,25 @@ def size(home: Path) -> int:
     )
 
 
-def quality(url: str, store: str, questions: Sequence[MultihopQuestion], links: bool) -> dict[str, Any]:
-    """Evidence recall by hops, and milliseconds of the stage."""
+def quality(
+    url: str, store: str, questions: Sequence[MultihopQuestion], links: bool, steps: str | int = "off"
+) -> dict[str, Any]:
+    """Evidence recall by hops, and milliseconds of the stages for links or steps."""
     recalls: dict[int, list[float]] = {}
     times: list[float] = []
     for question in questions:
-        body = {"query": question.text, "max_num_results": DEPTH, "links": links, "trace": True}
+        body = {
+            "query": question.text,
+            "max_num_results": DEPTH,
+            "links": links,
+            "steps": steps,
+            "trace": True,
+        }
         found = call(f"{url}/api/stores/{store}/search", body)
         names = {Path(item["filename"]).stem for item in found["data"]}
         recalls.setdefault(question.hops, []).append(len(names & set(question.evidence)) / question.hops)
-        times += [stage["milliseconds"] for stage in found["trace"] if stage["name"] == "links"]
+        stages = {stage["name"]: stage["milliseconds"] for stage in found["trace"]}
+        times += [sum(ms for name, ms in stages.items() if name == "links" or name.startswith("step ("))]
     several = [value for hops, values in recalls.items() if hops > 1 for value in values]
     return {
         "recall@5": statistics.fmean(several),
@@ -67,7 +76,9 @@ def quality(url: str, store: str, questions: Sequence[MultihopQuestion], links: 
     }
 
 
-def measure(language: str, made: MultihopSet, rounds: int, report: Report) -> None:
+def measure(
+    language: str, made: MultihopSet, rounds: int, report: Report, *, steps_too: bool = False
+) -> None:
     """One language: costs in homes of their own, then quality."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / language
@@ -85,10 +96,16 @@ def measure(language: str, made: MultihopSet, rounds: int, report: Report) -> No
                     seconds[links].append(ingest(served.url, language, folder / "files", links))
                     if links and number == rounds - 1:
                         plain = quality(served.url, language, made.questions, False)
+                        stepped = {
+                            steps: quality(served.url, language, made.questions, False, steps)
+                            for steps in (("auto", 4) if steps_too else ())
+                        }
                         linked = quality(served.url, language, made.questions, True)
                 sizes[links] = size(home)
         ratios = [b / a for a, b in zip(seconds[False], seconds[True], strict=True)]
         report.add(set=language, search="plain hybrid", **plain)
+        for steps, found in stepped.items():
+            report.add(set=language, search=f"steps {steps}, by rules", **found)
         report.add(
             set=language,
             search="with links",
@@ -108,6 +125,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--chains", type=int, default=CHAINS, help="chains in each language")
     parser.add_argument("--rounds", type=int, default=3, help="ingests with and without links")
+    parser.add_argument("--steps", action="store_true", help="searches in steps too, by rules")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     columns = (
@@ -126,7 +144,7 @@ def main() -> None:
     for language in LANGUAGES:
         made = generate(language, options.templates, options.seed, options.chains)
         report.notes[f"{language} passages"] = len(made.passages)
-        measure(language, made, options.rounds, report)
+        measure(language, made, options.rounds, report, steps_too=options.steps)
     report.show(options.json)
 
 

@@ -11,7 +11,7 @@ const VIEWS = ["citations", "approvals", "chart"];
 const SOURCES = fileURLToPath(new URL("src", import.meta.url));
 const USED = [
   ...["View", "Questions", "approvals", "citations", "chart"].map((name) => `views/${name}`),
-  ...["Chart", "SchemaForm"].map((name) => `parts/${name}`),
+  ...["Chart", "Question", "SchemaForm"].map((name) => `parts/${name}`),
 ];
 const WORD = /"([a-z][\w]*\.\w+)"/g;
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -43,7 +44,9 @@ _UNTIL = """new Promise((resolve, reject) => {
 class Page:
     """One page, and what it has complained about in its console."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, url: URL) -> None:
+        self.url = url
+        """Where the browser is told what to do with it."""
         self._socket = socket
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -151,12 +154,13 @@ class Page:
 
 
 @asynccontextmanager
-async def browser(folder: Path) -> AsyncIterator[Page]:
-    """A browser with an empty profile in ``folder``, and its page."""
+async def browser(folder: Path, *flags: str) -> AsyncIterator[Page]:
+    """A browser with an empty profile in ``folder``, and its page. ``flags`` are more of its command line."""
     assert CHROMIUM is not None
     process = await asyncio.create_subprocess_exec(
         CHROMIUM,
         *_FLAGS,
+        *flags,
         f"--user-data-dir={folder}",
         "about:blank",
         stdin=asyncio.subprocess.DEVNULL,
@@ -173,14 +177,30 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
         async with aiohttp.ClientSession() as session:
             async with session.get(f"http://{address}/json/list") as response:
                 target = next(item for item in await response.json() if item["type"] == "page")
-            async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
-                page = Page(socket)
-                listening = asyncio.create_task(page.listen())
-                for domain in ("Page", "Runtime", "Log", "DOM"):
-                    await page.ask(f"{domain}.enable")
+            async with _driven(session, target["webSocketDebuggerUrl"]) as page:
                 yield page
-        listening.cancel()
     finally:
         process.kill()
         await process.wait()
     reading.cancel()
+
+
+@asynccontextmanager
+async def new_tab(page: Page) -> AsyncIterator[Page]:
+    """A further tab of the same browser, in front of the others until it is closed."""
+    target = (await page.ask("Target.createTarget", url="about:blank"))["targetId"]
+    address = str(page.url.with_path(f"/devtools/page/{target}"))
+    async with aiohttp.ClientSession() as session, _driven(session, address) as tab:
+        yield tab
+    await page.ask("Target.closeTarget", targetId=target)
+
+
+@asynccontextmanager
+async def _driven(session: aiohttp.ClientSession, address: str) -> AsyncIterator[Page]:
+    async with session.ws_connect(address, max_msg_size=0) as socket:
+        page = Page(socket, URL(address))
+        listening = asyncio.create_task(page.listen())
+        for domain in ("Page", "Runtime", "Log", "DOM"):
+            await page.ask(f"{domain}.enable")
+        yield page
+        listening.cancel()

@@ -38,13 +38,6 @@ class Daemon:
             with urllib.request.urlopen(f"{self.url}/api/runs/{run}/events", timeout=60) as events:
                 events.read()
 
-    def settle_tools(self) -> None:
-        """Wait until the tools of the configuration have been prepared, or could not be."""
-        starting = True
-        while starting:  # nothing announces it, and a look takes a moment
-            with urllib.request.urlopen(f"{self.url}/api/tool-sources", timeout=60) as answer:
-                starting = any(one["state"] == "starting" for one in json.load(answer)["data"])
-
     def close(self) -> None:
         """Close what is read from and written to a daemon that has ended."""
         for stream in (self.process.stdin, self.process.stdout):

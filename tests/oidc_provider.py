@@ -168,6 +168,8 @@ def extended(**options: Any) -> flask.Flask:
     def behave() -> Any:
         given = flask.request.get_json()
         behaviour.update(given)
+        if behaviour.pop("forget_devices", False):
+            devices.clear()
         (answering.clear if behaviour.get("hangs") else answering.set)()
         return ""
 

@@ -88,12 +88,16 @@ MANY_FILES = """(() => {
   const ask = window.fetch;
   window.fetch = (path, ...more) => {
     if (!String(path).includes("/files?limit=")) return ask(path, ...more);
-    const data = Array.from({length: %d}, (_, n) => ({id: `file-${n}`, filename: `note ${n}.md`, status: "completed",
-      bytes: 100 + n, created_at: 1.7e9 + n, error: n %% 7 ? null : "It says something that takes a second line."}));
-    return Promise.resolve(new Response(JSON.stringify({data, has_more: false})));
+    const asked = new URL(path, location.href).searchParams, all = %d;
+    const begin = asked.has("after") ? Number(asked.get("after").split("-")[1]) + 1 : 0;
+    const count = Math.min(Number(asked.get("limit")), all - begin);
+    const data = Array.from({length: count}, (_, at) => at + begin).map((n) => ({id: `file-${n}`,
+      filename: `note ${n}.md`, status: "completed", bytes: 100 + n, created_at: 1.7e9 + n,
+      error: n %% 7 ? null : "It says something that takes a second line."}));
+    return Promise.resolve(new Response(JSON.stringify({data, has_more: begin + count < all})));
   };
 })()"""
-"""Shows stores with so many files."""
+"""Shows stores with so many files, a page of them at a time."""
 
 
 class Wire:

@@ -28,6 +28,7 @@ from portico._mcp_message import (
 )
 from portico._sse import Decoder
 from portico._transport import Address
+from portico.errors import PorticoError
 
 PATH: Final = "/mcp"
 
@@ -104,7 +105,7 @@ class Bridge:
             try:
                 async with self._post(message, http) as response:
                     await response.aread()
-            except httpx.HTTPError:
+            except (httpx.HTTPError, PorticoError):
                 return  # nobody waits for an answer; the next request says what is wrong
         call = self._calls.get(message.cancels) if message.cancels is not None else None
         if call is not None:
@@ -141,6 +142,8 @@ class Bridge:
                     message.id, UNREACHABLE_CODE, f"The daemon was silent for {MAX_SILENCE_S:g} s: given up."
                 )
             )
+        except PorticoError as error:  # who asks has signed in, and that has ended
+            self._write(error_line(message.id, UNREACHABLE_CODE, error.message))
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             self._write(
@@ -201,7 +204,7 @@ class Bridge:
                     failures = 0
                     async for line in _messages(response):
                         self._write(line)
-            except httpx.HTTPError:
+            except (httpx.HTTPError, PorticoError):
                 failures += 1
             await asyncio.sleep(
                 _BACK_OFF_S[min(failures, len(_BACK_OFF_S)) - 1] if failures else _BACK_OFF_S[0]
@@ -211,7 +214,9 @@ class Bridge:
         """Stop what runs and give the session back."""
         await _stop(self._listening, *self._calls.values())
         if self._session is not None:
-            with contextlib.suppress(httpx.HTTPError):  # the daemon forgets an idle session by itself
+            with contextlib.suppress(
+                httpx.HTTPError, PorticoError
+            ):  # the daemon forgets an idle session by itself
                 headers = session_headers(self._session, self._version)
                 await http.delete(PATH, headers=headers, timeout=FAREWELL_TIMEOUT_S)
 

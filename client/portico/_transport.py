@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import os
 import ssl
@@ -17,8 +16,10 @@ from typing import Any, BinaryIO, Generic, TypeVar, Unpack, cast, overload
 import httpx
 
 from portico._bodies import Bodies
+from portico._issuer import is_loopback
 from portico._read import error_body, read
 from portico._request import Options, Upload
+from portico._sign_ins import SignInAuth
 from portico._sse import Decoder, EventReader
 from portico.errors import (
     ConnectionFailed,
@@ -51,7 +52,9 @@ class Address:
 
     @classmethod
     def of(cls, url: str | None = None, key: str | None = None) -> Address:
-        """Arguments, then ``PORTICO_URL`` and ``PORTICO_API_KEY``, then this machine's daemon. An empty key is none."""
+        """Arguments, then ``PORTICO_URL`` and ``PORTICO_API_KEY``, then this machine's daemon. An empty key is none;
+        without one, who has signed in at that daemon with ``portico login`` is known there.
+        """
         raw = (url or os.environ.get("PORTICO_URL") or DEFAULT_URL).strip()
         if "://" not in raw:
             raw = f"http://{raw}"
@@ -70,14 +73,7 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Whether it is this machine."""
-        host = httpx.URL(self.url).host.lower()
-        if host == "localhost" or host.endswith(".localhost"):
-            return True
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return address.is_loopback or address.is_unspecified
+        return is_loopback(httpx.URL(self.url).host)
 
     def options(self, timeout: float) -> dict[str, Any]:
         """Arguments for an httpx client."""
@@ -85,6 +81,7 @@ class Address:
             "base_url": self.url,
             "timeout": httpx.Timeout(timeout, connect=_CONNECT_TIMEOUT_S),
             "headers": {"authorization": f"Bearer {self.key}"} if self.key else {},
+            "auth": None if self.key else SignInAuth(self.url),
             # A proxy of the environment cannot reach our own loopback.
             "trust_env": not self.loopback,
         }

@@ -21,7 +21,7 @@ class Place:
     the file, ``end`` exclusive; ``heading`` is the path of headings above the passage, outermost first. A slide is a
     page. ``cell`` is the range of a spreadsheet's ``sheet`` (``A2:C9``), or the number of a notebook's cell;
     ``seconds`` count from the start of a recording; ``symbol`` names a definition in code (``Client.ask``) or a value
-    in JSON (``$.ports[2]``).
+    in JSON (``$.ports[2]``) or elements in XML (``/orders/order[2]``).
     """
 
     page: int | None = None

@@ -276,7 +276,13 @@ function Palette() {
       note: t("view.run"),
       does: () => go(link("run", tab)),
     })),
-    ...(session.value ? [{ label: t("export"), note: t("view.chat"), does: exportConversation }] : []),
+    ...(session.value
+      ? (["md", "json"] as const).map((kind) => ({
+          label: t(`export.${kind}`),
+          note: t("view.chat"),
+          does: () => exportConversation(kind),
+        }))
+      : []),
     { label: language.value === "en" ? "中文" : "English", note: t("language"), does: setLanguage },
     { label: t("look.change"), note: t("look.auto"), does: setLook },
     ...targets().map((each) => ({

@@ -2,6 +2,8 @@
 
 import { signal } from "@preact/signals";
 
+export { sentence } from "./format";
+
 const KEY_NAME = "portico-key";
 
 /** The key that goes with every request; empty where the daemon asks for none. */
@@ -32,11 +34,6 @@ export class ApiError extends Error {
   ) {
     super(message);
   }
-}
-
-/** What a caught error says. */
-export function sentence(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 export function isAbort(error: unknown): boolean {

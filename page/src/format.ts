@@ -20,6 +20,11 @@ export function count(value: number): string {
   return value.toLocaleString(language.value);
 }
 
+/** What a caught error says. */
+export function sentence(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** A moment in seconds since 1970: the time of today, the date of any other day. */
 export function moment(seconds: number): string {
   const then = new Date(seconds * 1000);

@@ -104,6 +104,16 @@ export interface Schema {
   required?: string[];
 }
 
+/** What the run waits for: an approval, or something that a person has to say. */
+export interface Question {
+  id: string;
+  kind: string;
+  name: string;
+  message: string;
+  arguments: Record<string, unknown>;
+  answer_schema: Schema | null;
+}
+
 export interface Session {
   id: string;
   app: string;

@@ -5,9 +5,9 @@ import { quoted } from "../src/apps/Apps";
 import { linesOf } from "../src/apps/EvalSearch";
 import { argumentsOf } from "../src/apps/Prompts";
 import { asMarkdown, headline, toMessages } from "../src/chat/sessions";
-import { around } from "../src/chat/source";
+import { around, placeOf, unitsOf } from "../src/chat/source";
 import { requestFor } from "../src/chat/turn";
-import { startsOf } from "../src/documents/DocumentsView";
+import { stretches } from "../src/documents/Pieces";
 import { rightOn } from "../src/documents/Rights";
 import { bytes, placeLabel } from "../src/format";
 import { roundUp } from "../src/parts/Chart";
@@ -179,8 +179,26 @@ test("an axis ends at a round number", () => {
   expect([0.03, 1, 2.5, 7, 480].map(roundUp)).toEqual([0.05, 1, 5, 10, 500]);
 });
 
-test("the pieces of a document begin behind their spaces, in whole characters", () => {
-  expect(startsOf([{ text: "# 𝄞\n\n" }, { text: "  two" }, { text: "" }])).toEqual([0, 7, 10]);
+test("pieces of a text are marked where they stand, what two share belongs to both, and no more than is seen", () => {
+  const spans = [[0, 6], [4, 10], null, [20, 30]] as [number, number][];
+  expect(stretches(spans, 0, 12)).toEqual([
+    { start: 0, end: 4, within: [0] },
+    { start: 4, end: 6, within: [0, 1] },
+    { start: 6, end: 10, within: [1] },
+    { start: 10, end: 12, within: [] },
+  ]);
+  expect(stretches(spans, 25, 40)).toEqual([
+    { start: 25, end: 30, within: [3] },
+    { start: 30, end: 40, within: [] },
+  ]);
+  expect(stretches([], 0, 3)).toEqual([{ start: 0, end: 3, within: [] }]);
+});
+
+test("places count whole characters, of which some take two units", () => {
+  const text = "𝄞 one 𝄞 one";
+  expect([0, 1, 2, 6, 7, 8, 11].map(unitsOf(text))).toEqual([0, 2, 3, 7, 9, 10, 13]);
+  expect(placeOf(text, { text: "one", place: { start: 8, end: 11 } })).toEqual([10, 13]);
+  expect(placeOf(text, { text: "two", place: { start: 8, end: 11 } })).toBeNull();
 });
 
 test("a name is one word for a shell, whatever stands in it", () => {

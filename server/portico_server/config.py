@@ -24,7 +24,7 @@ from portico_server.knowledge.filter import parse_bound
 from portico_server.knowledge.groups import GroupSpec
 from portico_server.knowledge.groups import parse_group as parse_group
 from portico_server.knowledge.sources.spec import parse_source as parse_source
-from portico_server.knowledge.store import check_answers
+from portico_server.knowledge.store import check_answers, check_search
 from portico_server.models.spec import AdapterSpec, ModelSpec, check_defaults
 from portico_server.schedules.spec import ScheduleSpec
 from portico_server.schedules.spec import parse as parse_schedule
@@ -54,6 +54,7 @@ class StoreSpec:
     answers: str = ""
     links: bool | None = None
     keep_removed: bool | None = None
+    search: Mapping[str, Any] | None = None
     groups: tuple[GroupSpec, ...] = ()
 
 
@@ -351,6 +352,7 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
             "answers": str,
             "links": bool,
             "keep_removed": bool,
+            "search": dict,
             "groups": list,
         },
     )
@@ -359,6 +361,13 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
             check_answers(values["answers"])
         except InvalidRequest as error:
             raise InvalidRequest(f"{at}: {error.message}", param=f"{at}.answers") from error
+    if "search" in values:
+        try:
+            values["search"] = check_search(values["search"])
+        except InvalidRequest as error:
+            raise InvalidRequest(
+                f"{at}: {error.message}", code=error.code, param=f"{at}.{error.param}"
+            ) from error
     if "groups" in values:
         values["groups"] = _each(values, "groups", parse_group, f"{at}.")
     if values.get("folder"):

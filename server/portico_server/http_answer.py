@@ -1,11 +1,21 @@
-"""The class of answers for the sessions of aiohttp that reach servers of others. Imports aiohttp."""
+"""Sessions of aiohttp that reach servers of others, through the proxy of the environment, and the class of their
+answers. Imports aiohttp.
+"""
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
+from base64 import b64encode
 from typing import Any, Final
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
+from yarl import URL
+
+from portico_server.subprocesses import is_local
 
 MAX_INTERIM_ANSWERS_COUNT: Final = 16
 """Answers with a status below 200, such as 100 Continue and 103 Early Hints, before the one that counts."""
@@ -35,3 +45,60 @@ class HttpAnswer(aiohttp.ClientResponse):
             return await super().start(connection)
         finally:
             del protocol.read
+
+
+def failure_reason(error: BaseException) -> str:
+    """Why a connection failed, without the address: whoever may ask a model need not know where it runs."""
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, ssl.SSLError):
+        return getattr(cause, "verify_message", "") or cause.reason or "TLS failed"
+    if isinstance(cause, socket.gaierror):
+        return str(cause.strerror)
+    if isinstance(cause, OSError) and cause.errno:
+        return os.strerror(cause.errno)
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "connecting took too long"
+    named = isinstance(error, aiohttp.InvalidURL | aiohttp.ClientResponseError)
+    return (not named and str(error)) or type(error).__name__
+
+
+def proxy_of(url: URL) -> URL | None:
+    """The proxy that the environment names for a URL. This machine is always reached directly."""
+    host = url.host
+    if host is None or is_local(host) or proxy_bypass(host):
+        return None
+    proxy = URL(getproxies().get(url.scheme, ""))
+    return proxy if proxy.scheme in ("http", "https") else None
+
+
+async def _through_proxy(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    proxy = proxy_of(request.url)
+    if proxy is not None:
+        headers: dict[str, str] = {}
+        if proxy.user is not None:
+            login = f"{proxy.user}:{proxy.password or ''}".encode()
+            headers["Authorization"] = (
+                f"Basic {b64encode(login).decode()}"  # aiohttp has it reach the proxy alone
+            )
+        request.update_proxy(proxy.with_user(None), None, headers)
+    return await send(request)
+
+
+def open_session(
+    timeout: aiohttp.ClientTimeout, *, proxied: bool = True, **options: Any
+) -> aiohttp.ClientSession:
+    """A session for servers of others. ``options`` are those of aiohttp's session.
+
+    With ``proxied`` each request, redirected ones too, goes through the proxy that the environment names for it. A
+    session that trusts the environment itself would also send passwords of ``~/.netrc``, which may have one for all
+    hosts.
+    """
+    return aiohttp.ClientSession(
+        timeout=timeout,
+        response_class=HttpAnswer,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        middlewares=(_through_proxy,) if proxied else (),
+        **options,
+    )

@@ -170,6 +170,7 @@ class Reconciler:
                 ("description", spec.description not in ("", row.description)),
                 ("app", spec.app != row.app),
                 ("answers", spec.answers not in ("", row.answers)),
+                ("search", spec.search not in (None, row.search)),
                 ("keep_removed", spec.keep_removed not in (None, row.keep_removed)),
                 ("links", spec.links not in (None, row.links)),
                 ("embedding_model", self._other_model(spec, row)),
@@ -287,6 +288,8 @@ class Reconciler:
                 runs.append(await self._stores.sync(row))
         if spec.keep_removed not in (None, row.keep_removed):
             row = await self._stores.update(row.id, SYSTEM, {"keep_removed": spec.keep_removed})
+        if spec.search not in (None, row.search):
+            row = await self._stores.update(row.id, SYSTEM, {"search": spec.search})
         if spec.answers not in ("", row.answers):
             row = await self._stores.update(row.id, SYSTEM, {"answers": spec.answers})
         if spec.links not in (None, row.links):

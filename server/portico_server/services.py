@@ -151,6 +151,7 @@ class Services:
             self.prompts,
             self.apps,
             self.agents,
+            self.skills,
             self.settings,
         )
         issuers = OutwardFetcher(AddressPolicy.of(self.settings.oidc_hosts))
@@ -244,8 +245,8 @@ class Services:
             settings.environments, index=settings.pypi_index, offline=settings.offline
         )
         self.added = AddedTools(self.toolbox, database, AddressPolicy.of(settings.tool_hosts), packages)
-        self.registry.add_preparer(self.added.prepared)
-        self.registry.add_preparer(self.mcp.prepared)
+        self.registry.add_late_source(self.added)
+        self.registry.add_late_source(self.mcp)
 
     def _serve_apps(self) -> None:
         database = self.database
@@ -274,6 +275,7 @@ class Services:
             self.settings.public_url.rstrip("/"),
         )
         self.apps = DeployedApps(database, self.registry, self.runner.app_quotas, self.storage)
+        self.registry.add_late_source(self.apps)
         self.registry.versions = self.apps.named_version
         self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
         self.apps.kind("agent", AppKind(self.agents.check, self.agents.build))

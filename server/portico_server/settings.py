@@ -80,6 +80,11 @@ class Settings:
         10_240, "What of a bucket with files is kept in the home folder as well, in MB; 0 for any amount"
     )
     models: Path = _setting(Path(), "Folder for model files (default: models in the home folder)")
+    models_bucket: str = _setting(
+        "",
+        "s3://BUCKET/PREFIX where daemons keep the model files that they fetched for each other (default: each fetches "
+        "its own)",
+    )
     environments: Path = _setting(
         Path(), "Folder for the packages of notebooks and engines (default: environments in the home folder)"
     )
@@ -121,6 +126,11 @@ class Settings:
     )
     oidc_client_secret: str = _setting(
         "", "Its secret, if it has one; of several in the same order, separated by commas", secret=True
+    )
+    oidc_cli_client_id: str = _setting(
+        "",
+        "Client id of the command line at the issuer, a public client, for 'portico login'; of several issuers one "
+        "each, in their order, separated by commas",
     )
     sign_in_idle: float = _setting(
         28_800.0, "Seconds without a request after which somebody who signed in in the page is signed out"
@@ -252,7 +262,7 @@ class Settings:
         "Seconds after which all that stores follow is looked at again, folders included; 0: on request",
     )
     source_max_files: int = _setting(
-        10_000, "Most files that a store takes from addresses, a bucket or a repository"
+        10_000, "Most files that a store takes from addresses, a bucket, a repository or a mailbox"
     )
     source_logins: str = _setting(
         "",
@@ -270,6 +280,10 @@ class Settings:
     s3_secret_key: str = _setting("", "Its secret (default: AWS_SECRET_ACCESS_KEY)", secret=True)
     parse_timeout: float = _setting(120.0, "Longest that reading one document may take, in seconds")
     parse_memory_mb: int = _setting(2048, "Memory limit of a process that reads documents, in MB")
+    ocr_timeout: float = _setting(
+        1_800.0,
+        "Longest that recognising the scanned pages and pictures of one document may take in all, in seconds",
+    )
     ocr_languages: str = _setting(
         "chi_sim+eng",
         "Languages in which tesseract, where installed, reads pictures and scans; empty: it does not",
@@ -341,6 +355,9 @@ class Settings:
         20,
         "Fine-tuning jobs that one key may have unfinished, those of its searches aside; 0 for any number",
     )
+    calibrate_per_key: int = _setting(
+        10, "Stores that one key may have calibrated at a time; 0 for any number"
+    )
     storage_per_key_mb: int = _setting(
         10_240,
         "What one key may keep on the disk, in MB: files, parts of uploads, what its stores mirror, chunks with their "
@@ -409,7 +426,7 @@ class Settings:
     @property
     def unfinished_per_key(self) -> dict[str, int]:
         """How many runs one key may have that have not ended, by kind; 0 for any number."""
-        kinds = ("flow", "responses", "batch", "eval", "eval_search", "finetune")
+        kinds = ("flow", "responses", "batch", "eval", "eval_search", "finetune", "calibrate")
         return {kind: getattr(self, f"{kind}_per_key") for kind in kinds}
 
     @property
@@ -518,6 +535,8 @@ def load(
         values["home"] = user_data_path("portico", appauthor=False)
     values["home"] = values["home"].expanduser().absolute()
     values["files"] = _files(values["files"], values["home"])
+    if values["models_bucket"]:
+        values["models_bucket"] = _bucket("models_bucket", values["models_bucket"])
     if not values["database"] and values["files"] != str(values["home"]):
         raise InvalidRequest(
             "The setting 'files' is for daemons that share a PostgreSQL (setting 'database'). With a database in the "
@@ -542,11 +561,15 @@ _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=/-]{0,500})?"
 def _files(given: str, home: Path) -> str:
     if not given.startswith("s3://"):
         return str(Path(given).expanduser().absolute() if given else home)
+    return _bucket("files", given, "a folder or ")
+
+
+def _bucket(setting: str, given: str, otherwise: str = "") -> str:
     if _BUCKET.fullmatch(given) is None:
         raise InvalidRequest(
-            f"The setting 'files' is '{given[:80]}', but must be a folder or s3://BUCKET/PREFIX: a bucket has 3 to 63 "
-            "small letters, digits, dots and hyphens.",
-            param="files",
+            f"The setting '{setting}' is '{given[:80]}', but must be {otherwise}s3://BUCKET/PREFIX: a bucket has 3 to "
+            "63 small letters, digits, dots and hyphens.",
+            param=setting,
         )
     return given.rstrip("/")
 

@@ -51,7 +51,6 @@ def test_the_program_prints_what_its_page_shows(name: str, tmp_path: Path) -> No
             (environments / kind).symlink_to(Path(interpreter(kind)).parents[1])
     with running(tmp_path / "home", "--file", str(folder / "portico.yaml")) as daemon:
         daemon.settle()
-        daemon.settle_tools()
         done = subprocess.run(
             [sys.executable, "-W", "error", "main.py"],
             cwd=folder,

@@ -115,6 +115,11 @@ def test_a_key_made_at_one_is_known_at_the_other_and_revoked_at_both_with_its_st
     answered(pair.a, "PATCH", at, json={"scopes": ["chat", "models:read"]})
     short = {"model": "echo", "messages": [{"role": "user", "content": "hello"}]}
     until(lambda: call(pair.b, "POST", "/v1/chat/completions", secret, json=short).is_success, "it may chat")
+    answered(pair.a, "PATCH", at, json={"limits": {"requests_per_minute": 1}})
+    ask = ("POST", "/v1/chat/completions", secret)
+    until(lambda: call(pair.b, *ask, json=short).status_code == 429, "it is held to the limit at B")
+    answered(pair.a, "PATCH", at, json={"limits": {}})
+    until(lambda: call(pair.b, *ask, json=short).is_success, "it is held to it no more")
     ends("DELETE")
     assert call(pair.a, "GET", "/v1/models", secret).status_code == 401
     assert call(pair.b, "GET", "/v1/models", secret).status_code == 401

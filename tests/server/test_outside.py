@@ -160,3 +160,45 @@ def test_bodies_of_routes_are_parsed_by_the_door() -> None:
     """FastAPI's own parsing takes NaN, numbers of any length and any depth. Use `api.router`."""
     found = {file for file, call in calls() if getattr(call.func, "id", "") == "APIRouter"}
     assert found == {"api/endpoint.py", "api/anthropic/models.py"}
+
+
+PROXIES_OF_THE_ENVIRONMENT = {
+    "tools/fetch/client.py": "never: a proxy would resolve the name again, where the daemon cannot look",
+    "tools/mcp/connection.py": "httpx, which reads no netrc by itself; never for this machine",
+}
+"""Files that say whether a client takes the proxies of the environment, and why no password of a netrc goes out."""
+
+
+def test_no_password_of_a_netrc_goes_to_servers_of_others() -> None:
+    """A client of aiohttp that trusts the environment sends them, to every host too. Use `http_answer.open_session`."""
+    found = {file for file, call in calls() if any(word.arg == "trust_env" for word in call.keywords)}
+    assert found == set(PROXIES_OF_THE_ENVIRONMENT)
+
+
+SESSIONS_OF_OUR_OWN = {
+    "http_answer.py": "the sessions themselves",
+    "launchers/remote.py": "processes that the daemon has started",
+    "share.py": "the daemon on this machine",
+    "tools/fetch/client.py": "the client that reaches public addresses alone",
+}
+"""Files that make sessions of aiohttp by themselves, and what these reach."""
+
+
+def test_servers_of_others_are_reached_by_one_kind_of_session() -> None:
+    """Answers are bounded there, and proxies taken without a netrc. Use `http_answer.open_session`."""
+    found = {
+        file
+        for file, call in calls()
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "ClientSession"
+    }
+    assert found == set(SESSIONS_OF_OUR_OWN)
+
+
+def test_what_keys_begin_is_let_in_by_their_limits() -> None:
+    """`Runner.spawn` counts nothing, and the first model in a run is taken for part of what was counted. Use `begin`,
+    or `Scheduler.begin`.
+    """
+    found = {
+        file for file, call in calls() if isinstance(call.func, ast.Attribute) and call.func.attr == "spawn"
+    }
+    assert found == {"runs/runner.py", "runs/scheduler.py"}

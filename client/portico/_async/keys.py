@@ -47,14 +47,17 @@ class Keys(Group):
         *,
         scopes: Sequence[str] | None = None,
         filters: Mapping[str, Mapping[str, Any]] | None = None,
+        limits: Mapping[str, int] | None = None,
     ) -> Key:
-        """Let a key have other scopes or filters, all of which are given, at once; what is left out stays, and ``{}``
-        takes all filters away. If it may do or read less than before, its calls, streams and runs end.
+        """Let a key have other scopes, filters or limits, all of which are given, at once; what is left out stays, and
+        ``{}`` takes all filters, or all limits, away. If it may do or read less than before, its calls, streams and
+        runs end; under other limits they continue, and what it used counts.
         """
         path = at("api", "keys", named(key_id, "a key"))
         body = given(
             scopes=None if scopes is None else list(scopes),
             filters=None if filters is None else {store: dict(item) for store, item in filters.items()},
+            limits=None if limits is None else dict(limits),
         )
         return await self._transport.request("PATCH", path, Key, json=body)
 

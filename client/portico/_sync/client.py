@@ -63,7 +63,8 @@ from portico.wire import CHAT_OPTIONS, ChatOptions, flat_options
 class Client:
     """A daemon, for code that blocks.
 
-    ``url`` defaults to ``PORTICO_URL``, then ``http://127.0.0.1:8642``; ``key`` to ``PORTICO_API_KEY``.
+    ``url`` defaults to ``PORTICO_URL``, then ``http://127.0.0.1:8642``; ``key`` to ``PORTICO_API_KEY``, then to the
+    sign-in that ``portico login`` made there.
     ``timeout`` is how many seconds a call with a model behind it may stay silent. Every call raises a
     `PorticoError`. Close it, or use it as a context manager. ``transport`` replaces the network, for tests.
     """

@@ -18,6 +18,7 @@ from portico.values import (
     ChunkGroup,
     Cut,
     File,
+    FileChunk,
     FilePart,
     FileUpload,
     Found,
@@ -74,12 +75,15 @@ class Stores(Group):
         answers: str | None = None,
         links: bool | None = None,
         keep_removed: bool | None = None,
+        search: Mapping[str, Any] | None = None,
     ) -> Store:
         """Make a store. ``folder`` is a path on the daemon's machine that the store then mirrors; instead of it
-        ``source`` may be ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, the address of
-        a sitemap, a feed, a list, a directory index or a document, or a list of documents by their addresses.
+        ``source`` may be ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``,
+        ``webdav+https://HOST/PATH``, ``imaps://HOST/FOLDER``, the address of a sitemap, a feed, a list, a directory
+        index or a document, or a list of documents by their addresses.
         ``answers``: how its app answers, ``auto``, ``write`` or ``quote``. ``links``: link its passages by what they
-        name. ``keep_removed``: files stay that are gone from what it follows.
+        name. ``keep_removed``: files stay that are gone from what it follows. ``search``: how its app
+        searches, such as ``{"steps": "auto"}``.
         """
         body = given(
             name=name,
@@ -91,6 +95,7 @@ class Stores(Group):
             answers=answers,
             links=links,
             keep_removed=keep_removed,
+            search=search,
         )
         return self._transport.request("POST", "/api/stores", Store, json=body)
 
@@ -127,7 +132,7 @@ class Stores(Group):
 
         ``options`` are those of ``/api/search``: ``groups``, ``vector_weight``, ``rewrite`` with ``writer``,
         ``reranker``, ``diversity``, ``near_duplicates``, ``half_life_days`` with ``decay_by``, ``parents``,
-        ``neighbours``, ``infer_filters``, ``links``; of several stores ``route`` too.
+        ``neighbours``, ``infer_filters``, ``links``, ``steps`` with ``steps_model``; of several stores ``route`` too.
         """
         body = given(
             query=query,
@@ -187,11 +192,13 @@ class Stores(Group):
         vector_weight: float | None = None,
         links: bool | None = None,
         keep_removed: bool | None = None,
+        search: Mapping[str, Any] | None = None,
     ) -> Store:
         """Another description; another source, see `add`, instead of what it follows; another embedding model, whose
         vectors are made in the background (``""``: none); pause following, or resume; how its app ``answers``; what
         its vectors are worth beside the words, from 0 to 1, as `calibrate` measures it; ``links`` between its passages,
-        which are made or removed in the background; ``keep_removed``, see `add`.
+        which are made or removed in the background; ``keep_removed``, ``search``, see
+        `add`.
         """
         body = given(
             vector_weight=vector_weight,
@@ -202,6 +209,7 @@ class Stores(Group):
             paused=paused,
             answers=answers,
             keep_removed=keep_removed,
+            search=search,
         )
         return self._transport.request("PATCH", self._at(name), Store, json=body)
 
@@ -278,6 +286,16 @@ class Stores(Group):
         """
         query = given(after=after, limit=limit, status=status)
         return self._transport.request("GET", self._at(name, "files"), Page[StoreFile], query=query)
+
+    def chunks(
+        self, name: str, file_id: str, *, group: str | None = None, after: int | None = None, limit: int = 100
+    ) -> Page[FileChunk]:
+        """The pieces into which a file of a store was cut, in their order, up to 1,000: in its ``group``, or the
+        store's own. ``after``: behind the piece with this ``number``.
+        """
+        query = given(group=group, after=after, limit=limit)
+        path = self._at(name, "files", file_id, "chunks")
+        return self._transport.request("GET", path, Page[FileChunk], query=query)
 
     def page(self, name: str, file_id: str, page: int, passage: str = "") -> bytes:
         """A page of a PDF, counted from 1, as a PNG with ``passage`` marked where it stands."""

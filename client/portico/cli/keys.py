@@ -154,22 +154,35 @@ def update(
         ),
     ] = None,
     no_filters: Annotated[bool, typer.Option("--no-filters", help="Take all filters away.")] = False,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="All that it is held to from then on, as with `create`; left out, limits stay. What it used counts.",
+        ),
+    ] = None,
+    no_limits: Annotated[bool, typer.Option("--no-limits", help="Take all limits away.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let a key have other scopes or filters, at once. If it loses some, what it has under way ends."""
+    """Let a key have other scopes, filters or limits, at once. If it may do less, what it has under way ends."""
     if no_filters and only:
         raise InvalidRequest("--filter and --no-filters exclude each other: give one of them.")
-    if not (scope or only or no_filters):
-        raise InvalidRequest("Say what changes: --scope, --filter or --no-filters.")
+    if no_limits and limit:
+        raise InvalidRequest("--limit and --no-limits exclude each other: give one of them.")
+    if not (scope or only or no_filters or limit or no_limits):
+        raise InvalidRequest("Say what changes: --scope, --filter, --no-filters, --limit or --no-limits.")
     with connected(context) as client:
         filters = _filters_of(only or ()) if only or no_filters else None
-        changed = client.keys.update(key_id, scopes=scope or None, filters=filters)
+        limits = limits_of(limit or ()) if limit or no_limits else None
+        changed = client.keys.update(key_id, scopes=scope or None, filters=filters, limits=limits)
     if as_json:
         print_json(changed)
         return
     typer.echo(f"'{changed.name}' may: {', '.join(changed.scopes)}.")
     for item in _format_filters(changed.filters):
         typer.echo(f"It reads of {item}.")
+    if limits:
+        typer.echo(f"It is held to {', '.join(shown(changed.limits))}.")
 
 
 @app.command(epilog="Example: portico keys revoke key_0192f6 --yes")

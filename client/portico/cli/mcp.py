@@ -14,14 +14,27 @@ from typing import Annotated, Any
 
 import typer
 
+from portico.cli.mcp_server_json import server_json
 from portico.cli.pairs import pairs
 from portico.cli.progress import Spinner
-from portico.cli.render import one_line, print_fields, print_json, print_removed, print_rows, safe, shorten
+from portico.cli.render import (
+    moment,
+    one_line,
+    print_fields,
+    print_json,
+    print_removed,
+    print_rows,
+    safe,
+    shorten,
+)
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
 from portico.errors import InvalidRequest, PorticoError
 from portico.values import McpServer
 
 _SETTINGS = '{"mcpServers": {"portico": {"command": "portico", "args": ["mcp"]}}}'
+
+MAX_INSTRUCTIONS_CHARS = 1_000
+"""Characters of what a server says about its use; ``--json`` has all of it."""
 
 app = typer.Typer(invoke_without_command=True, epilog=f"Example, in an assistant's settings: {_SETTINGS}")
 
@@ -102,7 +115,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: portico mcp show files")
 def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Show one server and the names of its tools."""
+    """Show one server, what it says of itself, and the names of its tools."""
     with connected(context) as client:
         _print(client.mcp.get(name), as_json)
 
@@ -306,6 +319,11 @@ def take_over(
         raise typer.Exit(1)
 
 
+app.command("server-json", epilog="Example: portico mcp server-json com.example/handbook --app docs")(
+    server_json
+)
+
+
 def read_settings(text: str, environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The servers of an assistant's settings, as arguments of ``Client.mcp.add`` by name; disabled ones are left out.
 
@@ -359,11 +377,17 @@ def _print(found: McpServer, as_json: bool) -> None:
             ("name", found.name),
             ("state", found.state),
             ("error", found.error),
+            ("title", found.card.title),
+            ("version", found.card.version),
+            ("protocol", found.card.protocol),
+            ("capabilities", found.card.capabilities),
+            ("reached", moment(found.reached_at)),
             ("command", " ".join(found.command)),
             ("url", found.url),
             ("variables", found.env),
             ("headers", found.headers),
             ("restarts", found.restarts or None),
             ("tools", found.tools),
+            ("instructions", shorten(found.card.instructions, MAX_INSTRUCTIONS_CHARS)),
         ]
     )

@@ -23,14 +23,14 @@ def open_page(context: typer.Context, as_json: AsJson = False) -> None:
         with contextlib.suppress(Unauthenticated):  # the page asks for the key itself
             client.status()
         url = f"{client.url.rstrip('/')}/"
-    opened = _has_browser() and webbrowser.open(url)
+    opened = has_browser() and webbrowser.open(url)
     if as_json:
         print_json({"url": url, "opened": opened})
     else:
         typer.echo(f"Opened {one_line(url)}" if opened else one_line(url))
 
 
-def _has_browser() -> bool:
+def has_browser() -> bool:
     """Whether a window can be opened here; browsers for the terminal would take ours."""
     if os.environ.get("BROWSER") or sys.platform == "darwin":
         return True

@@ -205,6 +205,7 @@ def _print(found: PackagedContents, to: Path, size: int | None) -> None:
             ("stores", _names(f"{store['name']} ({store['files']} files)" for store in found.stores)),
             ("apps", _names(f"{item['name']} (version {item['version']})" for item in found.apps)),
             ("prompts", _names(f"{item['name']} (version {item['version']})" for item in found.prompts)),
+            ("skills", _names(f"{item['name']} (version {item['version']})" for item in found.skills)),
             ("tools", _names(found.tools)),
             ("MCP servers", _names(found.mcp)),
             ("to be given", _names(found.variables)),

@@ -86,6 +86,9 @@ PANELS = {
         "agent-server": "Speak the Agent Client Protocol on standard input and output, for editors such as Zed.",
     },
     "Access": {
+        "login": "Sign in at a daemon with the account that you have at its issuer, instead of a key.",
+        "logout": "Sign out at a daemon: remove the tokens here, and have the issuer end them, where it can.",
+        "whoami": "Print who you are at the daemon: role, scopes and limits, and until when the token counts.",
         "keys": "Keys: who may call the daemon, and what.",
     },
     "Operation": {

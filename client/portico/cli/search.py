@@ -25,6 +25,21 @@ class Rewriting(StrEnum):
     instead = "replace"
 
 
+class StepsChoice(StrEnum):
+    """How often a search searches."""
+
+    off = "off"
+    auto = "auto"
+    two = "2"
+    three = "3"
+    four = "4"
+
+    @property
+    def given(self) -> str | int:
+        """As the API takes it."""
+        return int(self.value) if self.value.isdigit() else self.value
+
+
 class RankerChoice(StrEnum):
     """How passages are ranked."""
 
@@ -82,6 +97,15 @@ Links = Annotated[
     bool | None,
     typer.Option("--links/--no-links", help="Follow links between passages (default: as the store does)."),
 ]
+Steps = Annotated[
+    StepsChoice | None,
+    typer.Option(
+        help="Search again for what the first passages lack: where they lack much, or up to so often."
+    ),
+]
+StepsModel = Annotated[
+    str | None, typer.Option(help="The chat model that says what to search for next (default: rules do).")
+]
 Explain = Annotated[bool, typer.Option(help="Show each stage of the search.")]
 
 
@@ -108,6 +132,8 @@ def search(
     neighbours: Neighbours = None,
     infer_filters: InferFilters = False,
     links: Links = None,
+    steps: Steps = None,
+    steps_model: StepsModel = None,
     explain: Explain = False,
     as_json: AsJson = False,
 ) -> None:
@@ -126,6 +152,8 @@ def search(
         "neighbours": neighbours,
         "infer_filters": infer_filters or None,
         "links": links,
+        "steps": steps and steps.given,
+        "steps_model": steps_model,
         "route": (route and bool(also)) or None,
     }
     with connected(context) as client:

@@ -22,7 +22,9 @@ from portico.cli.render import (
     print_json,
     print_removed,
     print_rows,
+    shorten,
 )
+from portico.cli.search import StepsChoice
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
 from portico.client import Client
 from portico.errors import InvalidRequest, NotFound
@@ -62,6 +64,10 @@ Linked = Annotated[
 Kept = Annotated[
     bool | None,
     typer.Option("--keep-removed/--no-keep-removed", help="Files stay that are gone from what it follows."),
+]
+Steps = Annotated[
+    StepsChoice | None,
+    typer.Option(help="How often its app searches again for what the first passages lack."),
 ]
 
 
@@ -107,6 +113,7 @@ def add(
     answers: Answers = None,
     links: Linked = None,
     keep_removed: Kept = None,
+    steps: Steps = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -125,6 +132,7 @@ def add(
             answers=answers,
             links=links,
             keep_removed=keep_removed,
+            search={"steps": steps.given} if steps else None,
         )
         if path and wait:
             _show_synced(client, _synced(context, client, made), as_json)
@@ -139,15 +147,16 @@ def follow(
     source: Annotated[
         list[str],
         typer.Option(
-            help="s3://BUCKET/PREFIX, git+https://HOST/PATH, or the address of a sitemap, a feed, a list, a directory "
-            "index or a document. Given several times: documents by their addresses."
+            help="s3://BUCKET/PREFIX, git+https://HOST/PATH, webdav+https://HOST/PATH, imaps://HOST/FOLDER, or the "
+            "address of a sitemap, a feed, a list, a directory index or a document. Given several times: documents by "
+            "their addresses."
         ),
     ],
     keep_removed: Kept = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Let a store mirror addresses on the web, a bucket or a Git repository, instead of what it followed."""
+    """Let a store mirror addresses on the web, a bucket, a repository or a mailbox, instead of what it followed."""
     wanted = source[0] if len(source) == 1 else source
     with connected(context) as client:
         try:
@@ -185,6 +194,41 @@ def show(
         print_rows(("FILE", "STATUS", "REASON"), rows)
         if skipped.total > len(skipped.files):
             typer.echo(f"{skipped.total - len(skipped.files)} more were skipped.")
+
+
+@app.command(epilog="Example: portico stores chunks docs lease.pdf")
+def chunks(
+    context: typer.Context,
+    name: Name,
+    file: Annotated[str, typer.Argument(help="The name or id of a file in it.")],
+    group: Annotated[str | None, typer.Option(help="A group of the store; left out, its own.")] = None,
+    after: Annotated[int | None, typer.Option(min=0, help="Begin behind the piece of this number.")] = None,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=1000, help="How many.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List the pieces into which a file was cut, with where they stand in it."""
+    with connected(context) as client:
+        store = client.stores.get(name)
+        found = next((each for each in _files(client, store) if file in (each.id, each.filename)), None)
+        if found is None:
+            raise NotFound(
+                f"The store '{store.name}' has no file '{file}'; see: portico stores show {store.name} --files",
+                status=404,
+                param="file",
+            )
+        listed = client.stores.chunks(store.name, found.id, group=group, after=after, limit=number)
+    if as_json:
+        print_json({"data": list(listed), "has_more": listed.has_more})
+        return
+    print_rows(
+        ("NUMBER", "CHARACTERS", "PLACE", "TEXT"),
+        (
+            (each.number, f"{each.place.start}-{each.place.end}", each.place.label(), shorten(each.text, 80))
+            for each in listed
+        ),
+    )
+    if listed.has_more:
+        typer.echo(f"There are more: --after {listed.data[-1].number}")
 
 
 @app.command(epilog="Example: portico stores sync docs --dry-run")
@@ -252,6 +296,7 @@ def change(
     ] = None,
     links: Linked = None,
     keep_removed: Kept = None,
+    steps: Steps = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -265,6 +310,7 @@ def change(
                 "vector_weight": vector_weight,
                 "links": links,
                 "keep_removed": keep_removed,
+                "search": {"steps": steps.given} if steps else None,
             }
             wanted = {name: value for name, value in given.items() if value is not None}
             _print_change(client.stores.get(name), wanted, as_json)
@@ -277,6 +323,7 @@ def change(
             vector_weight=vector_weight,
             links=links,
             keep_removed=keep_removed,
+            search={**client.stores.get(name).search, "steps": steps.given} if steps else None,
         )
         _print(changed, as_json)
 
@@ -401,6 +448,7 @@ def _print(found: Store, as_json: bool = False, *, listed: bool = False) -> None
             ("app", found.app),
             ("answers", found.answers if found.app else None),
             ("links", found.links or None),
+            ("search", ", ".join(f"{key} {value}" for key, value in found.search.items()) or None),
             ("embedding model", found.embedding_model),
             ("in the making", found.next_embedding_model),
             ("files", f"{counts.completed} ready, {counts.in_progress} waiting, {counts.failed} failed"),

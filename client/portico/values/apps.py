@@ -132,6 +132,7 @@ class PackagedContents:
     mcp: tuple[str, ...]
     prompts: tuple[Mapping[str, Any], ...]
     apps: tuple[Mapping[str, Any], ...]
+    skills: tuple[Mapping[str, Any], ...]
     variables: Mapping[str, str]
     notes: tuple[str, ...]
     files: tuple[str, ...]

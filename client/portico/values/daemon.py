@@ -37,11 +37,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Whoami:
-    """Who is calling. ``by``: ``nothing``, a ``key`` or a ``token``, which expires at ``expires_at``."""
+    """Who is calling. ``by``: ``nothing``, a ``key`` or a ``token``, which gives a ``role`` and expires at
+    ``expires_at``.
+    """
 
     id: str
     name: str
     by: str
+    role: str = ""
     scopes: tuple[str, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
     issuer: str = ""

@@ -31,7 +31,7 @@ class Store:
     ``skipped``: how many files and folders of what it follows are not read, by reason; ``answers``: how its app does
     (``write``, ``quote``, or ``auto`` for what its model is trusted with); ``vector_weight``: what its vectors were
     measured to be worth beside the words, from 0 to 1; ``links``: whether its passages are linked by what they name;
-    ``keep_removed``: whether files stay that are gone from what it follows.
+    ``keep_removed``: whether files stay that are gone from what it follows; ``search``: how its app searches.
     """
 
     id: str
@@ -52,6 +52,7 @@ class Store:
     vector_weight: float | None = None
     links: bool = False
     keep_removed: bool = False
+    search: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def follows(self) -> str | None:
@@ -167,6 +168,18 @@ class Chunker:
 class Chunk:
     """A piece of a document, and where it stands."""
 
+    text: str
+    place: Place = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class FileChunk:
+    """A piece of a file of a store, and where it stands. ``chunk`` is its number in searches, ``number`` the one in its
+    file, from 0.
+    """
+
+    chunk: int
+    number: int
     text: str
     place: Place = Place()
 

@@ -155,10 +155,24 @@ class McpPromptMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class McpCard:
+    """What an MCP server says of itself. ``protocol`` is the revision of MCP; ``capabilities`` such as ``tools`` and
+    ``tools.listChanged``.
+    """
+
+    title: str = ""
+    version: str = ""
+    protocol: str = ""
+    instructions: str = ""
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class McpServer:
     """An MCP server of somebody else. ``state``: starting, ready, waiting (to be tried again) or stopped.
 
-    ``env`` and ``headers`` are names: their values stay with the daemon. ``tools`` are names here.
+    ``env`` and ``headers`` are names: their values stay with the daemon. ``tools`` are names here. ``card`` is what it
+    said when it was reached last, and ``reached_at`` when it last answered.
     """
 
     name: str
@@ -171,3 +185,5 @@ class McpServer:
     tools: tuple[str, ...] = ()
     restarts: int = 0
     configured: bool = False
+    card: McpCard = McpCard()
+    reached_at: float | None = None

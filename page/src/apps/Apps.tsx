@@ -1,5 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { frames, json, part, rows, send } from "../api";
+import { QuestionView } from "../chat/AnswerView";
+import { withQuestionEvent } from "../chat/answer";
 import { callSnippet, moment } from "../format";
 import { SchemaForm } from "../parts/SchemaForm";
 import { soft, Table } from "../parts/Table";
@@ -7,7 +9,7 @@ import { Confirm, Copy, Dialog, Empty, type Loaded, pretty, Trouble, useLoaded, 
 import { go, link, route } from "../route";
 import { RunDiagram } from "../run/RunDiagram";
 import { apps, refresh, status } from "../status";
-import type { App, AppVersion, TraceStep } from "../types";
+import type { App, AppVersion, Question, TraceStep } from "../types";
 import { t } from "../words/words";
 import { SpecText } from "./Editor";
 
@@ -97,6 +99,7 @@ function PackageCommand({ name }: { name: string }) {
 function RunForm({ app }: { app: App }) {
   const [run, setRun] = useState("");
   const [done, setDone] = useState<{ output: unknown } | null>(null);
+  const [questions, setQuestions] = useState<Question[]>([]);
   const [busy, error, work] = useWork();
   const path = `/api/runs/${part(run)}/trace`;
   const trace = useLoaded(
@@ -106,6 +109,7 @@ function RunForm({ app }: { app: App }) {
   const input = (given: unknown) =>
     work(async () => {
       setDone(null);
+      setQuestions([]);
       const asked = await send(`/api/apps/${part(app.name)}/run`, { json: { input: given } });
       setRun(asked.headers.get("x-portico-run") ?? "");
       for await (const frame of frames(asked)) {
@@ -114,6 +118,7 @@ function RunForm({ app }: { app: App }) {
           result?: unknown;
           error?: { message: string };
         };
+        setQuestions((open) => withQuestionEvent(open, event));
         if (event.type === "finished") setDone({ output: event.result ?? null });
         if (event.type === "failed") throw new Error(event.error?.message ?? t("runs.failed"));
       }
@@ -122,6 +127,7 @@ function RunForm({ app }: { app: App }) {
     <>
       <SchemaForm schema={app.input_schema} send={busy ? t("apps.running") : t("apps.run")} onSend={input} />
       <Trouble error={error} />
+      {busy && questions.map((question) => <QuestionView key={question.id} question={question} />)}
       {run && (
         <RunDiagram
           key={run}

@@ -1,10 +1,10 @@
 // A run of an evaluation: how it stands, and what became of each of its items.
 
 import { useState } from "preact/hooks";
-import { everyRow, json, type ListPage, part } from "../api";
+import { json, type ListPage, part } from "../api";
 import { count, dollars, duration, moment } from "../format";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Dialog, Empty, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Dialog, Empty, pretty, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { t } from "../words/words";
 
@@ -237,16 +237,12 @@ function answerOf(output: Output): string {
 
 function Items({ run, path }: { run: EvalRun; path: string }) {
   const [outcome, setOutcome] = useState<Outcome | "">("");
-  const [most, setMost] = useState(PAGE_SIZE);
   const filter = outcome ? `&status=${outcome}` : "";
-  const found = useLoaded(
-    () =>
-      everyRow(most, (after) =>
-        json<ListPage<Output>>(`${path}/output_items?limit=${PAGE_SIZE}${filter}${after}`),
-      ),
-    `${path} ${filter} ${most} ${run.result_counts.total}`,
+  const found = usePages(
+    (after) => json<ListPage<Output>>(`${path}/output_items?limit=${PAGE_SIZE}${filter}${after}`),
+    `${path} ${filter}`,
+    String(run.result_counts.total),
   );
-  const total = outcome ? run.result_counts[COUNTED[outcome]] : run.result_counts.total;
   const names = run.per_testing_criteria_results.map((each) => each.testing_criteria);
   return (
     <>
@@ -256,10 +252,7 @@ function Items({ run, path }: { run: EvalRun; path: string }) {
           id="outcome"
           aria-label={t("evals.outcome")}
           value={outcome}
-          onChange={(event) => {
-            setOutcome(event.currentTarget.value as Outcome | "");
-            setMost(PAGE_SIZE);
-          }}
+          onChange={(event) => setOutcome(event.currentTarget.value as Outcome | "")}
         >
           <option value="">{t("evals.every")}</option>
           {OUTCOMES.map((each) => (
@@ -275,11 +268,11 @@ function Items({ run, path }: { run: EvalRun; path: string }) {
       )}
       {found.value && found.value.length > 0 && (
         <Table
-          key={`${outcome} ${most}`}
+          key={outcome}
           label={t("evals.itemsOf")}
           id="evaloutputs"
           rows={found.value}
-          most={most}
+          next={found.next}
           keyOf={(output) => output.id}
           columns={[
             {
@@ -316,11 +309,6 @@ function Items({ run, path }: { run: EvalRun; path: string }) {
             },
           ]}
         />
-      )}
-      {found.value && total > most && (
-        <button type="button" onClick={() => setMost(most + PAGE_SIZE)}>
-          {t("more")} ({count(total - most)})
-        </button>
       )}
     </>
   );

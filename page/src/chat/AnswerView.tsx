@@ -5,12 +5,12 @@ import { json, part } from "../api";
 import type { Unsupported } from "../claims";
 import { count, dollars, placeLabel } from "../format";
 import { Markdown } from "../parts/Markdown";
-import { SchemaForm } from "../parts/SchemaForm";
+import { QuestionForm } from "../parts/Question";
 import { Trouble, useWork } from "../parts/ui";
 import { modelFor } from "../status";
-import type { Passage, Usage } from "../types";
+import type { Passage, Question, Usage } from "../types";
 import { t } from "../words/words";
-import type { Answer, Call, MadeFile, Question } from "./answer";
+import type { Answer, Call, MadeFile } from "./answer";
 import { Made, ShownFile } from "./Media";
 import { type Shown, say } from "./media";
 import { source } from "./source";
@@ -149,49 +149,15 @@ export function ReadAloud({ text }: { text: string }) {
 
 /** What a run waits for, answered here. */
 export function QuestionView({ question }: { question: Question }) {
-  const [note, setNote] = useState("");
-  const [busy, error, work] = useWork();
-  const reply = (accepted: boolean, value: unknown = null) =>
-    work(() =>
-      json(`/api/questions/${part(question.id)}/answer`, {
-        json: { accepted, value, ...(note ? { note } : {}) },
-      }),
-    );
   return (
-    <section class="question" aria-label={t("question.title")}>
-      <p>
-        <strong>{question.name}</strong> {question.message || t("question.approve")}
-      </p>
-      {Object.keys(question.arguments).length > 0 && <pre>{JSON.stringify(question.arguments, null, 2)}</pre>}
-      {question.kind === "approval" ? (
-        <div class="actions">
-          <input
-            value={note}
-            placeholder={t("question.note")}
-            aria-label={t("question.note")}
-            onInput={(event) => setNote(event.currentTarget.value)}
-          />
-          <button type="button" disabled={busy} onClick={() => reply(false)}>
-            {t("question.deny")}
-          </button>
-          <button type="button" class="primary" disabled={busy} onClick={() => reply(true)}>
-            {t("question.allow")}
-          </button>
-        </div>
-      ) : (
-        <>
-          <SchemaForm
-            schema={question.answer_schema}
-            send={t("question.send")}
-            onSend={(value) => reply(true, value)}
-          />
-          <button type="button" class="quiet" disabled={busy} onClick={() => reply(false)}>
-            {t("question.decline")}
-          </button>
-        </>
-      )}
-      <Trouble error={error} />
-    </section>
+    <QuestionForm
+      question={question}
+      onReply={(accepted, value, note) =>
+        json(`/api/questions/${part(question.id)}/answer`, {
+          json: { accepted, value, ...(note ? { note } : {}) },
+        })
+      }
+    />
   );
 }
 

@@ -35,7 +35,7 @@ import {
 import { ShownFile } from "./Media";
 import { RatingButtons } from "./Rating";
 import { SettingsDialog } from "./SettingsDialog";
-import { asMarkdown, type Message, picturesOf, textOf, titleOf } from "./sessions";
+import { asJson, asMarkdown, type Message, picturesOf, textOf, titleOf } from "./sessions";
 import { SourcePanel } from "./source";
 import type { Talk } from "./talk";
 
@@ -418,13 +418,14 @@ function LiveAnswer({ talk }: { talk: Talk }) {
   );
 }
 
-/** The conversation as a file. */
-export function exportConversation(): void {
+/** The conversation as a file, to read or for programs. */
+export function exportConversation(kind: "md" | "json"): void {
   const now = session.value;
   if (!now) return;
   const name = titleOf(now)
     .replace(/[^\p{L}\p{N} _-]/gu, "")
     .trim();
-  const content = new Blob([asMarkdown(now, messages.value)], { type: "text/markdown" });
-  saveAs(content, `${name || "conversation"}.md`);
+  const content = (kind === "md" ? asMarkdown : asJson)(now, messages.value);
+  const type = kind === "md" ? "text/markdown" : "application/json";
+  saveAs(new Blob([content], { type }), `${name || "conversation"}.${kind}`);
 }

@@ -1,6 +1,7 @@
 import { useRef, useState } from "preact/hooks";
 import { sentence } from "../api";
 import { moment } from "../format";
+import { Blocks } from "../parts/Blocks";
 import { Confirm, Dialog, FormDialog, Trouble } from "../parts/ui";
 import { link } from "../route";
 import type { Session } from "../types";
@@ -10,11 +11,10 @@ import { listError, look, remove, rename, search, session, sessions } from "./co
 import { metadataOf, titleOf } from "./sessions";
 
 const SEARCH_PAUSE_MS = 200;
-const FIRST_SHOWN = 100;
+const ROW_HEIGHT_PX = 51;
 
 /** Conversations, the one used last first; of those that were branched, the one used last, and not what stands beside it. */
 export function ConversationList({ onOpen }: { onOpen: () => void }) {
-  const [most, setMost] = useState(FIRST_SHOWN);
   const timer = useRef(0);
   const families = new Set<string>();
   const stands = (each: Session) => (metadataOf(each).beside ? 1 : 0);
@@ -39,16 +39,11 @@ export function ConversationList({ onOpen }: { onOpen: () => void }) {
         }}
       />
       <Trouble error={listError.value} retry={look} />
-      <ul>
-        {listed.slice(0, most).map((each) => (
-          <Row key={each.id} session={each} onOpen={onOpen} />
-        ))}
-      </ul>
-      {listed.length > most && (
-        <button type="button" class="quiet" onClick={() => setMost(most + FIRST_SHOWN)}>
-          {t("more")}
-        </button>
-      )}
+      <Blocks as="ul" rows={listed} height={ROW_HEIGHT_PX}>
+        {(each) => (
+          <Row key={each.id} session={each} current={session.value?.id === each.id} onOpen={onOpen} />
+        )}
+      </Blocks>
       {!listed.length && !listError.value && (
         <p class="soft">{search.value ? t("conversations.noneFound") : t("conversations.none")}</p>
       )}
@@ -56,10 +51,10 @@ export function ConversationList({ onOpen }: { onOpen: () => void }) {
   );
 }
 
-function Row({ session: each, onOpen }: { session: Session; onOpen: () => void }) {
+function Row(props: { session: Session; current: boolean; onOpen: () => void }) {
+  const { session: each, current, onOpen } = props;
   const [opened, setOpened] = useState<"" | "menu" | "rename" | "remove">("");
   const [error, setError] = useState("");
-  const current = session.value?.id === each.id;
   const attempt = (work: Promise<void>) => work.catch((caught) => setError(sentence(caught)));
   return (
     <li class={current ? "current" : ""}>
@@ -84,17 +79,19 @@ function Row({ session: each, onOpen }: { session: Session; onOpen: () => void }
             <button type="button" onClick={() => setOpened("rename")}>
               {t("rename")}
             </button>
-            {current && (
-              <button
-                type="button"
-                onClick={() => {
-                  exportConversation();
-                  setOpened("");
-                }}
-              >
-                {t("export")}
-              </button>
-            )}
+            {current &&
+              (["md", "json"] as const).map((kind) => (
+                <button
+                  key={kind}
+                  type="button"
+                  onClick={() => {
+                    exportConversation(kind);
+                    setOpened("");
+                  }}
+                >
+                  {t(`export.${kind}`)}
+                </button>
+              ))}
             <button type="button" class="danger" onClick={() => setOpened("remove")}>
               {t("delete")}
             </button>

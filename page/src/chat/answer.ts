@@ -1,7 +1,7 @@
 // An answer as it is made: what the events of a response, and of the run behind it, add to it. Pure.
 
 import { type Claim, type Unsupported, unsupportedIn } from "../claims";
-import type { Passage, Schema, Usage } from "../types";
+import type { Passage, Question, Usage } from "../types";
 
 export interface Call {
   id: string;
@@ -13,16 +13,6 @@ export interface Call {
   told?: "item" | "run";
   /** Its other id. */
   same?: string;
-}
-
-/** What the run waits for: an approval, or something that a person has to say. */
-export interface Question {
-  id: string;
-  kind: string;
-  name: string;
-  message: string;
-  arguments: Record<string, unknown>;
-  answer_schema: Schema | null;
 }
 
 /** A file that a tool made. */
@@ -234,6 +224,14 @@ function isSameTool(one: string, other: string): boolean {
   return one.endsWith(other) || other.endsWith(one);
 }
 
+/** What a run waits for after one of its events. */
+export function withQuestionEvent(open: Question[], event: ResponseEvent): Question[] {
+  if (event.type !== "asked" && event.type !== "answered") return open;
+  const others = open.filter((question) => question.id !== event.id);
+  const isForPeople = event.type === "asked" && (event.kind === "approval" || event.kind === "input");
+  return isForPeople ? [...others, event as unknown as Question] : others;
+}
+
 /** The answer after an event of the run behind it. */
 export function withRunEvent(answer: Answer, event: ResponseEvent): Answer {
   switch (event.type) {
@@ -253,11 +251,8 @@ export function withRunEvent(answer: Answer, event: ResponseEvent): Answer {
     case "handed_off":
       return { ...answer, model: String(event.to) };
     case "asked":
-      return event.kind === "approval" || event.kind === "input"
-        ? { ...answer, questions: [...answer.questions, event as unknown as Question] }
-        : answer;
     case "answered":
-      return { ...answer, questions: answer.questions.filter((question) => question.id !== event.id) };
+      return { ...answer, questions: withQuestionEvent(answer.questions, event) };
     case "status":
       return answer.state === "asking" ? { ...answer, stage: stageOf(event) } : answer;
     case "usage":

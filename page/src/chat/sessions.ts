@@ -277,6 +277,12 @@ function unrated(message: RawMessage): RawMessage {
   return message.extra_info ? { ...message, extra_info: about } : message;
 }
 
+/** A conversation as JSON: what was asked and answered, by whom, with its sources and tools. */
+export function asJson(session: Session, messages: Message[]): string {
+  const said = messages.map(({ seq: _seq, response: _response, ...message }) => message);
+  return `${JSON.stringify({ title: titleOf(session), messages: said }, null, 2)}\n`;
+}
+
 /** A conversation as Markdown, to be kept elsewhere. */
 export function asMarkdown(session: Session, messages: Message[]): string {
   const said = messages.map((message) => {

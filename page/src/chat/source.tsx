@@ -15,15 +15,41 @@ export const source = signal<Passage | null>(null);
 
 /** The text of a file in three parts: before the passage, the passage, behind it. */
 export function around(text: string, passage: Pick<Passage, "text" | "place">): [string, string, string] {
-  const { start = 0, end = 0 } = passage.place;
-  const wanted = plain(passage.text);
-  if (end > start && plain(text.slice(start, end)) === wanted) return cutAt(text, start, end);
-  const exact = text.indexOf(passage.text);
-  if (exact >= 0) return cutAt(text, exact, exact + passage.text.length);
+  const [start, end] = placeOf(text, passage) ?? [text.length, text.length];
+  return [text.slice(0, start), text.slice(start, end), text.slice(end)];
+}
+
+/** Where a passage stands in the text of its file: by its place, or where its words are; null if they are not there. */
+export function placeOf(
+  text: string,
+  passage: Pick<Passage, "text" | "place">,
+  units: (character: number) => number = unitsOf(text),
+): [number, number] | null {
+  const [start, end] = [units(passage.place.start ?? 0), units(passage.place.end ?? 0)];
+  if (end > start && plain(text.slice(start, end)) === plain(passage.text)) return [start, end];
+  const exact = passage.text ? text.indexOf(passage.text) : -1;
+  if (exact >= 0) return [exact, exact + passage.text.length];
   // The spaces may differ: look for the words.
   const pattern = passage.text.trim().split(/\s+/).map(escapePattern).join("\\s+");
   const found = pattern ? new RegExp(pattern).exec(text) : null;
-  return found ? cutAt(text, found.index, found.index + found[0].length) : [text, "", ""];
+  return found ? [found.index, found.index + found[0].length] : null;
+}
+
+/** From a character of a text, as the daemon counts, to its place in the string, where some take two units. */
+export function unitsOf(text: string): (character: number) => number {
+  const wide = [...text.matchAll(/[\ud800-\udbff][\udc00-\udfff]/g)].map(
+    ({ index }, number) => index - number,
+  );
+  if (!wide.length) return (character) => character;
+  return (character) => {
+    let [low, high] = [0, wide.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((wide[middle] ?? 0) < character) low = middle + 1;
+      else high = middle;
+    }
+    return character + low;
+  };
 }
 
 function plain(text: string): string {
@@ -34,11 +60,7 @@ function escapePattern(word: string): string {
   return word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 }
 
-function cutAt(text: string, start: number, end: number): [string, string, string] {
-  return [text.slice(0, start), text.slice(start, end), text.slice(end)];
-}
-
-async function fileText(store: string, file: string): Promise<string> {
+export async function fileText(store: string, file: string): Promise<string> {
   const path = `/v1/vector_stores/${part(store)}/files/${part(file)}/content`;
   const page = await json<{ data: { text: string }[] }>(path);
   return page.data.map((piece) => piece.text).join("");
@@ -79,9 +101,9 @@ async function recordingOf(passage: Passage): Promise<string> {
   return `${URL.createObjectURL(await response.blob())}#t=${passage.place.seconds ?? 0}`;
 }
 
-type Kind = "page" | "recording" | "text";
+export type Kind = "page" | "recording" | "text";
 
-function kindOf(passage: Passage): Kind {
+export function kindOf(passage: Passage): Kind {
   const { page, seconds } = passage.place;
   if (page && /\.pdf$/i.test(passage.filename)) return "page";
   if (seconds !== null && seconds !== undefined && !/\.(srt|vtt)$/i.test(passage.filename))
@@ -149,7 +171,7 @@ function SourceText({ passage }: { passage: Passage }) {
 }
 
 /** The page, or the recording at its second, with the passage below; where the daemon has none, its text. */
-function SourceMedia(props: { passage: Passage; kind: "page" | "recording"; onFail: () => void }) {
+export function SourceMedia(props: { passage: Passage; kind: "page" | "recording"; onFail: () => void }) {
   const { passage, kind, onFail } = props;
   const found = useLoaded(async () => {
     try {

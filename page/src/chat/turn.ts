@@ -12,6 +12,11 @@ const MAX_WAIT_MS = 5_000;
 const MAX_SILENCE_MS = 10 * 60_000;
 /** How long the run may take to end after its response. */
 const LAST_WORDS_MS = 2_000;
+// A browser holds six connections to one address, those of all its tabs together. A page that nobody sees gives its own
+// back, asks now and then whether the answer is there, and hears the rest of it then.
+const UNSEEN_MS = 1_000;
+const UNSEEN_POLL_MS = 5_000;
+const BEING_MADE = new Set(["queued", "in_progress"]);
 
 export interface Asked {
   model: string;
@@ -85,6 +90,9 @@ export class Turn {
   readonly cut = signal(false);
   pending: Pending | null = null;
   private readonly leaving = new AbortController();
+  /** Aborted when nobody sees the page: it listens again later. */
+  private unseen = new AbortController();
+  private waiting: Promise<void> | null = null;
   private sequence = -1;
   private event = "";
 
@@ -97,8 +105,7 @@ export class Turn {
 
   /** Ask. Returns once the daemon has acknowledged the question; raises why it has not. */
   async begin(asked: Asked): Promise<Pending> {
-    const { signal: left } = this.leaving;
-    const response = await send("/v1/responses", { json: requestFor(asked), signal: left });
+    const response = await send("/v1/responses", { json: requestFor(asked), signal: this.listening() });
     const run = response.headers.get("x-portico-run") ?? "";
     const stream = frames(response);
     const first = await stream.next();
@@ -119,13 +126,56 @@ export class Turn {
 
   /** Follow the answer to its end, over as many connections as it takes. */
   async follow(): Promise<void> {
+    const unwatch = this.watch();
     const run = this.followRun();
     try {
       await this.again(() => this.followResponse());
       await Promise.race([run, pause(LAST_WORDS_MS, this.leaving.signal)]);
     } finally {
+      unwatch();
       this.leaving.abort();
       await run;
+    }
+  }
+
+  /** Give the connections back whenever nobody sees the page; returns what ends that. */
+  private watch(): () => void {
+    let timer = 0;
+    const look = () => {
+      window.clearTimeout(timer);
+      if (!document.hidden) return;
+      timer = window.setTimeout(() => {
+        this.unseen.abort();
+        this.unseen = new AbortController();
+      }, UNSEEN_MS);
+    };
+    look();
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      window.clearTimeout(timer);
+      document.removeEventListener("visibilitychange", look);
+    };
+  }
+
+  /** What ends a connection: the reader has left, or does not see the page. */
+  private listening(): AbortSignal {
+    return AbortSignal.any([this.leaving.signal, this.unseen.signal]);
+  }
+
+  /** Wait as long as nobody sees the page and the answer is still made. */
+  private seen(): Promise<void> {
+    this.waiting ??= this.untilSeen().finally(() => {
+      this.waiting = null;
+    });
+    return this.waiting;
+  }
+
+  private async untilSeen(): Promise<void> {
+    while (document.hidden && this.pending) {
+      const path = `/v1/responses/${part(this.pending.response)}`;
+      const now = await json<{ status: string }>(path, { signal: this.leaving.signal });
+      if (!BEING_MADE.has(now.status)) return;
+      await pause(UNSEEN_POLL_MS, this.leaving.signal, true);
     }
   }
 
@@ -146,9 +196,15 @@ export class Turn {
     while (isOpen(this.answer.peek())) {
       const before = this.sequence;
       try {
+        if (!this.rest && document.hidden) {
+          await this.seen();
+          heard = Date.now();
+        }
         await listen();
       } catch (error) {
-        if (isAbort(error) || !(error instanceof ApiError)) throw error;
+        if (this.leaving.signal.aborted) throw error;
+        if (isAbort(error)) continue; // nobody sees the page
+        if (!(error instanceof ApiError)) throw error;
         if (error.code === "events_made_anew") this.restart();
         else if (error.status && error.status < 500) throw error;
       }
@@ -179,7 +235,7 @@ export class Turn {
   private async reconnect(): Promise<AsyncGenerator<{ data: string }>> {
     const id = part(this.pending?.response ?? "");
     const path = `/v1/responses/${id}?stream=true&starting_after=${this.sequence}`;
-    return frames(await send(path, { signal: this.leaving.signal }));
+    return frames(await send(path, { signal: this.listening() }));
   }
 
   private hear(data: string): void {
@@ -203,16 +259,18 @@ export class Turn {
     let wait = FIRST_WAIT_MS;
     while (this.pending?.run && isOpen(this.answer.peek()) && !this.leaving.signal.aborted) {
       try {
+        await this.seen();
         const headers: Record<string, string> = this.event ? { "Last-Event-ID": this.event } : {};
         const path = `/api/runs/${part(this.pending.run)}/events`;
-        for await (const frame of frames(await send(path, { headers, signal: this.leaving.signal }))) {
+        for await (const frame of frames(await send(path, { headers, signal: this.listening() }))) {
           if (frame.id) this.event = frame.id;
           const event = JSON.parse(frame.data) as { type: string };
           if (event.type === "finished" || event.type === "failed") return;
           this.answer.value = withRunEvent(this.answer.peek(), event);
         }
       } catch (error) {
-        if (isAbort(error)) return;
+        if (this.leaving.signal.aborted) return;
+        if (isAbort(error)) continue;
         if (error instanceof ApiError && error.status && error.status < 500) return;
       }
       await pause(wait, this.leaving.signal).catch(() => undefined);
@@ -221,15 +279,17 @@ export class Turn {
   }
 }
 
-function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
+/** `untilSeen`: no longer than until somebody sees the page. */
+function pause(milliseconds: number, signal: AbortSignal, untilSeen = false): Promise<void> {
+  const ended = new AbortController();
+  const found = new Promise<void>((resolve, reject) => {
     if (signal.aborted) reject(new DOMException("left", "AbortError"));
     const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      reject(new DOMException("left", "AbortError"));
-    });
+    ended.signal.addEventListener("abort", () => clearTimeout(timer));
+    signal.addEventListener("abort", () => reject(new DOMException("left", "AbortError")), ended);
+    if (untilSeen) document.addEventListener("visibilitychange", () => resolve(), ended);
   });
+  return found.finally(() => ended.abort());
 }
 
 /** The question of a response that was begun before. */

@@ -1,10 +1,9 @@
-import { Fragment } from "preact";
-import { useRef, useState } from "preact/hooks";
-import { json, part, rows } from "../api";
-import { LinkedPassages, SourcePanel, source } from "../chat/source";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { json, type ListPage, part, rows } from "../api";
+import { SourcePanel, source } from "../chat/source";
 import { bytes, count, duration, moment, placeLabel } from "../format";
 import { soft, Table } from "../parts/Table";
-import { Confirm, Dialog, Empty, FormDialog, Lazy, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Confirm, Empty, FormDialog, Lazy, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { refresh, status } from "../status";
 import type { Passage, Store, StoreFile } from "../types";
@@ -12,6 +11,7 @@ import { t } from "../words/words";
 import { add, again, dropped, forget, uploads } from "./upload";
 
 const POLL_INTERVAL_MS = 2_000;
+const FILES_AT_ONCE = 500;
 const MAX_SCORES = 5;
 
 export function DocumentsView() {
@@ -176,12 +176,19 @@ function StorePage({ store, file }: { store: Store; file: string }) {
   const [busy, error, work] = useWork();
   const path = `/api/stores/${part(store.id)}`;
   const counts = JSON.stringify(store.file_counts);
-  const files = useLoaded(
-    async () => json<{ data: StoreFile[]; has_more: boolean }>(`${path}/files?limit=10000`),
-    `${path} ${counts}`,
+  const files = usePages(
+    (after) => json<ListPage<StoreFile>>(`${path}/files?limit=${FILES_AT_ONCE}${after}`),
+    path,
+    counts,
     store.file_counts.in_progress || uploads.value.length ? POLL_INTERVAL_MS : 0,
   );
-  const opened = files.value?.data.find((each) => each.id === file);
+  const opened = files.value?.find((each) => each.id === file);
+  const { next } = files;
+  const known = files.value?.length ?? 0;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the file may be among those that come next
+  useEffect(() => {
+    if (file && !opened) next?.();
+  }, [file, known]);
   return (
     <>
       <div class="actions spread">
@@ -219,8 +226,8 @@ function StorePage({ store, file }: { store: Store; file: string }) {
       <SearchBox store={store} />
       <h2>{t("stores.documents")}</h2>
       <Trouble error={files.error} retry={files.retry} />
-      {files.value && <FileTable store={store} files={files.value.data} onChange={files.reload} />}
-      {opened && <ChunkDialog store={store} file={opened} />}
+      {files.value && <FileTable store={store} files={files.value} next={next} onChange={files.reload} />}
+      {opened && <Lazy name="pieces" load={() => import("./Pieces")} given={{ store, file: opened }} />}
       {removing && (
         <Confirm
           title={t("stores.delete", { name: store.name })}
@@ -316,7 +323,12 @@ function Uploads({ store, onSent }: { store: Store; onSent: () => void }) {
   );
 }
 
-function FileTable(props: { store: Store; files: StoreFile[]; onChange: () => void }) {
+function FileTable(props: {
+  store: Store;
+  files: StoreFile[];
+  next: (() => void) | undefined;
+  onChange: () => void;
+}) {
   const [busy, error, work] = useWork();
   const base = `/v1/vector_stores/${part(props.store.id)}/files`;
   const readAgain = (file: StoreFile) =>
@@ -345,6 +357,7 @@ function FileTable(props: { store: Store; files: StoreFile[]; onChange: () => vo
         label={t("stores.documents")}
         id="filetable"
         rows={props.files}
+        next={props.next}
         keyOf={(file) => file.id}
         text={(file) => file.filename}
         columns={[
@@ -389,41 +402,6 @@ function FileTable(props: { store: Store; files: StoreFile[]; onChange: () => vo
         ]}
       />
     </>
-  );
-}
-
-/** Where each piece of a document begins to say something, in characters. */
-export function startsOf(pieces: { text: string }[]): number[] {
-  let end = 0;
-  return pieces.map(({ text }) => {
-    const start = end + text.length - text.trimStart().length;
-    end += [...text].length; // a place counts no halves of characters
-    return start;
-  });
-}
-
-function ChunkDialog({ store, file }: { store: Store; file: StoreFile }) {
-  const path = `/v1/vector_stores/${part(store.id)}/files/${part(file.id)}/content`;
-  const chunks = useLoaded(() => rows<{ text: string }>(path), path);
-  const starts = startsOf(chunks.value ?? []);
-  return (
-    <Dialog title={file.filename} onClose={() => go(link("documents", store.name))} side>
-      <p class="soft">
-        {t("files.chunks", { count: chunks.value?.length ?? 0 })} ·{" "}
-        <a href={link("documents", store.name, "chunkers", file.id)}>{t("chunkers.title")}</a>
-      </p>
-      <Trouble error={file.error ?? chunks.error} retry={chunks.retry} />
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
-      <section class="document chunks" tabIndex={0} aria-label={t("source.text")}>
-        {chunks.value?.map((chunk, number) => (
-          // biome-ignore lint/suspicious/noArrayIndexKey: a chunk is what stands at its place
-          <Fragment key={number}>
-            <pre>{chunk.text}</pre>
-            <LinkedPassages store={store.id} file={file.id} start={starts[number] ?? 0} />
-          </Fragment>
-        ))}
-      </section>
-    </Dialog>
   );
 }
 

@@ -6,8 +6,15 @@ import { type Block, Draft } from "./markdown";
 
 /** Of a text that is longer, what is not seen is not laid out. */
 const DRAWN_AT_ONCE = 40;
+/** Blocks of which none is looked at while they are far from what is seen. */
+const GROUPED = 25;
 /** Of a long text that is there at once, so much is read in a frame. */
 const READ_AT_ONCE_CHARS = 20_000;
+
+// What is fetched with the first block that takes it. To import it again looks through the whole page for its style.
+let formulaCode: Promise<typeof import("./formula")> | undefined;
+let colourCode: Promise<typeof import("./colours")> | undefined;
+let flowchartCode: Promise<typeof import("./flowchart")> | undefined;
 
 /** What a model wrote. `cited`: the numbers that stand for a passage; `onCite` is called with the one chosen.
  * `unsupported`: the sentences to mark.
@@ -40,21 +47,53 @@ export function Markdown(props: {
     props.cited,
     whole ? props.unsupported : props.unsupported?.filter(({ at }) => at <= most),
   );
+  const drawn = useRef<Block[][]>([]);
+  drawn.current = grouped(found, drawn.current);
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: the numbers within are the buttons
     <div class={found.length > DRAWN_AT_ONCE ? "markdown long" : "markdown"} onClick={cite} onKeyDown={cite}>
-      {found.map((block, place) => (
-        <DrawnBlock
-          // biome-ignore lint/suspicious/noArrayIndexKey: a block is what stands at its place
+      {drawn.current.map((blocks, place) => (
+        <Group
+          // biome-ignore lint/suspicious/noArrayIndexKey: a group is what stands at its place
           key={place}
-          block={block}
-          live={props.live === true && place === found.length - 1}
-          later={place < found.length - DRAWN_AT_ONCE}
+          blocks={blocks}
+          live={props.live === true && place === drawn.current.length - 1}
+          later={Math.max(0, (whole ? found.length - DRAWN_AT_ONCE : found.length) - place * GROUPED)}
         />
       ))}
     </div>
   );
 }
+
+/** The blocks in groups; one in which nothing has changed is the array that it was `before`. */
+function grouped(blocks: Block[], before: Block[][]): Block[][] {
+  return Array.from({ length: Math.ceil(blocks.length / GROUPED) }, (_, place) => {
+    const group = blocks.slice(place * GROUPED, (place + 1) * GROUPED);
+    const old = before[place];
+    return old?.length === group.length && group.every((block, at) => block === old[at]) ? old : group;
+  });
+}
+
+/** Blocks that are laid out together, and drawn again if one of them has changed. `later`: so many of them come later. */
+const Group = memo(
+  function Group(props: { blocks: Block[]; live: boolean; later: number }) {
+    return (
+      <div class="group">
+        {props.blocks.map((block, place) => (
+          <DrawnBlock
+            // biome-ignore lint/suspicious/noArrayIndexKey: a block is what stands at its place
+            key={place}
+            block={block}
+            live={props.live && place === props.blocks.length - 1}
+            later={place < props.later}
+          />
+        ))}
+      </div>
+    );
+  },
+  // What was drawn once stays, however much comes behind it.
+  (before, now) => before.blocks === now.blocks && before.live === now.live,
+);
 
 /** `later`: it is one of many that are there at once. It stands there as it was written, and is drawn when it comes near
  * what is seen.
@@ -106,7 +145,8 @@ function finish(element: Element, live: boolean): void {
   const formulas = element.querySelectorAll<HTMLElement>("[data-math]");
   if (formulas.length) {
     for (const formula of formulas) formula.textContent = formula.dataset.math ?? "";
-    import("./formula").then(({ draw }) => {
+    formulaCode ??= import("./formula");
+    formulaCode.then(({ draw }) => {
       for (const formula of formulas) draw(formula);
     });
   }
@@ -137,5 +177,31 @@ function dress(pre: HTMLElement, live: boolean): void {
   pre.tabIndex = 0;
   pre.replaceWith(frame);
   frame.append(head, pre);
-  if (named && !live) import("./colours").then(({ colour }) => colour(code, named));
+  if (live) return;
+  if (named === "mermaid") drawFlow(pre, label);
+  else if (named) {
+    colourCode ??= import("./colours");
+    colourCode.then(({ colour }) => colour(code, named));
+  }
+}
+
+/** The diagram in the place of its source, which is folded below it; the source with a note where it is none. */
+async function drawFlow(pre: HTMLElement, label: HTMLElement): Promise<void> {
+  try {
+    flowchartCode ??= import("./flowchart");
+    const { read, said, draw } = await flowchartCode;
+    const chart = read(pre.textContent ?? "");
+    if (!chart) throw new Error("no flowchart");
+    const place = document.createElement("div");
+    place.className = "wide";
+    place.tabIndex = 0;
+    place.append(draw(chart, t("code.diagram", { nodes: said(chart) })));
+    const source = document.createElement("details");
+    source.append(document.createElement("summary"));
+    source.children[0]?.append(t("code.source"));
+    pre.replaceWith(place, source);
+    source.append(pre);
+  } catch {
+    label.append(` · ${t("code.noDiagram")}`);
+  }
 }

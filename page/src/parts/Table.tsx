@@ -1,9 +1,11 @@
 import type { ComponentChildren } from "preact";
-import { useState } from "preact/hooks";
-import { count } from "../format";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { t } from "../words/words";
+import { Blocks } from "./Blocks";
 
-const PAGE_SIZE = 100;
+const LONG_ROWS = 100;
+const MEASURED_ROWS = 25;
+const LOADED_AHEAD = "2000px";
 
 export interface Column<T> {
   head: string;
@@ -13,7 +15,7 @@ export interface Column<T> {
   quiet?: boolean;
 }
 
-/** Rows under headings, a page at a time. With `text`, they are filtered by what is typed. */
+/** Rows under headings. With `text`, they are filtered by what is typed; `next` asks for those that were not loaded. */
 export function Table<T>(props: {
   label: string;
   columns: Column<T>[];
@@ -21,15 +23,26 @@ export function Table<T>(props: {
   keyOf: (row: T) => string;
   text?: (row: T) => string;
   id?: string;
-  /** How many are shown at first. */
-  most?: number;
+  next?: (() => void) | undefined;
 }) {
   const [typed, setTyped] = useState("");
-  const [most, setMost] = useState(props.most ?? PAGE_SIZE);
   const words = typed.toLowerCase();
-  const { text } = props;
-  const found =
-    text && words ? props.rows.filter((row) => text(row).toLowerCase().includes(words)) : props.rows;
+  const { text, rows, columns, next } = props;
+  const found = text && words ? rows.filter((row) => text(row).toLowerCase().includes(words)) : rows;
+  const isLong = rows.length > LONG_ROWS;
+  const table = useRef<HTMLTableElement>(null);
+  const sizes = useSizes(table, isLong, columns.map((column) => column.head).join());
+  const role = (name: "table" | "rowgroup" | "row" | "cell" | "columnheader") =>
+    sizes ? { role: name } : {};
+  const rowOf = (row: T, number: number) => (
+    <tr key={props.keyOf(row)} {...role("row")} {...(sizes ? { "aria-rowindex": number + 2 } : {})}>
+      {columns.map((column) => (
+        <td key={column.head} class={column.class?.(row)} {...role("cell")}>
+          {column.cell(row)}
+        </td>
+      ))}
+    </tr>
+  );
   return (
     <>
       {text && (
@@ -42,35 +55,77 @@ export function Table<T>(props: {
       )}
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
       <section class="wide" tabIndex={0} aria-label={props.label}>
-        <table id={props.id}>
-          <thead>
-            <tr>
-              {props.columns.map((column) => (
-                <th key={column.head}>
+        <table
+          ref={table}
+          id={props.id}
+          class={sizes ? "long" : ""}
+          style={sizes ? { "--columns": sizes.columns } : {}}
+          {...role("table")}
+          {...(sizes ? { "aria-rowcount": next ? -1 : found.length + 1 } : {})}
+        >
+          <thead {...role("rowgroup")}>
+            <tr {...role("row")}>
+              {columns.map((column) => (
+                <th key={column.head} {...role("columnheader")}>
                   {column.quiet ? <span class="hidden">{column.head}</span> : column.head}
                 </th>
               ))}
             </tr>
           </thead>
-          <tbody>
-            {found.slice(0, most).map((row) => (
-              <tr key={props.keyOf(row)}>
-                {props.columns.map((column) => (
-                  <td key={column.head} class={column.class?.(row)}>
-                    {column.cell(row)}
-                  </td>
-                ))}
-              </tr>
-            ))}
-          </tbody>
+          {sizes ? (
+            <Blocks as="tbody" rows={found} height={sizes.rowHeight}>
+              {rowOf}
+            </Blocks>
+          ) : (
+            <tbody>{found.slice(0, isLong ? MEASURED_ROWS : LONG_ROWS).map(rowOf)}</tbody>
+          )}
         </table>
       </section>
-      {found.length > most && (
-        <button type="button" onClick={() => setMost(most + PAGE_SIZE)}>
-          {t("more")} ({count(found.length - most)})
-        </button>
-      )}
+      {next && <Next load={next} after={rows} isWanted={words !== ""} />}
     </>
+  );
+}
+
+/** How wide the columns of a long table are, which its blocks share, and how high about a row is. They are those of the
+ * first rows, laid out as a table that is not long.
+ */
+function useSizes(place: { current: HTMLTableElement | null }, isLong: boolean, about: string) {
+  const [sizes, setSizes] = useState<{ about: string; columns: string; rowHeight: number } | null>(null);
+  const isKnown = isLong && sizes?.about === about;
+  useLayoutEffect(() => {
+    const table = place.current;
+    if (!isLong || isKnown || !table?.tBodies[0]) return;
+    const widths = () =>
+      [...table.querySelectorAll("thead th")].map((head) => head.getBoundingClientRect().width);
+    const rowHeight = table.tBodies[0].getBoundingClientRect().height / table.tBodies[0].rows.length;
+    const wide = widths();
+    table.style.width = "0";
+    const narrow = widths();
+    table.style.width = "";
+    const columns = wide.map((width, at) => `minmax(${narrow[at]}px, ${width}fr)`).join(" ");
+    setSizes({ about, columns, rowHeight });
+  }, [isLong, isKnown, about, place]);
+  return isKnown ? sizes : null;
+}
+
+/** Asks for what comes `after` the rows that are there, once its place is near what is seen, or at once where all of it
+ * is wanted.
+ */
+function Next(props: { load: () => void; after: unknown[]; isWanted: boolean }) {
+  const place = useRef<HTMLButtonElement>(null);
+  const { load, after, isWanted } = props;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: it is asked for once after these rows
+  useEffect(() => {
+    if (isWanted) return load();
+    const options = { rootMargin: LOADED_AHEAD, scrollMargin: LOADED_AHEAD };
+    const observer = new IntersectionObserver((seen) => seen.at(-1)?.isIntersecting && load(), options);
+    if (place.current) observer.observe(place.current);
+    return () => observer.disconnect();
+  }, [after, isWanted]);
+  return (
+    <button ref={place} type="button" class="next" onClick={load}>
+      {t("more")}
+    </button>
   );
 }
 

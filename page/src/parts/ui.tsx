@@ -2,8 +2,15 @@
 
 import type { ComponentChildren, FunctionComponent } from "preact";
 import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { ApiError, sentence } from "../api";
+import { ApiError, key, type ListPage, part, sentence } from "../api";
+import { locked } from "../status";
 import { t } from "../words/words";
+import { Blocks } from "./Blocks";
+import { useWork } from "./work";
+
+export { useWork };
+
+const LINE_HEIGHT_PX = 24;
 
 /** Something went wrong, with what can be done. */
 export function Trouble({ error, retry }: { error: string; retry?: (() => void) | undefined }) {
@@ -251,24 +258,8 @@ export function Chooser(props: {
   );
 }
 
-/** Work that a button begins: whether it is being done, and why it failed. */
-export function useWork(): [boolean, string, (work: () => Promise<unknown>) => Promise<void>] {
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState("");
-  const run = async (work: () => Promise<unknown>) => {
-    setBusy(true);
-    setError("");
-    try {
-      await work();
-    } catch (caught) {
-      setError(sentence(caught));
-    }
-    setBusy(false);
-  };
-  return [busy, error, run];
-}
-
-/** What is asked for again every few seconds while it is seen. `load` is asked for anew when `about` changes.
+/** What is asked for again every few seconds while it is seen. `load` is asked for anew when `about` or the key changes,
+ * and not while the page is locked.
  * `denied`: the key may not have it, so it is not asked for again, and there is no `retry`.
  */
 export function useLoaded<T>(load: () => Promise<T>, about: string, intervalMs = 0) {
@@ -276,8 +267,10 @@ export function useLoaded<T>(load: () => Promise<T>, about: string, intervalMs =
   const [error, setError] = useState("");
   const [denied, setDenied] = useState(false);
   const [round, setRound] = useState(0);
+  const isLocked = locked.value;
   // biome-ignore lint/correctness/useExhaustiveDependencies: `about` says what `load` depends on
   useEffect(() => {
+    if (isLocked) return;
     let gone = false;
     const timer = intervalMs ? setInterval(() => !document.hidden && look(), intervalMs) : 0;
     const look = async () => {
@@ -300,9 +293,65 @@ export function useLoaded<T>(load: () => Promise<T>, about: string, intervalMs =
       gone = true;
       clearInterval(timer);
     };
-  }, [about, round, intervalMs]);
+  }, [about, round, intervalMs, isLocked, key.value]);
   const reload = () => setRound((before) => before + 1);
   return { value, error, denied, reload, retry: denied ? undefined : reload };
+}
+
+/** A list that comes in pages: as much of it as was asked for with `next`, which is there while there is more. It is
+ * another list with another `about`, and the same one, asked for again, with another `version`. A row that has not
+ * changed stays the same object.
+ */
+export function usePages<T extends { id: string }>(
+  load: (after: string) => Promise<ListPage<T>>,
+  about: string,
+  version = "",
+  intervalMs = 0,
+) {
+  const held = useRef({ about, rows: [] as T[], hasMore: true });
+  const isNext = useRef(false);
+  const found = useLoaded(
+    async () => {
+      if (held.current.about !== about) held.current = { about, rows: [], hasMore: true };
+      const { current } = held;
+      const before = current.rows;
+      if (isNext.current && before.length) {
+        isNext.current = false;
+        const page = await load(afterLast(before));
+        if (current.rows === before)
+          Object.assign(current, { rows: [...before, ...page.data], hasMore: page.has_more });
+        return current.rows;
+      }
+      let page = await load("");
+      const rows = [...page.data];
+      while (page.has_more && page.data.length && rows.length < current.rows.length) {
+        page = await load(afterLast(rows));
+        rows.push(...page.data);
+      }
+      Object.assign(current, { rows: keptRows(current.rows, rows), hasMore: page.has_more });
+      return current.rows;
+    },
+    `${about} ${version}`,
+    intervalMs,
+  );
+  const next = () => {
+    isNext.current = true;
+    found.reload();
+  };
+  return { ...found, next: held.current.hasMore && found.value?.length ? next : undefined };
+}
+
+function afterLast(rows: { id: string }[]): string {
+  return `&after=${part(rows.at(-1)?.id ?? "")}`;
+}
+
+/** The rows that came, each as the object that it was before if it is the same. */
+function keptRows<T extends { id: string }>(before: T[], rows: T[]): T[] {
+  const known = new Map(before.map((row) => [row.id, row]));
+  return rows.map((row) => {
+    const old = known.get(row.id);
+    return old && JSON.stringify(old) === JSON.stringify(row) ? old : row;
+  });
 }
 
 export type Loaded<T> = ReturnType<typeof useLoaded<T>>;
@@ -406,7 +455,12 @@ export function LogDialog(props: { title: string; load: () => Promise<string[]>;
       <Trouble error={lines.error} retry={lines.retry} />
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
       <section class="document" tabIndex={0} aria-label={t("logs")}>
-        {lines.value && !lines.value.length ? <p class="soft">{t("logs.none")}</p> : lines.value?.join("\n")}
+        {lines.value && !lines.value.length && <p class="soft">{t("logs.none")}</p>}
+        {lines.value && (
+          <Blocks as="div" rows={lines.value} height={LINE_HEIGHT_PX}>
+            {(line) => `${line}\n`}
+          </Blocks>
+        )}
       </section>
     </Dialog>
   );

@@ -154,18 +154,22 @@ export function isFixed(key: Key): boolean {
   return key.id.startsWith("config:") || Boolean(key.issuer);
 }
 
-/** Let a key have other scopes and filters, at once. */
-export async function changeKey(id: string, given: Pick<Key, "scopes" | "filters">): Promise<void> {
+/** Let a key have other scopes, filters and limits, at once. */
+export async function changeKey(
+  id: string,
+  given: Pick<Key, "scopes" | "filters"> & Partial<Pick<Key, "limits">>,
+): Promise<void> {
   await json(`/api/keys/${part(id)}`, { method: "PATCH", json: given });
 }
 
-/** Scopes, and filters as lines such as `handbook: team=sales`; nothing of the rest can be changed. */
+/** Scopes, filters as lines such as `handbook: team=sales`, and limits. */
 function ChangeKey({ held, onClose }: { held: Key; onClose: () => void }) {
   const change = async (form: FormData) => {
     const scopes = String(form.get("scopes"))
       .split(/[\s,]+/)
       .filter(Boolean);
-    await changeKey(held.id, { scopes, filters: readFilters(String(form.get("filters"))) });
+    const filters = readFilters(String(form.get("filters")));
+    await changeKey(held.id, { scopes, filters, limits: readLimits(form) });
   };
   return (
     <FormDialog
@@ -191,9 +195,39 @@ function ChangeKey({ held, onClose }: { held: Key; onClose: () => void }) {
         />
         <small class="soft">{t("keys.filtersNote")}</small>
       </label>
+      <Limits held={held.limits} />
       <p class="soft">{t("keys.changeNote")}</p>
     </FormDialog>
   );
+}
+
+/** The limits of a key, which are seen at once if it has some. */
+function Limits({ held }: { held: Key["limits"] }) {
+  return (
+    <details class="aside" open={LIMITS.some((limit) => held[limit])}>
+      <summary>{t("keys.limits")}</summary>
+      <p class="soft">{t("keys.limitsNote")}</p>
+      {LIMITS.map((limit) => (
+        <label key={limit}>
+          <span>{t(`limit.${limit}`)}</span>
+          <input
+            name={limit}
+            type="number"
+            min={1}
+            max={MAX_LIMIT}
+            step={1}
+            defaultValue={held[limit] ?? ""}
+          />
+        </label>
+      ))}
+    </details>
+  );
+}
+
+/** Those that are set. */
+function readLimits(form: FormData): Key["limits"] {
+  const set = LIMITS.filter((limit) => form.get(limit));
+  return Object.fromEntries(set.map((limit) => [limit, Number(form.get(limit))]));
 }
 
 function readFilters(text: string): Key["filters"] {
@@ -232,12 +266,10 @@ function NewKey({ onClose }: { onClose: () => void }) {
               .split(/[\s,]+/)
               .filter(Boolean);
             const scopes = [...form.getAll("scope").map(String), ...more];
-            const set = LIMITS.filter((limit) => form.get(limit));
-            const limits = Object.fromEntries(set.map((limit) => [limit, Number(form.get(limit))]));
             work(async () => {
               const name = String(form.get("name")).trim();
               const filters = readFilters(String(form.get("filters")));
-              const body = { name, scopes, limits, filters };
+              const body = { name, scopes, limits: readLimits(form), filters };
               setMade((await json<{ key: string }>("/api/keys", { json: body })).key);
             });
           }}
@@ -263,16 +295,7 @@ function NewKey({ onClose }: { onClose: () => void }) {
             <textarea name="filters" class="code" rows={2} placeholder="handbook: team=sales and level<=2" />
             <small class="soft">{t("keys.filtersNote")}</small>
           </label>
-          <details class="aside">
-            <summary>{t("keys.limits")}</summary>
-            <p class="soft">{t("keys.limitsNote")}</p>
-            {LIMITS.map((limit) => (
-              <label key={limit}>
-                <span>{t(`limit.${limit}`)}</span>
-                <input name={limit} type="number" min={1} max={MAX_LIMIT} step={1} />
-              </label>
-            ))}
-          </details>
+          <Limits held={{}} />
           <Trouble error={error} />
           <div class="actions">
             <button type="submit" class="primary" disabled={busy}>

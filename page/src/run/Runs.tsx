@@ -1,11 +1,13 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { frames, json, part, rows, send } from "../api";
+import { QuestionView } from "../chat/AnswerView";
 import { count, dollars, duration, moment } from "../format";
 import { soft, Table } from "../parts/Table";
 import { Dialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import type { Run, TraceStep, Usage } from "../types";
 import { t } from "../words/words";
+import { useProgress } from "./progress";
 import { boxOf, RunDiagram } from "./RunDiagram";
 
 const POLL_INTERVAL_MS = 3_000;
@@ -126,6 +128,7 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
       )}
       {now?.error && <p class="bad">{now.error.message}</p>}
       {ended && <GuardHits path={path} />}
+      {now && !ended && <WaitsFor run={id} />}
       {now?.kind === "flow" && trace.value && (
         <RunDiagram
           run={id}
@@ -165,6 +168,18 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
         </div>
       )}
     </Dialog>
+  );
+}
+
+/** What a run waits for, answered here. */
+function WaitsFor({ run }: { run: string }) {
+  const { questions } = useProgress(run);
+  return (
+    <>
+      {questions.map((question) => (
+        <QuestionView key={question.id} question={question} />
+      ))}
+    </>
   );
 }
 

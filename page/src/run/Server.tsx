@@ -1,9 +1,9 @@
-// What a connected MCP server has beside tools: resources to read, and prompts to fill in.
+// A connected MCP server: what it says of itself, its tools, resources to read, and prompts to fill in.
 
 import { useEffect, useState } from "preact/hooks";
-import { part, rows } from "../api";
+import { json, part, rows } from "../api";
 import { startNew } from "../chat/conversation";
-import { bytes } from "../format";
+import { bytes, moment } from "../format";
 import { remember } from "../kept";
 import { SchemaForm } from "../parts/SchemaForm";
 import { soft, Table } from "../parts/Table";
@@ -11,6 +11,10 @@ import { Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import type { Schema } from "../types";
 import { t } from "../words/words";
+import { type Server, type Tool, ToolCard } from "./Tools";
+
+const POLL_INTERVAL_MS = 10_000;
+const START_POLL_INTERVAL_MS = 1_000;
 
 interface Resource {
   uri: string;
@@ -44,17 +48,55 @@ interface Message {
 }
 
 export function View() {
-  const [, name = "", what, chosen = ""] = route.value.rest;
+  const [, name = ""] = route.value.rest;
   const base = `/api/mcp/servers/${part(name)}`;
-  const resources = useLoaded(() => rows<Resource>(`${base}/resources`), `${base}/resources`);
-  const prompts = useLoaded(() => rows<ServerPrompt>(`${base}/prompts`), `${base}/prompts`);
-  const prompt = prompts.value?.find((each) => each.name === chosen);
+  const [interval, setInterval] = useState(POLL_INTERVAL_MS);
+  const server = useLoaded(
+    async () => {
+      const found = await json<Server>(base);
+      setInterval(found.state === "ready" ? POLL_INTERVAL_MS : START_POLL_INTERVAL_MS);
+      return found;
+    },
+    base,
+    interval,
+  );
   return (
     <>
       <p class="crumbs">
         <a href={link("run", "tools")}>{t("run.tools")}</a> › {name}
       </p>
       <h1>{name}</h1>
+      <Trouble error={server.error} retry={server.retry} />
+      {server.value && <Card server={server.value} onChange={server.reload} />}
+      {server.value?.state === "ready" && <Offered server={server.value} />}
+    </>
+  );
+}
+
+/** What a server that is there has. */
+function Offered({ server }: { server: Server }) {
+  const [, , what, chosen = ""] = route.value.rest;
+  const { name } = server;
+  const base = `/api/mcp/servers/${part(name)}`;
+  const tools = useLoaded(
+    async () => (await rows<Tool>("/api/tools")).filter((tool) => tool.source === `mcp:${name}`),
+    `tools ${name} ${server.tools.join()}`,
+  );
+  const resources = useLoaded(() => rows<Resource>(`${base}/resources`), `${base}/resources`);
+  const prompts = useLoaded(() => rows<ServerPrompt>(`${base}/prompts`), `${base}/prompts`);
+  const prompt = prompts.value?.find((each) => each.name === chosen);
+  return (
+    <>
+      <h2>{t("run.tools")}</h2>
+      <Listing found={tools} none={t("server.noTools")}>
+        {(listed) => (
+          <ul class="cards" id="servertools">
+            {listed.map((tool) => (
+              <ToolCard key={tool.name} tool={tool} />
+            ))}
+          </ul>
+        )}
+      </Listing>
       <h2>{t("server.resources")}</h2>
       <Listing found={resources} none={t("server.noResources")} note={t("server.noResourcesNote")}>
         {(listed) => (
@@ -106,6 +148,51 @@ export function View() {
       )}
       {what === "prompt" && prompt && <PromptDialog key={chosen} server={name} prompt={prompt} />}
     </>
+  );
+}
+
+/** What the server says of itself, and how it is. */
+function Card({ server, onChange }: { server: Server; onChange: () => void }) {
+  const [busy, error, work] = useWork();
+  const { card } = server;
+  return (
+    <section class="card" id="servercard" aria-label={t("server.card")}>
+      <div class="actions spread">
+        <span class="name">{[card.title, card.version].filter(Boolean).join(" ") || server.name}</span>
+        <span class={server.error ? "bad" : "soft"}>{server.state}</span>
+      </div>
+      <p class="soft">
+        {[
+          server.url || server.command.join(" "),
+          card.protocol && t("server.protocol", { revision: card.protocol }),
+          server.reached_at && t("server.reached", { when: moment(server.reached_at) }),
+        ]
+          .filter(Boolean)
+          .join(" · ")}
+      </p>
+      {card.capabilities.length > 0 && (
+        <p>
+          {card.capabilities.map((each) => (
+            <code key={each} class="chip">
+              {each}
+            </code>
+          ))}
+        </p>
+      )}
+      {card.instructions && <pre>{card.instructions}</pre>}
+      <Trouble
+        error={server.error || error}
+        retry={
+          busy
+            ? undefined
+            : () =>
+                work(async () => {
+                  await json(`/api/mcp/servers/${part(server.name)}/restart`, { method: "POST" });
+                  onChange();
+                })
+        }
+      />
+    </section>
   );
 }
 

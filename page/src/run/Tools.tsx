@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
+import { QuestionView } from "../chat/AnswerView";
 import { Made } from "../chat/Media";
 import { SchemaForm } from "../parts/SchemaForm";
 import {
@@ -9,6 +10,7 @@ import {
   Lazy,
   Listing,
   LogDialog,
+  pretty,
   Trouble,
   useLoaded,
   useWork,
@@ -16,8 +18,9 @@ import {
 import { link, route } from "../route";
 import type { Schema } from "../types";
 import { t } from "../words/words";
+import { useProgress } from "./progress";
 
-interface Tool {
+export interface Tool {
   name: string;
   title: string;
   description: string;
@@ -29,6 +32,7 @@ interface Tool {
 
 interface Outcome {
   text: string;
+  structured: Record<string, unknown> | null;
   is_error: boolean;
   artifacts: { id: string; name: string }[];
 }
@@ -60,8 +64,8 @@ function AllTools() {
   );
 }
 
-function ToolCard({ tool }: { tool: Tool }) {
-  const [outcome, setOutcome] = useState<Outcome | null>(null);
+export function ToolCard({ tool }: { tool: Tool }) {
+  const [run, setRun] = useState("");
   const [busy, error, work] = useWork();
   const traits = [
     tool.source,
@@ -82,21 +86,65 @@ function ToolCard({ tool }: { tool: Tool }) {
           send={busy ? t("apps.running") : t("tools.call")}
           onSend={(given) =>
             work(async () => {
-              setOutcome(await json(`/api/tools/${part(tool.name)}/call`, { json: { arguments: given } }));
+              const path = `/api/tools/${part(tool.name)}/call?wait=false`;
+              setRun((await json<{ run: string }>(path, { json: { arguments: given } })).run);
             })
           }
         />
         <Trouble error={error} />
-        {outcome && <pre class={outcome.is_error ? "bad" : ""}>{outcome.text}</pre>}
-        {outcome?.artifacts.map((file) => (
-          <Made key={file.id} file={file} />
-        ))}
+        {run && <ToolCall key={run} run={run} />}
       </details>
     </li>
   );
 }
 
-interface Server {
+/** A call on its way: what it waits for, and what came of it. */
+function ToolCall({ run }: { run: string }) {
+  const { ended, result, error, questions } = useProgress<Outcome>(run);
+  const [leaving, wrong, leave] = useWork();
+  const asText = result?.structured && pretty(result.structured);
+  return (
+    <div class="sections toolcall" aria-live="polite">
+      {questions.map((question) => (
+        <QuestionView key={question.id} question={question} />
+      ))}
+      {!ended && (
+        <div class="actions">
+          <span class="dots" aria-hidden="true" />
+          <button
+            type="button"
+            disabled={leaving}
+            onClick={() => leave(() => json(`/api/runs/${part(run)}/cancel`, { method: "POST" }))}
+          >
+            {t("stop")}
+          </button>
+        </div>
+      )}
+      <Trouble error={error || wrong} />
+      {result && <pre class={result.is_error ? "bad" : ""}>{result.text}</pre>}
+      {asText && !isSame(result.text, result.structured) && (
+        <>
+          <p class="soft">{t("tools.structured")}</p>
+          <pre class="structured">{asText}</pre>
+        </>
+      )}
+      {result?.artifacts.map((file) => (
+        <Made key={file.id} file={file} />
+      ))}
+    </div>
+  );
+}
+
+/** Whether a text is the JSON of a value, which then need not be seen twice. */
+function isSame(text: string, value: unknown): boolean {
+  try {
+    return JSON.stringify(JSON.parse(text)) === JSON.stringify(value);
+  } catch {
+    return false;
+  }
+}
+
+export interface Server {
   name: string;
   command: string[];
   url: string;
@@ -104,6 +152,9 @@ interface Server {
   error: string | null;
   tools: string[];
   configured: boolean;
+  /** What it said of itself when it was reached last. */
+  card: { title: string; version: string; protocol: string; instructions: string; capabilities: string[] };
+  reached_at: number | null;
 }
 
 /** MCP servers of other people. */

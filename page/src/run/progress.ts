@@ -2,6 +2,8 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { frames, isAbort, part, send, sentence } from "../api";
+import { withQuestionEvent } from "../chat/answer";
+import type { Question } from "../types";
 import { t } from "../words/words";
 
 interface Status {
@@ -17,11 +19,13 @@ interface Followed<T> {
   ended: boolean;
   result: T | null;
   error: string;
+  /** What it waits for. */
+  questions: Question[];
 }
 
 type RunEvent<T> = { type: string; result?: T; error?: { message: string } } & Status;
 
-const BEGUN = { progress: null, ended: false, result: null, error: "" };
+const BEGUN = { progress: null, ended: false, result: null, error: "", questions: [] };
 
 /** Follows a run while it is seen. `result` is there once it has ended well, `error` if it did not. */
 export function useProgress<T>(run: string): Followed<T> & { again: () => void } {
@@ -40,6 +44,8 @@ export function useProgress<T>(run: string): Followed<T> & { again: () => void }
         } else if (event.type === "failed") {
           const error = event.error?.message ?? t("runs.failed");
           setFound((before) => ({ ...before, ended: true, error }));
+        } else {
+          setFound((before) => ({ ...before, questions: withQuestionEvent(before.questions, { ...event }) }));
         }
       }
     };

@@ -1,22 +1,13 @@
-// What runs ask of a person: approvals with yes and no, forms made of a schema.
+// What runs ask of a person, answered through the host.
 
 import { useEffect, useState } from "preact/hooks";
-import { SchemaForm } from "../parts/SchemaForm";
-import type { Schema } from "../types";
+import { sentence } from "../format";
+import { QuestionForm } from "../parts/Question";
+import type { Question } from "../types";
 import { callTool, result, tool } from "./host";
 import { t } from "./words";
-import { useWork } from "./work";
 
 const POLL_INTERVAL_MS = 2_000;
-
-export interface Question {
-  id: string;
-  kind: "approval" | "input";
-  name: string;
-  message: string;
-  arguments: Record<string, unknown>;
-  answer_schema: Schema | null;
-}
 
 async function asked(): Promise<Question[]> {
   const found = await callTool("portico_questions", tool.value ? { tool: tool.value } : {});
@@ -40,7 +31,7 @@ export function Questions() {
         setOpen(await asked());
         setError("");
       } catch (caught) {
-        setError(caught instanceof Error ? caught.message : String(caught));
+        setError(sentence(caught));
       }
       if (!left && !result.value) timer = setTimeout(look, POLL_INTERVAL_MS);
     };
@@ -69,60 +60,16 @@ export function QuestionList({ questions }: { questions: Question[] }) {
             {t(done[question.id] ? "views.allowed" : "views.refused", { name: question.name })}
           </p>
         ) : (
-          <QuestionView
+          <QuestionForm
             key={question.id}
             question={question}
-            onDone={(accepted) => setDone((known) => ({ ...known, [question.id]: accepted }))}
+            onReply={async (accepted, value, note) => {
+              await callTool("portico_answer", { id: question.id, accepted, value, note });
+              setDone((known) => ({ ...known, [question.id]: accepted }));
+            }}
           />
         ),
       )}
     </>
-  );
-}
-
-function QuestionView(props: { question: Question; onDone: (accepted: boolean) => void }) {
-  const { question, onDone } = props;
-  const [note, setNote] = useState("");
-  const [busy, error, work] = useWork();
-  const reply = (accepted: boolean, value: unknown = null) =>
-    work(async () => {
-      await callTool("portico_answer", { id: question.id, accepted, value, note });
-      onDone(accepted);
-    });
-  return (
-    <section class="question" aria-label={t("question.title")}>
-      <p>
-        <strong>{question.name}</strong> {question.message || t("question.approve")}
-      </p>
-      {Object.keys(question.arguments).length > 0 && <pre>{JSON.stringify(question.arguments, null, 2)}</pre>}
-      {question.kind === "approval" ? (
-        <div class="actions">
-          <input
-            value={note}
-            placeholder={t("question.note")}
-            aria-label={t("question.note")}
-            onInput={(event) => setNote(event.currentTarget.value)}
-          />
-          <button type="button" disabled={busy} onClick={() => reply(false)}>
-            {t("question.deny")}
-          </button>
-          <button type="button" class="primary" disabled={busy} onClick={() => reply(true)}>
-            {t("question.allow")}
-          </button>
-        </div>
-      ) : (
-        <>
-          <SchemaForm
-            schema={question.answer_schema}
-            send={t("question.send")}
-            onSend={(value) => reply(true, value)}
-          />
-          <button type="button" disabled={busy} onClick={() => reply(false)}>
-            {t("question.decline")}
-          </button>
-        </>
-      )}
-      {error && <p class="bad">{error}</p>}
-    </section>
   );
 }

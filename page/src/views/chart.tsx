@@ -1,10 +1,10 @@
 // Scores of evaluations and curves of fine-tuning: lines over steps, and the same as a table.
 
 import { Chart, type Line } from "../parts/Chart";
+import { useWork } from "../parts/work";
 import { calls, callTool, input, result, textOf, tool } from "./host";
 import { show } from "./View";
 import { t } from "./words";
-import { useWork } from "./work";
 
 const MAX_LINES = 4;
 

@@ -3,11 +3,11 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { placeLabel } from "../format";
+import { useWork } from "../parts/work";
 import type { Passage } from "../types";
 import { calls, callTool, textOf } from "./host";
 import { show } from "./View";
 import { t } from "./words";
-import { useWork } from "./work";
 
 const MAX_PASSAGE_CHARS = 20_000;
 const MARK = /(\[\d{1,3}(?:, ?\d{1,3})*\])/;

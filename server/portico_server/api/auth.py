@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import secrets
 import time
@@ -13,7 +14,7 @@ from typing import Any, Protocol, TypeGuard
 
 import orjson
 
-from portico_server.api.oidc import TokenVerifier, VerifiedToken, is_token
+from portico_server.api.oidc import TokenVerifier, VerifiedToken, is_token, terminal_clients
 from portico_server.core.errors import (
     Conflict,
     Forbidden,
@@ -81,11 +82,12 @@ class GivenKey(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who presents a token, when that expires, and until when it need not be checked again."""
+    """Who presents a token, in which role, when that expires, and until when it need not be checked again."""
 
     caller: Principal
     expires_at: float
     checked_until: float
+    role: str = ""
 
 
 class Auth:
@@ -103,7 +105,7 @@ class Auth:
         self._signed_in: OrderedDict[str, SignedIn] = OrderedDict()
         """By the hash of a token."""
         self._settings = settings
-        self._operator = _digest(settings.api_key) if settings.api_key else ""
+        self._operator = hash_of(settings.api_key) if settings.api_key else ""
         # With the operator's key, which the database does not have, daemons that share both know each other's.
         self._pepper = settings.api_key.encode() or secrets.token_bytes(32)
         self._rows: dict[str, KeyRow] = {}
@@ -147,7 +149,7 @@ class Auth:
             row = KeyRow(
                 f"config:{key.name}",
                 key.name,
-                _digest(key.key),
+                hash_of(key.key),
                 key.key[-4:],
                 tuple(key.scopes),
                 time.time(),
@@ -170,8 +172,11 @@ class Auth:
         limited = [
             row
             for row_id, row in known.items()
-            if (row_id not in self._rows or self._rows[row_id].signed_in_at != row.signed_in_at)
-            and self._admit(row)
+            if (
+                self._admit(row)
+                if row_id not in self._rows or self._rows[row_id].signed_in_at != row.signed_in_at
+                else self._hold(row)
+            )
         ]
         # All of it before anything is awaited: what is changed here meanwhile is newer.
         narrowed = [row_id for row_id, row in known.items() if self._take_over(row)]
@@ -212,7 +217,7 @@ class Auth:
         row = KeyRow(
             id=new_id("key_"),
             name=name,
-            hash=_digest(secret),
+            hash=hash_of(secret),
             hint=secret[-4:],
             scopes=checked,
             created_at=time.time(),
@@ -230,8 +235,9 @@ class Auth:
         *,
         scopes: Sequence[str] | None = None,
         filters: Mapping[str, Any] | None = None,
+        limits: KeyLimits | None = None,
     ) -> KeyRow:
-        """Let a key have other scopes or other filters, now; ``None`` leaves them. Unless the key may do and read all
+        """Let a key have other scopes, filters or limits, now; ``None`` leaves them. Unless the key may do and read all
         that it could before, what it has under way is ended as by `revoke`: it began with rights that the key has no
         more. `NotFound` if there is none of this id.
         """
@@ -246,25 +252,40 @@ class Auth:
             )
         given = row.scopes if scopes is None else _checked_scopes(scopes)
         bound = checked_filters(row.filters if filters is None else filters, given)
-        written = (None if scopes is None else given, None if filters is None else bound)
+        held = row.limits if limits is None else limits.to_json()
+        written = (
+            None if scopes is None else given,
+            None if filters is None else bound,
+            None if limits is None else held,
+        )
         if not await self._database.write(keys.change, key_id, *written):
             raise _unknown(key_id)
         self._changes_count += 1
-        row = replace(row, scopes=given, filters=bound)
+        row = replace(row, scopes=given, filters=bound, limits=held)
+        begins = key_id in self._rows and self._hold(row)
         if self._take_over(row):
             await self._end(key_id)
+        if begins:
+            await self._resume([row])
         return row
 
+    def _hold(self, row: KeyRow) -> bool:
+        """Hold a key to the limits of a row that it is about to have; whether what it used must be counted for them."""
+        known = self._rows.get(row.id)
+        if known is not None and known.limits == row.limits:
+            return False
+        return self._quotas.change(row.id, row.name, KeyLimits.parse(row.limits).usage)
+
     def _take_over(self, row: KeyRow) -> bool:
-        """Take over the scopes and filters of a key that is known; whether it may do or read less than before."""
+        """Take over what a key that is known may do, read and use; whether it may do or read less than before."""
         before = self._rows.get(row.id)
         if before is None:  # it was revoked meanwhile
             return False
         held, bound = _written(before.filters), _written(row.filters)
+        self._rows[row.id] = row
         if before.scopes == row.scopes and held == bound:
             return False
-        caller = _principal(row)
-        self._rows[row.id], self._callers[row.hash] = row, caller
+        caller = self._callers[row.hash] = _principal(row)
         return not all(map(caller.allows, before.scopes)) or not bound <= held
 
     async def revoke(self, key_id: str) -> None:
@@ -328,7 +349,7 @@ class Auth:
         first key is made, any word that does not look like one of ours passes for no key.
         """
         if secret:
-            digest = _digest(secret)
+            digest = hash_of(secret)
             caller = self._callers.get(digest)  # of a hash, so the time it takes says nothing about a secret
             if caller is not None:
                 return caller
@@ -337,9 +358,10 @@ class Auth:
             if not self._accepts_without_key(secret):
                 raise Unauthenticated(self._unknown_key())
         if self._needs_key:
+            signs_in = " Or sign in with 'portico login'." if terminal_clients(self._settings) else ""
             raise Unauthenticated(
                 "This daemon needs an API key. Send one as 'Authorization: Bearer pk-…'; the operator makes "
-                "one with 'portico keys create'.",
+                f"one with 'portico keys create'.{signs_in}",
                 code="missing_api_key",
             )
         return LOCAL
@@ -352,23 +374,24 @@ class Auth:
         """Who presents a token of an issuer. Raises `Unauthenticated`, `Forbidden` for somebody who may do nothing
         here, and `Unavailable` where it cannot be checked.
         """
-        digest = _digest(token)
+        digest = hash_of(token)
         known = self._signed_in.get(digest)
         now = time.time()
         if known is not None and now < known.checked_until:
             self._signed_in.move_to_end(digest)
             return known
         found = await self._tokens.verify(token)
-        caller = await self._identity(found)
-        known = SignedIn(caller, found.expires_at, min(found.expires_at, now + TOKEN_TTL_S))
+        role = role_of(self._roles, found.issuer, found.claims)
+        caller = await self._identity(found, role)
+        checked_until = min(found.expires_at, now + TOKEN_TTL_S)
+        known = SignedIn(caller, found.expires_at, checked_until, "" if role is None else role.name)
         self._signed_in[digest] = known
         if len(self._signed_in) > MAX_TOKENS:
             self._signed_in.popitem(last=False)
         return known
 
-    async def _identity(self, token: VerifiedToken) -> Principal:
-        """Whom a token stands for, with what this token gives; written down if that is news."""
-        role = role_of(self._roles, token.issuer, token.claims)
+    async def _identity(self, token: VerifiedToken, role: Role | None) -> Principal:
+        """Whom a token stands for, with what its role gives; written down if that is news."""
         named = sha256(f"{token.issuer}\0{token.subject}".encode()).hexdigest()
         row = KeyRow(
             id=IDENTITY_PREFIX + named[:32],
@@ -458,14 +481,11 @@ class Auth:
         return secret == PLACEHOLDER or not self._rows
 
     def _admit(self, row: KeyRow) -> bool:
-        """Take over a row; whether its limits begin again."""
-        known = self._rows.get(row.id)
+        """Take over a row; whether what it used must be counted for its limits."""
+        begins = self._hold(row)
         self._rows[row.id] = row
         self._callers[row.hash] = _principal(row)
-        if known is not None and known.limits == row.limits:  # what was used counts on under the same limits
-            return False
-        self._quotas.limit(row.id, row.name, KeyLimits.parse(row.limits).usage)
-        return True
+        return begins
 
 
 def _unknown(key_id: str) -> NotFound:
@@ -566,5 +586,11 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return found
 
 
-def _digest(secret: str) -> str:
+def hash_of(secret: str) -> str:
+    """By which a secret is known, here and in the database."""
     return sha256(secret.encode()).hexdigest()
+
+
+def base64url(data: bytes) -> str:
+    """Without padding, as tokens and addresses have it."""
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")

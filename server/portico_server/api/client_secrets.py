@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.api.auth import Auth
+from portico_server.api.auth import Auth, base64url
 from portico_server.core.errors import Forbidden, InvalidRequest, Unauthenticated
 from portico_server.core.principal import Principal
 
@@ -46,7 +46,7 @@ def minted(
         ends_at = said["ends"] = min(ends_at, int(until))
         said |= {"until": until, "rights": _rights(caller)}
     payload = zlib.compress(orjson.dumps(said), 9)
-    value = f"{PREFIX}{_text(payload)}.{_text(_signature(auth, caller.id, payload))}"
+    value = f"{PREFIX}{base64url(payload)}.{base64url(_signature(auth, caller.id, payload))}"
     if len(value) > MAX_SECRET_CHARS:
         raise InvalidRequest(
             f"The session is too large for a client secret, which holds it: this one would have {len(value):,} "
@@ -102,10 +102,6 @@ def _signature(auth: Auth, owner: str, payload: bytes) -> bytes:
 
 def _rights(caller: Principal) -> str:
     return sha256(repr((sorted(caller.scopes), caller.filters)).encode()).hexdigest()
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def _bytes(text: str) -> bytes:

@@ -127,6 +127,7 @@ class Exchange:
         "parsed",
         "renew",
         "revoked",
+        "role",
         "scope",
         "shape",
         "sign_in",
@@ -165,6 +166,8 @@ class Exchange:
         """Who answers, where that can be ended."""
         self.expires_at = 0.0
         """When the token of the caller expires, in seconds since 1970; 0: it has none."""
+        self.role = ""
+        """The one that the caller's token gives."""
         self.expiry: asyncio.TimerHandle | None = None
         """What ends the call then."""
         self.sign_in = ""

@@ -24,7 +24,7 @@ from portico_server.api import ag_ui, client_secrets, errors, sign_ins
 from portico_server.api.a2a import adapter as agents
 from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.anthropic.errors import ANTHROPIC, is_ours
-from portico_server.api.auth import OPERATOR, Auth, presented
+from portico_server.api.auth import OPERATOR, Auth, hash_of, presented
 from portico_server.api.errors import JSON_RPC, OPENAI, NotAllowedHere, RawHeaders, is_rpc, unknown_url
 from portico_server.api.exchange import (
     ClientConnection,
@@ -468,7 +468,7 @@ class Gateway:
         if not self._auth.is_token(key):
             return self._auth.identify(key)
         found = await self._auth.sign_in(key)
-        exchange.expires_at = found.expires_at
+        exchange.expires_at, exchange.role = found.expires_at, found.role
         return found.caller
 
     async def _caller_without_key(self, exchange: Exchange, *, socket: bool = False) -> Principal:
@@ -488,8 +488,8 @@ class Gateway:
             return (await self._services.sign_ins.caller(secret)).expires_at
 
         signed_in = await self._services.sign_ins.caller(secret)
-        exchange.expires_at, exchange.renew = signed_in.expires_at, renew
-        exchange.sign_in = sign_ins.hash_of(secret)
+        exchange.expires_at, exchange.role, exchange.renew = signed_in.expires_at, signed_in.role, renew
+        exchange.sign_in = hash_of(secret)
         return signed_in.caller
 
     async def _identify_socket(self, exchange: Exchange, path: str) -> Principal:

@@ -91,6 +91,16 @@ def page_clients(settings: Settings) -> Sequence[OidcClient]:
     ]
 
 
+def terminal_clients(settings: Settings) -> Sequence[OidcClient]:
+    """The clients by which people sign in from a terminal; they keep no secret."""
+    given = (comma_separated(settings.oidc_issuer), _in_order(settings.oidc_cli_client_id))
+    return [
+        OidcClient(issuer, client)
+        for issuer, client in zip_longest(*given, fillvalue="")
+        if issuer and client
+    ]
+
+
 def _in_order(text: str) -> Sequence[str]:
     """The words between commas, empty ones too."""
     return [word.strip() for word in text.split(",")] if text.strip() else []
@@ -114,7 +124,7 @@ class TokenVerifier:
         self._algorithms = comma_separated(settings.oidc_algorithms)
         self._audiences = [
             *(comma_separated(settings.oidc_audience) or comma_separated(settings.public_url.rstrip("/"))),
-            *(client.id for client in page_clients(settings)),
+            *(client.id for client in (*page_clients(settings), *terminal_clients(settings))),
         ]
 
     def check(self) -> None:
@@ -142,7 +152,7 @@ class TokenVerifier:
                 "stands in 'aud' of those for this daemon, or public_url.",
                 param="oidc_audience",
             )
-        for name in ("oidc_client_id", "oidc_client_secret"):
+        for name in ("oidc_client_id", "oidc_client_secret", "oidc_cli_client_id"):
             if len(_in_order(getattr(self._settings, name))) > len(self.issuers):
                 raise InvalidRequest(
                     f"The setting {name} has more entries than oidc_issuer has issuers. Give it one for each, in their "
@@ -154,7 +164,21 @@ class TokenVerifier:
                 "There is a client secret, and no client that it is of. Set oidc_client_id (PORTICO_OIDC_CLIENT_ID).",
                 param="oidc_client_id",
             )
-        if page_clients(self._settings) and "openid" not in self._settings.oidc_scopes.split():
+        terminal = terminal_clients(self._settings)
+        kept = {(client.issuer, client.id) for client in page_clients(self._settings) if client.secret}
+        for client in terminal:
+            if has_controls(client.id) or len(client.id) > MAX_SUBJECT_CHARS:
+                raise InvalidRequest(
+                    f"A client id has at most {MAX_SUBJECT_CHARS} characters, and none that cannot be shown.",
+                    param="oidc_cli_client_id",
+                )
+            if (client.issuer, client.id) in kept:
+                raise InvalidRequest(
+                    f"The client '{client.id[:100]}' has a secret, which a terminal cannot keep. Register another "
+                    "one at the issuer, a public client, for oidc_cli_client_id.",
+                    param="oidc_cli_client_id",
+                )
+        if (terminal or page_clients(self._settings)) and "openid" not in self._settings.oidc_scopes.split():
             raise InvalidRequest(
                 "Without the scope openid an issuer says nothing about who signs in. Add it to oidc_scopes.",
                 param="oidc_scopes",

@@ -651,6 +651,7 @@ def _shape(write: _Write) -> Shape:
 
 
 SHAPES: Final[Mapping[str, Shape]] = {
-    path: _shape(_generate_fields if path == "/api/generate" else _chat_fields) for path in OLLAMA
+    path: _shape(_generate_fields if path == "/api/generate" else _chat_fields)
+    for path in (*OLLAMA, *("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete"))
 }
-"""The form of errors and of signs of life, by path."""
+"""The form of errors and of signs of life, by path; also where there is nothing, since models are the operator's."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from portico_server.api.oidc import page_clients
+from portico_server.api.oidc import page_clients, terminal_clients
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import SCOPES_HELP
 from portico_server.settings import Settings, comma_separated
@@ -56,7 +56,11 @@ def metadata(settings: Settings, base: str, path: str) -> Mapping[str, Any]:
 
 
 def _sign_in(settings: Settings) -> Sequence[Mapping[str, Any]]:
-    """By which issuers people sign in in the page, and the client that the daemon is there."""
+    """By which issuers people sign in: in the page, with the client that the daemon is there, and from a terminal."""
     return [
-        {"issuer": client.issuer, "client_id": client.id, "page": True} for client in page_clients(settings)
+        *({"issuer": one.issuer, "client_id": one.id, "page": True} for one in page_clients(settings)),
+        *(
+            {"issuer": one.issuer, "client_id": one.id, "terminal": True, "scope": settings.oidc_scopes}
+            for one in terminal_clients(settings)
+        ),
     ]

@@ -22,7 +22,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
 
-from portico_server.api.auth import Auth, SignedIn
+from portico_server.api.auth import Auth, SignedIn, base64url, hash_of
 from portico_server.api.oidc import OidcClient, TokenVerifier, VerifiedToken, page_clients, published_address
 from portico_server.core import pools
 from portico_server.core.errors import (
@@ -131,7 +131,7 @@ class IssuerClient:
             "scope": self._scopes,
             "state": derived(secret, "state"),
             "nonce": derived(secret, "nonce"),
-            "code_challenge": _text(sha256(derived(secret, "verifier").encode()).digest()),
+            "code_challenge": base64url(sha256(derived(secret, "verifier").encode()).digest()),
             "code_challenge_method": "S256",
         }
         place = self._place(await self._keys.document(), "authorization_endpoint")
@@ -518,12 +518,7 @@ def _known(row: SignInRow, tokens: IssuedTokens, found: VerifiedToken | None) ->
 
 def derived(secret: str, purpose: str) -> str:
     """What a secret stands for where it must not be seen itself: ``state``, ``nonce``, ``verifier``."""
-    return _text(hmac.digest(secret.encode(), purpose.encode(), sha256))
-
-
-def hash_of(secret: str) -> str:
-    """By which a sign-in is known, here and in the database."""
-    return sha256(secret.encode()).hexdigest()
+    return base64url(hmac.digest(secret.encode(), purpose.encode(), sha256))
 
 
 async def _fernet(secret: str) -> Any:
@@ -540,10 +535,6 @@ async def _sealed(secret: str, tokens: IssuedTokens) -> str:
 async def _unsealed(secret: str, sealed: str) -> IssuedTokens:
     fernet = await _fernet(secret)
     return IssuedTokens(*orjson.loads(fernet.decrypt(sealed.encode())))
-
-
-def _text(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def _over() -> Unauthenticated:

@@ -36,7 +36,7 @@ from portico_server.core.pools import SEARCH
 from portico_server.core.principal import Principal
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Embed, Found, Message, Reply, Request, Search, Vectors
+from portico_server.core.request import Chat, Embed, Found, Message, Reply, Request, Search, Steps, Vectors
 from portico_server.core.servable import Card, Servable
 from portico_server.core.words import without_thought
 
@@ -195,9 +195,13 @@ class AskApp:
         query = await self._query(turns, model, context) if writes else prompt.search_query(turns)
         most = _max_tokens(request.options)
         share = self._budget(model, most)
-        found = await context.call(
-            self._place, Search(query, max_num_results=max(share.count, SEARCH_RESULTS), infer_filters=True)
+        search = Search(
+            query,
+            max_num_results=max(share.count, SEARCH_RESULTS),
+            infer_filters=True,
+            steps=await self._steps(model),
         )
+        found = await context.call(self._place, search, listener=context.emit)
         assert isinstance(found, Found)
         if found.files == 0:
             return await self._say(
@@ -244,6 +248,16 @@ class AskApp:
             return bool(declared == "write")
         servable = self._registry.get(model)
         return servable is None or await self._trust.way(servable.card) == "write"
+
+    async def _steps(self, model: str) -> Steps | None:
+        """The further steps of the store's search; its model says what to search for if it is trusted to write."""
+        said = dict(self._store.labels.get("search") or {})
+        wanted = said.pop("steps", "off")
+        if wanted == "off":
+            return None
+        servable = self._registry.get(model)
+        drives = servable is not None and await self._trust.way(servable.card) == "write"
+        return Steps(0 if wanted == "auto" else wanted, model if drives else "", **said)
 
     async def _judge(
         self, query: str, turns: prompt.Turns, passages: Sequence[Passage], context: Context

@@ -197,6 +197,10 @@ class DeployedApps:
         self._broken: dict[str, AppRow] = {}
         """Those that do not answer, by id; another version may mend them."""
         self._waiting: list[AppEntry] = []
+        """Those of the configuration that need a tool which is not here yet."""
+        self._deploying = asyncio.Lock()
+        self._tool_added = asyncio.Event()
+        """Set when tools have come since it was tried to deploy those that wait."""
         self.unusable: dict[str, str] = {}
         """Apps that could not be read at the start, and why: their rows stay, they do not answer."""
 
@@ -286,13 +290,27 @@ class DeployedApps:
 
     async def run(self) -> None:
         """Deploy those that wait for tools as soon as these are here, until cancelled."""
-        tool_added = asyncio.Event()
-        tool_added.set()  # some may have come since they were looked for
-        self._registry.watch(lambda kind: tool_added.set() if kind == "tool" else None)
+        self._tool_added.set()  # some may have come since they were looked for
+        self._registry.watch(lambda kind: self._tool_added.set() if kind == "tool" else None)
         while self._waiting:
-            await tool_added.wait()
-            tool_added.clear()
-            self._waiting = await self._deployed(self._waiting, SYSTEM)
+            await self._tool_added.wait()
+            await self._deploy_waiting()
+
+    async def _deploy_waiting(self) -> None:
+        async with self._deploying:
+            if self._tool_added.is_set():
+                self._tool_added.clear()
+                self._waiting = await self._deployed(self._waiting, SYSTEM)
+
+    async def started(self, key: str) -> None:
+        """Wait for an app of this name that itself waits for tools which are being started."""
+        if any(entry.name == key for entry in self._waiting):
+            await self._registry.tools_started()
+            await self._deploy_waiting()
+
+    async def prepared(self, key: str) -> None:
+        """As `started`: a durable run of an app begins where the app is."""
+        await self.started(key)
 
     async def _hold(self, row: AppRow, *, resume: bool = False) -> None:
         """Hold an app to its limits; with ``resume``, what was used before this start counts."""

@@ -116,11 +116,12 @@ class _Refused(Exception):
 
 
 class Bucket:
-    """The objects below the address in the setting ``files``. Raises `Unavailable` where it does not do what it is
-    asked, in words that name neither the place nor who asks.
+    """The objects below an address ``s3://BUCKET/PREFIX``; ``content`` says what they are. Raises `Unavailable` where
+    it does not do what it is asked, in words that name neither the place nor who asks.
     """
 
-    def __init__(self, address: str, endpoint: BucketEndpoint) -> None:
+    def __init__(self, address: str, endpoint: BucketEndpoint, content: str = "files") -> None:
+        self._content = content
         bucket, _, prefix = address.removeprefix("s3://").partition("/")
         self._prefix = f"/{bucket}/{prefix.strip('/')}".rstrip("/")
         self._endpoint = endpoint
@@ -141,19 +142,40 @@ class Bucket:
                 await self._try(1, self._check, REMOVAL_TIMEOUT_S)
         return self._problem
 
-    async def put(self, path: Path, name: str, sha256: str, size: int) -> None:
-        """Put a file under a name, whose digest the server checks."""
+    async def put(self, path: Path, name: str, sha256: str, size: int, *, start: int = 0) -> None:
+        """Put ``size`` bytes of a file, from ``start``, under a name; the server checks their digest."""
         async with self.slots:
-            if size > SMALL_BYTES and await self._size(name) == size:
+            if size > SMALL_BYTES and await self.size(name) == size:
                 return
-            await self._try(ATTEMPTS, partial(self._put, path, name, sha256, size), _patience(size))
+            await self._try(ATTEMPTS, partial(self._put, path, name, sha256, size, start), _patience(size))
 
-    async def download(self, name: str, sha256: str, to: Path) -> None:
-        """Write an object to a file, on the disk to stay. Raises `FileNotFoundError` if it is gone."""
+    async def download(
+        self, name: str, sha256: str, to: Path, *, start: int | None = None, size: int | None = None
+    ) -> None:
+        """Write an object of at most ``size`` bytes to a new file, or into one from ``start``, on the disk to stay.
+
+        Raises `FileNotFoundError` if it is gone.
+        """
+        size = MAX_OBJECT_BYTES if size is None else size
         async with self.slots:
-            found = await self._try(ATTEMPTS, partial(self._get, name, to), _patience(MAX_OBJECT_BYTES))
+            found = await self._try(ATTEMPTS, partial(self._get, name, to, start, size), _patience(size))
         if found != sha256:
-            raise _damaged()
+            raise self._damaged()
+
+    async def read(self, name: str, max_bytes: int) -> bytes:
+        """An object in memory. Raises `FileNotFoundError` if there is none."""
+
+        async def get() -> bytes:
+            async with self._asked("GET", name) as answer:
+                data = bytearray()
+                async for block in answer.content.iter_chunked(_BLOCK_BYTES):
+                    data += block
+                    if len(data) > max_bytes:
+                        raise self._damaged()
+                return bytes(data)
+
+        async with self.slots:
+            return await self._try(ATTEMPTS, get, _patience(max_bytes))
 
     async def remove(self, name: str) -> None:
         """Remove an object, tried once; none is there afterwards."""
@@ -161,19 +183,20 @@ class Bucket:
             with suppress(FileNotFoundError):
                 await self._try(1, partial(self._delete, name), REMOVAL_TIMEOUT_S)
 
-    async def _put(self, path: Path, name: str, sha256: str, size: int) -> None:
+    async def _put(self, path: Path, name: str, sha256: str, size: int, start: int) -> None:
         with await pools.UPLOADS.run(path.open, "rb") as source:
-            async with self._asked("PUT", name, sha256, size, _blocks(source)):
+            source.seek(start)
+            async with self._asked("PUT", name, sha256, size, _blocks(source, size)):
                 pass
 
-    async def _get(self, name: str, to: Path) -> str:
+    async def _get(self, name: str, to: Path, start: int | None, max_bytes: int) -> str:
         digest, size, began_at = hashlib.sha256(), 0, time.monotonic()
-        with await _on_disk(_create, to) as out:
+        with await _on_disk(_create, to, start) as out:
             async with self._asked("GET", name) as answer:
                 async for block in answer.content.iter_chunked(_BLOCK_BYTES):
                     size += len(block)
-                    if size > MAX_OBJECT_BYTES:
-                        raise _damaged()
+                    if size > max_bytes:
+                        raise self._damaged()
                     if time.monotonic() - began_at > _patience(size):
                         raise TimeoutError
                     await _on_disk(append_hashed, out, digest, block)
@@ -184,7 +207,9 @@ class Bucket:
         async with self._asked("DELETE", name):
             pass
 
-    async def _size(self, name: str) -> int | None:
+    async def size(self, name: str) -> int | None:
+        """The bytes of an object; None if there is none."""
+
         async def head() -> int | None:
             async with self._asked("HEAD", name) as answer:
                 return answer.content_length
@@ -209,7 +234,7 @@ class Bucket:
                 async with asyncio.timeout(seconds):
                     found = await work()
             except _Refused as error:
-                self._note(_explain(error))
+                self._note(self._explain(error))
                 if error.status not in _MOMENTARY:
                     break
             except FileNotFoundError:
@@ -217,10 +242,10 @@ class Bucket:
                 raise
             except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
                 late = isinstance(error, TimeoutError)
+                wrong = "is too slow" if late else "cannot be reached"
                 self._note(
                     StorageUnavailable(
-                        f"The bucket that holds the files {'is too slow' if late else 'cannot be reached'}. Nothing "
-                        "was lost; try again.",
+                        f"The bucket that holds the {self._content} {wrong}. Nothing was lost; try again.",
                         retry_after=PROBE_S,
                     )
                 )
@@ -235,7 +260,7 @@ class Bucket:
         if problem is not None and (self._problem is None or self._problem.message != problem.message):
             logger.error("%s", problem.message)
         elif problem is None and self._problem is not None:
-            logger.info("the bucket that holds the files answers again")
+            logger.info("the bucket that holds the %s answers again", self._content)
         self._problem = problem
 
     @asynccontextmanager
@@ -258,18 +283,9 @@ class Bucket:
         )
         if body is not None:
             headers["content-length"] = str(size)
-        authorization = headers.pop("authorization")
-
-        async def signed(
-            request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
-        ) -> aiohttp.ClientResponse:
-            # Here, since a password in ~/.netrc, which is read with the proxies, would take its place.
-            request.headers["authorization"] = authorization
-            return await send(request)
-
         url = URL(f"{place.endpoint}{path}", encoded=True)
         async with self._opened().request(
-            method, url, headers=headers, data=body, allow_redirects=False, middlewares=(signed,)
+            method, url, headers=headers, data=body, allow_redirects=False
         ) as answer:
             if answer.status >= 300:
                 found = _CODE.search(await answer.content.read(_MAX_ERROR_BYTES))
@@ -283,45 +299,41 @@ class Bucket:
         if self._session is None:
             import aiohttp
 
-            from portico_server.http_answer import HttpAnswer
+            from portico_server.http_answer import open_session
 
-            self._session = aiohttp.ClientSession(
-                response_class=HttpAnswer,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
-                ),
-                auto_decompress=False,
-                trust_env=True,
+            timeout = aiohttp.ClientTimeout(
+                total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S
             )
+            self._session = open_session(timeout, auto_decompress=False)
         return self._session
 
+    def _explain(self, error: _Refused) -> StorageUnavailable:
+        code = f" ({error.code})" if error.code else ""
+        if error.status in _MOMENTARY:
+            text = f"answers {error.status}{code}. Nothing was lost; try again."
+        elif error.code == "NoSuchBucket":
+            text = f"does not exist{code}. {_TODO[error.code]}"
+        else:
+            text = (
+                f"refuses this daemon: {error.status}{code}. {_TODO.get(error.code, _TODO['AccessDenied'])}"
+            )
+        return StorageUnavailable(f"The bucket that holds the {self._content} {text}", retry_after=PROBE_S)
 
-def _explain(error: _Refused) -> StorageUnavailable:
-    code = f" ({error.code})" if error.code else ""
-    if error.status in _MOMENTARY:
-        text = f"answers {error.status}{code}. Nothing was lost; try again."
-    elif error.code == "NoSuchBucket":
-        text = f"does not exist{code}. {_TODO[error.code]}"
-    else:
-        text = f"refuses this daemon: {error.status}{code}. {_TODO.get(error.code, _TODO['AccessDenied'])}"
-    return StorageUnavailable(f"The bucket that holds the files {text}", retry_after=PROBE_S)
-
-
-def _damaged() -> StorageUnavailable:
-    return StorageUnavailable(
-        "The bucket that holds the files has other bytes under the name of this file than were put there. Delete the "
-        "file and upload it again.",
-        code="file_content_damaged",
-    )
+    def _damaged(self) -> StorageUnavailable:
+        return StorageUnavailable(
+            f"The bucket that holds the {self._content} has other bytes under the name of this file than were put "
+            "there. Delete the file and upload it again.",
+            code="file_content_damaged",
+        )
 
 
 def _patience(size: int) -> float:
     return ANSWER_TIMEOUT_S + size / MIN_BYTES_PER_S
 
 
-async def _blocks(source: BinaryIO) -> AsyncIterator[bytes]:
-    while block := await pools.UPLOADS.run(source.read, _BLOCK_BYTES):
+async def _blocks(source: BinaryIO, left: int) -> AsyncIterator[bytes]:
+    while left and (block := await pools.UPLOADS.run(source.read, min(_BLOCK_BYTES, left))):
+        left -= len(block)
         yield block
 
 
@@ -332,21 +344,32 @@ async def _on_disk(work: Callable[..., T], *args: Any) -> T:
         raise write_failure(error) from error
 
 
-def _create(path: Path) -> BinaryIO:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("wb")
+def _create(path: Path, start: int | None) -> BinaryIO:
+    """A new file, or one that is there already from ``start``."""
+    if start is None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+    file = path.open("r+b")
+    file.seek(start)
+    return file
+
+
+def writable_bucket(settings: Settings, address: str, content: str) -> Bucket:
+    """The bucket of a setting. Raises `InvalidRequest` if nobody is named who may write there."""
+    endpoint = BucketEndpoint.of(settings)
+    if endpoint.credentials is None:
+        raise InvalidRequest(
+            f"{content.capitalize()} in a bucket need somebody who may write there: set s3_access_key and "
+            "s3_secret_key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+            code="invalid_setting",
+            param="s3_access_key",
+        )
+    return Bucket(address, endpoint, content)
 
 
 def open_bucket(settings: Settings) -> Bucket:
     """The bucket of the setting ``files``. Raises `InvalidRequest` for settings that cannot work."""
-    endpoint = BucketEndpoint.of(settings)
-    if endpoint.credentials is None:
-        raise InvalidRequest(
-            "Files in a bucket need somebody who may write there: set s3_access_key and s3_secret_key, or "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
-            code="invalid_setting",
-            param="s3_access_key",
-        )
+    bucket = writable_bucket(settings, settings.files, "files")
     if settings.max_file_mb * MB_BYTES > MAX_OBJECT_BYTES:
         raise InvalidRequest(
             f"Of files in a bucket none may be larger than {MAX_OBJECT_BYTES // MB_BYTES:,} MB: lower the setting "
@@ -354,7 +377,7 @@ def open_bucket(settings: Settings) -> Bucket:
             code="invalid_setting",
             param="max_file_mb",
         )
-    return Bucket(settings.files, endpoint)
+    return bucket
 
 
 class BlobPlaces:

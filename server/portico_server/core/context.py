@@ -85,3 +85,10 @@ class ContextWithin:
 def depth_of(context: Context) -> int:
     """How many flows and agents are around what has this context."""
     return context.depth if isinstance(context, ContextWithin) else 0
+
+
+def innermost(context: Context) -> Context:
+    """The context of the run itself, without those within it."""
+    while isinstance(context, ContextWithin):
+        context = context._outer
+    return context

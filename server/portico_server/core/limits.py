@@ -35,8 +35,8 @@ class UsageLimits:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_LIMIT:
                 raise InvalidRequest(
-                    f"The limit '{name}' must be a whole number of at least 1, not {value!r}. Leave it out for no "
-                    "limit.",
+                    f"The limit '{name}' must be a whole number from 1 to {MAX_LIMIT:,}, not {str(value)[:100]!r}. "
+                    "Leave it out for no limit.",
                     param=f"{param}.{name}",
                 )
             found[name] = value

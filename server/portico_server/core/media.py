@@ -39,7 +39,8 @@ class Speak:
 @dataclass(frozen=True, slots=True)
 class Transcribe:
     """Speech to be written down; with ``translate`` in English. ``language`` as ISO 639-1, ``prompt`` what was said
-    before it or how it is spelled.
+    before it or how it is spelled. With ``stream``, what has been heard so far comes as `Delta` events, from models
+    that stream; without ``timestamps``.
     """
 
     file: Attachment
@@ -48,6 +49,7 @@ class Transcribe:
     temperature: float = 0.0
     translate: bool = False
     timestamps: Literal["", "segment", "word"] = ""
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)

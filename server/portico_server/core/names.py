@@ -17,13 +17,17 @@ _MARKUP: Final = frozenset("[]<>`")
 _JOINERS: Final = frozenset("\u200c\u200d")
 """They shape Persian and Indic words and hold emoji together."""
 
+_BLANKS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and marks that show nothing: a name of them looks empty, or like another one."""
+
 _NAME: Final = re.compile(r"[^\s:/\\](?:[^:/\\]{0,126}[^\s:/\\])?", re.DOTALL)
 
 
 def has_controls(text: str) -> bool:
     """Whether a text holds what no name and no title may: line breaks, control, unseen or half characters."""
     return any(
-        unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS
+        character in _BLANKS
+        or (unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS)
         for character in text
     )
 
@@ -40,9 +44,9 @@ def has_dots(name: str) -> bool:
 
 def is_name(name: str) -> bool:
     """Whether addresses, scopes and lists can carry this name: 1 to 128 plain characters in any script, none of
-    ``: / \\``, no white space at the ends, not dots alone.
+    ``: / \\``, no white space at the ends, not dots alone, and not ``*``, which stands for any name in scopes.
     """
-    return _NAME.fullmatch(name) is not None and is_plain(name) and not has_dots(name)
+    return _NAME.fullmatch(name) is not None and is_plain(name) and not has_dots(name) and name != "*"
 
 
 def check_plain(name: str, what: str, param: str = "name") -> None:
@@ -61,7 +65,7 @@ def check_name(name: str, what: str, param: str = "name") -> None:
     if not is_name(name):
         raise InvalidRequest(
             f"'{shown(name)}' cannot be the name of {what}: 1 to 128 characters were expected, without control "
-            "characters and none of : / \\ [ ] < > `, no space at either end, and not dots alone.",
+            "characters and none of : / \\ [ ] < > `, no space at either end, and neither dots nor * alone.",
             code="invalid_name",
             param=param,
         )

@@ -253,6 +253,9 @@ FILES: Final = Pool("files", 8)
 UPLOADS: Final = Pool("uploads", 8)
 """Content of clients' files on its way to the disk: a piece at a time."""
 
+MAIL: Final = Pool("mail", 4)
+"""Mailboxes: a command to one, whose answer has a deadline."""
+
 SEARCH: Final = Pool("search", 4)
 """Searching an index."""
 

@@ -21,7 +21,7 @@ from portico_server.core.binding import (
     target_in,
     to_target,
 )
-from portico_server.core.errors import Conflict, NotFound, nearest
+from portico_server.core.errors import Conflict, NotFound, Unavailable, nearest
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.servable import Card, Kind, Servable, splits
 
@@ -34,14 +34,27 @@ def owner_of(caller: Principal) -> str | None:
     return None if caller.admin else caller.id
 
 
-Preparer: TypeAlias = Callable[[str], Awaitable[None]]
-"""Waits until what may have a key is there: after a start, tools come one after the other."""
-
 Versions: TypeAlias = Callable[[str], Awaitable[Servable | None]]
 """The version of a shared app that ``NAME@NUMBER`` means, if there is one."""
 
 PREPARED_TIMEOUT_S: Final = 60.0
-"""Seconds that a run which was taken up waits for all of them."""
+"""Seconds that a run which was taken up waits for what its names mean."""
+
+STARTED_TIMEOUT_S: Final = 30.0
+"""Seconds that a call waits for what is being started, after a start of the daemon."""
+
+STARTING_RETRY_S: Final = 5.0
+"""Seconds after which to call again what has not been started by then."""
+
+
+class LateSource(Protocol):
+    """A part of the daemon whose things come one after the other once it serves: tools, and apps that need them."""
+
+    async def started(self, key: str) -> None:
+        """Wait while what may have a key (``tool/``: any tool) is being started, and not for what could not be."""
+
+    async def prepared(self, key: str) -> None:
+        """Wait until what may have a key is there, whatever has failed so far."""
 
 
 class Source(Protocol):
@@ -74,7 +87,7 @@ class Registry:
         """What an alias means that has no name of its own: a version of an app, or a split between two things."""
         self._reserved: set[str] = set(RESERVED)
         self._sources: list[Source] = []
-        self._preparers: list[Preparer] = []
+        self._late_sources: list[LateSource] = []
         self._watchers: list[Callable[[Kind], None]] = []
         self._naming = asyncio.Lock()
         self.around: Callable[[Servable], Servable] | None = None
@@ -115,9 +128,32 @@ class Registry:
     def add_source(self, source: Source) -> None:
         self._sources.append(source)
 
-    def add_preparer(self, prepare: Preparer) -> None:
-        """Ask ``prepare`` before a name of a durable run is taken for gone."""
-        self._preparers.append(prepare)
+    def add_late_source(self, source: LateSource) -> None:
+        """Ask ``source`` before a name is taken for unknown, or that of a durable run for gone."""
+        self._late_sources.append(source)
+
+    async def started(self, key: str) -> None:
+        """Wait for what may have a key and is being started. Raises `Unavailable` if that takes long."""
+        try:
+            async with asyncio.timeout(STARTED_TIMEOUT_S) as until:
+                for late in self._late_sources:
+                    await late.started(key)
+        except TimeoutError:
+            if not until.expired():
+                raise
+            noun, name = _noun(key)
+            raise Unavailable(
+                f"The {noun} '{name}' may come of something that is still being started. Try again in "
+                f"{STARTING_RETRY_S:g} s.",
+                code="starting",
+                param=noun,
+                retry_after=STARTING_RETRY_S,
+            ) from None
+
+    async def tools_started(self) -> None:
+        """Wait while any tool is being started, for a late source whose things need them."""
+        for late in self._late_sources:
+            await late.started("tool/")
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -273,8 +309,8 @@ class Registry:
         if same is None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PREPARED_TIMEOUT_S):
-                    for prepare in self._preparers:
-                        await prepare(key)
+                    for late in self._late_sources:
+                        await late.prepared(key)
             same = await self._meant(key, caller, meaning)
         if same is None or (target_in(meaning) is None and binding_of(same.card) != meaning):
             raise name_changed_error(key, meaning)
@@ -304,6 +340,16 @@ class Registry:
         return await self.owned(key, owner)
 
     async def _resolve(self, key: str, caller: Principal) -> Servable:
+        found = await self._known(key, caller)
+        if found is None and caller.id != SYSTEM.id:  # the daemon itself starts them, or waits for none
+            await self.started(key)
+            found = await self._known(key, caller)
+        if found is None:
+            raise await self._unknown(key, caller)
+        caller.require(found.card.scope)
+        return found
+
+    async def _known(self, key: str, caller: Principal) -> Servable | None:
         own = self._private.get(caller.id)
         found = None if own is None else own.get(key)
         if found is None:
@@ -311,9 +357,6 @@ class Registry:
             if shared is None or self._may_have(key, caller.id):
                 found = await self._find(key, caller.id)
             found = found or shared or await self._from_sources(key, caller)
-        if found is None:
-            raise await self._unknown(key, caller)
-        caller.require(found.card.scope)
         return found
 
     def _may_have(self, key: str, owner: str) -> bool:
@@ -368,19 +411,22 @@ class Registry:
         )
 
     async def _unknown(self, key: str, caller: Principal) -> NotFound:
-        kind, _, name = key.rpartition("/")
-        if kind in ("store", "tool"):
-            known = [card.name for card in await self.cards(caller) if card.kind == kind]
-            noun, code = kind, f"{kind}_not_found"
-        else:
-            name = key
+        noun, name = _noun(key)
+        if noun == "model":
             known = [card.name for card in await self.cards(caller, "model", "app")] + list(self._aliases)
-            noun, code = "model", "model_not_found"
+        else:
+            known = [card.name for card in await self.cards(caller) if card.kind == noun]
         return NotFound(
             f"The {noun} '{name}' does not exist here or you have no access to it.{nearest(name, known)}",
-            code=code,
+            code=f"{noun}_not_found",
             param=noun,
         )
+
+
+def _noun(key: str) -> tuple[str, str]:
+    """What an error calls a key: a store, a tool, or anything that answers as a model does; and its name."""
+    kind, _, name = key.rpartition("/")
+    return (kind, name) if kind in ("store", "tool") else ("model", key)
 
 
 def _id(card: Card) -> str:

@@ -78,13 +78,30 @@ class Refine:
 
 
 @dataclass(frozen=True, slots=True)
+class Steps:
+    """How a search continues for what its first passages lack.
+
+    ``limit``: searches one after another, the first included; 0: up to four, and only one where the first passages
+    hold the words of the question. ``model``: a chat model that says what to search for; without one, or where it says
+    nothing usable, rules do. ``max_tokens``, ``max_calls``: what the model may read and write, and how often it is
+    asked; ``max_seconds``: for all further steps.
+    """
+
+    limit: int = 0
+    model: str = ""
+    max_tokens: int = 12_000
+    max_seconds: float = 20.0
+    max_calls: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
     """A question to a store. ``score_threshold`` is in [0, 1] on the final score.
 
     ``groups`` are the chunk groups that are searched; none means the one that every store has. ``vector_weight``, from
     0 to 1, is what the vectors count beside the words; ``None`` is what their model's profile says. ``infer_filters``:
     what the question says of the files' attributes ("since 2024") is met by those that are searched. ``links``: whether
-    links between passages are followed; ``None``: as the store does.
+    links between passages are followed; ``None``: as the store does. ``steps``: what is searched for after that.
     """
 
     query: str
@@ -98,6 +115,7 @@ class Search:
     vector_weight: float | None = None
     infer_filters: bool = False
     links: bool | None = None
+    steps: Steps | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,11 @@ class EvalRunRow:
     error: Mapping[str, Any] | None = None
     finished_at: float | None = None
 
+    @property
+    def target(self) -> str:
+        """The name of the model, the app or the store that it evaluates; empty where the items hold the answers."""
+        return str(self.source.get("model") or self.source.get("store") or "")
+
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:

@@ -109,11 +109,14 @@ def change(
     key_id: str,
     scopes: Sequence[str] | None = None,
     filters: Mapping[str, Any] | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> bool:
-    """Let a key have other scopes or filters, those that are given; whether there was a living one."""
+    """Let a key have other scopes, filters or limits, those that are given; whether there was a living one."""
     values: dict[str, Any] = {} if scopes is None else {"scopes": list(scopes)}
     if filters is not None:
         values["filters"] = dict(filters) or None
+    if limits is not None:
+        values["limits"] = dict(limits) or None
     living = (keys.c.id == key_id, keys.c.revoked_at.is_(None))
     return connection.execute(update(keys).where(*living).values(values)).rowcount > 0
 

@@ -125,7 +125,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0038"
+HEAD = "0039"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.

@@ -77,6 +77,8 @@ stores = Table(
     Column("source", JSON),
     # Whether files stay that are gone from what is mirrored.
     Column("keep_removed", Boolean, nullable=False, default=False, server_default=false()),
+    # How its app searches, see ``check_search``; null: as a search does that says nothing.
+    Column("search", JSON),
     # The measured share of the vectors in the ranking; null: that of the embedding model's profile.
     Column("vector_weight", Float),
     # Whether its chunks are linked by what they name, see the table ``links``.

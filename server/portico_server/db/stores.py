@@ -33,7 +33,7 @@ class StoreRow:
     mirrors instead of a folder; ``vector_weight``: what the vectors were measured to be worth beside the words;
     ``answers``: ``auto``, ``write`` or ``quote``, how its app answers; ``links``: whether its chunks are linked by what
     they name; ``linked_to``: the last chunk up to which that has been caught up with, ``None`` if it need not be;
-    ``keep_removed``: files stay that are gone from what it mirrors.
+    ``keep_removed``: files stay that are gone from what it mirrors; ``search``: how its app searches.
     """
 
     id: str
@@ -57,6 +57,7 @@ class StoreRow:
     links: bool = False
     linked_to: int | None = None
     keep_removed: bool = False
+    search: Mapping[str, Any] | None = None
 
     @property
     def expires_at(self) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from portico.wire import Passage, Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Chat, Filter, Found, Message, Refine, Reply, Search
+from portico_server.core.request import Chat, Filter, Found, Message, Refine, Reply, Search, Steps
 from portico_server.db.evals import ItemRow
 from portico_server.evals.source import DataSource
 from portico_server.grading.grade import ModelAnswer
@@ -109,9 +109,21 @@ def searching(given: Mapping[str, Any], query: str, filters: Filters) -> Search:
     search = Search(
         query, **own, groups=tuple(_texts(given.get("groups"))), refine=replace(Refine(), **refine)
     )
+    if given.get("steps", "off") != "off":
+        search = replace(search, steps=_steps(given["steps"], given.get("steps_model", "")))
     if "filters" in given:
         search = replace(search, filters=filters(given["filters"], "search_params.filters"))
     return _within(search)
+
+
+def _steps(given: Any, model: Any) -> Steps:
+    if given != "auto" and (type(given) is not int or not 2 <= given <= 4):
+        raise InvalidRequest(
+            "'search_params.steps' must be off, auto or a number from 2 to 4.", param="search_params.steps"
+        )
+    if not isinstance(model, str):
+        raise InvalidRequest("'search_params.steps_model' must be a name.", param="search_params.steps_model")
+    return Steps(0 if given == "auto" else given, model)
 
 
 def _texts(given: Any) -> list[str]:

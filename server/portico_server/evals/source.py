@@ -36,6 +36,8 @@ SEARCHING: Final = (
         "vector_weight",
         "infer_filters",
         "links",
+        "steps",
+        "steps_model",
         "groups",
         "rewrite",
         "writer",

@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, nearest
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.request import Attributes
-from portico_server.db import chunks, store_files
+from portico_server.db import chunks, groups, store_files
 from portico_server.db import stores as rows
+from portico_server.db.changes import DEFAULT_GROUP
+from portico_server.db.chunks import ChunkRow
 from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED_OWNER, FileRow
 from portico_server.db.rows import Order, RowPage
@@ -38,6 +41,12 @@ MAX_TEXT_CHARS = 32_000_000
 
 PAGE_FILES = 500
 """Files that are looked at together for those that a caller may read."""
+
+MAX_PAGE = 1_000_000
+"""The largest number of a page that is drawn."""
+
+MAX_MARKED_CHARS = 20_000
+"""Characters of a passage that is marked on a page, at most."""
 
 MAX_BATCH_FILES = 2_000
 """Files of one batch, at most."""
@@ -256,6 +265,25 @@ class StoreContents:
                 f"{file.filename} {error.message}", code=error.code, param="file_id"
             ) from error
         return parts
+
+    async def chunks(
+        self, store: StoreView, file_id: str, group: str | None, after: int, limit: int
+    ) -> tuple[Sequence[ChunkRow], bool]:
+        """The chunks of a file in a group of the store, its own if none is named, in their order behind number
+        ``after``, and whether there are more.
+        """
+        row = await self.get(store, file_id)
+        wanted = group or DEFAULT_GROUP
+        known = [DEFAULT_GROUP, *(each.name for each in await self._database.read(groups.of_store, store.id))]
+        if wanted not in known:
+            raise NotFound(
+                f"The store has no group '{wanted[:64]}'.{nearest(wanted, known)} There are: {', '.join(known)}.",
+                code="group_not_found",
+                param="group",
+            )
+        read = partial(chunks.of_file, group=wanted)
+        found = await self._database.read(read, store.id, row.file_id, after, limit + 1)
+        return found[:limit], len(found) > limit
 
     async def page(self, store: StoreView, file_id: str, number: int, passage: str) -> bytes:
         """A page of a PDF, counted from 1, as a PNG in which ``passage`` is marked where it stands on the page.

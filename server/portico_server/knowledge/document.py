@@ -72,8 +72,9 @@ class PartWriter:
         sheet: str | None = None,
         cell: str | None = None,
         seconds: float | None = None,
+        symbol: str | None = None,
     ) -> Part:
         start = self._offset
         end = start + len(text)
         self._offset = end + 1
-        return Part(text, Place(page, line, heading, row, start, end, sheet, cell, seconds))
+        return Part(text, Place(page, line, heading, row, start, end, sheet, cell, seconds, symbol))

@@ -29,9 +29,11 @@ from portico_server.knowledge.sources import spec
 from portico_server.knowledge.sources.bucket import BucketSource
 from portico_server.knowledge.sources.fetch import ETagCache
 from portico_server.knowledge.sources.folder import ChangedPaths, FolderSource
+from portico_server.knowledge.sources.mailbox import MailSource
 from portico_server.knowledge.sources.repository import GitSource
 from portico_server.knowledge.sources.source import SourceLimits, StoreSource
 from portico_server.knowledge.sources.web import WebSource
+from portico_server.knowledge.sources.webdav import WebDavSource
 from portico_server.knowledge.sync import MirrorPlan, SourceSync
 from portico_server.knowledge.walk import is_looked_at
 from portico_server.runs.scheduler import Scheduler
@@ -169,6 +171,13 @@ class SourceFollower:
                 self._fetching.setdefault(row.id, asyncio.Lock()),
                 spec.login_of(self._settings.source_logins, address.url),
             )
+        if wanted.kind == "webdav":
+            login = spec.login_of(self._settings.source_logins, wanted.addresses[0].removeprefix(spec.WEBDAV))
+            return WebDavSource(wanted, self._fetcher, self._files, notes, limits, login)
+        if wanted.kind == "imap":
+            folder = spec.MailAddress.parse(wanted.addresses[0])
+            login = spec.login_of(self._settings.source_logins, folder.written())
+            return MailSource(folder, self._fetcher, self._files, notes, limits, login)
         return WebSource(wanted, self._fetcher, self._files, notes, limits)
 
     def _repository(self, row: StoreRow) -> Path:

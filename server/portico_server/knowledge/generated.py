@@ -433,7 +433,7 @@ class GroupGenerator:
         self._indexes = indexes
         self._ingest = ingest
         self._scheduler = scheduler
-        scheduler.handle(GENERATE_RUN_KIND, self._run, concurrency=2)
+        scheduler.handle(GENERATE_RUN_KIND, self._run, concurrency=2, lent=True)
 
     async def queue(self, store: StoreRow) -> str:
         """Queue the making of what a store's groups lack; the id of the run."""

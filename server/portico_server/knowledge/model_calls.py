@@ -54,10 +54,15 @@ async def call_model(
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             async with asyncio.timeout(timeout_s) as limit:
-                return await context.call(model, request)
+                result = await context.call(model, request)
+            if (usage := getattr(result, "usage", None)) is not None:
+                await context.emit(usage)
+            return result
         except (EngineFailed, Unavailable, TooMany, DeadlineExceeded) as error:
             if attempt == MAX_ATTEMPTS or error.code == "shutting_down":
                 raise
+            if isinstance(error, TooMany) and (error.retry_after or 0) > CALL_TIMEOUT_S:
+                raise  # a limit of the key for the day
             await asyncio.sleep(min(error.retry_after or wait, MAX_RETRY_S))
             wait *= 2
         except TimeoutError as error:

@@ -98,7 +98,7 @@ class Previews:
                     found.extend(chunks)
             return found
 
-        run = self._runner.spawn("chunk", filename, caller, work)
+        run = self._runner.begin("chunk", filename, caller, work)
         chunks: list[Part] = await self._runner.wait(run)
         lengths = [len(part.text) for part in chunks] or [0]
         total = len(chunks) if form is None else max(pieces.total, len(chunks))

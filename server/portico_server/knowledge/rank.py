@@ -18,6 +18,7 @@ from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.knowledge.index.handle import LAG_WAIT_S, IndexHandle, Ranking
 from portico_server.knowledge.index.manager import IndexManager
+from portico_server.runs.run import charged
 
 # One ranking out of two: pure functions of scored lists. Equal scores are ordered by chunk id.
 
@@ -187,6 +188,13 @@ class ChunkRanker:
             await self._catch_up(index, context, trace, last_change)
             return await self._rank(request, index, context, among, trace)
 
+    async def by_words(
+        self, texts: Sequence[str], limit: int, files: list[str] | None, context: Context
+    ) -> list[Ranking]:
+        """For each text the chunks with its words, best first; among ``files`` only, if given."""
+        async with self._indexes.use(self._store_id, self._model, self._group) as index:
+            return [await index.search_words(text, limit, files) for text in texts]
+
     async def sides(self, request: Search, context: Context) -> RankedSides:
         """The candidates before they are fused. Raises what the embedding model does."""
         trace = SearchTrace()
@@ -327,7 +335,10 @@ class ChunkRanker:
                 code="model_not_found",
             )
         started = time.perf_counter()
-        result = await model.call(Embed((query,)), context)
+        request = Embed((query,))
+        async with charged(context, model, request) as spend:
+            result = await model.call(request, context)
+            spend(result)
         assert isinstance(result, Vectors)
         trace.add("embed", started, note=self._model)
         return result.data[0]

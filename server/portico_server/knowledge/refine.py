@@ -226,7 +226,10 @@ def join_neighbours(row: HitRow, around: Sequence[HitRow]) -> HitRow:
 
 
 MAX_RERANKED = 50
-"""Candidates that a reranking model reads."""
+"""Candidates that a reranking model reads, unless its card has the label ``candidates`` …"""
+
+MAX_LABELLED_RERANKED = 100
+"""… which counts up to so many."""
 
 MAX_JUDGED = 20
 """Candidates that a chat model judges: each is a call."""
@@ -258,7 +261,11 @@ async def rerank(
     if found is None:
         raise NotFound(f"There is no model '{model}' here.", code="model_not_found", param="reranker")
     if "rerank" in found.card.capabilities:
-        return await _by_reranker(query, candidates[:MAX_RERANKED], model, context)
+        labelled = found.card.labels.get("candidates")
+        most = (
+            min(labelled, MAX_LABELLED_RERANKED) if type(labelled) is int and labelled > 0 else MAX_RERANKED
+        )
+        return await _by_reranker(query, candidates[:most], model, context)
     if "chat" in found.card.capabilities:
         return await _by_judge(query, candidates[:MAX_JUDGED], model, context)
     raise InvalidRequest(

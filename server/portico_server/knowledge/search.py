@@ -15,7 +15,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Attributes, Filter, Found, Refine, Search, Stage
+from portico_server.core.request import Attributes, Filter, Found, Refine, Search, Stage, Steps
 from portico_server.core.words import name_in_words
 from portico_server.db import groups, hits
 from portico_server.db.changes import DEFAULT_GROUP
@@ -30,6 +30,7 @@ from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.links.follow import follow_links
 from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, SearchTrace, fuse_best
 from portico_server.knowledge.refine import Refiner, choose_stores, rewrite_question
+from portico_server.knowledge.steps import StepSearch, check_steps, search_further
 from portico_server.runs.runner import Runner
 
 MAX_QUERY_CHARS = 100_000
@@ -249,8 +250,15 @@ class Searcher:
                 )
                 sub_request = replace(request, query=query)
                 ranking = await ranker.rank(sub_request, files, context, trace.of(part), last_change)
-                if group == DEFAULT_GROUP and self._follows_links(request):
-                    ranking = await self._follow(query, ranking, files, trace.of(part))
+                if group == DEFAULT_GROUP:
+                    found = ranking
+                    if self._follows_links(request):
+                        ranking = await self._follow(query, ranking, files, trace.of(part))
+                    if request.steps is not None and number == 0:
+                        further = await self._continue(
+                            request, request.steps, ranker, found, files, context, trace
+                        )
+                        ranking = further or ranking
                 rankings.append(ranking)
         if len(rankings) == 1:
             return rankings[0]
@@ -274,6 +282,32 @@ class Searcher:
         followed, note = await self._database.read(follow_links, self._store_id, query, ranking, among)
         trace.add("links", started, followed[:MAX_CANDIDATES], note)
         return followed[:MAX_CANDIDATES]
+
+    async def _continue(
+        self,
+        request: Search,
+        steps: Steps,
+        ranker: ChunkRanker,
+        ranking: Ranking,
+        files: list[str] | None,
+        context: Context,
+        trace: SearchTrace,
+    ) -> Ranking | None:
+        """The candidates with those of further searches among the same files; see `search_further`."""
+
+        async def by_words(texts: Sequence[str], limit: int) -> list[Ranking]:
+            return await ranker.by_words(texts, limit, files, context)
+
+        async def by_question(query: str, part: SearchTrace) -> Ranking:
+            return await ranker.rank(replace(request, query=query), files, context, part)
+
+        async def texts(chunks: Sequence[int]) -> dict[int, str]:
+            rows = await self._database.read(hits.get, self._store_id, chunks)
+            return {chunk: row.text for chunk, row in rows.items()}
+
+        search = StepSearch(by_words, by_question, texts)
+        found = await search_further(request.query, steps, ranking, search, context, trace)
+        return found[:MAX_CANDIDATES] if found is not None else None
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -362,6 +396,8 @@ def _check(request: Search) -> None:
     for name, value, low, high in limits:
         if not low <= value <= high:
             raise InvalidRequest(f"{name} is {value:g}, but must be from {low:g} to {high:g}.", param=name)
+    if request.steps is not None:
+        check_steps(request.steps)
 
 
 # One question to several stores.
@@ -408,9 +444,8 @@ async def search_stores(
         found = await _combine([task.result() for task in sub_request], request)
         return replace(found, trace=(*stages, *found.trace)) if request.trace else found
 
-    found: Found = await runner.wait(
-        runner.spawn("search", ", ".join(store.name or store.id for store in stores), caller, work)
-    )
+    names = ", ".join(store.name or store.id for store in stores)
+    found: Found = await runner.wait(runner.begin("search", names, caller, work))
     return found
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, InvalidRequest, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Attributes, Filter, Found, Request, Search
+from portico_server.core.request import Attributes, Filter, Found, Request, Search, Steps
 from portico_server.core.servable import Card
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
@@ -22,6 +23,9 @@ from portico_server.db.stores import StoreRow as StoreRow
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.search import Condition, Searcher
+from portico_server.knowledge.steps import MAX_STEPS, check_steps
+
+_SEARCH_FIELDS = ("steps", "max_tokens", "max_seconds", "max_calls")
 
 ANSWERS = ("auto", "write", "quote")
 """How the app of a store may answer; ``auto``: as its model is trusted with."""
@@ -156,6 +160,7 @@ def store_card(row: StoreRow, name: str) -> Card:
             "answers": row.answers,
             "embedding_model": row.embedding_model,
             "links": row.links,
+            "search": row.search or {},
         },
         owner=row.owner,
         created=int(row.created_at),
@@ -176,6 +181,43 @@ def check_answers(wanted: str, *, app: bool = True) -> None:
             "'answers' says how a store's app answers, and this store has none: give 'app': true, or leave it out.",
             param="answers",
         )
+
+
+def check_search(given: Any, *, app: bool = True) -> dict[str, Any]:
+    """How the app of a store is to search: ``steps`` and their budget, see `Steps`. Raises `InvalidRequest`."""
+    if not isinstance(given, Mapping):
+        raise InvalidRequest('\'search\' must be an object, such as {"steps": "auto"}.', param="search")
+    for name in given:
+        if name not in _SEARCH_FIELDS:
+            raise InvalidRequest(
+                f"'search' of a store has no field '{str(name)[:80]}'; there are {', '.join(_SEARCH_FIELDS)}."
+                + nearest(str(name), _SEARCH_FIELDS),
+                code="unknown_parameter",
+                param=f"search.{str(name)[:80]}",
+            )
+    found = dict(given)
+    steps = found.get("steps", "off")
+    if steps not in ("off", "auto") and (type(steps) is not int or not 2 <= steps <= MAX_STEPS):
+        raise InvalidRequest(
+            f"'search.steps' is {str(steps)[:80]!r}, but must be off, auto or a number from 2 to {MAX_STEPS}.",
+            param="search.steps",
+        )
+    budget = {name: value for name, value in found.items() if name != "steps"}
+    for name, value in budget.items():
+        fits = type(value) is int or (name == "max_seconds" and type(value) is float)
+        if not fits:
+            raise InvalidRequest(f"'search.{name}' must be a number.", param=f"search.{name}")
+    try:
+        check_steps(Steps(**budget))
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, param=f"search.{error.param}") from error
+    if steps != "off" and not app:
+        raise InvalidRequest(
+            "'search' says how a store's app searches, and this store has none: give 'app': true, or leave it out. A "
+            "search itself takes 'steps'.",
+            param="search",
+        )
+    return found
 
 
 # A store as one caller may see it: the one way from `portico_server.api` and the apps to the content of a store.

@@ -51,6 +51,7 @@ from portico_server.knowledge.store import (
     StoreServable,
     StoreView,
     check_answers,
+    check_search,
     is_expired,
     name_stores,
     scope_name,
@@ -118,6 +119,7 @@ class StoreService:
             "seconds": settings.parse_timeout,
             "memory": settings.parse_memory_mb * MB_BYTES,
             "languages": settings.ocr_languages,
+            "recognition": settings.ocr_timeout,
         }
         workers = DocumentWorkers(
             partial(find_launcher, settings.ingest_launcher),
@@ -194,6 +196,7 @@ class StoreService:
         answers: str = "auto",
         links: bool = False,
         keep_removed: bool = False,
+        search: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
         expires_after_days: int | None = None,
     ) -> StoreView:
@@ -209,6 +212,7 @@ class StoreService:
         elif has_controls(name):  # a title beside an id: markup in it is text, as OpenAI takes it
             check_plain(name, "a store")
         check_answers(answers, app=app)
+        search = None if search is None else check_search(search, app=app)
         caller.require(f"stores:{name if is_store_name(name) else '*'}:manage")
         if folder is not None:
             caller.require("admin")  # whoever names a folder of this machine reads what is in it
@@ -226,6 +230,7 @@ class StoreService:
             answers=answers,
             links=links,
             keep_removed=keep_removed,
+            search=search,
             embedding_model=self.embedding(embedding_model),
             metadata=dict(metadata or {}),
             expires_after_days=expires_after_days,
@@ -331,13 +336,15 @@ class StoreService:
 
     async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreView:
         """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``,
-        ``answers``, ``vector_weight``, ``keep_removed``, ``links``, which takes a run that `link` queues).
+        ``answers``, ``vector_weight``, ``keep_removed``, ``search``, ``links``, which takes a run that `link` queues).
 
         ``source``: what it is to follow, instead of what it followed. ``paused`` leaves what changes there alone; a
         store that is resumed is brought up to date.
         """
         row = await self.get(ref, caller, "manage")
         check_answers(changes.get("answers", "auto"), app=changes.get("app", row.app))
+        if changes.get("search") is not None:
+            changes = {**changes, "search": check_search(changes["search"], app=changes.get("app", row.app))}
         if "vector_weight" in changes:
             require_vectors(row, "vector_weight")
         if changes.get("source") is not None:

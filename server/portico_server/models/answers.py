@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import orjson
@@ -23,7 +24,7 @@ from portico_server.core.media import (
     TranscriptSegment,
     measure_image,
 )
-from portico_server.core.relay import Relay
+from portico_server.core.relay import Relay, event_data
 from portico_server.core.request import (
     CalledTool,
     Chat,
@@ -242,7 +243,41 @@ async def read_transcript(model: RelayingModel, request: Transcribe, context: Co
     relay = Relay(
         "audio/translations" if request.translate else "audio/transcriptions", body, files=(request.file,)
     )
+    if request.stream:
+        try:
+            return await _stream_transcript(model, replace(relay, body={**body, "stream": True}), context)
+        except PorticoError as error:
+            # Models that answer in one piece alone refuse to be asked for several, before they listen.
+            if error.status not in (400, 422) or "stream" not in f"{error.param} {error.message}":
+                raise
     data, _, usage = await _whole(model, relay, context)
+    return _transcript_of(model, data, usage)
+
+
+async def _stream_transcript(model: RelayingModel, relay: Relay, context: Context) -> Transcript:
+    """Speech written down, in `Delta` events while it is heard."""
+    relayed = await model.relay(relay, context)
+    whole: str | None = None
+    try:
+        if not relayed.media_type.startswith("text/event-stream"):  # it does not stream, and does not say so
+            return _transcript_of(model, b"".join([chunk async for chunk in relayed.chunks]), relayed.usage)
+        async for chunk in relayed.chunks:
+            for data in map(event_data, chunk.split(b"\n\n")):
+                event = orjson.loads(data) if data.startswith(b"{") else {}
+                if event.get("type") == "transcript.text.delta" and event["delta"]:
+                    await context.emit(Delta(event["delta"]))
+                elif event.get("type") == "transcript.text.done":
+                    whole = event["text"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise _no_transcript(model) from error
+    finally:
+        await close_chunks(relayed.chunks)
+    if whole is None:
+        raise _no_transcript(model)
+    return Transcript(whole, usage=relayed.usage, model=model.card.name)
+
+
+def _transcript_of(model: RelayingModel, data: bytes, usage: Usage) -> Transcript:
     try:
         document = orjson.loads(data)
         return Transcript(
@@ -261,7 +296,11 @@ async def read_transcript(model: RelayingModel, request: Transcribe, context: Co
             model.card.name,
         )
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise EngineFailed(f"'{model.card.name}' answered something that is not a transcript.") from error
+        raise _no_transcript(model) from error
+
+
+def _no_transcript(model: RelayingModel) -> EngineFailed:
+    return EngineFailed(f"'{model.card.name}' answered something that is not a transcript.")
 
 
 async def read_images(model: RelayingModel, request: Draw, context: Context) -> GeneratedImages:

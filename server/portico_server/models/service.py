@@ -611,6 +611,10 @@ class ModelService:
             process.busy and not process.gpus and process.pid is not None for process in self.processes()
         )
 
+    async def bucket_problem(self) -> PorticoError | None:
+        """What keeps the bucket with model files from answering, if there is one and anything does."""
+        return await self._fetcher.problem()
+
     async def close(self) -> None:
         """Stop every child at once and close all connections."""
         for task in (self._sweeping, self._adopting):
@@ -620,6 +624,7 @@ class ModelService:
         await self.machine.close()
         await asyncio.gather(*(deployment.close() for deployment in self._deployments.values()))
         await self.launchers.close()
+        await self._fetcher.close()
         if self._transport is not None:
             await self._transport.close()
 

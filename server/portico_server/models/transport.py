@@ -16,7 +16,7 @@ from yarl import URL
 from portico_server.core import trace
 from portico_server.core.errors import DeadlineExceeded, EngineFailed, PorticoError
 from portico_server.core.retry_after import retry_after_s
-from portico_server.http_answer import HttpAnswer
+from portico_server.http_answer import open_session
 from portico_server.models.openai_wire import error_of
 from portico_server.models.server_process import Endpoint
 from portico_server.subprocesses import is_local
@@ -71,8 +71,8 @@ class EngineTransport:
     def __init__(self) -> None:
         self._near = (_session(reuse=False), _session(reuse=True))
         self._proxied = self._near
-        if getproxies():  # asked for each request where it is trusted
-            self._proxied = (_session(reuse=False, trust_env=True), _session(reuse=True, trust_env=True))
+        if getproxies():
+            self._proxied = (_session(reuse=False, proxied=True), _session(reuse=True, proxied=True))
 
     async def post(
         self, route: Route, body: bytes | aiohttp.FormData, *, deadline: float | None, reuse: bool = True
@@ -115,19 +115,14 @@ class EngineTransport:
             await session.close()
 
 
-def _session(*, reuse: bool, trust_env: bool = False) -> aiohttp.ClientSession:
+def _session(*, reuse: bool, proxied: bool = False) -> aiohttp.ClientSession:
     connector = (
         aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
         if reuse
         else aiohttp.TCPConnector(limit=0, force_close=True)
     )
-    return aiohttp.ClientSession(
-        connector=connector,
-        response_class=HttpAnswer,
-        trust_env=trust_env,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-        cookie_jar=aiohttp.DummyCookieJar(),
-    )
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
+    return open_session(timeout, proxied=proxied, connector=connector)
 
 
 class _Pieces:

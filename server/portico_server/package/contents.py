@@ -9,7 +9,13 @@ from typing import Any, Final, Literal, TypeAlias
 from portico_server.apps.agent.app import FORWARD, AgentApps
 from portico_server.apps.deployed import DeployedApps
 from portico_server.apps.flow import read
-from portico_server.apps.flow.spec import AgentStep, ClientStep, FlowSpec
+from portico_server.apps.flow.expression import (
+    Expression,
+    ListExpression,
+    LiteralExpression,
+    ObjectExpression,
+)
+from portico_server.apps.flow.spec import AgentStep, ClientStep, FlowSpec, ToolStep
 from portico_server.apps.flow.tree import every
 from portico_server.apps.prompts.library import PromptLibrary, StoredPrompt
 from portico_server.core import pools
@@ -27,6 +33,7 @@ from portico_server.models.service import ModelService
 from portico_server.models.spec import ModelSpec
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.mcp.spec import ServerSpec
+from portico_server.tools.skills.library import SkillLibrary, StoredSkill
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.sources.spec import ToolSpec
 
@@ -42,8 +49,16 @@ ASKING_TOOLS: Final[Mapping[str, str]] = {
     "transcribe": "a model",
     "speak": "a model",
     "draw": "a model",
+    "read_skill": "a skill",
 }
 """Built-in tools that are told what to use when they are called, and what that is."""
+
+SKILL_ARGUMENTS: Final[Mapping[str, str]] = {
+    "read_skill": "skill",
+    "code_interpreter": "skills",
+    "shell": "skills",
+}
+"""Built-in tools that are given skills, and the argument that names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,8 @@ class PackageContents:
     """The daemon's own tools that are called."""
     prompts: dict[str, StoredPrompt] = field(default_factory=dict)
     apps: dict[str, PackagedApp] = field(default_factory=dict)
+    skills: dict[str, StoredSkill] = field(default_factory=dict)
+    """Each in the one version that travels."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -99,6 +116,7 @@ class ContentsFinder:
         prompts: PromptLibrary,
         apps: DeployedApps,
         agents: AgentApps,
+        skills: SkillLibrary,
         caller: Principal,
     ) -> None:
         self._registry = registry
@@ -109,6 +127,7 @@ class ContentsFinder:
         self._prompts = prompts
         self._apps = apps
         self._agents = agents
+        self._skills = skills
         self._caller = caller
         self._waiting: list[tuple[str, str]] = []
         """Keys of the registry, each with who names it."""
@@ -116,9 +135,9 @@ class ContentsFinder:
     async def find(self, name: str, version: int | None, include: Sequence[str] = ()) -> PackageContents:
         """What the app ``name`` needs in ``version`` (the one that answers, if it is ``None``).
 
-        ``include``: further names, ``store/NAME``, ``tool/NAME``, ``prompt/NAME`` or a model's or an app's. Raises
-        `NotFound` for an app, a version or a name that is not there, `Forbidden`, and `Conflict` for what cannot leave
-        this daemon.
+        ``include``: further names, ``store/NAME``, ``tool/NAME``, ``skill/NAME``, ``prompt/NAME`` or a model's or an
+        app's. Raises `NotFound` for an app, a version or a name that is not there, `Forbidden`, and `Conflict` for what
+        cannot leave this daemon.
         """
         card = await self._card(name)
         found = PackageContents(card.name, kind=str(card.labels.get("app") or "store"))
@@ -177,11 +196,7 @@ class ContentsFinder:
 
     async def _add(self, found: PackageContents, key: str, by: str) -> None:
         if key.startswith("skill/"):
-            skill = key.partition("/")[2]
-            found.notes.append(
-                f"{by} has the skill '{skill}', which a package does not take along: write it with 'portico skills "
-                "export', and name the archive in 'skills' of app/portico.yaml."
-            )
+            await self._skill(found, key.partition("/")[2], "default", by)
             return
         card = (await self._registry.resolve(key, self._caller)).card
         self._require_name(card, key, by)
@@ -232,18 +247,21 @@ class ContentsFinder:
         """An app, with the names in it as they are looked at before it is deployed."""
         by = f"The app '{row.name}'"
         spec = {**version.spec, "name": row.name}
-        functions = await pools.DOCUMENTS.run_for(self._caller.id, self._functions, row.kind, spec)
+        functions, skills = await pools.DOCUMENTS.run_for(self._caller.id, self._inside, row.kind, spec)
         if functions:
             raise _needs_client(by, functions[0])
         found.apps[row.name] = PackagedApp(row, version)
+        for skill, wanted in skills:
+            await self._skill(found, skill, wanted, by)
         for key in await self._apps.names(row, version.spec, self._caller):
             self._waiting.append((key, by))
 
-    def _functions(self, kind: str, spec: Mapping[str, Any]) -> list[str]:
-        """The functions of clients that an app calls."""
+    def _inside(self, kind: str, spec: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
+        """The functions of clients that an app calls, and the skills that its steps give to tools, with versions."""
         if kind == "agent":
-            return [str(spec[FORWARD])] if FORWARD in spec else list(self._agents.functions(spec))
-        return list(self._functions_in(read.flow(spec)))
+            return [str(spec[FORWARD])] if FORWARD in spec else list(self._agents.functions(spec)), []
+        flow = read.flow(spec)
+        return list(self._functions_in(flow)), list(_skills_in(flow))
 
     def _functions_in(self, flow: FlowSpec) -> Iterator[str]:
         for step in every(flow.step):
@@ -265,6 +283,34 @@ class ContentsFinder:
         found.stores[row.name] = PackagedStore(row, tuple(groups[1:]), info.counts.completed, app)
         wanted = {row.embedding_model, *(group.embedding_model for group in groups[1:])}
         self._waiting += [(model, f"The store '{row.name}'") for model in sorted(filter(None, wanted))]
+
+    async def _skill(self, found: PackageContents, ref: str, wanted: str, by: str) -> None:
+        """A skill as the caller may read it, in the version that is meant now."""
+        if wanted not in ("default", "latest"):
+            raise Conflict(
+                f"{by} names version {wanted[:20]} of the skill '{ref[:80]}' by its number, which is another one "
+                "elsewhere. Make it the default version, name no version, and deploy the app once more: a package "
+                "pins what it takes along.",
+                code="named_by_version",
+                param="name",
+            )
+        skill = await self._skills.version(ref, self._caller, wanted)
+        if ref == skill.row.id:
+            raise Conflict(
+                f"{by} names the skill '{skill.name}' by its id, which means nothing elsewhere. Write its name and "
+                "deploy the app once more.",
+                code="named_by_id",
+                param="name",
+            )
+        known = found.skills.setdefault(skill.name, skill)
+        if known.version.id != skill.version.id:
+            raise Conflict(
+                f"{by} needs version {skill.version.version} of the skill '{skill.name}', and something else in the "
+                f"package version {known.version.version}. A package takes one along: make the latest version the "
+                "default one.",
+                code="two_versions",
+                param="name",
+            )
 
     def _tool(self, found: PackageContents, card: Card, by: str) -> None:
         if card.labels.get("source") == "client":
@@ -311,6 +357,32 @@ class ContentsFinder:
         meant = (alias for alias, target in self._registry.aliases.items() if target == name)
         found.aliases[name] = tuple(sorted(meant))
         self._waiting += [(other, f"The model '{name}'") for other in fallbacks(spec)]
+
+
+def _skills_in(flow: FlowSpec) -> Iterator[tuple[str, str]]:
+    """The skills that steps of a flow give to tools, as far as they are written there, each with its version."""
+    for step in every(flow.step):
+        if not isinstance(step.op, ToolStep) or step.op.name not in SKILL_ARGUMENTS:
+            continue
+        given, argument = _written(step.op.arguments), SKILL_ARGUMENTS[step.op.name]
+        named = given.get(argument) if isinstance(given, Mapping) else None
+        for one in named if isinstance(named, list) else [named]:
+            if isinstance(one, str):
+                yield one, "default"
+            elif isinstance(one, Mapping) and isinstance(one.get("skill"), str):
+                yield one["skill"], str(one.get("version") or "default")
+
+
+def _written(expression: Expression) -> Any:
+    """The value of an expression as far as it is always the same; `None` where it is not."""
+    match expression:
+        case LiteralExpression(value=value):
+            return value
+        case ObjectExpression(fields=fields):
+            return {name: _written(value) for name, value in fields.items()}
+        case ListExpression(items=items):
+            return [_written(item) for item in items]
+    return None
 
 
 def _needs_client(by: str, function: str) -> Conflict:

@@ -142,6 +142,7 @@ class DocumentWriter:
             "tools": [self._tool(found.tools[name]) for name in sorted(found.tools)],
             "mcp": [self._server(found.servers[name]) for name in sorted(found.servers)],
             "prompts": [found.prompts[name].spec.to_json() for name in sorted(found.prompts)],
+            "skills": [{"name": name, "folder": skill_archive_of(name)} for name in sorted(found.skills)],
             "apps": [self._app(name) for name in sorted(found.apps)],
             "settings": self._setting_values(),
         }
@@ -315,6 +316,8 @@ class DocumentWriter:
         if row.description:
             written["description"] = row.description
         written |= {"app": store.app, "answers": row.answers}
+        if row.search:
+            written["search"] = dict(row.search)
         if self._stores == "reference" and store.groups:
             written["groups"] = [
                 {
@@ -332,7 +335,7 @@ class DocumentWriter:
             for key, doc in (("s3_access_key", "Access key"), ("s3_secret_key", "Secret key")):
                 if getattr(self._settings, key):
                     self._references.add(f"PORTICO_{key.upper()}", f"{doc} for s3:// buckets")
-        if source.startswith(store_sources.GIT) and self._settings.source_logins:
+        if store_sources.may_log_in(source) and self._settings.source_logins:
             self._references.add("PORTICO_SOURCE_LOGINS", "Logins for what stores follow")
         if not _holds_secret(source):
             return source
@@ -482,6 +485,11 @@ class DocumentWriter:
 def archive_of(store: str) -> str:
     """Where the archive of a store lies in a package, below ``app/``."""
     return f"stores/{quote(store, safe='')}.zip"
+
+
+def skill_archive_of(name: str) -> str:
+    """Where the archive of a skill lies in a package, below ``app/``."""
+    return f"skills/{name}.zip"
 
 
 def _app_file(name: str) -> str:

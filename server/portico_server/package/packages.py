@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,10 +25,11 @@ from portico_server.knowledge.stores import StoreService
 from portico_server.models.service import ModelService
 from portico_server.package import targets, wheel
 from portico_server.package.contents import ContentsFinder, Inclusion, PackageContents
-from portico_server.package.document import DocumentWriter, PackageDocument, archive_of
+from portico_server.package.document import DocumentWriter, PackageDocument, archive_of, skill_archive_of
 from portico_server.package.targets import PackageFacts, Target, TargetOptions
 from portico_server.settings import Settings
 from portico_server.tools.mcp.host import McpHost
+from portico_server.tools.skills.library import SkillLibrary, StoredSkill
 from portico_server.tools.sources.sources import AddedTools
 
 PACKAGE_FORMAT: Final = "portico-package"
@@ -68,6 +69,7 @@ class PackagePlan:
     mcp: Sequence[str]
     prompts: Sequence[dict[str, Any]]
     apps: Sequence[dict[str, Any]]
+    skills: Sequence[dict[str, Any]]
     variables: dict[str, str]
     notes: Sequence[str]
     files: Sequence[str]
@@ -86,11 +88,13 @@ class AppPackages:
         prompts: PromptLibrary,
         apps: DeployedApps,
         agents: AgentApps,
+        skills: SkillLibrary,
         settings: Settings,
     ) -> None:
-        self._parts = (registry, models, stores, tools, mcp, prompts, apps, agents)
+        self._parts = (registry, models, stores, tools, mcp, prompts, apps, agents, skills)
         self._models = models
         self._stores = stores
+        self._skills = skills
         self._settings = settings
 
     async def prepare(self, name: str, request: PackageRequest, caller: Principal) -> AppPackage:
@@ -117,7 +121,16 @@ class AppPackages:
         if request.stores != "reference":
             for store in contents.stores.values():
                 await self._stores.portable.require_portable(store.row)
-        return AppPackage(contents, document, request, self._stores)
+        for skill in contents.skills.values():
+            if caller.admin or skill.row.owner is None:  # as `DocumentWriter` searches texts
+                await pools.FILES.run(_require_no_secret, document, skill, await self._skills.files(skill))
+        return AppPackage(contents, document, request, self._stores, self._skills)
+
+
+def _require_no_secret(document: PackageDocument, skill: StoredSkill, files: Mapping[str, bytes]) -> None:
+    for path, data in files.items():
+        where = f"The file '{path}' of the skill '{skill.name}'"
+        document.references.require_absent(where, data.decode(errors="replace"))
 
 
 class AppPackage:
@@ -129,11 +142,13 @@ class AppPackage:
         document: PackageDocument,
         request: PackageRequest,
         stores: StoreService,
+        skills: SkillLibrary,
     ) -> None:
         self._contents = contents
         self._document = document
         self._request = request
         self._stores = stores
+        self._skills = skills
         for name, purpose in targets.variables_of(request.targets, request.options).items():
             document.references.add(name, purpose)
 
@@ -179,10 +194,27 @@ class AppPackage:
                 }
                 for name, app in sorted(found.apps.items())
             ],
+            skills=[
+                {
+                    "name": name,
+                    "version": skill.version.version,
+                    "files": len(skill.version.files),
+                    "sha256": skill.version.sha256,
+                }
+                for name, skill in sorted(found.skills.items())
+            ],
             variables=dict(sorted(self._document.references.purposes.items())),
             notes=found.notes,
             files=[
-                *sorted({*self._texts(""), *self._files(), *self._archives(), *_INSTALLATION}),
+                *sorted(
+                    {
+                        *self._texts(""),
+                        *self._files(),
+                        *self._archives(),
+                        *self._skill_archives(),
+                        *_INSTALLATION,
+                    }
+                ),
                 MANIFEST_NAME,
             ],
         )
@@ -208,24 +240,30 @@ class AppPackage:
             return {}
         return {f"app/{archive_of(name)}": store.row for name, store in self._contents.stores.items()}
 
+    def _skill_archives(self) -> dict[str, StoredSkill]:
+        return {f"app/{skill_archive_of(name)}": skill for name, skill in self._contents.skills.items()}
+
     async def pieces(self) -> Blocks:
         """The archive from its first byte to its last; what is the same gives the same bytes.
 
-        Raises `Unavailable` if bytes of a store or a model have gone meanwhile.
+        Raises `Unavailable` if bytes of a store or a model have gone meanwhile, `NotFound` if a skill has.
         """
         requirements = await pools.FILES.run(wheel.requirements)
         built = await pools.FILES.run(wheel.wheel)
         digest = hashlib.sha256(requirements + built).hexdigest()
         texts, files, archives = self._texts(digest), self._files(), self._archives()
+        skills = self._skill_archives()
         held = {name: text.encode() for name, text in texts.items()}
         held |= dict(zip(_INSTALLATION, (requirements, built), strict=True))
         archive = ArchiveStream()
         try:
-            for name in sorted({*held, *files, *archives}):
+            for name in sorted({*held, *files, *archives, *skills}):
                 if name in held:
                     blocks = once(held[name])
                 elif name in files:
                     blocks = _read(files[name])
+                elif name in skills:
+                    blocks = once(await self._skills.archive(skills[name]))
                 else:
                     blocks = _passed(self._stores.portable.export(archives[name]))
                 stored = name.endswith((".zip", ".whl")) or name.startswith(("app/models/", "app/adapters/"))

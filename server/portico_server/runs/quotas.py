@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import threading
 import time
@@ -10,6 +9,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
+
+from anyio import CapacityLimiter
 
 from portico_server.core.errors import TooLarge, TooMany
 from portico_server.core.limits import RateBucket, UsageLimits
@@ -76,15 +77,25 @@ class UsageMeter:
         """Requests and tokens that the other daemons have not heard of."""
         self._elsewhere: dict[str, tuple[int, float]] = {}
         """Calls in progress at each other daemon, and when it said so."""
-        self._limits = limits
         self._now = now
         self._today = today
         self._calls = 0
-        self._turns = asyncio.Semaphore(limits.concurrency) if limits.concurrency else None
         self._days: dict[float, int] = {}
         """Tokens by day, for the last few: a clock that is set back finds what it had counted."""
-        self._requests = _bucket(limits.requests_per_minute, now())
-        self._tokens = _bucket(limits.tokens_per_minute, now())
+        self._turns = CapacityLimiter(math.inf)
+        self._requests: RateBucket | None = None
+        self._tokens: RateBucket | None = None
+        self.change(limits)
+
+    def change(self, limits: UsageLimits) -> None:
+        """Hold it to other limits from now on. What it used and has under way counts on; for a limit per minute that
+        it did not have, it begins.
+        """
+        now = self._now()
+        self._limits = limits
+        self._turns.total_tokens = limits.concurrency or math.inf
+        self._requests = _bucket(limits.requests_per_minute, now, self._requests)
+        self._tokens = _bucket(limits.tokens_per_minute, now, self._tokens)
 
     def enter(self) -> None:
         """Count a call that begins. Raises `TooMany` with the limit that it is over."""
@@ -135,11 +146,15 @@ class UsageMeter:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Around a call of a model within a run: as many at the same time as the key may make calls from outside."""
-        if self._turns is None:
+        if self._limits.concurrency is None:
             yield
-        else:
-            async with self._turns:
-                yield
+            return
+        turn = object()  # a task may have several
+        await self._turns.acquire_on_behalf_of(turn)
+        try:
+            yield
+        finally:
+            self._turns.release_on_behalf_of(turn)
 
     def leave(self) -> None:
         """Count the end of a call that was let in."""
@@ -259,6 +274,16 @@ class Quotas:
         )
         return meter
 
+    def change(self, key_id: str, name: str, limits: UsageLimits) -> bool:
+        """`limit` for a key that may have limits already, under which its use counts on; whether they begin."""
+        known = self._meters.get(key_id)
+        if known is None:
+            return self.limit(key_id, name, limits) is not None
+        known.change(limits)
+        if limits == UsageLimits():
+            del self._meters[key_id]
+        return False
+
     def forget(self, key_id: str) -> None:
         """The key is gone."""
         self._meters.pop(key_id, None)
@@ -359,8 +384,14 @@ def span(seconds: float) -> str:
     return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
 
 
-def _bucket(limit: int | None, now: float) -> RateBucket | None:
-    return None if limit is None else RateBucket(limit, MINUTE_S, now)
+def _bucket(limit: int | None, now: float, before: RateBucket | None) -> RateBucket | None:
+    """The budget of a limit; what was taken out of the one before is taken out of it, too, as far as it goes."""
+    if limit is None or (before is not None and before.size == limit):
+        return None if limit is None else before
+    made = RateBucket(limit, MINUTE_S, now)
+    if before is not None:
+        made.take(min(before.size - before.level(now), limit), now)
+    return made
 
 
 def _limit_headers(kind: bytes, limit: float, left: float, reset: float) -> Headers:

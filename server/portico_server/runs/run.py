@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, Literal, Protocol
 
 from portico.wire import ErrorBody, Event, Usage
 from portico_server.core import trace
-from portico_server.core.context import Listener
+from portico_server.core.context import Context, Listener, innermost
 from portico_server.core.errors import InvalidRequest, TooMany, Unavailable
 from portico_server.core.event import EventLog
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.core.question import Question, QuestionAnswer
 from portico_server.core.registry import Registry
+from portico_server.core.relay import Relay
 from portico_server.core.request import Detokenize, Embed, Request, Rerank, Result, Tokenize
 from portico_server.core.servable import Card, Servable
 from portico_server.runs.quotas import Quotas, UsageMeter
@@ -38,7 +39,7 @@ NO_USAGE: Final = Usage()
 
 
 class ModelCalls:
-    """What one run has cost its key so far. ``patient``: whether the run waits for a limit instead of failing."""
+    """What one run has cost its key so far."""
 
     __slots__ = ("_calls", "usage")
 
@@ -49,17 +50,24 @@ class ModelCalls:
 
     @asynccontextmanager
     async def call(
-        self, meter: UsageMeter | None, servable: Servable, request: Request, *, patient: bool
+        self,
+        meter: UsageMeter | None,
+        servable: Servable,
+        request: Request | Relay,
+        *,
+        patient: bool,
+        counted: bool,
     ) -> AsyncIterator[None]:
         """Around a call of a servable within the run. Raises `TooMany` if the key is over one of its limits.
 
-        The first call of a model belongs to the request that began the run; each further one is a request more.
+        The first call of a model belongs to the request that began the run, if one was ``counted``; each further one
+        is a request more. ``patient``: it waits for a limit instead of failing.
         """
         if meter is None or servable.card.kind != "model" or isinstance(request, _UNCOUNTED):
             yield
             return
         self._calls += 1
-        if self._calls > 1:
+        if self._calls > 1 or not counted:
             await _counted(meter, patient)
         async with meter.turn():
             yield
@@ -351,17 +359,30 @@ class RunContext:
             result = span.result = await self._charged(servable, request, child)
             return result
 
+    @property
+    def is_metered(self) -> bool:
+        """Whether the run is at the expense of a key that has limits."""
+        return self._quotas.of(self._run.owner) is not None
+
     async def _charged(self, servable: Servable, request: Request, child: RunContext) -> Result:
         """Call it, and charge what it costs to the key of the run."""
-        meter = self._quotas.of(self._run.owner)
-        if meter is None:
+        if not self.is_metered:
             return await servable.call(request, child)
-        run = self._run
-        # What nobody waits for waits itself; whoever does wait hears of the limit at once.
-        async with run.charge.call(meter, servable, request, patient=run.durable or run.behind):
+        async with self.charging(servable, request) as spend:
             result = await servable.call(request, child)
-        run.charge.spend(meter, servable, result)
-        return result
+            spend(result)
+            return result
+
+    @asynccontextmanager
+    async def charging(
+        self, servable: Servable, request: Request | Relay
+    ) -> AsyncIterator[Callable[[Any], None]]:
+        """As `charged`."""
+        run, meter = self._run, self._quotas.of(self._run.owner)
+        # What nobody waits for waits itself; whoever does wait hears of the limit at once.
+        patient, counted = run.durable or run.behind, run.meter is not None
+        async with run.charge.call(meter, servable, request, patient=patient, counted=counted):
+            yield lambda result: run.charge.spend(meter, servable, result)
 
     async def ask(self, question: Question) -> QuestionAnswer:
         if self._asks is None:
@@ -369,6 +390,21 @@ class RunContext:
         if question.kind == "chat":
             _check_capabilities(question, self._run.client_model_features)
         return await self._asks.ask(self._run, question)
+
+
+@asynccontextmanager
+async def charged(
+    context: Context, servable: Servable, request: Request | Relay
+) -> AsyncIterator[Callable[[Any], None]]:
+    """Around a call of a servable that is not made by `Context.call`: let in, and charged, as if it were. What this
+    yields is given the result, whose usage counts. Raises `TooMany`.
+    """
+    found = innermost(context)
+    if isinstance(found, RunContext) and found.is_metered:
+        async with found.charging(servable, request) as spend:
+            yield spend
+    else:
+        yield lambda _result: None
 
 
 def _check_capabilities(question: Question, client_model_features: frozenset[str]) -> None:

@@ -352,9 +352,9 @@ class Runner:
         run.task.add_done_callback(_retrieve)
         return run
 
-    async def used_before(self, run_id: str, caller: Principal, began: float) -> Usage:
+    async def used_before(self, run_id: str, owner: str, began: float) -> Usage:
         """What the usage rows of the attempts of a durable run say, which began at ``began``."""
-        return await self._usage.of_run(run_id, caller.id, began)
+        return await self._usage.of_run(run_id, owner, began)
 
     def begin(
         self, kind: str, name: str, caller: Principal, work: Work, *, timeout: float | None = -1
@@ -517,7 +517,7 @@ class Runner:
         if run.meter is not None:
             run.meter.leave()
         used = _used(run)
-        meter = self.quotas.of(run.caller.id)
+        meter = self.quotas.of(run.owner)
         if meter is not None:
             meter.spend(max(0, _tokens(used) - _tokens(run.charge.usage)))
         now = time.perf_counter()
@@ -527,7 +527,7 @@ class Runner:
         self._usage.add(
             UsageRow(
                 run_id=run.id,
-                key_id=run.caller.id,
+                key_id=run.owner,
                 name=run.name,
                 operation=run.kind,
                 status=run.status,  # type: ignore[arg-type]  # it has ended

@@ -127,6 +127,11 @@ class Scheduler:
         self._watchers: set[asyncio.Task[None]] = set()
         self._stopping = False
 
+    @property
+    def owned_kinds(self) -> frozenset[str]:
+        """The kinds whose runs keys begin, each of which has a bound for one key."""
+        return frozenset(name for name, kind in self._kinds.items() if kind.owned)
+
     def handle(
         self,
         kind: str,
@@ -353,7 +358,7 @@ class Scheduler:
             return True
         last_event = await self._database.read(runs.last_event, row.id)
         again = last_event > 0
-        reported = await self._runner.used_before(row.id, caller, row.created_at) if again else None
+        reported = await self._runner.used_before(row.id, row.key, row.created_at) if again else None
         self._launch(row, caller, last_event, reported=reported)
         return True
 
@@ -415,7 +420,7 @@ class Scheduler:
                 run_id=row.id,
                 last_event=last_event,
                 timeout=None,
-                owner=row.owner,
+                owner=row.key,  # at whose expense it is, too
                 reported=reported,
             )
         self._hold(row, run, full=full)

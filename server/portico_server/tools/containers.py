@@ -112,8 +112,9 @@ class Containers:
 
         async def around(run: RunCell, laid: dict[str, str]) -> CellOutcome:
             nonlocal made
-            await self._lay(row, run, laid)
+            missing = await self._lay(row, run, laid)
             outcome = await run(cell)
+            outcome = replace(outcome, notes=(*missing, *outcome.notes))
             made = await self._kept(outcome.products, cell, context)
             if cell.fetch:
                 return outcome
@@ -147,8 +148,11 @@ class Containers:
             return ()
         return await self._artifacts.keep([_new(product.name, product.data) for product in products], context)
 
-    async def _lay(self, row: ContainerRow, run: RunCell, laid: dict[str, str]) -> None:
-        """Let a kernel have the files of its container: those that came or changed elsewhere, and no others."""
+    async def _lay(self, row: ContainerRow, run: RunCell, laid: dict[str, str]) -> Sequence[str]:
+        """Let a kernel have the files of its container: those that came or changed elsewhere, and no others. Sentences
+        about those that cannot be there.
+        """
+        missing: list[str] = []
         files = {file.path: file for file in await self._database.read(rows.files, row.id)}
         for path in [path for path in laid if path not in files]:
             await run(Cell("", remove=path))
@@ -159,14 +163,25 @@ class Containers:
             if laid.get(path) == file.id:
                 continue
             if portion and size + file.bytes > MAX_FILE_BYTES:
-                await run(Cell("", portion))
+                missing += await self._lay_portion(portion, run, laid)
                 portion, size = {}, 0
             with suppress(NotFound):  # deleted this moment
                 portion[path] = await self._artifacts.read(file.id, SYSTEM)
                 size += file.bytes
                 laid[path] = file.id
         if portion:
-            await run(Cell("", portion))
+            missing += await self._lay_portion(portion, run, laid)
+        return missing
+
+    @staticmethod
+    async def _lay_portion(files: Mapping[str, bytes], run: RunCell, laid: dict[str, str]) -> Sequence[str]:
+        """Some of them; where one cannot be written, all of these are laid again with the next call."""
+        error = (await run(Cell("", files))).error
+        if error is None:
+            return ()
+        for path in files:
+            laid.pop(path)
+        return (error,)
 
     # --- for responses: `portico_server.core.interfaces.ContainerPlaces` ------------------------------------------
 

@@ -209,6 +209,13 @@ def test_stores_from_a_folder_to_nothing(command: Command, tmp_path: Path) -> No
     assert "empty.pdf\tfailed\t" in shown and "why they failed" not in shown
     assert "portico stores show recipes --files" in command("stores", "show", "recipes").out
     files = command("stores", "show", "recipes", "--files", "--json").json["files"]
+    pieces = command("stores", "chunks", "recipes", "soup.md").out
+    assert pieces.startswith("0\t0-37\tline 1")
+    soup = next(item["id"] for item in files if item["filename"] == "soup.md")
+    [first, *_] = command("stores", "chunks", "recipes", soup, "--json").json["data"]
+    assert (first["number"], first["place"]["start"]) == (0, 0) and first["text"]
+    assert "no file 'nothing.md'" in command("stores", "chunks", "recipes", "nothing.md").err
+    assert "no group 'none'" in command("stores", "chunks", "recipes", soup, "--group", "none").err
     assert {item["filename"] for item in files} == {"soup.md", "empty.pdf"}
     refused = command("ask", "leeks?")
     assert refused.out == "" and "several apps" in refused.err and "--app NAME" in refused.err
@@ -318,6 +325,11 @@ def test_a_keys_limits_are_given_and_listed(command: Command) -> None:
     assert command("keys", "update", made["id"], "--no-filters", "--json").json["filters"] == {}
     for wrong in ((), ("--no-filters", "--filter", "a:b=c")):
         assert "--no-filters" in command("keys", "update", made["id"], *wrong).err
+    held = command("keys", "update", made["id"], "--limit", "requests_per_minute=5")
+    assert held.out.splitlines()[1:] == ["It is held to requests_per_minute=5."]
+    both = command("keys", "update", made["id"], "--no-limits", "--limit", "concurrency=1")
+    assert both.code == 1 and "exclude each other" in both.err
+    assert command("keys", "update", made["id"], "--no-limits", "--json").json["limits"] == {}
     command("keys", "revoke", made["id"], "--yes")
 
 

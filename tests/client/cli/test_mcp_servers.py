@@ -22,7 +22,8 @@ def test_a_server_is_added_looked_at_and_removed(command: Command) -> None:
     assert added.code == 0
     assert added.json["state"] == "ready" and "odd_echo" in added.json["tools"]
     assert "odd\tready" in command("mcp", "list").out
-    assert "GIVEN_TOKEN" in command("mcp", "show", "odd").out
+    shown = command("mcp", "show", "odd").out
+    assert "GIVEN_TOKEN" in shown and "A <b>stranger</b>" in shown and "tools.listChanged" in shown
     assert command("tools", "call", "odd_echo", "text=hi").out == "hi\n"
     assert json.loads(command("tools", "call", "odd_environment").out)["token"] == "a=b"
     assert "note://lease\tlease" in command("mcp", "resources", "odd").out

@@ -228,15 +228,117 @@ def test_stores_by_reference_are_what_they_follow(client: Client, tmp_path: Path
     assert document["stores"][0]["folder"] == "${STORE_HANDBOOK_FOLDER}"
 
 
-def test_skills_are_named_that_stay_behind(client: Client, tmp_path: Path) -> None:
-    (tmp_path / "greeting").mkdir()
-    skill = "---\nname: greeting\ndescription: How to greet.\n---\nSay moin.\n"
-    (tmp_path / "greeting" / "SKILL.md").write_text(skill, encoding="utf-8")
-    client.skills.add(tmp_path / "greeting")
-    agent = {"portico_agent": 1, "model": "echo", "skills": ["greeting"]}
-    client.apps.deploy("skilled", agent, kind="agent")
-    [note] = client.apps.plan_package("skilled").notes
-    assert "'skilled' has the skill 'greeting'," in note and "portico skills export" in note
+def add_skill(client: Client, folder: Path, text: str) -> None:
+    (folder / "references").mkdir(parents=True, exist_ok=True)
+    skill = f"---\nname: {folder.name}\ndescription: How to greet.\n---\n{text}\n"
+    (folder / "SKILL.md").write_text(skill, encoding="utf-8")
+    (folder / "references" / "north.md").write_text("Moin, twice.\n", encoding="utf-8")
+    client.skills.add(folder)
+
+
+def reading(skill: str, path: str = "SKILL.md") -> dict[str, Any]:
+    """A flow that reads a file of a skill."""
+    step = {"op": "tool", "tool": "read_skill", "arguments": {"skill": skill, "path": path}}
+    return {"portico_flow": 1, "step": step}
+
+
+def test_the_skills_of_an_app_travel_with_it_in_the_version_that_answers(
+    client: Client, tmp_path: Path
+) -> None:
+    add_skill(client, tmp_path / "greeting", "Say hello.")
+    add_skill(client, tmp_path / "greeting", "Say moin.")
+    look = {"name": "read_skill", "arguments": {"skill": "greeting", "path": "references/north.md"}}
+    script = [{"result": "(Moin.*)", "content": "It says: \\1"}, {"tool_calls": [look]}]
+    client.deployments.add("greeter", "fake://", parameters={"script": script})
+    client.apps.deploy(
+        "skilled", {"portico_agent": 1, "model": "greeter", "skills": ["greeting"]}, kind="agent"
+    )
+    planned = client.apps.plan_package("skilled")
+    assert [(item["name"], item["version"], item["files"]) for item in planned.skills] == [("greeting", 2, 2)]
+    assert "app/skills/greeting.zip" in planned.files
+    made = [tmp_path / "a.zip", tmp_path / "b.zip"]
+    for out in made:
+        client.apps.package("skilled", out)
+    assert made[0].read_bytes() == made[1].read_bytes()
+    with zipfile.ZipFile(made[0]) as archive:
+        packed = archive.read("app/skills/greeting.zip")
+        assert hashlib.sha256(packed).hexdigest() == planned.skills[0]["sha256"]
+        archive.extractall(tmp_path / "there")
+    file = tmp_path / "there" / "app" / "portico.yaml"
+    with daemons.running(tmp_path / "home", "--file", str(file)) as daemon, Client(daemon.url) as there:
+        [kept] = there.skills.list()
+        assert (kept.name, kept.shared) == ("greeting", True)
+        assert there.skills.content("greeting") == packed
+        answer = there.apps.run("skilled", "How do you greet?")
+        assert answer["content"].strip() == "It says: Moin, twice."
+
+
+def test_a_skill_that_a_step_gives_to_a_shell_travels_too(client: Client, tmp_path: Path) -> None:
+    add_skill(client, tmp_path / "sh-skill", "Run it.")
+    for name, skill in (
+        ("by-name", "sh-skill"),
+        ("by-latest", {"skill": "sh-skill", "version": "latest"}),
+        ("by-number", {"skill": "sh-skill", "version": "1"}),
+        ("by-id", client.skills.get("sh-skill").id),
+    ):
+        arguments = {"commands": ["ls /skills"], "skills": [skill]}
+        step = {"op": "tool", "tool": "shell", "arguments": arguments}
+        client.apps.deploy(f"shell-{name}", {"portico_flow": 1, "step": step})
+    for name in ("by-name", "by-latest"):
+        assert [item["name"] for item in client.apps.plan_package(f"shell-{name}").skills] == ["sh-skill"]
+    with pytest.raises(Conflict, match="names version 1 of the skill 'sh-skill' by its number"):
+        client.apps.plan_package("shell-by-number")
+    with pytest.raises(Conflict, match="names the skill 'sh-skill' by its id"):
+        client.apps.plan_package("shell-by-id")
+
+
+def test_a_package_whose_archive_of_a_skill_was_changed_is_refused(client: Client, tmp_path: Path) -> None:
+    add_skill(client, tmp_path / "changed", "Say hello.")
+    client.apps.deploy("changer", reading("changed"))
+    client.apps.package("changer", tmp_path / "changer.zip")
+    with zipfile.ZipFile(tmp_path / "changer.zip") as archive:
+        archive.extractall(tmp_path / "there")
+    link = zipfile.ZipInfo("changed/link")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "there" / "app" / "skills" / "changed.zip", "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    done = subprocess.run(
+        [sys.executable, "-m", "portico_server", "serve", "--file", "there/app/portico.yaml"],
+        cwd=tmp_path,
+        env=daemons.environment(PORTICO_PORT="0", PORTICO_HOME=str(tmp_path / "home")),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert json.loads(done.stdout)["error"]["code"] == "invalid_archive"
+
+
+def test_only_skills_that_the_packer_may_read_travel(client: Client, daemon: Daemon, tmp_path: Path) -> None:
+    scopes = ["chat", "models:read", "apps:*:deploy", "tools:*:call"]
+    keys = [client.keys.add(f"skilled packager {n}", scopes) for n in range(2)]
+    with Client(daemon.url, key=keys[0].key) as own, Client(daemon.url, key=keys[1].key) as other:
+        add_skill(own, tmp_path / "mine-alone", "Of the first key.")
+        own.apps.deploy("of-mine", reading("mine-alone"))
+        [packed] = own.apps.plan_package("of-mine").skills
+        assert packed["name"] == "mine-alone"
+        skill = own.skills.get("mine-alone").id
+        other.apps.deploy("theirs", {"portico_flow": 1, "step": {"op": "llm", "model": "echo"}})
+        for named in ("mine-alone", skill):
+            other.apps.deploy("of-others", reading(named))
+            with pytest.raises(NotFound, match="There is no skill"):
+                other.apps.plan_package("of-others")
+            with pytest.raises(NotFound, match="There is no skill"):
+                other.apps.plan_package("theirs", include=[f"skill/{named}"])
+
+
+def test_a_secret_in_a_shared_skill_is_found(client: Client, tmp_path: Path) -> None:
+    add_skill(client, tmp_path / "leaking", f"The key is {SECRETS['api_key']}.")
+    flow = {"op": "pipeline", "steps": [{"op": "llm", "model": "house"}, reading("leaking")["step"]]}
+    client.apps.deploy("leaking-app", {"portico_flow": 1, "step": flow})
+    with pytest.raises(Conflict, match=r"'SKILL\.md' of the skill 'leaking' holds the value"):
+        client.apps.plan_package("leaking-app")
 
 
 def test_who_may_deploy_an_app_may_package_it(client: Client, daemon: Daemon) -> None:
@@ -252,8 +354,8 @@ def test_who_may_deploy_an_app_may_package_it(client: Client, daemon: Daemon) ->
             own.apps.plan_package("asker")
         with pytest.raises(Conflict, match="private to a key"):
             client.apps.plan_package(made.id)
-        own.apps.deploy("greeter", {"portico_flow": 1, "step": {"op": "tool", "tool": "calculator"}})
-        assert own.apps.plan_package("greeter").tools == ("calculator",)
+        own.apps.deploy("welcome", {"portico_flow": 1, "step": {"op": "tool", "tool": "calculator"}})
+        assert own.apps.plan_package("welcome").tools == ("calculator",)
 
 
 def test_the_script_for_slurm_starts_the_daemon_and_writes_its_address(

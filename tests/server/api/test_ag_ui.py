@@ -25,7 +25,6 @@ from pydantic import TypeAdapter
 from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import KEYS, bearer
-from tests.server.daemons import until
 
 REPLIES = [
     {
@@ -81,7 +80,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         with httpx.Client(base_url=running.url, headers=bearer("boss"), timeout=60) as plain:
             for run in plain.get("/api/status").json()["startup"]:
                 plain.get(f"/api/runs/{run}/events")
-            until(lambda: plain.get("/v1/models/janitor").is_success, "the agent whose tool is prepared")
         yield running
 
 

@@ -96,6 +96,7 @@ RIGHT: Mapping[str, Any] = {
     "reasoning": {"effort": "low"},
     "text": {"verbosity": "low"},
     "context_management": [{"type": "compaction", "compact_threshold": 1_000}],
+    "background_options": {"completion_window": "soonest"},
 }
 """Values inside, at any path or at one, where it takes more than the schema to make one."""
 

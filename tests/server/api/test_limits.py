@@ -18,6 +18,7 @@ from portico_server.core.context import Context
 from portico_server.core.limits import UsageLimits
 from portico_server.core.request import Reply, Request, Result
 from portico_server.core.servable import Card
+from portico_server.models.spec import ModelSpec
 
 ASK = {"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -126,6 +127,83 @@ async def test_a_limit_that_does_not_exist_is_named(daemon: ApiServer) -> None:
     assert error["param"] == "limits.token_per_day" and "tokens_per_day" in error["message"]
 
 
+async def changed(daemon: ApiServer, **limits: Any) -> httpx.Response:
+    """What the daemon says when the only key gets these limits."""
+    [held] = (await daemon.client.get("/api/keys")).json()["data"]
+    return await daemon.client.patch(f"/api/keys/{held['id']}", json={"limits": limits})
+
+
+async def test_limits_of_a_key_are_changed_at_once_and_what_it_used_counts(daemon: ApiServer) -> None:
+    secret = await key(daemon)
+    assert (await ask(daemon, secret)).status_code == 200
+    answer = await changed(daemon, requests_per_minute=2, tokens_per_day=100)
+    assert answer.json()["limits"] == {"requests_per_minute": 2, "tokens_per_day": 100}
+    assert answer.json()["scopes"] == ["chat"]
+    for _ in range(2):
+        await ask(daemon, secret)
+    refused(await ask(daemon, secret), "requests per minute: limit 2")
+    await changed(daemon, requests_per_minute=3)
+    last = await ask(daemon, secret)
+    assert last.status_code == 200 and last.headers["x-ratelimit-remaining-requests"] == "0"
+    await changed(daemon, requests_per_minute=50, tokens_per_day=5)
+    refused(await ask(daemon, secret), "tokens per day: limit 5")
+    assert (await changed(daemon)).json()["limits"] == {}
+    answer = await ask(daemon, secret)
+    assert answer.status_code == 200 and "x-ratelimit-limit-requests" not in answer.headers
+
+
+async def test_a_call_under_way_continues_and_counts_under_other_limits(daemon: ApiServer) -> None:
+    hold = asyncio.Event()
+    slow = RelayModel("slow", b"data: x\n\n", hold=hold)
+    daemon.add(slow)
+    secret = await key(daemon, concurrency=2)
+    first = asyncio.create_task(ask(daemon, secret, model="slow", stream=True))
+    await slow.began.wait()
+    await changed(daemon, concurrency=1)
+    refused(await ask(daemon, secret), "concurrent calls: limit 1, used 1")
+    hold.set()
+    assert (await first).status_code == 200
+    assert (await ask(daemon, secret)).status_code == 200
+
+
+async def test_limits_that_are_none_are_refused_and_only_admins_change_them(daemon: ApiServer) -> None:
+    secret = await key(daemon, requests_per_minute=9)
+    for wrong, param in (
+        ({"requests_per_minute": 0}, "limits.requests_per_minute"),
+        ({"requests_per_minute": True}, "limits.requests_per_minute"),
+        ({"requests_per_minute": 1.5}, "limits.requests_per_minute"),
+        ({"tokens_per_day": "many"}, "limits.tokens_per_day"),
+        ({"tokens_per_day": 10**12 + 1}, "limits.tokens_per_day"),
+        ({"token_per_day": 5}, "limits.token_per_day"),
+    ):
+        answer = await changed(daemon, **wrong)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    [held] = (await daemon.client.get("/api/keys")).json()["data"]
+    assert held["limits"] == {"requests_per_minute": 9}
+    for path, given, status in (
+        (held["id"], {"limits": {}}, 403),
+        ("key_nobody", {"limits": {}}, 403),
+    ):
+        answer = await daemon.client.patch(
+            f"/api/keys/{path}", json=given, headers={"authorization": f"Bearer {secret}"}
+        )
+        assert answer.status_code == status
+    answer = await daemon.client.patch("/api/keys/key_nobody", json={"limits": {}})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "key_not_found")
+    answer = await daemon.client.patch(f"/api/keys/{held['id']}", json={"limit": {}})
+    assert answer.status_code == 400 and "limits" in answer.json()["error"]["message"]
+
+
+async def test_changed_limits_hold_after_a_restart(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as served:
+        secret = await key(served, requests_per_minute=9, storage_mb=7)
+        await changed(served, requests_per_minute=1)
+    async with api_server(tmp_path) as served:
+        served.add(RelayModel("teller", b"{}"))
+        assert (await ask(served, secret)).status_code == 200
+        refused(await ask(served, secret), "requests per minute: limit 1")
+
+
 async def test_limits_are_listed(daemon: ApiServer) -> None:
     await key(daemon, tokens_per_minute=500)
     listed = (await daemon.client.get("/api/keys")).json()["data"]
@@ -229,3 +307,104 @@ async def test_a_durable_flow_waits_for_its_limit_and_loses_nothing(daemon: ApiS
     events = asyncio.create_task(flow(daemon, secret, 3, durability="normal"))
     assert (await events)[-1]["type"] == "finished"
     assert voice.asked == 3
+
+
+async def test_what_models_do_for_a_key_s_stores_is_at_its_expense(tmp_path: Path) -> None:
+    """Its files are embedded and its groups written by the daemon, in the queue."""
+    async with asyncio.timeout(60), api_server(tmp_path) as daemon:
+        await daemon.services.stores.start()
+        await daemon.services.models.add(ModelSpec("writer", "fake://"))
+        await daemon.services.models.add(
+            ModelSpec("vectors", "fake://", task="embedding", parameters={"dimensions": 8})
+        )
+        body = {"name": "phone", "scopes": ["chat", "stores:*:manage"], "limits": {"tokens_per_day": 50}}
+        made = (await daemon.client.post("/api/keys", json=body)).json()
+        own = {"authorization": f"Bearer {made['key']}"}
+
+        async def post(path: str, **more: Any) -> dict[str, Any]:
+            answer = await daemon.client.post(path, headers=own, **more)
+            assert answer.status_code == 200, answer.text
+            return dict(answer.json())
+
+        async def settled() -> None:
+            for run in (await daemon.client.get("/api/runs")).json()["data"]:
+                await daemon.client.get(f"/api/runs/{run['id']}/events")
+
+        store = (await post("/api/stores", json={"name": "shelf", "embedding_model": "vectors"}))["id"]
+        form = {"file": ("long.md", b"word " * 500, "text/markdown")}
+        file = (await post("/v1/files", files=form, data={"purpose": "assistants"}))["id"]
+        await post(f"/v1/vector_stores/{store}/files", json={"file_id": file})
+        await settled()
+        refused(await ask(daemon, made["key"], model="writer"), "tokens per day")
+        group = {"name": "sums", "chunking_strategy": {"type": "summary", "model": "writer"}}
+        await post("/api/stores/shelf/groups", json=group)
+        await settled()
+        sums = (await daemon.client.get(f"/api/stores/{store}/groups")).json()["data"][1]
+        assert (sums["failed"], "tokens per day" in sums["errors"][0][1]) == (1, True), sums
+
+
+async def test_searches_of_several_stores_and_previews_of_chunks_are_requests(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), api_server(tmp_path) as daemon:
+        await daemon.services.stores.start()
+        await daemon.services.models.add(ModelSpec("writer", "fake://"))
+        for path, wish in (
+            ("/api/search", {"query": "x", "stores": ["shelf"], "rewrite": "hyde", "writer": "writer"}),
+            ("/api/chunk", {"text": "x", "strategies": [{"type": "summary", "model": "writer"}]}),
+        ):
+            body = {
+                "name": "phone",
+                "scopes": ["chat", "stores:*:manage"],
+                "limits": {"requests_per_minute": 1},
+            }
+            made = (await daemon.client.post("/api/keys", json=body)).json()
+            own = {"authorization": f"Bearer {made['key']}"}
+            shelf = {"name": "shelf", "embedding_model": ""}
+            await daemon.client.post("/api/stores", json=shelf, headers=own)
+            first = await daemon.client.post(path, json=wish, headers=own)
+            assert first.status_code == 200, first.text
+            refused(await daemon.client.post(path, json=wish, headers=own), "requests per minute")
+
+
+async def test_each_call_of_a_model_within_a_response_is_a_request(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), api_server(tmp_path) as daemon:
+        await daemon.services.stores.start()
+        script = [{"times": 1, "tool_calls": [{"name": "file_search", "arguments": {"query": "x"}}]}]
+        clever = ModelSpec("clever", "fake://", parameters={"script": [*script, {"content": "Found."}]})
+        await daemon.services.models.add(clever)
+        await daemon.client.post("/api/stores", json={"name": "shelf", "embedding_model": ""})
+        body = {
+            "name": "phone",
+            "scopes": ["chat", "stores:*:read"],
+            "limits": {"requests_per_minute": 1, "tokens_per_day": 1_000_000},
+        }
+        made = (await daemon.client.post("/api/keys", json=body)).json()
+        wish = {
+            "model": "clever",
+            "input": "look",
+            "tools": [{"type": "file_search", "vector_store_ids": ["shelf"]}],
+        }
+        own = {"authorization": f"Bearer {made['key']}"}
+        answer = await daemon.client.post("/v1/responses", json=wish, headers=own)
+        refused(answer, "requests per minute")
+
+
+async def test_a_run_that_is_forked_is_a_request(tmp_path: Path) -> None:
+    async with asyncio.timeout(60), api_server(tmp_path) as daemon:
+        await daemon.services.models.add(ModelSpec("writer", "fake://"))
+        body = {"name": "phone", "scopes": ["chat", "apps:*:deploy"], "limits": {"tokens_per_day": 1}}
+        made = (await daemon.client.post("/api/keys", json=body)).json()
+        own = {"authorization": f"Bearer {made['key']}"}
+
+        async def ended(run: str) -> dict[str, Any]:
+            await daemon.client.get(f"/api/runs/{run}/events", headers=own)
+            return dict((await daemon.client.get(f"/api/runs/{run}", headers=own)).json())
+
+        step = {"op": "llm", "name": "say", "model": "writer"}
+        flow = {"portico_flow": 1, "name": "told", "durability": "normal", "step": step}
+        begun = await daemon.client.post("/api/flows/run", json={"flow": flow, "input": "one"}, headers=own)
+        first = await ended(begun.headers["x-portico-run"])
+        assert first["status"] == "completed"
+        again = await daemon.client.post(f"/api/runs/{first['id']}/fork", json={"input": "two"}, headers=own)
+        assert again.status_code == 200, again.text
+        forked = await ended(again.json()["id"])
+        assert (forked["status"], forked["error"]["code"]) == ("failed", "rate_limit_exceeded")

@@ -330,8 +330,14 @@ async def test_an_answer_is_made_again_in_a_branch(page: Page) -> None:
     assert await answered(page) == "again and again"
 
 
-async def test_settings_belong_to_their_conversation(page: Page, served: Served) -> None:
+async def open_settings(page: Page) -> None:
+    """Those of the conversation, once the page knows that it is one with a model."""
+    await page.until("document.querySelector('#settings') && true")
     await page.run("document.querySelector('#settings').click()")
+
+
+async def test_settings_belong_to_their_conversation(page: Page, served: Served) -> None:
+    await open_settings(page)
     await page.type("[name=instructions]", "Be brief.")
     await page.type("[name=temperature]", "0")
     await page.run("document.querySelector('dialog[open] form').requestSubmit()")
@@ -344,7 +350,7 @@ async def test_settings_belong_to_their_conversation(page: Page, served: Served)
     assert (response["instructions"], response["temperature"]) == ("Be brief.", 0)
     await reload(page, served.url)
     await answered(page)
-    await page.run("document.querySelector('#settings').click()")
+    await open_settings(page)
     assert (
         await page.until("document.querySelector('dialog[open] [name=instructions]')?.value") == "Be brief."
     )
@@ -353,7 +359,7 @@ async def test_settings_belong_to_their_conversation(page: Page, served: Served)
 
 async def set_up(page: Page, *labels: str) -> None:
     """Tick these in the settings of the conversation."""
-    await page.run("document.querySelector('#settings').click()")
+    await open_settings(page)
     for label in labels:
         found = (
             "[...document.querySelectorAll('dialog[open] label.check')]"
@@ -375,7 +381,7 @@ async def test_a_model_uses_the_tools_of_its_conversation(page: Page, served: Se
     await reload(page, served.url)
     await answered(page)
     assert await page.run(calls) == [call]
-    await page.run("document.querySelector('#settings').click()")
+    await open_settings(page)
     await page.until("document.querySelector('dialog[open] [name=tools][value=calculator]')?.checked")
     await escape(page)
 
@@ -435,7 +441,7 @@ async def test_a_document_goes_to_a_store_which_the_model_then_searches(page: Pa
     [store] = served.get("/api/stores?name=handbook")["data"]
     names = [file["filename"] for file in served.get(f"/api/stores/{store['id']}/files")["data"]]
     assert "quay.md" in names
-    await page.run("document.querySelector('#settings').click()")
+    await open_settings(page)
     await page.until(f"document.querySelector('dialog[open] [name=stores][value={store['id']}]')?.checked")
     await escape(page)
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from tests import daemon as daemons
-from tests.browser import CHROMIUM, browser
+from tests.browser import CHROMIUM, Page, browser
 from tests.page import AXE, REFUSED, WIDTHS, Seen, click, escape, fill, text, violations, visit
 from tests.server.webhooks.receiver import Receiver, receiving
 from tests.slurm_standin import SlurmStandIn
@@ -42,6 +42,8 @@ CONFIGURATION: dict[str, Any] = {
     "mcp": [
         {"name": "odd", "command": [sys.executable, STRANGER]},
         {"name": "bare", "command": [sys.executable, STRANGER, "bare"]},
+        {"name": "careful", "command": [sys.executable, STRANGER], "approval": "always", "allow": ["echo"]},
+        {"name": "gone", "command": ["/no/such/program"]},
     ],
 }
 
@@ -115,6 +117,77 @@ async def test_resources_are_browsed_and_nothing_of_them_is_executed(seen: Seen)
     await click(page, "huge")
     assert "8,000,000" in await page.until(text("dialog[open] .trouble"))
     await escape(page)
+
+
+async def call(page: Page, tool: str, **fields: str) -> str:
+    """Fill in the form of a tool and send it; the card of the tool, as a selector."""
+    cards = "[...document.querySelectorAll('#servertools > li')]"
+    card = f"{cards}.find((it) => it.innerText.startsWith({json.dumps(tool)}))"
+    await page.until(f"{card} && true")
+    await page.run(f"{card}.id = 'called', {card}.querySelector('details').open = true")
+    for value in fields.values():
+        await page.type("#called form textarea", value)
+    await page.run("document.querySelector('#called form').requestSubmit()")
+    return "#called .toolcall"
+
+
+async def test_a_server_says_what_it_is_and_its_tools_are_called_by_form(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "run", "tools", "odd")
+    card = await page.until(text("#servercard"))
+    for said in (
+        "A <b>stranger</b> 1",
+        "ready",
+        "MCP 20",
+        "answered",
+        "tools.listChanged",
+        "<script>alert(1)",
+    ):
+        assert said in card
+    assert await page.run("document.querySelectorAll('#servercard :is(b, script)').length") == 0
+    await sound(seen)
+    result = await call(page, "odd_echo", text="Grüße 高山")
+    assert await page.until(text(f"{result} > pre")) == "Grüße 高山"
+    await page.run("document.querySelector('#called').removeAttribute('id')")
+    await call(page, "odd_sum")
+    assert '"sum": 3' in await page.until(text(f"{result} .structured"))
+    await page.run("document.querySelector('#called').removeAttribute('id')")
+    await call(page, "odd_picture")
+    await page.until(f"document.querySelector('{result} img.made')?.alt === 'image-1.png'")
+    await page.until(f"document.querySelector('{result} a.made')?.download === 'The report.pdf'")
+    await sound(seen)
+    await page.run("document.querySelector('#called').removeAttribute('id')")
+    await call(page, "odd_fail")
+    assert await page.until(text(f"{result} > pre.bad")) == "It did not work."
+    await page.run("document.querySelector('#called').removeAttribute('id')")
+    await call(page, "odd_hang")
+    await click(page, "Stop", result)
+    await page.until(f"document.querySelector('{result} .trouble') && true")
+
+
+async def test_a_tool_that_asks_first_is_approved_or_refused_beside_its_form(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "run", "tools", "careful")
+    result = await call(page, "careful_echo", text="Anybody?")
+    await page.until(f"{text(f'{result} .question')}?.includes('Anybody?')")
+    await sound(seen)
+    await click(page, "Allow", result)
+    assert await page.until(text(f"{result} > pre")) == "Anybody?"
+    await page.run("document.querySelector('#called form').requestSubmit()")
+    await page.until(f"document.querySelector('{result} .question') && true")
+    await page.type(f"{result} .question input", "Not now.")
+    await click(page, "Refuse", result)
+    assert "Not now." in await page.until(text(f"{result} > pre.bad"))
+
+
+async def test_a_server_that_cannot_be_reached_says_why_and_is_tried_again(seen: Seen) -> None:
+    page = seen.page
+    await visit(page, "run", "tools", "gone")
+    assert "/no/such/program" in await page.until(text("#servercard .trouble"))
+    assert await page.run("document.querySelector('#resources')") is None
+    await sound(seen)
+    await click(page, "Try again", "#servercard")
+    assert "/no/such/program" in await page.until(text("#servercard .trouble"))
 
 
 async def test_a_template_is_filled_in_and_an_address_opens_a_resource(seen: Seen) -> None:

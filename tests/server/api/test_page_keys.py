@@ -81,6 +81,25 @@ async def reopen(page: Page, url: str) -> None:
     await page.open(url)
 
 
+async def test_a_view_that_was_opened_without_a_key_shows_what_it_has_once_there_is_one(
+    guarded: Guarded,
+) -> None:
+    page = guarded.page
+    await arrive(page, f"{guarded.url}/#/run/settings")
+    await unlock(page, "pk-wrong")
+    assert "not known here" in await page.until(text("main > .trouble"))
+    assert await page.run(text("#daemonsettings")) is None
+    await unlock(page, OPERATOR)
+    await page.until(
+        "document.querySelector('#daemonsettings tbody tr') && !document.querySelector('.trouble')"
+    )
+    await click(page, "Forget the key", ".side")
+    await page.until("document.querySelector('#locked') && true")
+    await visit(page, "run", "keys")
+    await unlock(page, OPERATOR)
+    await page.until("document.querySelector('#keys li') && !document.querySelector('.trouble')")
+
+
 async def test_a_key_is_asked_for_kept_for_new_tabs_if_told_so_and_forgotten(guarded: Guarded) -> None:
     page = guarded.page
     await arrive(page, guarded.url)

@@ -11,6 +11,7 @@ import pytest_asyncio
 from tests import daemon as daemons
 from tests.browser import CHROMIUM, Page, browser
 from tests.page import AXE, REFUSED, WIDTHS, Seen, click, escape, text, violations, visit
+from tests.server.knowledge import documents as written
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -28,6 +29,8 @@ CONFIGURATION: dict[str, Any] = {
         {"name": "vectors", "source": "fake://", "task": "embedding", "aliases": ["default-embedding"]},
     ],
 }
+
+TIDES = "".join(f"The tide of day {n} is <b>high</b> \U0001d11e at six. " for n in range(60))
 
 DOCUMENTS = {
     "harbour.md": "# Harbour\n\nThe harbour opens at six in the morning. <b>Boats</b> wait. "
@@ -150,6 +153,77 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
     await click(page, "Remove the links")
     await page.until(f"{text('#linkstate')} === 'The passages of this store are not linked.'")
     await page.until(f"{text('#linking')} === 'Done.'")
+
+
+PIECES = "[...document.querySelectorAll('dialog[open] .pieces li button')]"
+CHOSEN = (
+    "[...document.querySelectorAll('dialog[open] .marked mark.chosen')].map((it) => it.textContent).join('')"
+)
+
+
+async def test_the_pieces_of_a_document_are_marked_in_its_text_and_each_is_gone_to(seen: Seen) -> None:
+    page, name = seen.page, f"tides{seen.width}"
+    seen.post("/api/stores", {"name": name, "embedding_model": "vectors"})
+    await visit(page, "documents", name)
+    path = seen.folder / "tide.md"
+    path.write_text(TIDES, encoding="utf-8")
+    pdf = seen.folder / "lease.pdf"
+    pdf.write_bytes(written.pdf("A first page.", "The rent of the flat is 840 euros."))
+    await page.until("document.querySelector('#upload') && true")
+    await page.choose_file("#upload", path, pdf)
+    await page.until("document.querySelectorAll('#filetable tbody tr').length === 2")
+    await page.until(f"{text('#filetable')}.match(/ready/g)?.length === 2")
+    strategy = {"type": "fixed", "size": 100, "overlap": 40}
+    seen.post(f"/api/stores/{name}/groups", {"name": "small", "chunking_strategy": strategy})
+    files = {row["filename"]: row["id"] for row in seen.get(f"/api/stores/{name}/files").json()["data"]}
+    pieces = f"/api/stores/{name}/files/{files['tide.md']}/chunks"
+    while seen.get(f"/api/stores/{name}/groups").json()["data"][1]["completed"] < 2:
+        pass  # the group is made in the background
+    await click(page, "tide.md")
+    own = seen.get(pieces).json()["data"]
+    await page.until(f"{PIECES}.length === {len(own)}")
+    assert await page.until(CHOSEN) == own[0]["text"]
+    assert await page.run("document.querySelectorAll('dialog[open] b').length") == 0
+    await sound(seen)
+    choose = "document.querySelector('dialog[open] [name=group]')"
+    await page.until(f"{choose} && true")
+    await page.run(
+        f"{choose}.value = 'small', {choose}.dispatchEvent(new Event('change', {{bubbles: true}}))"
+    )
+    small = seen.get(f"{pieces}?group=small&limit=200").json()["data"]
+    await page.until(f"{PIECES}.length === {len(small)}")
+    await page.run(f"{PIECES}[20].focus()")
+    await page.press_enter()
+    await page.until(f"{PIECES}[20].getAttribute('aria-current') === 'true'")
+    await page.until(f"{CHOSEN} === {json.dumps(small[20]['text'])}")
+    assert await page.run("document.querySelectorAll('dialog[open] mark.overlap').length") > 10
+    in_sight = (
+        "(() => { const mark = document.querySelector('dialog[open] mark.chosen').getBoundingClientRect();"
+        "const frame = document.querySelector('dialog[open] .marked').getBoundingClientRect();"
+        "return mark.top >= frame.top && mark.bottom <= frame.bottom; })()"
+    )
+    assert await page.until(in_sight)
+    other = "document.querySelector('dialog[open] mark:not(.chosen):not(.overlap)')"
+    number = await page.run(f"Number({other}.dataset.piece)")
+    await page.run(f"{other}.click()")
+    await page.until(f"{CHOSEN} === {json.dumps(small[number]['text'])}")
+    await sound(seen)
+    await page.run("document.querySelector('#language').click()")
+    await page.until(f"{choose}.parentElement.innerText.startsWith('切分方式')")
+    await page.run("document.querySelector('#language').click()")
+    await escape(page)
+
+    await click(page, "lease.pdf")
+    drawn = "document.querySelector('dialog[open] .drawnpage img')"
+    await page.until(f"{drawn} && true")
+    assert await page.run(f"{drawn}.decode().then(() => true)")
+    await page.run(f"{PIECES}.at(-1).click()")
+    await page.until(f"{drawn}?.alt.includes('840 euros')")
+    await sound(seen)
+    await click(page, "As text", "dialog[open]")
+    assert "840 euros" in await page.until(CHOSEN)
+    await escape(page)
+    seen.delete(f"/api/stores/{name}")
 
 
 CUTS = "[...document.querySelectorAll('#cuts > section')].map((it) => it.innerText)"

@@ -96,7 +96,7 @@ async def test_a_store_is_made_filled_searched_and_deleted(seen: Seen) -> None:
     await page.until(f"{text('#filetable td:nth-child(2)')} === 'ready'")
     assert await page.run(text("#filetable a")) == HOSTILE
     await click(page, HOSTILE)
-    assert "High tide is at six" in await page.until(text("dialog[open] .chunks pre"))
+    assert "High tide is at six" in await page.until(text("dialog[open] .marked mark.chosen"))
     assert await page.run(text("dialog[open] h2")) == HOSTILE
     await escape(page)
     await page.type("#storesearch input", "when is high tide")
@@ -543,12 +543,22 @@ async def test_a_key_is_made_with_scopes_works_and_is_revoked(seen: Seen) -> Non
     )
     await page.run("document.querySelector('dialog[open] [name=scopes]').value = 'chat'")
     await page.run("document.querySelector('dialog[open] [name=filters]').value = ''")
+    await click(page, "Limits", "dialog")
+    await fill(page, requests_per_minute="1")
     await click(page, "Save", "dialog")
     await page.until(
         "!document.querySelector('dialog') && !document.querySelector('#keys').innerText.includes('team=')"
     )
     [key] = seen.get("/api/keys").json()["data"]
-    assert (key["scopes"], key["filters"]) == (["chat"], {})
+    assert (key["scopes"], key["filters"], key["limits"]) == (["chat"], {}, {"requests_per_minute": 1})
+    assert "Requests per minute: 1" in await page.until(text("#keys li"))
+    await click(page, "Change")
+    await page.until("document.querySelector('dialog[open] [name=requests_per_minute]')?.value === '1'")
+    await page.run("document.querySelector('dialog[open] [name=requests_per_minute]').value = ''")
+    await click(page, "Save", "dialog")
+    await page.until(
+        "!document.querySelector('dialog') && !document.querySelector('#keys').innerText.includes('minute')"
+    )
     await click(page, "Revoke")
     await click(page, "Revoke", "dialog")
     await page.until("!document.querySelector('#keys li')")

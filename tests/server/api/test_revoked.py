@@ -14,6 +14,8 @@ from tests.api_server import ApiServer, RelayModel, api_server
 
 from portico_server.core.context import Context
 from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.request import Request, Result
+from portico_server.core.servable import Card
 from portico_server.db.runs import FOR
 from portico_server.tools.sandbox.notebooks import Notebooks
 
@@ -133,9 +135,20 @@ async def test_a_key_that_gets_a_filter_ends_what_began_without_it_and_reads_on_
         admin = await daemon.client.patch(f"/api/keys/{key}", json={"scopes": ["admin"]}, headers=headers)
         nothing = await daemon.client.patch(f"/api/keys/{key}", json={}, headers=headers)
         wrong = await filters(key, handbook={"type": "like"})
-        for refused, param in ((admin, "filters"), (nothing, "scopes"), (wrong, "filters.handbook")):
+        await daemon.client.post("/api/stores", json={"name": "handbook"}, headers=headers)
+        typed = [await filters(key, **{name: sales}) for name in ("hndbook", "Handbook", "handbook ")]
+        made = {"name": "two", "scopes": ["stores:*:read"], "filters": {"handbok": sales}}
+        typed.append(await daemon.client.post("/api/keys", json=made, headers=headers))
+        for refused, param in (
+            (admin, "filters"),
+            (nothing, "scopes"),
+            (wrong, "filters.handbook"),
+            *((one, "filters.") for one in typed),
+        ):
             assert refused.status_code == 400
             assert refused.json()["error"]["param"].startswith(param)
+        assert all("Did you mean 'handbook'" in one.json()["error"]["message"] for one in typed)
+        assert (await filters(key, handbook=sales, later=sales)).status_code == 200
 
 
 async def test_a_call_that_has_no_answer_yet_is_refused(daemon: ApiServer) -> None:
@@ -212,6 +225,36 @@ async def test_what_the_daemon_does_for_its_sake_ends_too(daemon: ApiServer) -> 
                 await rest(events)
             told = await daemon.client.get(f"/api/runs/{run}", headers=operator)
             assert told.json()["error"]["code"] == "key_revoked"
+
+
+async def test_the_groups_that_a_model_writes_for_its_stores_are_not_written_on(daemon: ApiServer) -> None:
+    asked = asyncio.Event()
+
+    class HeldWriter:
+        card = Card("writer", "model", capabilities=frozenset({"chat"}))
+
+        async def call(self, request: Request, context: Context) -> Result:
+            asked.set()
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    await daemon.services.stores.start()
+    daemon.add(HeldWriter())
+    operator = {"Authorization": f"Bearer {ADMIN}"}
+    async with client(daemon, "chat", "stores:*:manage") as (key, theirs), asyncio.timeout(LIMIT):
+        made = await theirs.post("/api/stores", json={"name": "shelf", "embedding_model": ""})
+        form = {"file": ("long.md", b"A word.", "text/markdown")}
+        kept = await theirs.post("/v1/files", files=form, data={"purpose": "assistants"})
+        place = f"/v1/vector_stores/{made.json()['id']}/files"
+        await theirs.post(place, json={"file_id": kept.json()["id"]})
+        for run in (await daemon.client.get("/api/runs", headers=operator)).json()["data"]:
+            await daemon.client.get(f"/api/runs/{run['id']}/events", headers=operator)
+        group = {"name": "sums", "chunking_strategy": {"type": "summary", "model": "writer"}}
+        run = (await theirs.post("/api/stores/shelf/groups", json=group)).json()["run"]
+        await asked.wait()
+        await revoke(daemon, key)
+        await daemon.client.get(f"/api/runs/{run}/events", headers=operator)
+        told = await daemon.client.get(f"/api/runs/{run}", headers=operator)
+        assert told.json()["error"]["code"] == "key_revoked"
 
 
 async def test_a_call_that_its_worker_has_taken_is_for_another_at_once(daemon: ApiServer) -> None:

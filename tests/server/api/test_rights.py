@@ -367,6 +367,7 @@ REVEALING = {
     "GET /v1/vector_stores/{store}/files/{file_id}/content",
     "GET /v1/vector_stores/{store}/file_batches/{batch_id}/files",
     "GET /api/stores/{store}/files",
+    "GET /api/stores/{store}/files/{file_id}/chunks",
     "POST /v1/vector_stores/{store}/search",
     "POST /api/stores/{store}/search",
     "POST /api/search",
@@ -647,11 +648,11 @@ def test_work_in_the_background_keeps_the_filter_and_caches_do_not_cross(
     assert "five crowns" in found["filtered"]
 
 
-# --- where files lie on this machine ---------------------------------------------------------------------------------
+# --- where files and servers are -------------------------------------------------------------------------------------
 
 
-def test_no_answer_to_a_key_says_where_files_of_this_machine_lie(tmp_path: Path) -> None:
-    """Of models, stores and what is wrong with them a key sees the names; an admin sees the paths."""
+def test_no_answer_to_a_key_says_where_files_of_this_machine_lie_or_where_servers_are(tmp_path: Path) -> None:
+    """Of models, stores and what is wrong with them a key sees the names; an admin sees the paths and addresses."""
     place = tmp_path / MARKER / "two words"
     place.mkdir(parents=True)
     (place / "a.md").write_text(NEEDLE)
@@ -661,6 +662,9 @@ def test_no_answer_to_a_key_says_where_files_of_this_machine_lie(tmp_path: Path)
             {"name": "echo", "source": f"fake://{tmp_path / MARKER / 'script.yaml'}", "aliases": ["default"]},
             {"name": "gone", "source": f"file://{tmp_path / MARKER}/model.gguf"},
             {"name": "twice", "source": f"file://{tmp_path / MARKER}/b.gguf", "replicas": 2},
+            {"name": "near", "source": f"http://127.0.0.1:1/{MARKER}/v1#llama"},
+            {"name": "named", "source": f"https://{MARKER}.invalid/v1#llama"},
+            {"name": "peer", "source": f"a2a+http://127.0.0.1:1/{MARKER}"},
         ],
         "keys": [
             {"name": name, "key": KEYS[name], "scopes": scopes}
@@ -678,11 +682,15 @@ def test_no_answer_to_a_key_says_where_files_of_this_machine_lie(tmp_path: Path)
                 failed = client.post("/v1/chat/completions", json={**CHAT, "model": "gone"})
                 assert (failed.status_code, "model.gguf" in failed.text) == (503, True)
                 answers = {"chat": failed.text}
+                for name in ("near", "named", "peer"):
+                    away = client.post("/v1/chat/completions", json={**CHAT, "model": name})
+                    assert (away.status_code, "cannot be reached" in away.text) == (502, True), away.text
+                    answers[f"chat with {name}"] = away.text
                 for route in operations(client.get("/openapi.json").json()):
                     method, path = route.split(" ")
                     if method != "GET" or path in ("/api/events", "/api/notices"):
                         continue
-                    for name in ("echo", "gone", "twice", "handbook"):
+                    for name in ("echo", "gone", "twice", "near", "peer", "handbook"):
                         given = {**names, "name": name}
                         address = re.sub(r"{(\w+)}", lambda part, given=given: given.get(part[1], "x"), path)
                         if address in answers:

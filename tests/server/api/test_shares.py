@@ -562,3 +562,12 @@ async def test_between_large_bodies_everything_else_has_its_turn() -> None:
     assert found[0] == found[3] == orjson.loads(large)
     assert isinstance(found[2], InvalidRequest) and found[2].code == "body_too_complex"
     assert "body body" not in " ".join(order), order
+
+
+async def test_what_keys_begin_has_a_bound_for_each_kind(tmp_path: Path) -> None:
+    async with api_server(tmp_path) as api:
+        await api.services.stores.start()
+        await api.services.tuning.start()
+        bounds = api.services.settings.unfinished_per_key
+        assert api.services.scheduler.owned_kinds - {"schedule"} <= bounds.keys()
+        assert all(bounds.values())

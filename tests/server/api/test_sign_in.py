@@ -143,6 +143,7 @@ async def test_somebody_signs_in_in_the_page_and_has_what_their_token_gives(
             assert (await browser.get(path)).status_code == 200, path
         who = (await browser.get("/api/whoami")).json()
         assert (who["name"], who["by"], who["subject"]) == ("Ada", "page", "ada")
+        assert who["role"]
         assert who["scopes"] == sorted(ROLES[1].scopes) and who["expires_at"] > time.time()
         with_token = (await served.client.get("/api/whoami", headers=bearer(issuer.token("ada")))).json()
         assert {**with_token, "by": "page", "expires_at": 0} == {**who, "expires_at": 0}
@@ -505,6 +506,10 @@ async def test_a_stream_goes_on_while_somebody_is_signed_in_and_ends_with_that(
         ({"oidc_client_id": "a,b"}, "oidc_client_id"),
         ({"oidc_client_secret": "s"}, "oidc_client_id"),
         ({"oidc_client_id": "a", "oidc_scopes": "profile"}, "oidc_scopes"),
+        ({"oidc_cli_client_id": "a,b"}, "oidc_cli_client_id"),
+        ({"oidc_cli_client_id": "a" * 256}, "oidc_cli_client_id"),
+        ({"oidc_cli_client_id": "a", "oidc_client_id": "a", "oidc_client_secret": "s"}, "oidc_cli_client_id"),
+        ({"oidc_cli_client_id": "a", "oidc_scopes": "profile"}, "oidc_scopes"),
     ],
 )
 async def test_settings_with_which_nobody_could_sign_in_keep_the_daemon_from_starting(

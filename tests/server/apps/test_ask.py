@@ -282,3 +282,29 @@ async def test_of_an_empty_store_it_is_said_that_it_is_empty(
     daemon.add(ScriptedServable(Card("docs", "store", labels={"app": True}), nothing), FixedModel("invented"))
     reply, events = await answer(daemon, ask(question))
     assert (reply.content, events) == (said, [Cited(()), Delta(said)])
+
+
+@pytest.mark.parametrize(
+    ("search", "limit", "labels", "driver"),
+    [
+        ({"steps": "auto", "max_seconds": 5}, 0, {"answers": "write"}, "default"),
+        ({"steps": 3}, 3, {"answers": "quote"}, ""),
+    ],
+)
+async def test_a_store_searches_in_steps_and_a_model_that_is_trusted_drives(
+    daemon: RegistryFixture, search: dict[str, object], limit: int, labels: dict[str, object], driver: str
+) -> None:
+    shelf = FixedStore("docs", [PORT, STOP], labels={"search": search})
+    daemon.add(shelf, FixedModel("Port 7419 [1].", labels=labels))
+    await answer(daemon, ask("Which port does the daemon listen on?"))
+    steps = shelf.asked[0].steps
+    assert steps is not None
+    assert (steps.limit, steps.model) == (limit, driver)
+    assert steps.max_seconds == search.get("max_seconds", 20.0)
+
+
+async def test_a_store_that_says_nothing_of_steps_searches_once(daemon: RegistryFixture) -> None:
+    shelf = FixedStore("docs", [PORT], labels={"search": {"steps": "off", "max_calls": 2}})
+    daemon.add(shelf, FixedModel("x"))
+    await answer(daemon, ask("Which port does the daemon listen on?"))
+    assert shelf.asked[0].steps is None

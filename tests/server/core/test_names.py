@@ -27,6 +27,7 @@ GOOD = [
 ODD = [
     *("[b]second", "<script>", "`rm`", "a]", "line\nbreak", "tab\there", "bell\a", "\x1b[2J", "nul\0"),
     *("rtl\u202eexe", "zero\u200bwidth", "tag\U000e0041", "half\ud83d", "\u2028", "c1\x9b"),
+    *("\u3164", "docs\u2800", "docs\u034f", "\u115fdocs"),
 ]
 
 
@@ -56,7 +57,7 @@ def test_dots_alone_are_no_name_nor_a_part_of_one(name: str) -> None:
         parse({"name": f"a/{name}", "messages": "x"})
 
 
-@pytest.mark.parametrize("name", ["", " a", "a ", "a/b", "a:b", "a\\b", "a" * 129])
+@pytest.mark.parametrize("name", ["", " a", "a ", "a/b", "a:b", "a\\b", "a" * 129, "*"])
 def test_what_an_address_or_a_scope_cannot_carry_is_no_name(name: str) -> None:
     assert is_plain(name) and not is_name(name)
 

@@ -1,12 +1,14 @@
 """One table of names."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
 
+from portico_server.core import registry as registry_module
 from portico_server.core.context import Context
-from portico_server.core.errors import Conflict, Forbidden, NotFound
-from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.errors import Conflict, Forbidden, NotFound, Unavailable
+from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Reply, Request, Result
 from portico_server.core.servable import Card, Servable
@@ -100,3 +102,43 @@ def test_watchers_hear_of_changes() -> None:
     registry.remove("tool/search")
     registry.remove("tool/search")
     assert heard == ["tool", "tool"]
+
+
+class Starting:
+    """What registers one Servable as soon as somebody waits for it, or never."""
+
+    def __init__(self, registry: Registry, servable: Servable | None) -> None:
+        self._registry = registry
+        self._servable = servable
+
+    async def started(self, key: str) -> None:
+        if self._servable is None:
+            await asyncio.Event().wait()
+        elif self._servable.card.key == key:
+            self._registry.add(self._servable)
+
+    async def prepared(self, key: str) -> None:
+        await self.started(key)
+
+
+async def test_a_call_waits_for_what_is_being_started() -> None:
+    registry = Registry()
+    registry.add_late_source(Starting(registry, Echo(Card("lookup", "tool"))))
+    with pytest.raises(NotFound):
+        await registry.resolve("tool/other", LOCAL)
+    with pytest.raises(NotFound):
+        await registry.resolve("tool/lookup", SYSTEM)
+    assert (await registry.resolve("tool/lookup", LOCAL)).card.name == "lookup"
+
+
+async def test_a_call_waits_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "STARTED_TIMEOUT_S", 0.0)
+    registry = Registry()
+    registry.add_late_source(Starting(registry, None))
+    with pytest.raises(
+        Unavailable, match="'lookup' may come of something that is still being started"
+    ) as error:
+        await registry.resolve("tool/lookup", LOCAL)
+    assert (error.value.code, error.value.param) == ("starting", "tool") and error.value.retry_after
+    with pytest.raises(NotFound):
+        await registry.resolve("tool/lookup", SYSTEM)

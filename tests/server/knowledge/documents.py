@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 
 import docx
+from docx.oxml import parse_xml
 
 
 def ruled(lines: Sequence[str], columns: Sequence[int], rows: range, indent: int = 0) -> str:
@@ -66,16 +67,21 @@ def pdf(
     return _assemble(objects, encrypt=encrypt, title=title)
 
 
-def laid_out(pieces: Sequence[tuple[int, int, str]]) -> bytes:
-    """A PDF of one page with pieces of text, in their order: points from the left, from the lower edge, the text."""
-    shown = "".join(f"BT /F 10 Tf {x} {y} Td ({text}) Tj ET\n" for x, y, text in pieces)
+def laid_out(pieces: Sequence[tuple[int, int, str]], *, turned: bool = False) -> bytes:
+    """A PDF of one page with pieces of text, in their order: points from the left, from the lower edge, the text.
+
+    ``turned``: written up the page, which is shown turned, as wide pages are in reports.
+    """
+    shown = "0 1 -1 0 792 0 cm\n" * turned + "".join(
+        f"BT /F 10 Tf {x} {y} Td ({text}) Tj ET\n" for x, y, text in pieces
+    )
     return _assemble(
         [
             b"<< /Type /Catalog /Pages 2 0 R >>",
             b"<< /Type /Pages /Kids [4 0 R] /Count 1 >>",
             b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 5 0 R "
-            b"/Resources << /Font << /F 3 0 R >> >> >>",
+            b"/Resources << /Font << /F 3 0 R >> >> " + b"/Rotate 90 " * turned + b">>",
             _stream(shown.encode()),
         ],
         encrypt=False,
@@ -156,6 +162,39 @@ def word(*, title: str = "") -> bytes:
         cell.text = text
     table.rows[1].cells[0].merge(table.rows[1].cells[1]).text = "Dinghy"
     table.rows[1].cells[2].text = "15"
+    data = io.BytesIO()
+    document.save(data)
+    return data.getvalue()
+
+
+def form(text: str, *fields: str) -> bytes:
+    """A PDF of one page with a line of text, and fields of a form as a PDF has them."""
+    numbers = " ".join(f"{6 + index} 0 R" for index in range(len(fields)))
+    objects = [
+        f"<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [{numbers}] /NeedAppearances true >> >>".encode(),
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font << /F 5 0 R >> >> "
+        + f"/Annots [{numbers}] >>".encode(),
+        _stream(f"BT /F 12 Tf 50 740 Td ({text}) Tj ET".encode()),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        *(f"<< /Type /Annot /Subtype /Widget /P 3 0 R {field} >>".encode() for field in fields),
+    ]
+    return _assemble(objects, encrypt=False, title="")
+
+
+def formulas(lines: Sequence[str]) -> bytes:
+    """A Word document with a paragraph around each formula, which are given as Word has them."""
+    document = docx.Document()
+    space = "http://schemas.openxmlformats.org/officeDocument/2006/math"
+    for number, line in enumerate(lines):
+        paragraph = document.add_paragraph("The mean is ")
+        formula = parse_xml(f'<m:oMath xmlns:m="{space}">{line}</m:oMath>')
+        if number % 2:
+            outer = parse_xml(f'<m:oMathPara xmlns:m="{space}"/>')
+            outer.append(formula)
+            formula = outer
+        paragraph._p.append(formula)
+        paragraph.add_run(" exactly.")
     data = io.BytesIO()
     document.save(data)
     return data.getvalue()

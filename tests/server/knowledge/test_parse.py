@@ -384,3 +384,55 @@ async def test_a_worker_gets_no_secrets(
     await parts(readers, tmp_path / "one.txt", b"one")
     [worker] = readers._idle
     assert "pk-secret" not in psutil.Process(worker.pid).environ().values()
+
+
+# --- forms and formulas -------------------------------------------------------------------------------------------
+
+
+async def test_what_is_filled_in_a_form_follows_its_page(readers: ReaderPool, tmp_path: Path) -> None:
+    text = "/FT /Tx /Rect [150 700 300 720]"
+    data = documents.form(
+        "Application for a berth",
+        f"{text} /T (owner) /TU (Surname of the owner) /V <FEFF{'Larsen 雪'.encode('utf-16-be').hex()}>",
+        f"{text} /T (boat) /V ()",
+        f"{text} /T (secret) /V (word-1234) /Ff 8192",
+        "/FT /Btn /Rect [150 670 170 690] /T (Insured) /V /Yes /AS /Yes",
+        "/FT /Btn /Rect [150 660 170 670] /T (Winter) /V /Off /AS /Off",
+        "/FT /Ch /Rect [150 640 300 660] /T (Quay) /V (North) /Opt [(North) (South)]",
+    )
+    page, filled = await parts(readers, tmp_path / "form.pdf", data)
+    assert page.text == "Application for a berth"
+    assert filled.text.splitlines() == [
+        "Filled in:",
+        "Surname of the owner: Larsen 雪",
+        "Insured: yes",
+        "Winter: no",
+        "Quay: North",
+    ]
+    assert filled.place.page == 1
+
+
+async def test_formulas_of_word_are_read_as_lines(readers: ReaderPool, tmp_path: Path) -> None:
+    def run(said: str) -> str:
+        return f"<m:r><m:t>{said}</m:t></m:r>"
+
+    fraction = f"<m:f><m:fPr/><m:num>{run('a+b')}</m:num><m:den>{run('2')}</m:den></m:f>"
+    power = f"<m:sSup><m:e>{run('x')}</m:e><m:sup>{run('2')}</m:sup></m:sSup>"
+    both = f"<m:sSubSup><m:e>{run('y')}</m:e><m:sub>{run('i')}</m:sub><m:sup>{run('n+1')}</m:sup></m:sSubSup>"
+    root = f"<m:rad><m:radPr/><m:deg/><m:e>{run('z')}</m:e></m:rad>"
+    sum_of = (
+        f'<m:nary><m:naryPr><m:chr m:val="∑"/></m:naryPr><m:sub>{run("i=1")}</m:sub><m:sup>{run("n")}</m:sup>'
+        f"<m:e>{run('i')}</m:e></m:nary>"
+    )
+    ends = '<m:dPr><m:begChr m:val="["/><m:endChr m:val="]"/></m:dPr>'
+    matrix = f"<m:d>{ends}<m:e>{run('1')}</m:e><m:e>{run('2')}</m:e></m:d>"
+    data = documents.formulas([fraction, power, both, root, sum_of, matrix])
+    (found,) = await parts(readers, tmp_path / "formulas.docx", data)
+    assert found.text.splitlines()[::2] == [
+        "The mean is (a+b)/2 exactly.",
+        "The mean is x^2 exactly.",
+        "The mean is y_i^(n+1) exactly.",
+        "The mean is √(z) exactly.",
+        "The mean is ∑_(i=1)^n i exactly.",
+        "The mean is [1, 2] exactly.",
+    ]

@@ -76,18 +76,19 @@ async def test_a_formula_without_a_value_is_shown_as_it_is_written(read: Reading
     assert part.text == "Boat | Fee\nDinghy | 15\nSum | =SUM(B2:B2)"
 
 
-async def test_columns_of_a_page_are_read_one_behind_the_other(read: Reading) -> None:
+@pytest.mark.parametrize("turned", [False, True])
+async def test_columns_of_a_page_are_read_one_behind_the_other(read: Reading, turned: bool) -> None:
     left = [f"The keeper of lighthouse {number} counts ships" for number in range(6)]
     right = [f"In winter {number} the harbour freezes over" for number in range(6)]
     pieces = [(60, 740, "A study of keepers and of all that they have seen from the towers of the north")]
     for number, (here, there) in enumerate(zip(left, right, strict=True)):
         pieces += [(60, 700 - 14 * number, here), (330, 700 - 14 * number, there)]
-    (part,) = await read("study.pdf", documents.laid_out(pieces))
+    (part,) = await read("study.pdf", documents.laid_out(pieces, turned=turned))
     assert [line.strip() for line in part.text.split("\n")] == [pieces[0][2], *left, *right]
     rows = [
         (x, 700 - 14 * n, text) for n in range(9) for x, text in ((60, f"Crane {n}"), (330, f"{n} tonnes"))
     ]
-    (part,) = await read("table.pdf", documents.laid_out(rows))
+    (part,) = await read("table.pdf", documents.laid_out(rows, turned=turned))
     assert "Crane 3 3 tonnes" in part.text, "a table is read row by row"
 
 
@@ -266,6 +267,23 @@ async def test_xml_gives_its_records_below_the_elements_around_them(read: Readin
     assert "root:" not in whole
     assert any(part.place.heading == ("harbour", "boat") for part in found)
     assert stand_in_one_text(found)
+
+
+async def test_a_passage_of_nested_xml_has_the_path_of_its_elements(read: Reading) -> None:
+    def order(name: str, *items: str) -> str:
+        return f"<order><for><name>{name}</name></for>{''.join(f'<item>{item}</item>' for item in items)}</order>"
+
+    data = f"<orders>{order('Ada', 'Oar', 'Net')}{order('Bob', 'Rope')}<sum>3</sum></orders>"
+    found = await read("orders.xml", data.encode())
+    assert [(part.place.symbol, part.text) for part in found] == [
+        ("/orders/order[1]/for", "name: Ada"),
+        ("/orders/order[1]", "item: Oar\nitem: Net"),
+        ("/orders/order[2]/for", "name: Bob"),
+        ("/orders/order[2]", "item: Rope"),
+        ("/orders", "sum: 3"),
+    ]
+    found = await read("flat.xml", b"<all><one><a>1</a></one><one><a>2</a></one></all>")
+    assert [(part.place.symbol, part.text) for part in found] == [("/all", "a: 1\na: 2")]
 
 
 async def test_xml_that_is_broken_is_still_read_as_text(read: Reading) -> None:

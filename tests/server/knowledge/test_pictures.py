@@ -17,19 +17,23 @@ from tests.server.knowledge import documents, office
 from tests.server.knowledge.drawn import picture
 
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
-from portico_server.knowledge.parse import ocr, pdf
+from portico_server.knowledge.parse import ocr, pdf, worker
 from portico_server.knowledge.parse.pool import ReaderPool
 
 recognises = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
 
 
-def cut(name: str, data: bytes, folder: Path, *, languages: str = "eng") -> list[Part]:
+def cut(
+    name: str, data: bytes, folder: Path, *, languages: str = "eng", recognition: float = 600.0
+) -> list[Part]:
     """The parts of a file as a worker reads it."""
 
     async def read() -> list[Part]:
         path = folder / name
         path.write_bytes(data)
-        readers = ReaderPool(workers=1, seconds=60, memory=2 * 2**30, languages=languages)
+        readers = ReaderPool(
+            workers=1, seconds=60, memory=2 * 2**30, languages=languages, recognition=recognition
+        )
         try:
             return [part async for run in readers.read(path, name) for part in run]
         finally:
@@ -161,6 +165,64 @@ def test_of_one_document_so_many_pictures_are_read_and_each_is_told(monkeypatch:
     ocr.recognise(b"nothing")
     ocr.recognise(b"nothing")
     assert heard == [1]
+    ocr.begin(lambda: None)
+
+
+def scan(*pages: str) -> bytes:
+    """A PDF whose pages are pictures of words."""
+    file = io.BytesIO()
+    first, *others = (Image.open(io.BytesIO(picture(page))) for page in pages)
+    first.save(file, "PDF", save_all=True, append_images=others)
+    return file.getvalue()
+
+
+@recognises
+@pytest.mark.parametrize("turned", [90, 180, 270])
+def test_a_page_that_lies_sideways_or_upside_down_is_read(tmp_path: Path, turned: int) -> None:
+    lines = ("The harbour opens at six", "Boats wait at the north quay", "until the bridge is raised") * 5
+    file = io.BytesIO()
+    Image.open(io.BytesIO(picture(*lines))).rotate(turned, expand=True).save(file, "PDF")
+    (found,) = cut("sideways.pdf", file.getvalue(), tmp_path)
+    assert "Boats wait at the north quay" in found.text
+
+
+@recognises
+def test_what_recognition_has_no_time_for_is_named(tmp_path: Path) -> None:
+    box = office.zipped({"scan.pdf": scan("One", "Two", "Three"), "note.txt": "The harbour."})
+    *_found, last = cut("box.zip", box, tmp_path, recognition=1e-9)
+    assert last.text.startswith("Not read:\n")
+    assert (
+        "2 scanned page(s) or picture(s), from page 2 on: text recognition has taken the 1e-09 s" in last.text
+    )
+    assert "raise the setting ocr_timeout" in last.text
+    with pytest.raises(Unreadable, match=r"has no text on its 2 pages.*raise the setting ocr_timeout"):
+        cut("scan.pdf", scan("One", "Two"), tmp_path, recognition=1e-9)
+
+
+@recognises
+def test_pages_behind_the_last_picture_that_is_read_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ocr, "MAX_PICTURES", 1)
+    monkeypatch.setattr(ocr, "languages", lambda: "eng")
+    ocr.begin(lambda: None)
+    assert [part.text for part in pdf.read(SourceDocument("scan.pdf", scan("One", "Two", "Three")))] == [
+        "One"
+    ]
+    assert "2 scanned page(s) or picture(s), from page 2 on: only the first 1 of" in ocr.left_out()
+    ocr.begin(lambda: None)
+    assert ocr.left_out() == ""
+
+
+@recognises
+def test_the_processor_time_of_a_document_starts_again_with_each_of_its_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited: list[float] = []
+    monkeypatch.setattr(worker, "limit_process", lambda _memory, seconds: limited.append(seconds))
+    monkeypatch.setattr(ocr, "languages", lambda: "eng")
+    (tmp_path / "scan.pdf").write_bytes(scan("One", "Two"))
+    job = {"path": str(tmp_path / "scan.pdf"), "name": "scan.pdf", "chunking": None, "terms": False}
+    worker.work({**job, "memory": 0, "seconds": 7.0, "recognition": 600.0}, io.BytesIO())
+    assert limited == [7.0, 7.0, 7.0]
     ocr.begin(lambda: None)
 
 

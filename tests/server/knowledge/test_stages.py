@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.knowledge.store_fixture import StoreFixture
+from tests.server.knowledge.store_fixture import Asking, StoreFixture
 from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico.wire import Place
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL
+from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Found, Ranked, Refine, Reply, Request, Rerank, Search
 from portico_server.core.servable import Card
 from portico_server.db import stores as store_rows
@@ -28,6 +29,7 @@ from portico_server.knowledge.refine import (
     drop_overlapping,
     jaccard,
     join_neighbours,
+    rerank,
     shingles,
 )
 from portico_server.knowledge.search import search_stores
@@ -173,6 +175,29 @@ async def test_a_reranking_model_has_the_last_word(shop: StoreServices) -> None:
     good = await search(shop, store, "what does the gull eat", reranker="judge", score_threshold=0.5)
     assert [passage.text for passage in good.passages] == ["Foxes eat rabbits."]
     assert [stage.name for stage in found.trace][-3:] == ["read", "rerank", "collapse"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "read"),
+    [({}, 50), ({"candidates": 100}, 100), ({"candidates": 10**6}, 100), ({"candidates": "x"}, 50)],
+)
+async def test_a_reranking_model_reads_as_many_candidates_as_its_card_says(
+    labels: dict[str, Any], read: int
+) -> None:
+    model = Model(
+        "late", "rerank", lambda request: Ranked(tuple((i, 0.5) for i in range(len(request.documents))))
+    )
+    model.card = replace(model.card, labels=labels)
+    registry = Registry()
+    registry.add(model)
+
+    class Calling(Asking):
+        async def call(self, name: str, request: Request, *, listener: Any = None) -> Any:
+            return await model.call(request, self)
+
+    many = [candidate(number, f"gull {number}", 0.5) for number in range(120)]
+    context: Any = Calling()
+    assert len(await rerank("gull", many, "late", registry, context)) == read
 
 
 async def test_a_chat_model_grades_each_passage(shop: StoreServices) -> None:

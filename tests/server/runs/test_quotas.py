@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from portico_server.core.errors import TooLarge, TooMany
@@ -47,6 +49,54 @@ def refused(one: UsageMeter) -> TooMany:
 def test_a_key_without_limits_has_no_meter() -> None:
     quotas = Quotas()
     assert quotas.limit("key_1", "phone", UsageLimits()) is None and quotas.of("key_1") is None
+
+
+def test_what_was_used_counts_on_under_other_limits() -> None:
+    time = Time()
+    quotas = Quotas(lambda: time.now, lambda: time.today)
+    assert quotas.change("key_1", "phone", UsageLimits(concurrency=2, requests_per_minute=4))
+    one = quotas.of("key_1")
+    assert one is not None
+    for _ in range(2):
+        one.enter()
+    one.spend(70)
+    assert not quotas.change("key_1", "phone", UsageLimits(concurrency=3, requests_per_minute=3))
+    assert quotas.of("key_1") is one
+    one.enter()
+    assert "concurrent calls: limit 3, used 3" in refused(one).message
+    one.leave()
+    assert "requests per minute: limit 3" in refused(one).message
+    quotas.change("key_1", "phone", UsageLimits(requests_per_minute=1, tokens_per_day=71))
+    assert refused(one).retry_after == 60  # of what is over the new limit nothing is left to pay
+    time.pass_(60)
+    one.enter()
+    one.spend(1)
+    time.pass_(60)
+    assert "tokens per day: limit 71, used 71" in refused(one).message
+    quotas.change("key_1", "phone", UsageLimits())
+    assert quotas.of("key_1") is None
+    one.enter()
+
+
+async def test_calls_of_models_wait_for_a_limit_that_is_changed() -> None:
+    one = meter(Time(), concurrency=1)
+    began: asyncio.Queue[int] = asyncio.Queue()
+    free = asyncio.Event()
+
+    async def call(number: int) -> None:
+        async with one.turn():
+            began.put_nowait(number)
+            await free.wait()
+
+    async with asyncio.TaskGroup() as calls, asyncio.timeout(30):
+        for number in range(4):
+            calls.create_task(call(number))
+        assert await began.get() == 0 and began.empty()
+        one.change(UsageLimits(concurrency=3))
+        assert [await began.get() for _ in range(2)] == [1, 2] and began.empty()
+        one.change(UsageLimits())
+        assert await began.get() == 3
+        free.set()
 
 
 def test_calls_at_the_same_time() -> None:

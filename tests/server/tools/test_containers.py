@@ -119,6 +119,33 @@ async def test_a_new_kernel_has_the_files_that_the_one_before_it_left(
     await notebooks.close()
 
 
+async def test_a_file_is_put_where_code_has_left_something_else(
+    place: Place, environment: Environment
+) -> None:
+    notebooks = Notebooks(LocalSandbox(environment), SandboxLimits(seconds=30), most=2, idle=60)
+    skills = SkillLibrary(place.database, StorageQuota())
+    containers = Containers(place.database, notebooks, place.artifacts, skills, StorageQuota(), 1_024)
+    row = await containers.create(NewContainer("work"), ME)
+    commands = ("ln -s /etc/passwd link", "ln -s loop loop", "ln -s /tmp out", "mkfifo pipe", "mkdir full")
+    await containers.run(row.id, Cell("", commands=(*commands, "touch full/of", "echo a > was")), CALL)
+    names = ("full", "link", "loop", "out/x", "pipe", "was/x", "z")
+    for name in names:
+        await containers.add(row.id, name, f"new {name}".encode(), ME)
+    look = Cell("", commands=tuple(f"cat {name}" for name in names))
+    outcome, _made = await containers.run(row.id, look, CALL)
+    said = [result.stdout for result in outcome.results]
+    assert said == ["", *(f"new {name}" for name in names[1:])]
+    [note] = outcome.notes
+    assert "'full' could not be written: Is a directory." in note
+    await containers.run(row.id, Cell("", commands=("rm -r full", "mkfifo other")), CALL)
+    outcome, _made = await containers.run(row.id, look, CALL)
+    assert [result.stdout for result in outcome.results] == [f"new {name}" for name in names]
+    assert not outcome.notes
+    outcome, _made = await containers.run(row.id, Cell("", fetch="other"), CALL)
+    assert "'other' is not a file" in (outcome.error or "")
+    await notebooks.close()
+
+
 async def test_a_container_is_gone_with_its_files_when_its_time_is_over(place: Place) -> None:
     made = [
         await place.containers.create(NewContainer(name), ME, brought(("a.txt", b"a")))

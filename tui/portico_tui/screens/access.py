@@ -80,7 +80,7 @@ class KeyList(Listing[Key]):
         text = f"{made.key}\n\nThis is the only time that it is shown. y copies it."
         self.app.push_screen(Reader(f"The key '{one_line(made.name)}'", text, copied=made.key))
 
-    @row_action("e", "Rights", "Change what the key may do and read, at once")
+    @row_action("e", "Rights", "Change what the key may do, read and use, at once")
     async def change(self, key: Key) -> None:
         given = await self.ask(
             Form(
@@ -93,6 +93,12 @@ class KeyList(Listing[Key]):
                     optional=True,
                     check=json_object,
                 ),
+                Field(
+                    "limits",
+                    "Limits, NAME=NUMBER apart by spaces · optional",
+                    " ".join(shown(key.limits)),
+                    optional=True,
+                ),
                 about=f"Scopes: {SCOPES}; * for any name. If it may do or read less, what it has under way ends.",
             )
         )
@@ -100,7 +106,8 @@ class KeyList(Listing[Key]):
             return
         scopes = given["scopes"].replace(",", " ").split()
         filters = json_object(given["filters"]) if given["filters"] else {}
-        await self.client.keys.update(key.id, scopes=scopes, filters=filters)
+        limits = limits_of(given["limits"].split())
+        await self.client.keys.update(key.id, scopes=scopes, filters=filters, limits=limits)
 
     @row_action("d", "Revoke", "Make the key worthless at once")
     async def revoke(self, key: Key) -> None:

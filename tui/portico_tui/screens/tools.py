@@ -11,9 +11,9 @@ from typing import Any
 from textual.content import Content
 
 from portico.cli.pairs import pairs
-from portico.values import McpServer, Tool, ToolSource
+from portico.values import McpCard, McpServer, Tool, ToolSource
 from portico_tui.screens.page import Listing, action, row_action
-from portico_tui.text import one_line, safe, source_state
+from portico_tui.text import clock, one_line, safe, source_state
 from portico_tui.widgets.dialogs import Choose, Field, Form, Reader
 from portico_tui.widgets.run_view import RunView
 from portico_tui.widgets.schema_form import fields_of, json_object, reader, value_of
@@ -95,6 +95,8 @@ class Origin:
     error: str
     configured: bool
     restarts: int = 0
+    card: McpCard = McpCard()
+    reached_at: float | None = None
 
     @property
     def is_server(self) -> bool:
@@ -106,7 +108,16 @@ def _of_server(server: McpServer) -> Origin:
     what = server.url or shlex.join(server.command)
     error = server.error or ""
     return Origin(
-        server.name, "mcp", what, server.state, server.tools, error, server.configured, server.restarts
+        server.name,
+        "mcp",
+        what,
+        server.state,
+        server.tools,
+        error,
+        server.configured,
+        server.restarts,
+        server.card,
+        server.reached_at,
     )
 
 
@@ -141,7 +152,13 @@ class Origins(Listing[Origin]):
         if item.error:
             yield Content.styled(one_line(item.error), "$text-error")
         yield one_line(", ".join(item.tools) or "It gives no tools.")
-        known = [f"restarted {item.restarts} times"] if item.restarts else []
+        card = item.card
+        if card.protocol:
+            named = f"{card.title} {card.version} · MCP {card.protocol} · {', '.join(card.capabilities)}"
+            yield Content.styled(one_line(named), "dim")
+            yield safe(card.instructions)
+        known = [f"reached {clock(item.reached_at)}"] if item.reached_at else []
+        known += [f"restarted {item.restarts} times"] if item.restarts else []
         known += ["from the configuration"] if item.configured else []
         if known:
             yield Content.styled(" · ".join(known), "dim")

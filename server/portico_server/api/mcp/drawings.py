@@ -83,11 +83,10 @@ class Drawings:
         rows: list[tuple[str | float | None, ...]] = []
         for number, row in enumerate(reversed(page.data), 1):
             score = statistics.of(row.tally, "score")
-            model = str(row.source.get("model") or row.source.get("store") or "")
             if score.value is not None:
-                lines.setdefault(model, []).append((number, score.value))
+                lines.setdefault(row.target, []).append((number, score.value))
             passed = f"{row.tally['pass']}/{statistics.count(row.tally)}"
-            rows.append((number, row.name, model, _rounded(score.value), _rounded(score.error), passed))
+            rows.append((number, row.name, row.target, _rounded(score.value), _rounded(score.error), passed))
         columns = ("Run", "Name", "Model", "Score", "Standard error", "Passed")
         return Drawing(test.row.name or test.row.id, "Run", lines, columns, rows)
 

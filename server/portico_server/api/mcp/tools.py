@@ -318,8 +318,8 @@ class ToolCalls:
                 return failure(error.message)
             if name not in named:
                 return failure(f"There is no tool '{name[:100]}' here.{nearest(name, named)} Find one first.")
-        card = named[name] if name in named else await self._find(context, name)
         try:
+            card = named[name] if name in named else await self._find(context, name)
             request = request_of(name, card, arguments)
         except PorticoError as error:
             return failure(error.message)
@@ -386,6 +386,10 @@ class ToolCalls:
         ):
             return card
         named = await self._named(context)
+        if name not in named:
+            for key in (f"tool/{name}", name):
+                await self._registry.started(key)
+            named = await self._named(context)
         if name not in named:
             raise MCPError(
                 types.INVALID_PARAMS,

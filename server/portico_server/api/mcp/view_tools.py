@@ -18,6 +18,7 @@ from portico_server.api.mcp.views import link
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Card
+from portico_server.knowledge.contents import MAX_MARKED_CHARS, MAX_PAGE
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.runner import Runner
 from portico_server.tools.arguments import Checker
@@ -34,7 +35,6 @@ NAMES: Final = frozenset({PAGE, QUESTIONS, ANSWER, EVAL, FINETUNE})
 """The tools that views call. Nothing else goes by these names."""
 
 MAX_QUESTIONS: Final = 100
-MAX_PASSAGE_CHARS: Final = 20_000
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 200}
 
 
@@ -64,8 +64,8 @@ _PAGE_TOOL: Final = _tool(
         "properties": {
             "store": _TEXT,
             "file": {**_TEXT, "description": "The file's id."},
-            "page": {"type": "integer", "minimum": 1, "maximum": 1_000_000},
-            "passage": {"type": "string", "maxLength": MAX_PASSAGE_CHARS},
+            "page": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE},
+            "passage": {"type": "string", "maxLength": MAX_MARKED_CHARS},
         },
         "required": ["store", "file", "page"],
     },

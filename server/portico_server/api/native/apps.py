@@ -185,6 +185,7 @@ class PackageContentsList(BaseModel):
     mcp: list[str]
     prompts: list[dict[str, Any]]
     apps: list[dict[str, Any]]
+    skills: list[dict[str, Any]]
     variables: dict[str, str]
     notes: list[str]
     files: list[str]

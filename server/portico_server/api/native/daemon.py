@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
+from portico.wire import misspelt
 from portico_server import __version__, config
 from portico_server.api.endpoint import Admin, Caller, TheAuth, TheServices
 from portico_server.api.endpoint import new_router as new_router
@@ -24,8 +25,9 @@ from portico_server.api.shapes import Listed, RemovedId
 from portico_server.archives.stream import Blocks
 from portico_server.backup.write import Backup, backup, check_here, noted
 from portico_server.config import ConfigurationProblem
-from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.limits import KeyLimits
+from portico_server.core.principal import Principal
 from portico_server.core.servable import Card
 from portico_server.guards.guard import PLACES
 from portico_server.plugins import PluginInfo
@@ -144,10 +146,12 @@ async def list_guards(services: TheServices, _caller: Admin) -> Listed[GuardInfo
 
 
 async def _problems(services: ApiServices) -> list[ConfigurationProblem]:
-    """Those of the configuration and of the bucket with files, then the plugins that cannot be used."""
+    """Those of the configuration and of the buckets, then the plugins that cannot be used."""
     found = list(await services.problems.current())
     if (wrong := await services.places.problem()) is not None:
         found.append(ConfigurationProblem(name="", place="settings.files", reason=wrong.message))
+    if (wrong := await services.models.bucket_problem()) is not None:
+        found.append(ConfigurationProblem(name="", place="settings.models_bucket", reason=wrong.message))
     return found + [
         ConfigurationProblem(
             name=plugin.name,
@@ -354,12 +358,13 @@ class KeyRequest(BaseModel, extra="forbid"):
 
 
 class KeyChange(BaseModel, extra="forbid"):
-    """``scopes``, ``filters``: all that the key has from then on. What is left out stays; ``{}`` is no
-    filters.
+    """``scopes``, ``filters``, ``limits``: all that the key has from then on. What is left out stays; ``{}`` is no
+    filters, and no limits.
     """
 
     scopes: list[str] | None = None
     filters: dict[str, Any] | None = None
+    limits: dict[str, Any] | None = None
 
 
 @key_router.get("")
@@ -376,25 +381,52 @@ async def list_keys(auth: TheAuth, _caller: Admin, blocked: bool = False) -> Lis
     )
 
 
+async def _require_meant(filters: Mapping[str, Any], services: ApiServices, caller: Principal) -> None:
+    """Raises `InvalidRequest` for a name of no store that is nearly one's: the filter would withhold nothing of that.
+    Stores of other names may be made later.
+    """
+    for name in filters:
+        try:
+            if name != "*":
+                await services.stores.get(name, caller)
+        except NotFound:
+            known = {card.name.casefold(): card.name for card in await services.stores.cards(caller)}
+            folded = name.strip().casefold()
+            if meant := known.get(folded) or known.get(misspelt(folded, known)):
+                raise InvalidRequest(
+                    f"There is no store '{name[:80]}', so this filter would withhold nothing. Did you mean '{meant}'? "
+                    "If another one is to have this name, make it first.",
+                    code="store_not_found",
+                    param=f"filters.{name}"[:200],
+                ) from None
+
+
 @key_router.post("")
-async def create_key(body: KeyRequest, auth: TheAuth, _caller: Admin) -> NewKey:
-    """A new key; the answer holds the secret, which is kept nowhere."""
+async def create_key(body: KeyRequest, auth: TheAuth, services: TheServices, caller: Admin) -> NewKey:
+    """A new key; the answer holds the secret, which is kept nowhere. A filter on a store whose name is nearly that of
+    another one is refused.
+    """
+    await _require_meant(body.filters, services, caller)
     row, secret = await auth.create(body.name, body.scopes, KeyLimits.parse(body.limits), body.filters)
     return NewKey(**Key.model_validate(row, from_attributes=True).model_dump(), key=secret)
 
 
 @key_router.patch("/{key_id}")
-async def change_key(key_id: str, body: KeyChange, auth: TheAuth, _caller: Admin) -> Key:
-    """Let a key have other scopes or filters, at once. If it may do or read less, its calls, streams and runs end as by
-    a revocation.
+async def change_key(
+    key_id: str, body: KeyChange, auth: TheAuth, services: TheServices, caller: Admin
+) -> Key:
+    """Let a key have other scopes, filters or limits, at once. If it may do or read less, its calls, streams and runs
+    end as by a revocation; under other limits they continue, and what it used counts.
     """
-    if body.scopes is None and body.filters is None:
+    if body.scopes is None and body.filters is None and body.limits is None:
         raise InvalidRequest(
-            "Say what changes: 'scopes', 'filters' or both.",
+            "Say what changes: 'scopes', 'filters' or 'limits'.",
             code="missing_required_parameter",
             param="scopes",
         )
-    row = await auth.change(key_id, scopes=body.scopes, filters=body.filters)
+    await _require_meant(body.filters or {}, services, caller)
+    limits = None if body.limits is None else KeyLimits.parse(body.limits)
+    row = await auth.change(key_id, scopes=body.scopes, filters=body.filters, limits=limits)
     return Key.model_validate(row, from_attributes=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Request
 from pydantic import BaseModel, Field
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.endpoint import new_router as new_router
 from portico_server.api.exchange import Presence
-from portico_server.core.request import Found, Refine, Search
+from portico_server.core.request import Found, Refine, Search, Steps
 from portico_server.knowledge import search as several
 from portico_server.knowledge.filter import parse as parse_filter
 
@@ -36,6 +36,10 @@ class SearchRequest(BaseModel, extra="forbid"):
     """Search only files that meet what the question says of their attributes, such as "since 2024"."""
     links: bool | None = None
     """Follow links between passages, or do not; left out, as the store does."""
+    steps: Literal["off", "auto"] | Annotated[int, Field(ge=2, le=4)] = "off"
+    """Search up to so many times, for what the passages before lack; ``auto``: only where they lack much."""
+    steps_model: str = ""
+    """A chat model that says what to search for next; without one, rules do."""
     groups: list[str] = Field(default=[], max_length=16)
     """Chunk groups to search in; the store's own if there are none."""
     rewrite: Literal["rewrite", "decompose", "hyde", "replace"] | None = None
@@ -71,6 +75,9 @@ class SearchRequest(BaseModel, extra="forbid"):
             self.vector_weight,
             self.infer_filters,
             self.links,
+            None
+            if self.steps == "off"
+            else Steps(0 if self.steps == "auto" else self.steps, self.steps_model),
         )
 
 

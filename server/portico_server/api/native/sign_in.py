@@ -44,11 +44,14 @@ class SignedOut(BaseModel):
 
 
 class Whoami(BaseModel):
-    """``by``: what was shown. ``expires_at``: when the token expires, in seconds since 1970."""
+    """``by``: what was shown. ``role``: what the token of somebody who signed in gives. ``expires_at``: when that
+    expires, in seconds since 1970.
+    """
 
     id: str
     name: str
     by: Literal["nothing", "key", "token", "page"]
+    role: str
     scopes: list[str]
     limits: dict[str, int]
     issuer: str
@@ -67,6 +70,7 @@ async def get_whoami(request: Request, caller: Caller, auth: TheAuth) -> Whoami:
         id=caller.id,
         name=row.name if row is not None else names.get(caller.id, caller.id),
         by="nothing" if caller is LOCAL else "page" if exchange.sign_in else with_token,
+        role=exchange.role,
         scopes=sorted(caller.scopes),
         limits={} if row is None else dict(row.limits),
         issuer="" if row is None else row.issuer,

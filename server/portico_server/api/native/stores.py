@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -18,10 +19,11 @@ from portico_server.api.native.search import SearchAnswer, SearchRequest, answer
 from portico_server.api.openai import upload
 from portico_server.api.openai.vector_store_shapes import FileCounts
 from portico_server.api.services import ApiServices
-from portico_server.api.shapes import Listed, RemovedId, StartedRun, shaped
+from portico_server.api.shapes import Listed, ListedPart, RemovedId, StartedRun, shaped
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found
+from portico_server.knowledge.contents import MAX_MARKED_CHARS, MAX_PAGE
 from portico_server.knowledge.groups import GroupInfo
 from portico_server.knowledge.neighbours import MAX_NEIGHBOURS_ROWS, NeighbourPage, require_links
 from portico_server.knowledge.sources import spec
@@ -33,8 +35,8 @@ router = new_router(prefix="/api/stores", tags=["Stores"])
 MAX_NUMBER: Final = 2**53
 """The largest number of a chunk or a character: what JSON holds exactly."""
 
-MAX_PASSAGE_CHARS: Final = 20_000
-"""Characters of a passage that is marked on a page, at most."""
+MAX_CHUNKS: Final = 1_000
+"""Chunks of a file that are listed at once."""
 
 
 class Store(BaseModel):
@@ -45,9 +47,11 @@ class Store(BaseModel):
     description: str
     folder: str | None
     source: str | list[str] | None
-    """Web addresses, a bucket or a Git repository that it follows, in addition to a folder."""
+    """Web addresses, a bucket, a repository, a WebDAV or mail folder that it follows, in addition to a folder."""
     keep_removed: bool
     """Whether files stay that are gone from what it follows."""
+    search: dict[str, Any]
+    """How its app searches, see ``StoreRequest``."""
     paused: bool
     """Whether what changes in what it follows is left alone until it is resumed."""
     app: bool
@@ -73,8 +77,9 @@ class StoreRequest(BaseModel, extra="forbid"):
     """A store to be made. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or ``quote``.
 
     With ``folder`` (of the daemon's machine) or ``source`` it mirrors that: ``s3://BUCKET/PREFIX``,
-    ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, an address that is a sitemap, a feed, a list, a directory
-    index or a document, or a list of documents by their addresses.
+    ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, ``webdav+https://HOST/PATH``, ``imaps://HOST/FOLDER``, an
+    address that is a sitemap, a feed, a list, a directory index or a document, or a list of documents by their
+    addresses.
     """
 
     name: str
@@ -86,6 +91,9 @@ class StoreRequest(BaseModel, extra="forbid"):
     answers: str = "auto"
     keep_removed: bool = False
     """Files stay that are gone from what it follows."""
+    search: dict[str, Any] | None = None
+    """How its app searches: ``steps`` is ``off``, ``auto`` or a number from 2 to 4, see ``SearchRequest``;
+    ``max_tokens``, ``max_seconds``, ``max_calls``: what they may take of a model."""
     links: bool = False
     """Link passages by what they name, for questions whose answer lies in several of them."""
 
@@ -139,6 +147,7 @@ class StoreChange(BaseModel, extra="forbid"):
     description: str | None = Field(default=None, max_length=2_000)
     source: str | list[str] | None = None
     keep_removed: bool | None = None
+    search: dict[str, Any] | None = None
     paused: bool | None = None
     answers: str | None = None
     embedding_model: str | None = None
@@ -175,6 +184,7 @@ async def create_store(body: StoreRequest, services: TheServices, caller: Caller
         answers=body.answers,
         links=body.links,
         keep_removed=body.keep_removed,
+        search=body.search,
     )
     return await _shown(services, row, caller)
 
@@ -194,7 +204,7 @@ async def change_store(
     """
     row = await services.stores.get(store, caller, "manage")
     values = change.model_dump(
-        include={"description", "paused", "source", "keep_removed", "answers", "vector_weight"},
+        include={"description", "paused", "source", "keep_removed", "search", "answers", "vector_weight"},
         exclude_none=True,
     )
     if values:
@@ -303,11 +313,43 @@ async def list_store_files(
     return StoreFileList(data=[_file(item) for item in page.data], has_more=page.has_more)
 
 
+class StoredChunk(BaseModel):
+    """A piece of a file: ``chunk`` is its number in searches, ``number`` the one in its file and group, from 0."""
+
+    chunk: int
+    number: int
+    text: str
+    place: dict[str, Any]
+
+
+@router.get("/{store}/files/{file_id}/chunks")
+async def list_file_chunks(
+    store: str,
+    file_id: str,
+    services: TheServices,
+    caller: Caller,
+    group: Annotated[str | None, Query(max_length=64)] = None,
+    after: Annotated[int, Query(ge=-1, le=MAX_NUMBER)] = -1,
+    limit: Annotated[int, Query(ge=1, le=MAX_CHUNKS)] = 100,
+) -> ListedPart[StoredChunk]:
+    """The pieces into which a file was cut, in their order behind number ``after``, with where they stand in it.
+
+    ``group``: one of the store's groups; left out, its own.
+    """
+    row = await services.stores.get(store, caller)
+    found, more = await services.stores.contents.chunks(row, file_id, group, after, limit)
+    data = [
+        StoredChunk(chunk=each.id, number=each.ordinal, text=each.text, place=asdict(each.place))
+        for each in found
+    ]
+    return ListedPart(data=data, has_more=more)
+
+
 class PageRequest(BaseModel, extra="forbid"):
     """Which page of a file, counted from 1, and what is to be marked on it."""
 
-    page: int = Field(ge=1, le=1_000_000)
-    passage: str = Field("", max_length=MAX_PASSAGE_CHARS)
+    page: int = Field(ge=1, le=MAX_PAGE)
+    passage: str = Field("", max_length=MAX_MARKED_CHARS)
 
 
 @router.post(
@@ -380,6 +422,7 @@ def shown(info: StoreInfo, services: ApiServices, caller: Principal) -> Store:
         file_counts=FileCounts.model_validate(info.counts, from_attributes=True),
         problem=wrong or info.problem,
         skipped=dict(info.skipped),
+        search=dict(row.search or {}),
         usage_bytes=info.usage_bytes,
     )
 

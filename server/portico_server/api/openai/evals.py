@@ -193,13 +193,12 @@ def run(row: EvalRunRow, url: str) -> EvalRun:
     """A run as it is answered; ``url`` is the daemon's address."""
     done = row.tally
     mean = statistics.of(done, "score")
-    source = dict(row.source)
     return shaped(
         EvalRun,
         row,
         status="canceled" if row.status == STOPPED else row.status,
-        model=str(source.get("model") or source.get("store") or ""),
-        data_source=source,
+        model=row.target,
+        data_source=dict(row.source),
         per_model_usage=[
             ModelUsage(
                 model_name=name,
@@ -244,7 +243,7 @@ def output(found: OutputRow, item: ItemRow, row: EvalRunRow) -> OutputItem:
     sample = {
         "error": None,
         "finish_reason": "stop",
-        "model": str(row.source.get("model") or row.source.get("store") or ""),
+        "model": row.target,
         **{name: options.get(name) for name in ("max_completion_tokens", "temperature", "top_p", "seed")},
         **found.sample,
     }

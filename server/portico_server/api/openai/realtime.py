@@ -6,6 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/realtime.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -16,10 +17,11 @@ from portico_server.api.services import ApiServices
 from portico_server.api.socket import IncomingMessages, WebSocket, read_message
 from portico_server.apps.realtime import config
 from portico_server.apps.realtime.audio import Voices
-from portico_server.apps.realtime.session import RealtimeSession, error_event
+from portico_server.apps.realtime.session import APPEND, RealtimeSession, error_event
 from portico_server.core.errors import InvalidRequest, TooMany
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import missing, wrong
+from portico_server.core.limits import RateBucket
 from portico_server.core.principal import Principal
 
 PATH: Final = "/v1/realtime"
@@ -32,12 +34,43 @@ MAX_SESSIONS_PER_KEY: Final = 64
 MAX_WAITING_MESSAGES: Final = 8
 """Messages that wait for their turn; the connection is not read while there are more."""
 
+MAX_COST_PER_SECOND: Final = 500.0
+"""What the events of one key's sessions may cost, all of them together. See `EventBudget`."""
+
+MAX_COST_AT_ONCE: Final = 500.0
+"""What they may cost at once before that holds."""
+
+BYTES_PER_COST: Final = 4_096
+"""Bytes of an event, and of what it makes the session say or check again, that cost as much as an event itself."""
+
+SOUND_COST_RATIO: Final = 0.2
+"""Of a piece of sound, of which a microphone sends fifty a second."""
+
+SOUND_BYTES_PER_COST: Final = 65_536
+
+_BUDGET: Final = "portico.realtime_budget"
+
+
+class EventBudget:
+    """What events cost, over time: a session does not read on until its key has paid for the last one."""
+
+    def __init__(self, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._room = RateBucket(MAX_COST_AT_ONCE, MAX_COST_AT_ONCE / MAX_COST_PER_SECOND, clock())
+
+    async def pay(self, cost: float) -> None:
+        """Take so much, and wait until it has been there."""
+        self._room.take(cost, self._clock())
+        if wait := self._room.wait(0, self._clock()):
+            await self._sleep(wait)
+
 
 async def serve(socket: WebSocket, services: ApiServices) -> None:
     """Hold a session until its client leaves, is idle for too long, or its hour is over."""
     exchange = socket.exchange
     caller = caller_of(exchange)
-    _require_room(exchange)
+    budget = _require_room(exchange)
     voices = Voices(services.registry, services.runner, caller)
     begun = await _opened(exchange, services, caller, voices)
     await socket.accept(PROTOCOL if PROTOCOL in exchange.scope.get("subprotocols", ()) else None)
@@ -53,20 +86,26 @@ async def serve(socket: WebSocket, services: ApiServices) -> None:
         session = RealtimeSession(services.responder, caller, begun, emit, socket.keep, voices, bound=bound)
         try:
             await session.begin()
-            await _hold(session, socket, incoming, services.settings.socket_idle_timeout)
+            await _hold(session, socket, incoming, budget, services.settings.socket_idle_timeout)
         finally:
             await session.close()
 
 
-def _require_room(exchange: Exchange) -> None:
-    """Raises `TooMany` for a key that has its share of sessions."""
-    beside = exchange.beside or ()
-    if sum(other.scope["path"] == PATH for other in beside) > MAX_SESSIONS_PER_KEY:
+def _require_room(exchange: Exchange) -> EventBudget:
+    """The budget that the sessions of a key share, or one of its own for a caller without a key. Raises `TooMany` for a
+    key that has its share of sessions.
+    """
+    beside = [other for other in exchange.beside or () if other.scope["path"] == PATH]
+    if len(beside) > MAX_SESSIONS_PER_KEY:
         raise TooMany(
             f"This API key has {MAX_SESSIONS_PER_KEY} Realtime sessions open, which is the most. Close one.",
             code="too_many_sessions",
             retry_after=1.0,
         )
+    shared = (other.scope[_BUDGET] for other in beside if _BUDGET in other.scope)
+    budget: EventBudget = next(shared, None) or EventBudget(asyncio.get_running_loop().time, asyncio.sleep)
+    exchange.scope[_BUDGET] = budget
+    return budget
 
 
 async def _opened(
@@ -125,7 +164,11 @@ async def require_model(services: ApiServices, model: str, caller: Principal) ->
 
 
 async def _hold(
-    session: RealtimeSession, socket: WebSocket, incoming: IncomingMessages, idle_s: float
+    session: RealtimeSession,
+    socket: WebSocket,
+    incoming: IncomingMessages,
+    budget: EventBudget,
+    idle_s: float,
 ) -> None:
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + config.MAX_SESSION_S
@@ -139,7 +182,7 @@ async def _hold(
             await socket.close(reason=f"idle for {idle_s:g} s")
             return
         try:
-            await _handle(session, socket, message)
+            await budget.pay(await _handle(session, socket, message))
         finally:
             socket.done(message)
             del message  # which would stay until the next one, uncounted
@@ -151,13 +194,19 @@ async def _hold(
     await socket.close()
 
 
-async def _handle(session: RealtimeSession, socket: WebSocket, message: str | bytes) -> None:
-    event_id = None
+async def _handle(session: RealtimeSession, socket: WebSocket, message: str | bytes) -> float:
+    """Do what an event says; what it costs."""
+    event_id, base, scale, size = None, 1.0, BYTES_PER_COST, len(message)
     try:
         event = await read_message(message)
         event_id = event.get("event_id")
+        size += session.weight(event)
+        is_sound = event.get("type") == APPEND
+        scale = SOUND_BYTES_PER_COST if is_sound else BYTES_PER_COST
         await session.handle(event)
+        base = SOUND_COST_RATIO if is_sound else 1.0
     except ClientLeft:
         raise
     except Exception as error:  # noqa: BLE001  # the connection outlives it: it is logged and reported
         await socket.send(error_event(errors.ours(error, socket.exchange.id), event_id))
+    return base + size / scale

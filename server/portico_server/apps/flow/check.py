@@ -373,7 +373,7 @@ class _Checker:
             except PorticoError as error:
                 at = f"{step.at}.{field}"
                 wrong = InvalidRequest(f"{at}: {error.message}", code=error.code, param=at)
-                wrong.status, wrong.type = error.status, error.type
+                wrong.status, wrong.type, wrong.retry_after = error.status, error.type, error.retry_after
                 raise wrong from error
         return self._cards[key]
 

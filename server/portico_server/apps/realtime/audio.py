@@ -6,9 +6,11 @@ import base64
 import binascii
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
+from portico.wire import Delta
 from portico_server.core.errors import EngineFailed, Forbidden, InvalidRequest, NotFound, Unavailable
 from portico_server.core.invalid import wrong
 from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Transcript
@@ -78,9 +80,14 @@ def narrowed(data: bytes, kind: str) -> bytes:
     return bytes(_at_8_khz(data).astype("<i2").tobytes()) if kind == PCM else _from_g711(data, kind)
 
 
+def samples_of(data: bytes, kind: str) -> bytes:
+    """A sound of a format as 16-bit samples at the rate of that format."""
+    return data if kind == PCM else _from_g711(data, kind)
+
+
 def as_wav(data: bytes, kind: str) -> bytes:
     """A sound as a file."""
-    samples = data if kind == PCM else _from_g711(data, kind)
+    samples = samples_of(data, kind)
     rate = RATES_HZ[kind]
     head = struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16)
     body = b"WAVEfmt " + head + b"data" + struct.pack("<I", len(samples)) + samples
@@ -90,7 +97,7 @@ def as_wav(data: bytes, kind: str) -> bytes:
 def encoded(samples: bytes, kind: str) -> bytes:
     """16-bit samples at 24 kHz in a format of the session."""
     samples = samples[: len(samples) // 2 * 2]
-    return samples if kind == PCM else _to_g711(samples, kind)
+    return samples if kind == PCM else as_g711(_at_8_khz(samples), kind)
 
 
 def _from_g711(data: bytes, kind: str) -> bytes:
@@ -117,10 +124,10 @@ def _at_8_khz(samples: bytes) -> NDArray[np.int32]:
     return level
 
 
-def _to_g711(samples: bytes, kind: str) -> bytes:
+def as_g711(level: NDArray[np.int32], kind: str) -> bytes:
+    """16-bit samples at 8 kHz in a format of telephones."""
     import numpy as np
 
-    level = _at_8_khz(samples)
     if kind == "audio/pcmu":
         size = np.minimum(np.abs(level), _ULAW_MAX_LEVEL) + _ULAW_BIAS_LEVEL
         segment = np.floor(np.log2(size)).astype(np.int32) - 7
@@ -190,14 +197,27 @@ class Voices:
             )
         return named
 
-    async def heard(self, data: bytes, audio: Mapping[str, Any]) -> Transcript:
-        """What is said in a sound, by the ``audio.input`` of a session."""
+    async def heard(
+        self, data: bytes, audio: Mapping[str, Any], tell: Callable[[str], Awaitable[None]]
+    ) -> Transcript:
+        """What is said in a sound, by the ``audio.input`` of a session; ``tell`` is given each part of it as it comes,
+        from a model that streams.
+        """
         wanted = audio["transcription"] or {}
         model = await self.able("transcription", wanted.get("model"), "audio.input.transcription.model")
         wav = await self._changed(as_wav, data, audio["format"]["type"])
         file = Attachment("file", "speech.wav", "audio/wav", wav)
-        asked = Transcribe(file, wanted.get("language") or "", wanted.get("prompt") or "")
-        found = await self._runner.call("audio/transcriptions", model, asked, self._caller)
+        asked = Transcribe(file, wanted.get("language") or "", wanted.get("prompt") or "", stream=True)
+        run = self._runner.start("audio/transcriptions", model, asked, self._caller)
+        try:
+            async with aclosing(run.log.follow()) as events:
+                async for _number, event in events:
+                    if isinstance(event, Delta):
+                        await tell(event.text)
+        except BaseException:
+            await run.leave()
+            raise
+        found = await self._runner.wait(run)
         if not isinstance(found, Transcript):
             raise EngineFailed(f"'{model}' answered something that is not a transcript.")
         return found

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 from portico_server.apps.realtime.audio import PCM, RATES_HZ
+from portico_server.apps.realtime.input_buffer import NOISE_LEVELS, reduces_noise
 from portico_server.apps.responses import read as responses
 from portico_server.apps.responses import tools
 from portico_server.core import fields
@@ -84,11 +85,14 @@ def _include(value: Any, path: str) -> None:
         wrong(path, "cannot be had: no probabilities are computed", code="unsupported_parameter")
 
 
-def _none(what: str) -> BodyField:
-    def check(_value: Any, path: str) -> None:
-        wrong(path, what, code="unsupported_parameter")
-
-    return BodyField(check, {"type": "null"})
+def _noise(value: Any, path: str) -> None:
+    fields.closed({"type": fields.choice(*NOISE_LEVELS)}, required=("type",)).check(value, path)
+    if not reduces_noise():
+        wrong(
+            path,
+            "needs the package webrtc-noise-gain, which is not installed here: send null",
+            code="unsupported_parameter",
+        )
 
 
 def _format(value: Any, path: str) -> None:
@@ -133,7 +137,7 @@ _OUTPUT: Final = fields.closed(
 _INPUT: Final = fields.closed(
     {
         "format": BodyField(_format, {}),
-        "noise_reduction": _none("is not done here: send null"),
+        "noise_reduction": BodyField(_noise, {}),
         "transcription": fields.closed(
             {"model": fields.name(), "language": fields.text(), "prompt": fields.text()}
         ),
@@ -287,6 +291,12 @@ def detection_of(config: Config) -> Mapping[str, Any] | None:
     if given is not None and config["type"] == TRANSCRIPTION:  # nothing is answered
         given = {**given, "create_response": False, "interrupt_response": False, "idle_timeout_ms": None}
     return given
+
+
+def noise_of(config: Config) -> str | None:
+    """Of what kind of microphone noise is to be taken out, if at all."""
+    given: Mapping[str, Any] | None = config["audio"]["input"]["noise_reduction"]
+    return None if given is None else str(given["type"])
 
 
 def _audio(now: Config, given: Mapping[str, Any] | None, first: Config) -> Config:

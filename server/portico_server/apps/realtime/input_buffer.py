@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
-from portico_server.apps.realtime.audio import PCM, bytes_per_ms, duration_ms, narrowed
+from portico_server.apps.realtime.audio import (
+    PCM,
+    RATES_HZ,
+    as_g711,
+    bytes_per_ms,
+    duration_ms,
+    narrowed,
+    samples_of,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 FRAME_MS: Final = 20
 FRAME_BYTES: Final = 320
@@ -23,10 +37,96 @@ BATCH_MS: Final = 1_000
 """How much sound is converted at a time."""
 
 
+NOISE_LEVELS: Final[Mapping[str, int]] = {"near_field": 2, "far_field": 3}
+"""How much noise is taken out, from 1 to 4: of a microphone at the mouth, and of one on the table."""
+
+CLEAN_FRAME_MS: Final = 10
+CLEAN_RATE_HZ: Final = 16_000
+"""What `NoiseFilter` works on."""
+
+_KERNEL_MS: Final = 2
+"""How far a sample reaches in another rate, to either side."""
+
+_NOISE_LIBRARY: Final = "webrtc_noise_gain"
+
+
 def load_detector() -> None:
     """Import what a detector needs: a start of the daemon does without it."""
     for name in ("numpy", "webrtcvad"):
         importlib.import_module(name)
+
+
+@cache
+def reduces_noise() -> bool:
+    """Whether the package that takes out noise is there. It is made for Linux alone."""
+    return importlib.util.find_spec(_NOISE_LIBRARY) is not None
+
+
+def load_noise_filter() -> None:
+    """Import what a `NoiseFilter` needs."""
+    for name in ("numpy", _NOISE_LIBRARY):
+        importlib.import_module(name)
+
+
+class NoiseFilter:
+    """Takes steady noise out of sound in a format, by WebRTC's noise suppression. ``field`` is one of `NOISE_LEVELS`.
+
+    What comes out has the same format, is a few milliseconds late, and ends with the last whole frame. Source:
+    https://webrtc.googlesource.com/src/+/main/modules/audio_processing/ns.
+    """
+
+    def __init__(self, field: str, kind: str) -> None:
+        from webrtc_noise_gain import AudioProcessor  # see `load_noise_filter`
+
+        self._work = AudioProcessor(0, NOISE_LEVELS[field])
+        self._kind = kind
+        self._rest = b""
+        self._into = _Resampler(RATES_HZ[kind], CLEAN_RATE_HZ)
+        self._back = _Resampler(CLEAN_RATE_HZ, RATES_HZ[kind])
+
+    def clean(self, data: bytes) -> bytes:
+        """What comes of a further piece of sound. A second of it takes two milliseconds."""
+        import numpy as np
+
+        data = self._rest + data
+        whole = len(data) - len(data) % (CLEAN_FRAME_MS * bytes_per_ms(self._kind))
+        self._rest = data[whole:]
+        if not whole:
+            return b""
+        heard = self._into.change(np.frombuffer(samples_of(data[:whole], self._kind), "<i2"))
+        frames = heard.reshape(-1, CLEAN_RATE_HZ * CLEAN_FRAME_MS // 1_000)
+        cleaned = b"".join(self._work.Process10ms(frame.tobytes()).audio for frame in frames)
+        made = self._back.change(np.frombuffer(cleaned, "<i2"))
+        return bytes(made.tobytes()) if self._kind == PCM else as_g711(made.astype(np.int32), self._kind)
+
+
+class _Resampler:
+    """Brings whole frames of samples to another rate, `_KERNEL_MS` late: a sum of windowed sines, as one matrix."""
+
+    def __init__(self, rate_hz: int, to_hz: int) -> None:
+        import numpy as np
+
+        self._frame = rate_hz * CLEAN_FRAME_MS // 1_000
+        before = 2 * rate_hz * _KERNEL_MS // 1_000
+        given = (np.arange(self._frame + before) - before) / rate_hz
+        wanted = np.arange(to_hz * CLEAN_FRAME_MS // 1_000) / to_hz - _KERNEL_MS / 1_000
+        apart = wanted[None, :] - given[:, None]
+        band = 0.9 * min(rate_hz, to_hz)
+        reach = _KERNEL_MS / 1_000
+        window = np.where(np.abs(apart) < reach, np.cos(np.pi * apart / reach / 2) ** 2, 0)
+        weights = np.sinc(band * apart) * window
+        self._weights = (weights / weights.sum(axis=0)).astype(np.float32)
+        self._last = np.zeros(before, np.float32)
+
+    def change(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
+        import numpy as np
+
+        reach = len(self._last)
+        given = np.concatenate([self._last, samples.astype(np.float32)])
+        self._last = given[len(given) - reach :]
+        frames = np.lib.stride_tricks.sliding_window_view(given, reach + self._frame)[:: self._frame]
+        made: NDArray[np.int16] = np.rint(frames @ self._weights).clip(-32_768, 32_767).astype("<i2")
+        return made.reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +205,8 @@ class InputBuffer:
         self._begin_ms = 0
         """Where the data begin, in milliseconds of all the session's sound."""
         self._detector: TurnDetector | None = None
+        self._noise: NoiseFilter | None = None
+        self._noise_field: str | None = None
         self._padding_ms = 0
 
     def __len__(self) -> int:
@@ -125,8 +227,11 @@ class InputBuffer:
         """Whether a turn is in it, as far as anybody knows."""
         return bool(self._data) and (self._detector is None or self._detector.speaking)
 
-    def configure(self, kind: str, detection: Mapping[str, Any] | None) -> None:
-        """From here on take sound of this format, and detect turns so, or not at all."""
+    def configure(self, kind: str, detection: Mapping[str, Any] | None, noise: str | None = None) -> None:
+        """From here on take sound of this format, detect turns so, or not at all, and take out noise so."""
+        if noise != self._noise_field or kind != self.kind:
+            self._noise_field = noise
+            self._noise = None if noise is None else NoiseFilter(noise, kind)
         if kind != self.kind:
             self.take()
             self.kind = kind
@@ -138,6 +243,10 @@ class InputBuffer:
             self._detector = TurnDetector(detection, self.end_ms)
         else:
             self._detector.change(detection)
+
+    def clean(self, data: bytes) -> bytes:
+        """A sound that is about to be added, without its noise if that is wanted."""
+        return data if self._noise is None else self._noise.clean(data)
 
     def detect(self, data: bytes) -> Sequence[TurnMark]:
         """Where turns begin and end in a sound that is about to be added. A second of it takes a third of a

@@ -24,7 +24,7 @@ from portico_server.apps.realtime.audio import (
 )
 from portico_server.apps.realtime.config import Config
 from portico_server.apps.realtime.conversation import Item, SessionItems, as_input, read_item, resolved
-from portico_server.apps.realtime.input_buffer import InputBuffer, TurnMark, load_detector
+from portico_server.apps.realtime.input_buffer import InputBuffer, TurnMark, load_detector, load_noise_filter
 from portico_server.apps.realtime.turn import Emit, Heard, RealtimeTurn
 from portico_server.apps.responses.responder import Responder
 from portico_server.apps.responses.work import PreparedResponse
@@ -57,6 +57,9 @@ MAX_EVENT_ID_CHARS: Final = 512
 
 MAX_CONFIG_BYTES: Final = 2 * 2**20
 """Bytes of what a session is told to be, which it is told back with each change."""
+
+APPEND: Final = "input_audio_buffer.append"
+"""The event with a piece of sound."""
 
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
@@ -113,6 +116,20 @@ class RealtimeSession:
         """Say that it begins."""
         await self._configure_input()
         await self._emit("session.created", session=self.config)
+
+    def weight(self, event: Mapping[str, Any]) -> int:
+        """Bytes of the session that an event has read and told again, whatever its own size."""
+        kind = event.get("type")
+        if kind in ("session.update", "response.create"):
+            return self._config_bytes
+        item_id = event.get("item_id")
+        if (
+            kind == "conversation.item.retrieve"
+            and isinstance(item_id, str)
+            and item_id in self._conversation
+        ):
+            return self._conversation.size(item_id)
+        return 0
 
     async def handle(self, event: Mapping[str, Any]) -> None:
         """Do what an event of the client says. Raises `PorticoError` for one that cannot be done."""
@@ -175,7 +192,7 @@ class RealtimeSession:
         self._hold(size - self._config_bytes, "session")
         self._config_bytes = size
         self.config = changed
-        if heard["turn_detection"] != before["turn_detection"] or heard["format"] != before["format"]:
+        if any(heard[name] != before[name] for name in ("turn_detection", "format", "noise_reduction")):
             await self._configure_input()
         if heard["turn_detection"] is None:
             self._spoken = None
@@ -222,7 +239,10 @@ class RealtimeSession:
         detection = config.detection_of(self.config)
         if detection is not None:
             await LOADING.run(load_detector)
-        self._input.configure(self.config["audio"]["input"]["format"]["type"], detection)
+        noise = config.noise_of(self.config)
+        if noise is not None:
+            await LOADING.run(load_noise_filter)
+        self._input.configure(self.config["audio"]["input"]["format"]["type"], detection, noise)
 
     # --- what is heard -------------------------------------------------------------------------------------------
 
@@ -264,6 +284,7 @@ class RealtimeSession:
                 code="input_audio_buffer_full",
                 param="audio",
             )
+        data = await work_on(is_long, self._input.clean, data)
         marks = await work_on(is_long, self._input.detect, data)
         self._input.add(data)
         for mark in marks:
@@ -343,8 +364,16 @@ class RealtimeSession:
 
     async def _listen(self, item: Item, data: bytes, audio: Mapping[str, Any]) -> str | None:
         """Write down what is said, for the model, and for the client if it wants that. ``None`` if that failed."""
+        told: list[str] = []
+        wanted = audio["transcription"] is not None or self._writes_only
+
+        async def tell(delta: str) -> None:
+            if wanted:
+                told.append(delta)
+                await self._emit_part(item, delta)
+
         try:
-            found = await self._voices.heard(data, audio)
+            found = await self._voices.heard(data, audio, tell)
             self._conversation.change(
                 {**item, "content": [{"type": "input_audio", "transcript": found.text}]}
             )
@@ -357,16 +386,20 @@ class RealtimeSession:
             }
             await self._emit(f"{_TRANSCRIPTION}.failed", item_id=item["id"], content_index=0, error=failure)
             return None
-        if audio["transcription"] is not None or self._writes_only:
+        if wanted:
+            if found.text and not told:
+                await self._emit_part(item, found.text)
             await self._emit_transcript(item, found.text, duration_ms(data, audio["format"]["type"]))
         return found.text
 
+    async def _emit_part(self, item: Item, delta: str) -> None:
+        await self._emit(f"{_TRANSCRIPTION}.delta", item_id=item["id"], content_index=0, delta=delta)
+
     async def _emit_transcript(self, item: Item, text: str, length_ms: int) -> None:
-        at = {"item_id": item["id"], "content_index": 0}
-        if text:
-            await self._emit(f"{_TRANSCRIPTION}.delta", **at, delta=text)
         usage = {"type": "duration", "seconds": length_ms / 1000}
-        await self._emit(f"{_TRANSCRIPTION}.completed", **at, transcript=text, usage=usage)
+        await self._emit(
+            f"{_TRANSCRIPTION}.completed", item_id=item["id"], content_index=0, transcript=text, usage=usage
+        )
 
     # --- turns that are detected ---------------------------------------------------------------------------------
 
@@ -630,7 +663,7 @@ _EVENTS: Final[
         ),
         RealtimeSession._truncate_item,
     ),
-    "input_audio_buffer.append": (_event("audio", audio=fields.text()), RealtimeSession._append),
+    APPEND: (_event("audio", audio=fields.text()), RealtimeSession._append),
     "input_audio_buffer.commit": (_event(), RealtimeSession._commit),
     "input_audio_buffer.clear": (_event(), RealtimeSession._clear),
     "response.create": (_event(response=fields.mapping()), RealtimeSession._create_response),

@@ -24,6 +24,9 @@ HINTS: Final = frozenset(
 )
 """Fields that do not change what is answered."""
 
+WINDOWS: Final = ("2h", "8h")
+"""Within how many hours somebody wants a response in the background, who does not want it soon."""
+
 PASSED: Final[Mapping[str, BodyField]] = {
     "seed": fields.integer(),
     "stop": fields.STOP,
@@ -85,6 +88,12 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
     store = given.get("store", True)
     if background and not store:
         check.wrong("background", "needs 'store': what is not kept cannot be answered later")
+    window = given.get("background_options", {}).get("completion_window")
+    if window in WINDOWS and (not background or given.get("stream")):
+        check.wrong(
+            "background_options.completion_window",
+            f"is '{window}', which needs 'background' without 'stream'",
+        )
     ask = ResponseRequest(
         body=body,
         model=given["model"],
@@ -313,6 +322,10 @@ RESPONSE: Final = RequestBody(
         "stream": fields.boolean().noted(default=False),
         "store": fields.boolean().noted(default=True),
         "background": fields.boolean().noted(default=False),
+        # Work begins at once, which is within every window.
+        "background_options": fields.closed(
+            {"completion_window": fields.choice("soonest", *WINDOWS), "continuation_id": fields.text()}
+        ),
         "previous_response_id": fields.text(),
         "conversation": fields.anything(oneOf=[_STRING, {**_OBJECT, "required": ["id"]}]),
         "context_management": fields.anything(

@@ -30,6 +30,7 @@ from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoErro
 from portico_server.core.relay import Relay
 from portico_server.core.request import Chat, Message, Reply, Tokenize, Tokens
 from portico_server.core.servable import Relays, Servable, relays
+from portico_server.runs.run import charged
 
 # Making compaction items: a model sums up what it will not be shown again.
 
@@ -52,6 +53,7 @@ _OPTIONS: Final = ("temperature", "top_p", "seed", "reasoning_effort", "chat_tem
 class Compactor:
     """Asks ``model`` for notes on conversations; ``usage`` is what that took."""
 
+    servable: Servable
     model: Relays
     ask: ResponseRequest
     media: Mapping[str, str]
@@ -82,15 +84,18 @@ class Compactor:
         body = {**options, "model": self.ask.model, "messages": messages, "stream": True}
         body["stream_options"] = {"include_usage": True}
         body["max_tokens"] = min(LONG, max(SHORT, guess(messages) // 2))
-        relayed = await self.model.relay(Relay("chat/completions", body), self.context)
-        parts: list[str] = []
-        try:
-            async for chunk in relayed.chunks:
-                parts += [piece.text for piece in pieces(chunk) if isinstance(piece, TextPiece)]
-        finally:
-            close = getattr(relayed.chunks, "aclose", None)
-            if close is not None:
-                await close()
+        request = Relay("chat/completions", body)
+        async with charged(self.context, self.servable, request) as spend:
+            relayed = await self.model.relay(request, self.context)
+            parts: list[str] = []
+            try:
+                async for chunk in relayed.chunks:
+                    parts += [piece.text for piece in pieces(chunk) if isinstance(piece, TextPiece)]
+            finally:
+                close = getattr(relayed.chunks, "aclose", None)
+                if close is not None:
+                    await close()
+                spend(relayed)
         self.usage += relayed.usage
         await self.context.emit(relayed.usage)
         text = "".join(parts).strip()
@@ -280,17 +285,20 @@ class ResponseWork:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        relayed = await model.relay(Relay("chat/completions", body), self.context)
-        if relayed.answered_by:
-            self.model = self.prepared.machine.response["model"] = relayed.answered_by
-        try:
-            async for chunk in relayed.chunks:
-                await self._say([event for piece in pieces(chunk) for event in hearing.hear(piece)])
-        finally:
-            close = getattr(relayed.chunks, "aclose", None)
-            if close is not None:
-                await close()
-            await self._spend(relayed.usage)  # also of an answer that was left
+        request = Relay("chat/completions", body)
+        async with charged(self.context, self.prepared.servable, request) as spend:
+            relayed = await model.relay(request, self.context)
+            if relayed.answered_by:
+                self.model = self.prepared.machine.response["model"] = relayed.answered_by
+            try:
+                async for chunk in relayed.chunks:
+                    await self._say([event for piece in pieces(chunk) for event in hearing.hear(piece)])
+            finally:
+                close = getattr(relayed.chunks, "aclose", None)
+                if close is not None:
+                    await close()
+                spend(relayed)  # also of an answer that was left
+                await self._spend(relayed.usage)
 
     async def _ask_app(
         self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader
@@ -347,7 +355,7 @@ class ResponseWork:
         model = prepared.relayed()
         if not places or model is None:
             return
-        notes = Compactor(model, ask, prepared.media, self.context)
+        notes = Compactor(prepared.servable, model, ask, prepared.media, self.context)
         summed = shown[: places[-1]]
         summary = await notes.on(summed)
         if not ask.keeps:

@@ -160,6 +160,7 @@ def _described(store: StoreRow) -> dict[str, Any]:
         "expires_after_days": store.expires_after_days,
         "vector_weight": store.vector_weight,
         "links": store.links,
+        "search": dict(store.search or {}),
     }
 
 
@@ -473,6 +474,7 @@ class StoreArchives:
             vector_weight=manifest.vector_weight if here else None,
             claim=claim_of(owner, name),
             links=manifest.links,
+            search=manifest.search,
             linked_to=0 if manifest.links else None,  # they are made again, of the chunks
         )
 

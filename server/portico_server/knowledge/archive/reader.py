@@ -16,7 +16,7 @@ from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.chunk.chunkers import check_chunking as check_chunking
 from portico_server.knowledge.contents import check_attributes, check_metadata
 from portico_server.knowledge.names import check_filename
-from portico_server.knowledge.store import ANSWERS
+from portico_server.knowledge.store import ANSWERS, check_search
 
 # The words that writing and reading an archive share.
 
@@ -73,6 +73,7 @@ class ArchiveManifest:
     expires_after_days: int | None
     vector_weight: float | None
     links: bool
+    search: Mapping[str, Any] | None
     groups: tuple[GroupRow, ...]
     group_files: tuple[tuple[str, str, str | None], ...]
     chunks: int
@@ -215,6 +216,7 @@ def _manifest(value: dict[str, Any]) -> ArchiveManifest:
         expires_after_days=None if days is None else min(365, max(1, int(days))),
         vector_weight=None if weight is None else min(1.0, max(0.0, float(weight))),
         links=store.get("links") is True,
+        search=check_search(store.get("search", {}), app=store.get("app") is True) or None,
         groups=groups,
         group_files=states,
         chunks=_count(value, "chunks"),

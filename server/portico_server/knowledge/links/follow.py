@@ -66,6 +66,8 @@ class LinkGraph:
     """Passages with how surely they are reached, from 0 to 1."""
     steps: list[list[int]] = field(default_factory=list)
     """The same by the number of steps, from 0."""
+    extra: dict[int, float] = field(default_factory=dict)
+    """What a passage adds to a chain beyond what each does."""
 
     def add(self, term: int, rows: Sequence[LinkRow]) -> None:
         self.terms[term] = list(rows)
@@ -88,7 +90,7 @@ def read_graph(
     """The graph around what the question names (texts by key) and the best of ``ranking``; of ``files``, if given."""
     graph = LinkGraph()
     prior = dict(ranking)
-    _start(graph, _naming(connection, list(question), files), question)
+    start(graph, _naming(connection, list(question), files), question)
     for chunk, score in ranking[:MAX_HITS_ROWS]:
         graph.reached.setdefault(chunk, HITS_WEIGHT * score)
     graph.steps.append(list(graph.reached))
@@ -109,7 +111,7 @@ def read_graph(
                 surely = graph.reached[row.chunk_id] * _link_worth(row)
                 worth[row.term] = max(worth.get(row.term, 0.0), surely)
         seen.update(worth)
-        _step(graph, _naming(connection, list(worth), files), worth)
+        reach(graph, _naming(connection, list(worth), files), worth)
     return graph
 
 
@@ -125,7 +127,7 @@ def _naming(
     return found
 
 
-def _start(graph: LinkGraph, found: Mapping[int, list[LinkRow]], question: Mapping[int, str]) -> None:
+def start(graph: LinkGraph, found: Mapping[int, list[LinkRow]], question: Mapping[int, str]) -> None:
     """Begin with what the question names: rare terms count most, and those that are not a part of another."""
     texts = {term: question[term] for term in found}
     for term, rows in found.items():
@@ -143,7 +145,7 @@ def _start(graph: LinkGraph, found: Mapping[int, list[LinkRow]], question: Mappi
             graph.reached[row.chunk_id] = max(graph.reached.get(row.chunk_id, 0.0), graph.named[term])
 
 
-def _step(graph: LinkGraph, found: Mapping[int, list[LinkRow]], worth: Mapping[int, float]) -> None:
+def reach(graph: LinkGraph, found: Mapping[int, list[LinkRow]], worth: Mapping[int, float]) -> None:
     """Reach the passages that name what those before name, as many as there is room for, by the best terms first."""
     values = {term: worth[term] * term_worth(len(rows)) for term, rows in found.items() if len(rows) > 1}
     reached: dict[int, float] = {}
@@ -167,6 +169,9 @@ def best_chains(graph: LinkGraph, ranking: Ranking) -> list[tuple[int, float]]:
     A chain's value is the sum over its passages, thinned out by the worth of the terms that lead from one to the next.
     """
     prior = dict(ranking)
+    adds = {
+        chunk: PASSAGE_WEIGHT + prior.get(chunk, 0.0) + graph.extra.get(chunk, 0.0) for chunk in graph.reached
+    }
     worth = {term: term_worth(len(rows)) for term, rows in graph.terms.items()}
     behind: dict[int, float] = {}  # the best of a chain that begins with a passage
     follows: dict[int, float] = {}  # … that begins with a passage of the next step that names a term
@@ -176,7 +181,7 @@ def best_chains(graph: LinkGraph, ranking: Ranking) -> list[tuple[int, float]]:
             more = 0.0
             for row in graph.of.get(chunk, ()):
                 more = max(more, follows.get(row.term, 0.0) * worth[row.term] * _link_worth(row))
-            value = behind[chunk] = PASSAGE_WEIGHT + prior.get(chunk, 0.0) + more
+            value = behind[chunk] = adds[chunk] + more
             for row in graph.of.get(chunk, ()):
                 here[row.term] = max(here.get(row.term, 0.0), value * _link_worth(row))
         follows = here
@@ -198,7 +203,7 @@ def best_chains(graph: LinkGraph, ranking: Ranking) -> list[tuple[int, float]]:
                 if come * (total + behind[chunk]) > surely * (before + behind[chunk]):
                     surely, before = come, total
             totals[chunk] = surely * (before + behind[chunk])
-            before += PASSAGE_WEIGHT + prior.get(chunk, 0.0)
+            before += adds[chunk]
             for row in graph.of.get(chunk, ()):
                 on = surely * _link_worth(row)
                 known = next_leads.get(row.term, (0.0, 0.0))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from hashlib import blake2b
@@ -384,6 +384,11 @@ def _chinese(text: str, source: LinkSource) -> Iterator[Term]:
     for rank, found in enumerate(ranked):
         for name in found:
             yield Term(name, NAME, NAME_WEIGHT if rank < 2 else WEAK_WEIGHT)
+
+
+def short_names(names: Iterable[str]) -> list[str]:
+    """The first two characters of what begins as a Chinese person's name does: the third may be a word behind it."""
+    return [name[:2] for name in names if len(name) > 2 and name[0] in _FAMILY_NAMES and is_person(name[:3])]
 
 
 def _sort_runs(piece: str, ranked: Sequence[dict[str, None]]) -> None:

@@ -73,6 +73,7 @@ FORMATS = (
         "recording", "recording", "subtitles", "mp3 wav m4a ogg oga opus flac aac mp4 webm", "audio/mpeg"
     ),
     _format("dxf", "dxf", "sentence", "dxf", "image/vnd.dxf"),
+    _format("step", "step", "sentence", "step stp p21 ifc", "model/step"),
     _format("xml", "xml", "lines", "xml rss atom opml", "application/xml"),
     _format("json", "whole", "json", "json jsonl ndjson geojson", "application/json"),
     _format("data", "text", "code", "yaml yml toml ini cfg conf properties env"),

@@ -4,10 +4,12 @@ that see are asked in the daemon, before it comes to this.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -35,23 +37,64 @@ class _OcrJob:
 
     left: int = MAX_PICTURES
     heard: Callable[[], None] | None = None
+    allowed_s: float = math.inf
+    seconds: float = math.inf
+    """What is left of those."""
+    left_out: int = 0
+    first: str = ""
+    """Which picture was the first to be left out, where that is known."""
 
 
 _turn = _OcrJob()
 
 
-def begin(heard: Callable[[], None]) -> None:
-    """A document begins. ``heard`` is called after each of its pictures: whoever waits then knows that it continues."""
-    _turn.left, _turn.heard = MAX_PICTURES, heard
+def begin(heard: Callable[[], None], seconds: float = math.inf) -> None:
+    """A document begins, whose pictures may take so many ``seconds`` in all. ``heard`` is called after each of them:
+    whoever waits then knows that it continues.
+    """
+    global _turn
+    _turn = _OcrJob(MAX_PICTURES, heard, seconds, seconds)
+
+
+def passes_over(what: str = "") -> bool:
+    """Whether a picture, such as ``page 7``, is left out, since those before have taken all that a document may take.
+
+    It is counted then, and need not be drawn.
+    """
+    if _turn.left and _turn.seconds > 0:
+        return False
+    _turn.left_out += 1
+    _turn.first = _turn.first or what
+    return True
+
+
+def left_out() -> str:
+    """How many pictures of the document were left out, and why; empty if none was."""
+    if not _turn.left_out:
+        return ""
+    where = f", from {_turn.first} on" if _turn.first else ""
+    why = (
+        f"text recognition has taken the {_turn.allowed_s:,g} s that one document may take in all. Split it, or raise "
+        "the setting ocr_timeout."
+        if _turn.left
+        else f"only the first {MAX_PICTURES:,} of a document are recognised. Split it."
+    )
+    return f"{_turn.left_out:,} scanned page(s) or picture(s){where}: {why}"
 
 
 @cache
 def languages() -> str:
     """The languages that are wanted and installed; empty if there are none, or no tesseract."""
-    program = shutil.which("tesseract")
     wanted = [name for name in os.environ.get(LANGUAGES_VARIABLE, "").split("+") if name]
-    if program is None or not wanted:
-        return ""
+    return "+".join(name for name in wanted if name in _installed()) if wanted else ""
+
+
+@cache
+def _installed() -> frozenset[str]:
+    """What tesseract has data for: languages, and ``osd`` for which way up a page lies."""
+    program = shutil.which("tesseract")
+    if program is None:
+        return frozenset()
     try:
         answer = subprocess.run(
             [program, "--list-langs"],
@@ -61,32 +104,36 @@ def languages() -> str:
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.SubprocessError):
-        return ""
-    installed = set(answer.stdout.decode(errors="replace").split())
-    return "+".join(name for name in wanted if name in installed)
+        return frozenset()
+    return frozenset(answer.stdout.decode(errors="replace").split())
 
 
 def recognise(picture: bytes) -> str:
     """The text of a picture (PNG, JPEG, TIFF, BMP, WebP, PNM); empty if there is none, or it cannot be read.
 
-    Only where `languages` are installed. What is behind the first `MAX_PICTURES` of a document is not read.
+    Only where `languages` are installed. What is behind the first `MAX_PICTURES` of a document is not read, nor what
+    comes when the seconds of the document are used up.
     """
-    if _turn.left == 0:
+    if passes_over():
         return ""
     _turn.left -= 1
-    command = ["tesseract", "stdin", "stdout", "-l", languages()]
+    began = time.monotonic()
+    # Which way up a page lies is found out first, where the data for that is installed.
+    layout = ("--psm", "1") if "osd" in _installed() else ()
+    command = ["tesseract", "stdin", "stdout", "-l", languages(), *layout]
     try:
         answer = subprocess.run(
             command,
             input=picture,
             capture_output=True,
-            timeout=RECOGNISE_TIMEOUT_S,
+            timeout=min(RECOGNISE_TIMEOUT_S, _turn.seconds),
             check=True,
             env={**os.environ, "OMP_THREAD_LIMIT": "1"},
         )
     except (OSError, subprocess.SubprocessError):
         return ""
     finally:
+        _turn.seconds -= time.monotonic() - began
         if _turn.heard is not None:
             _turn.heard()
     return tidy(answer.stdout.decode(errors="replace"))

@@ -3,9 +3,12 @@ OCR."""
 
 from __future__ import annotations
 
+import ctypes
+import math
 import re
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -46,6 +49,13 @@ class TextBox:
     def height(self) -> float:
         return self.top - self.bottom
 
+    def turned(self, quarters: int) -> TextBox:
+        """Where it is when the page is turned clockwise by so many quarters."""
+        box = self
+        for _quarter in range(quarters):
+            box = TextBox(box.bottom, -box.right, box.top, -box.left)
+        return box
+
     def is_level_with(self, other: TextBox) -> bool:
         """Whether both stand in one line."""
         shared = min(self.top, other.top) - max(self.bottom, other.bottom)
@@ -57,15 +67,45 @@ def text_by_columns(page: pdfium.PdfTextPage, text: str) -> str:
     count = page.count_rects()
     if not 2 * MIN_COLUMN_ROWS <= count <= MAX_TEXT_PIECES:
         return text
-    regions = list(_regions([TextBox(*page.get_rect(number)) for number in range(count)]))
+    quarters = _lies(page)
+    pieces = [TextBox(*page.get_rect(number)).turned(quarters) for number in range(count)]
+    regions = list(_regions(pieces))
     if len(regions) < 2:
         return text
     ordered = "\n".join(
-        page.get_text_bounded(left=box.left, bottom=box.bottom, right=box.right, top=box.top)
-        for box in regions
+        _lines_in(page, box, pieces, quarters) if quarters else _text_in(page, box) for box in regions
     )
     # Letters that lie across each other would be lost, or stand there twice.
     return ordered if len("".join(ordered.split())) == len("".join(text.split())) else text
+
+
+def _text_in(page: pdfium.PdfTextPage, box: TextBox) -> str:
+    return str(page.get_text_bounded(left=box.left, bottom=box.bottom, right=box.right, top=box.top))
+
+
+def _lines_in(page: pdfium.PdfTextPage, region: TextBox, pieces: Sequence[TextBox], quarters: int) -> str:
+    """The text of a region of a turned page: PDFium ends no line there."""
+    found = ""
+    before: TextBox | None = None
+    for piece in pieces:
+        if (
+            region.left <= piece.left
+            and piece.right <= region.right
+            and region.bottom <= piece.bottom <= region.top
+        ):
+            if before is not None:
+                found += " " if piece.is_level_with(before) else "\n"
+            found += _text_in(page, piece.turned(-quarters % 4)).strip()
+            before = piece
+    return found
+
+
+def _lies(page: pdfium.PdfTextPage) -> int:
+    """By how many quarters a page is to be turned clockwise for most of its letters to stand upright."""
+    letters = page.count_chars()
+    angles = [raw.FPDFText_GetCharAngle(page, number) for number in range(0, letters, letters // 100 + 1)]
+    quarters = Counter(round(-angle / (math.pi / 2)) % 4 for angle in angles if angle >= 0)
+    return max(quarters, key=lambda each: quarters[each], default=0)
 
 
 def _regions(pieces: Sequence[TextBox]) -> Iterator[TextBox]:
@@ -274,6 +314,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
     empty = scanned = 0
     try:
         pages = len(document)
+        document.init_forms()  # before any page is opened
         headings = _headings(document)
         title = _title(document, source.name)
         heading: tuple[str, ...] = ()
@@ -296,7 +337,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
 def _without_text(pages: int, scanned: int) -> str:
     number = f"has no text on its {pages} page{'s' * (pages != 1)}"
     if scanned:
-        return f"{number}, and none is recognised in the pictures there."
+        return f"{number}, and none is recognised in the pictures there. {ocr.left_out()}".rstrip()
     return f"{number}: it holds pictures of pages, and no text recognition (OCR) is set up here. {ocr.INSTALL_HINT}."
 
 
@@ -335,29 +376,94 @@ def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
 
 
 def _page(document: pdfium.PdfDocument, number: int, tables: PdfTables) -> tuple[list[_PdfBlock], bool]:
-    """The blocks of a page from its upper edge down, and whether it was read as a scan."""
+    """The blocks of a page from its upper edge down, then what is filled in, and whether it was read as a scan."""
     try:
         page = document[number]
         try:
-            textpage = page.get_textpage()
-            try:
-                raw = textpage.get_text_range()
-                text = tidy(raw)
-                if text:
-                    found = tables.on(number, page)
-                    if found:
-                        return _around(page, textpage, found), False
-                    return [_PdfBlock(tidy(text_by_columns(textpage, raw)))], False
-            finally:
-                textpage.close()
-            if not ocr.languages() or next(iter(page.get_objects(max_depth=2)), None) is None:
-                return [], False
-            text = ocr.recognise(_drawn(page))
-            return ([_PdfBlock(text)] if text else []), True
+            fields = list(_fields(page, document.formenv)) if document.formenv is not None else []
+            filled = [_PdfBlock("\n".join(["Filled in:", *fields]))] if fields else []
+            blocks, scan = _content(page, number, tables)
+            return [*blocks, *filled], scan
         finally:
             page.close()
     except pdfium.PdfiumError as error:
         raise Unreadable(f"is damaged: page {number + 1} cannot be read. Fetch it again.") from error
+
+
+def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list[_PdfBlock], bool]:
+    """The blocks of what is printed on a page, and whether it was read as a scan."""
+    textpage = page.get_textpage()
+    try:
+        raw_text = textpage.get_text_range()
+        text = tidy(raw_text)
+        if text:
+            found = tables.on(number, page)
+            if found:
+                return _around(page, textpage, found), False
+            return [_PdfBlock(tidy(text_by_columns(textpage, raw_text)))], False
+    finally:
+        textpage.close()
+    if not ocr.languages() or next(iter(page.get_objects(max_depth=2)), None) is None:
+        return [], False
+    if ocr.passes_over(f"page {number + 1}"):
+        return [], True
+    text = ocr.recognise(_drawn(page))
+    return ([_PdfBlock(text)] if text else []), True
+
+
+MAX_FIELDS = 2_000
+"""Fields of a form on one page that are read."""
+
+MAX_FIELD_CHARS = 10_000
+"""Characters of the value of a field."""
+
+_CHOSEN = {raw.FPDF_FORMFIELD_CHECKBOX, raw.FPDF_FORMFIELD_RADIOBUTTON}
+_WRITTEN = {raw.FPDF_FORMFIELD_TEXTFIELD, raw.FPDF_FORMFIELD_COMBOBOX, raw.FPDF_FORMFIELD_LISTBOX}
+
+
+def _fields(page: pdfium.PdfPage, form: Any) -> Iterator[str]:
+    """``NAME: VALUE`` for each field of a form that is filled in, as its author describes it; passwords are left out.
+
+    What is filled in is drawn by the field and not by the page, so that it is not in the text of that.
+    """
+    for index in range(min(raw.FPDFPage_GetAnnotCount(page), MAX_FIELDS)):
+        annotation = raw.FPDFPage_GetAnnot(page, index)
+        if not annotation:
+            continue
+        try:
+            if raw.FPDFAnnot_GetSubtype(annotation) != raw.FPDF_ANNOT_WIDGET:
+                continue
+            kind = raw.FPDFAnnot_GetFormFieldType(form, annotation)
+            if kind in _CHOSEN:
+                chosen = bool(raw.FPDFAnnot_IsChecked(form, annotation))
+                if kind == raw.FPDF_FORMFIELD_RADIOBUTTON:
+                    value = _told(raw.FPDFAnnot_GetFormFieldExportValue, form, annotation) if chosen else ""
+                else:
+                    value = "yes" if chosen else "no"
+            elif (
+                kind in _WRITTEN
+                and not raw.FPDFAnnot_GetFormFieldFlags(form, annotation) & raw.FPDF_FORMFLAG_TEXT_PASSWORD
+            ):
+                value = _told(raw.FPDFAnnot_GetFormFieldValue, form, annotation)
+            else:
+                continue
+            name = _told(raw.FPDFAnnot_GetFormFieldAlternateName, form, annotation)
+            name = name or _told(raw.FPDFAnnot_GetFormFieldName, form, annotation)
+            if value:
+                yield f"{name}: {value}" if name else value
+        finally:
+            raw.FPDFPage_CloseAnnot(annotation)
+
+
+def _told(ask: Any, form: Any, annotation: Any) -> str:
+    """What PDFium says of a field: asked for the length in bytes first, then for the text in UTF-16."""
+    size = min(ask(form, annotation, None, 0), 2 * MAX_FIELD_CHARS)
+    if size <= 2:
+        return ""
+    buffer = ctypes.create_string_buffer(size)
+    if ask(form, annotation, ctypes.cast(buffer, ctypes.POINTER(raw.FPDF_WCHAR)), size) > size:
+        return ""
+    return " ".join(buffer.raw.decode("utf-16-le", "replace").replace("\x00", " ").split())
 
 
 def _around(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[PdfTable]) -> list[_PdfBlock]:

@@ -69,9 +69,10 @@ class ReaderPool:
     """At most ``workers`` processes, started when needed, each one file at a time; one more where a key has them all.
 
     ``seconds`` is the longest that a worker may take over one file (its own time: a slow consumer costs nothing),
-    ``memory`` its address space in bytes, ``languages`` those of text recognition as tesseract names them. A worker
-    that exceeds either, or dies, is replaced; its file is `Unreadable`. ``ahead`` is where they leave the terms of
-    chunks that are to be indexed, ``elsewhere`` who reads files to be indexed in their place.
+    ``memory`` its address space in bytes, ``languages`` those of text recognition as tesseract names them,
+    ``recognition`` the seconds that it may take over all pictures of a file. A worker that exceeds the first two, or
+    dies, is replaced; its file is `Unreadable`. ``ahead`` is where they leave the terms of chunks that are to be
+    indexed, ``elsewhere`` who reads files to be indexed in their place.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class ReaderPool:
         seconds: float,
         memory: int,
         languages: str = "",
+        recognition: float = 1_800.0,
         pictures: DescribesPictures | None = None,
         recordings: TranscribesRecordings | None = None,
         ahead: TermPrefetch | None = None,
@@ -91,6 +93,7 @@ class ReaderPool:
         self._seconds = seconds
         self._memory = memory
         self._languages = languages
+        self._recognition = recognition
         self._pictures = pictures
         self._recordings = recordings
         self._idle: list[asyncio.subprocess.Process] = []
@@ -157,7 +160,14 @@ class ReaderPool:
         self, path: Path, name: str, about: Mapping[str, Any]
     ) -> AsyncGenerator[dict[str, Any], None]:
         """What a worker says of a file: see `portico_server.knowledge.parse.worker`. Raises `Unreadable`."""
-        job = {"path": str(path), "name": name, "memory": self._memory, "seconds": self._seconds, **about}
+        job = {
+            "path": str(path),
+            "name": name,
+            "memory": self._memory,
+            "seconds": self._seconds,
+            "recognition": self._recognition,
+            **about,
+        }
         async with self._slots.taken():
             process, line = await self._begin(orjson.dumps(job) + b"\n")
             whole = False

@@ -1,8 +1,9 @@
 """A process that reads documents where a launcher has started it: jobs as lines on stdin, answers as lines on stdout.
 
-The first line is ``{"seconds", "memory", "languages"}``, the limits of a `ReaderPool` of one. Then each job is
-``{"path", "name", "bytes", "about"}``, and the answers are those of the reader, the last one with ``done``, or an
-``error``. A document is read by a process of its own, as beside the daemon: this one survives whatever it does to that.
+The first line is ``{"seconds", "memory", "languages", "recognition"}``, the limits of a `ReaderPool` of one. Then each
+job is ``{"path", "name", "bytes", "about"}``, and the answers are those of the reader, the last one with ``done``, or
+an ``error``. A document is read by a process of its own, as beside the daemon: this one survives whatever it does to
+that.
 Where there is no such file, the answer is ``{"missing": true}``, and the document comes in lines ``{"data": base64}``.
 At most `MAX_ANSWERS_UNDER_WAY` answers are on their way: for each but the last a line ``{"taken": true}`` comes back.
 It ends when it has been idle, or nobody is there any more.

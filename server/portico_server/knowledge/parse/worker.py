@@ -1,11 +1,12 @@
 """A process that reads documents: one job per line on stdin, its parts as lines on stdout.
 
-A job is ``{"path", "name", "chunking", "memory", "seconds", "terms"}``; the answer is any number of ``{"parts":
-[[text, place], …]}``, the last one with ``"done": true``, or ``{"error": code, "message": …}`` behind them. With
-``chunking`` the parts are chunks; with ``terms`` there are also ``"terms": [[words, bigrams], …]``, those of each part
-for the index.
+A job is ``{"path", "name", "chunking", "memory", "seconds", "recognition", "terms"}``; the answer is any number of
+``{"parts": [[text, place], …]}``, the last one with ``"done": true``, or ``{"error": code, "message": …}`` behind
+them. With ``chunking`` the parts are chunks; with ``terms`` there are also ``"terms": [[words, bigrams], …]``, those of
+each part for the index.
 A job with ``"page"`` and ``"passage"``, without these two, is answered with ``{"picture": base64, "done": true}``.
-A line ``{"going": true}`` says that a picture has been read: the time limit of the document starts again.
+A line ``{"going": true}`` says that a picture has been read: the time limit of the document starts again. All of its
+pictures take at most ``recognition`` seconds.
 What a document does to this process, it does to no other: memory and processor time are limited, nothing can be
 written to disk, and a process that dies is replaced. It ends by itself when it has been idle, or its parent has gone.
 """
@@ -55,8 +56,9 @@ def documents(source: SourceDocument) -> Iterator[tuple[FileFormat, Part]]:
     """
     walk = _DocumentWalk()
     yield from walk.read(source, 0)
-    if walk.unread:
-        text = "Not read:\n" + "\n".join(walk.unread[:MAX_NAMED_DOCUMENTS])
+    unread = [*walk.unread[:MAX_NAMED_DOCUMENTS], *filter(None, [ocr.left_out()])]
+    if unread:
+        text = "Not read:\n" + "\n".join(unread)
         yield TEXT, Part(text, Place(start=walk.end, end=walk.end + len(text)))
 
 
@@ -152,7 +154,12 @@ def main() -> None:
 def work(job: dict[str, Any], out: BinaryIO) -> None:
     """Do one job, and say how it ended."""
     limit_process(job["memory"], job["seconds"])
-    ocr.begin(lambda: send(out, {"going": True}))
+
+    def heard() -> None:
+        limit_process(job["memory"], job["seconds"])  # its time starts again
+        send(out, {"going": True})
+
+    ocr.begin(heard, job["recognition"])
     try:
         source = SourceDocument(job["name"], Path(job["path"]))
         if "page" in job:

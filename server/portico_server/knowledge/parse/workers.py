@@ -103,8 +103,8 @@ class DocumentWorkers:
     """At most ``count`` processes, one more where a key has them all. They are started when there are documents to be
     read, and end when they have been idle.
 
-    ``limits`` are those of a reader: ``seconds``, ``memory`` and ``languages``. A document whose worker is lost is read
-    by another one, which passes over what was handed on before.
+    ``limits`` are those of a reader: ``seconds``, ``memory``, ``languages``, ``recognition``. A document whose worker
+    is lost is read by another one, which passes over what was handed on before.
     """
 
     def __init__(

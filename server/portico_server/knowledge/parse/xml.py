@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any
 
 from lxml import etree
@@ -27,40 +29,55 @@ def read(source: SourceDocument) -> Iterator[Part]:
         return
     writer = PartWriter()
     some = False
-    for path, line, lines in _groups(root):
+    for path, steps, line, lines in _groups(root):
         some = True
-        yield writer.part("\n".join(lines), line=line, heading=path)
+        yield writer.part("\n".join(lines), line=line, heading=path, symbol=f"/{'/'.join(steps)}")
     if not some:
         yield from text.read(source)
 
 
-def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], int, list[str]]]:
-    """Lines of elements that lie in the same one, where that is, and the line of the first."""
+def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, list[str]]]:
+    """Lines of elements that lie in the same one, where that is, by names and by steps such as ``order[2]``, and the
+    line of the first. What lies in several of one name has the steps that these share.
+    """
     path: list[str] = []
+    steps: list[str] = []
+    before: list[Counter[str]] = [Counter()]
     held: list[str] = []
     place: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
     first = width = 0
     for event, node in etree.iterwalk(root, events=("start", "end")):
         if not isinstance(node.tag, str):
             continue
         if event == "start":
             path.append(etree.QName(node).localname)
+            before[-1][path[-1]] += 1
+            number, after = before[-1][path[-1]], node.getnext()
+            several = number > 1 or (after is not None and after.tag == node.tag)
+            steps.append(f"{path[-1]}[{number}]" if several else path[-1])
+            before.append(Counter())
             content = _text_of(node, path[-1])
             above = tuple(path[:-1]) if len(node) == 0 else tuple(path)
         else:
             path.pop()
+            steps.pop()
+            before.pop()
             content, above = " ".join((node.tail or "").split()), tuple(path)
         if not content:
             continue
         if held and (above != place or width + len(content) > PART_CHARS):
-            yield place, first, held
+            yield place, shared, first, held
             held, width = [], 0
         if not held:
-            place, first = above, node.sourceline or 1
+            place, first, shared = above, node.sourceline or 1, tuple(steps[: len(above)])
+        shared = tuple(
+            step for step, _ in takewhile(lambda pair: pair[0] == pair[1], zip(shared, steps, strict=False))
+        )
         held.append(content)
         width += len(content)
     if held:
-        yield place, first, held
+        yield place, shared, first, held
 
 
 def _text_of(node: Any, name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,13 +52,18 @@ async def fetch_all(
             for number, (seen, old) in enumerate(wanted):
                 tasks.create_task(take(number, seen, old), name=f"take {number}")
     except BaseException as error:
-        for item in taken.values():
-            if isinstance(item, ReceivedFile):
-                await asyncio.shield(files.drop(item))
+        await drop_received(files, taken.values())
         if isinstance(error, BaseExceptionGroup):
             raise error.exceptions[0] from None
         raise
     return [taken[number] for number in range(len(wanted))]
+
+
+async def drop_received(files: FileStorage, taken: Iterable[FetchResult]) -> None:
+    """Delete the bytes that were received before something went wrong."""
+    for item in taken:
+        if isinstance(item, ReceivedFile):
+            await asyncio.shield(files.drop(item))
 
 
 async def receive_document(

@@ -2,6 +2,7 @@
 read.
 
 Sitemaps: https://www.sitemaps.org/protocol.html · RSS: https://www.rssboard.org/rss-specification · Atom: RFC 4287
+WebDAV: RFC 4918
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from portico_server.core.html import declared_charset, parse
 MAX_LIST_BYTES = 50 * 1024 * 1024
 """Bytes of a list, also when it is decompressed: what the protocol of sitemaps allows."""
 
+MAX_SIZE_DIGITS = 18
+"""Digits of the size of a file: more of them are not one."""
+
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -27,6 +31,63 @@ class Sitemap:
 
     pages: tuple[str, ...]
     further: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What a WebDAV server says of a folder or a file, as it was sent. ``size`` is 0 where it says nothing."""
+
+    href: str
+    folder: bool
+    size: int = 0
+    modified: str = ""
+    tag: str = ""
+
+
+def members(data: bytes) -> list[Member]:
+    """What is in the answer to ``PROPFIND``. Raises `ValueError` if it is not one."""
+    options = {"resolve_entities": False, "no_network": True, "remove_comments": True, "remove_pis": True}
+    found: list[Member] = []
+    try:
+        for _event, node in etree.iterparse(
+            io.BytesIO(data), events=("end",), tag="{DAV:}response", **options
+        ):
+            if node.getroottree().docinfo.doctype:
+                raise ValueError("it declares a document type")
+            if (member := _member(node)) is not None:
+                found.append(member)
+            node.clear()
+            while (before := node.getprevious()) is not None:
+                node.getparent().remove(before)
+    except etree.XMLSyntaxError as error:
+        raise ValueError("the answer is not XML") from error
+    if not found:
+        raise ValueError("the answer names nothing")
+    return found
+
+
+def _member(response: etree._Element) -> Member | None:
+    """One of them; ``None`` where the server says nothing of it but an error."""
+    href = (response.findtext("{DAV:}href") or "").strip()
+    told = [
+        each
+        for each in response.iterfind("{DAV:}propstat")
+        if " 200" in (each.findtext("{DAV:}status") or " 200")
+    ]
+    if not href or not told:
+        return None
+    known = {
+        _name(node): (node.text or "").strip() for each in told for node in each.iterfind("{DAV:}prop/*")
+    }
+    folder = any(each.find("{DAV:}prop/{DAV:}resourcetype/{DAV:}collection") is not None for each in told)
+    size = known.get("getcontentlength", "")
+    return Member(
+        href,
+        folder,
+        int(size) if size.isascii() and size.isdigit() and len(size) <= MAX_SIZE_DIGITS else 0,
+        known.get("getlastmodified", ""),
+        known.get("getetag", ""),
+    )
 
 
 def unzipped(data: bytes) -> bytes:

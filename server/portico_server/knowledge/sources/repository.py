@@ -102,9 +102,7 @@ class GitSource:
                 for seen, _old in wanted:
                     taken.append(await self._take(objects, seen))
         except BaseException as error:
-            for item in taken:
-                if isinstance(item, ReceivedFile):
-                    await asyncio.shield(self._files.drop(item))
+            await fetch.drop_received(self._files, taken)
             if isinstance(error, (EOFError, ConnectionError, TimeoutError)):
                 raise Unavailable(
                     f"What was fetched of the {self.address} cannot be read. Sync again.",

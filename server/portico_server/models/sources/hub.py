@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, Unavailable
-from portico_server.http_answer import HttpAnswer
+from portico_server.http_answer import open_session
 from portico_server.models.sources.download import ExpectedFile, RemoteFile, download, get_json, partial_files
 from portico_server.models.sources.file_choice import FileChoice, choose_files
 from portico_server.models.sources.local import (
@@ -171,7 +171,7 @@ async def list_repository(source: ModelSource, folder: Path, settings: Settings)
     Mirrors are asked in turn where the hub before them does not answer.
     """
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
-    async with aiohttp.ClientSession(response_class=HttpAnswer, timeout=timeout, trust_env=True) as session:
+    async with open_session(timeout) as session:
 
         def remote(hub: Hub, url: str) -> RemoteFile:
             return RemoteFile(

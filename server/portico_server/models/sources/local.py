@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -178,6 +179,15 @@ def write_receipt(folder: Path, file: str, receipt: DownloadReceipt) -> Path:
     fresh.write_text(json.dumps(entries, indent=1), encoding="utf-8")
     os.replace(fresh, folder / _NAME)
     return folder / receipt.path
+
+
+def drop_partial(folder: Path, receipt: DownloadReceipt) -> None:
+    """Remove what unfinished fetches, from wherever, have left of files that are whole now."""
+    for name in receipt.files:
+        target = folder / name
+        for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
+            if left.suffix in (".part", ".shared"):
+                left.unlink(missing_ok=True)
 
 
 def _entries(folder: Path) -> dict[str, Any]:

@@ -92,10 +92,14 @@ MAX_SOURCE_CHARS: Final = 1_000
 
 
 def public_source(source: str) -> str:
-    """A source as whoever may use the model is shown it: of a file of this machine its name alone."""
+    """A source as whoever may use the model is shown it: of a file of this machine its name alone, and of a server no
+    address.
+    """
     scheme, mark, rest = source.partition("://")
     if not mark:
         return source.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    if scheme.lower() in ("http", "https") or scheme.lower() in _AGENTS:
+        return f"{scheme}://#{rest.partition('#')[2]}".rstrip("#")
     if scheme.lower() not in ("file", "fake"):
         return source
     return f"{scheme}://{rest.rstrip('/').rpartition('/')[2]}"

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -42,10 +43,12 @@ from portico_server.tools.mcp.offered import (
     OfferedPrompt,
     OfferedResource,
     ResourceContent,
+    ServerCard,
 )
 from portico_server.tools.mcp.sampling import DECLARED, Sampler
 from portico_server.tools.mcp.spec import ServerSpec
 from portico_server.tools.mcp.translate import (
+    card_of,
     contents_of,
     made_in,
     messages_of,
@@ -239,6 +242,10 @@ class ServerConnection:
         self.error: str | None = None
         """Why it is not there; told to whoever asks."""
         self.restarts = 0
+        self.card = ServerCard()
+        """What it said of itself when it was reached last."""
+        self.reached_at: float | None = None
+        """When it was heard of last, in seconds since 1970."""
         self.tried = asyncio.Event()
         """Set when the first attempt to start it has ended, well or not."""
         self._log = log
@@ -258,7 +265,7 @@ class ServerConnection:
             try:
                 await self._hold()
             except Exception as error:  # noqa: BLE001  # anything: it is told, and the server is tried again
-                self.error = _sentence(error)
+                self.error = _sentence(error, next(iter(self.spec.command), ""))
             self._client = None
             self._ready.clear()
             self.tried.set()
@@ -289,6 +296,7 @@ class ServerConnection:
             async with asyncio.timeout(START_TIMEOUT_S):
                 client = await stack.enter_async_context(await self._connect(stack))
                 self._offer(self, await _tools(client))
+            self.card, self.reached_at = card_of(client), time.time()
             self.state, self.error, self._client = "ready", None, client
             self._ready.set()
             self.tried.set()
@@ -454,7 +462,9 @@ class ServerConnection:
         client = self._client
         assert client is not None
         try:
-            return await work(client)
+            found = await work(client)
+            self.reached_at = time.time()
+            return found
         except MCPError as error:
             if error.error.code == types.CONNECTION_CLOSED:
                 self.lost(f"It ended in the middle of a {what}.")
@@ -612,13 +622,13 @@ def _language() -> dict[str, str]:
     return {name: os.environ[name] for name in ("LANG", "LC_ALL", "TZ", "TMPDIR") if name in os.environ}
 
 
-def _sentence(error: BaseException) -> str:
-    """An exception, or the first of a group, in words."""
+def _sentence(error: BaseException, program: str) -> str:
+    """An exception, or the first of a group, in words; of one that names no file, it is the ``program``."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     match error:
         case FileNotFoundError(filename=name):
-            return f"There is no program '{name}' here."
+            return f"There is no program '{name or program}' here."
         case MCPError():
             return f"It refused: {error.error.message[:500]}"
         case TimeoutError():

@@ -24,6 +24,7 @@ from portico_server.tools.mcp.offered import (
     OfferedPrompt,
     OfferedResource,
     ResourceContent,
+    ServerCard,
 )
 from portico_server.tools.mcp.spec import ServerSpec, parse
 from portico_server.tools.toolbox import Toolbox
@@ -54,6 +55,10 @@ class ServerInfo:
     restarts: int
     configured: bool
     """From the configuration: not to be removed while that has it."""
+    card: ServerCard
+    """What it said of itself when it was reached last."""
+    reached_at: float | None
+    """When that was, or when it last answered; seconds since 1970."""
 
 
 @dataclass(slots=True)
@@ -121,6 +126,10 @@ class McpHost:
             await self._end(*self._held.values())
 
     async def prepared(self, key: str) -> None:
+        """As `started`: whoever calls a server that is gone waits for it there."""
+        await self.started(key)
+
+    async def started(self, key: str) -> None:
         """Wait until each server that may have the tool of a registry ``key`` was started, well or not."""
         if not key.startswith("tool/") or not self._held:
             return
@@ -291,6 +300,8 @@ class McpHost:
             tools=sorted(held.names),
             restarts=0 if connection is None else connection.restarts,
             configured=held.configured,
+            card=ServerCard() if connection is None else connection.card,
+            reached_at=None if connection is None else connection.reached_at,
         )
 
 

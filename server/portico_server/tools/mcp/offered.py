@@ -14,6 +14,20 @@ MAX_CONTENT_CHARS: Final = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class ServerCard:
+    """What a server says of itself when it is reached: its words, which are text whatever they ask of a reader.
+
+    ``protocol`` is the revision of MCP that both speak; ``capabilities`` such as ``tools`` and ``tools.listChanged``.
+    """
+
+    title: str = ""
+    version: str = ""
+    protocol: str = ""
+    instructions: str = ""
+    capabilities: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OfferedResource:
     """Something to read at ``uri``. ``template``: the braces in it stand for what is asked for. ``size`` in bytes."""
 

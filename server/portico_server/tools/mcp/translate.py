@@ -6,10 +6,13 @@ import base64
 import binascii
 import mimetypes
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import unquote
 
 import mcp_types as types
+from mcp import Client
 
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.json_schema import require_schema
@@ -22,6 +25,7 @@ from portico_server.tools.mcp.offered import (
     OfferedPrompt,
     OfferedResource,
     ResourceContent,
+    ServerCard,
 )
 from portico_server.tools.tool import Keyed, Tool
 
@@ -31,6 +35,7 @@ _CONTROLS: Final = re.compile(
 )
 _MAX_DESCRIPTION_CHARS: Final = 4_000
 _MAX_NAME_CHARS: Final = 128
+_MAX_CAPABILITIES: Final = 50
 MAX_FILES: Final = 100
 """Files of one result that are kept."""
 
@@ -130,6 +135,26 @@ def _text(block: types.ContentBlock) -> str:
 def _short(text: str | None) -> str:
     """A server's name or title for something, in one line."""
     return " ".join(plain(text or "")[:1_000].split())[:200]
+
+
+def card_of(client: Client) -> ServerCard:
+    """What a connected server says of itself."""
+    info = client.server_info
+    return ServerCard(
+        title=_short((info.title or info.name) if info else ""),
+        version=_short(info.version if info else ""),
+        protocol=_short(client.protocol_version),
+        instructions=plain(client.instructions or "")[:_MAX_DESCRIPTION_CHARS],
+        capabilities=list(islice(_capabilities(client.server_capabilities), _MAX_CAPABILITIES)),
+    )
+
+
+def _capabilities(found: types.ServerCapabilities) -> Iterator[str]:
+    """Their names, each followed by those that it has within."""
+    for name, value in found.model_dump(mode="json", by_alias=True, exclude_none=True).items():
+        yield _short(name)
+        if isinstance(value, dict):
+            yield from (_short(f"{name}.{inner}") for inner, holds in value.items() if holds is not False)
 
 
 def resource_of(found: types.Resource | types.ResourceTemplate) -> OfferedResource:

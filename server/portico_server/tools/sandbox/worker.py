@@ -190,12 +190,29 @@ class Folder:
         self.gone: list[str] = []
 
     def lay(self, files: dict[str, str]) -> None:
-        """Write files, base64 by name."""
+        """Write files, base64 by name. A link, a pipe or a device under such a name makes way, and so does what is no
+        folder where one is needed. Raises `OSError` for those that cannot be written, once the others are.
+        """
+        failed = []
         for name, data in files.items():
             path = WORK / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(base64.b64decode(data))
+            try:
+                for folder in reversed(path.relative_to(WORK).parents[:-1]):
+                    self._make_way(WORK / folder, stat.S_ISDIR)
+                self._make_way(path, lambda mode: stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(base64.b64decode(data))
+            except OSError as error:
+                failed.append(f"'{name}' could not be written: {error.strerror}.")
         self._known = dict(self._look())
+        if failed:
+            raise OSError(" ".join(failed))
+
+    @staticmethod
+    def _make_way(path: Path, stays: Callable[[int], bool]) -> None:
+        """Remove what is there, unless its mode says that it stays."""
+        if os.path.lexists(path) and not stays(path.lstat().st_mode):
+            path.unlink()
 
     def take(self, pictures: list[bytes]) -> tuple[list[dict[str, str]], list[str]]:
         """Pictures and changed files within the limits, base64 with their names, and notes about the rest.
@@ -228,11 +245,14 @@ class Folder:
             return None
 
     def fetch(self, name: str) -> list[dict[str, str]]:
-        """One file, base64 with its name. Raises `OSError`, and `ValueError` for one that is too large."""
-        path = WORK / name
-        if path.stat().st_size > self._limit:
+        """One file, base64 with its name. Raises `OSError`, and `ValueError` for one that is too large or no file."""
+        with open(os.open(WORK / name, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError(f"'{name}' is not a file.")
+            data = file.read(self._limit + 1)
+        if len(data) > self._limit:
             raise ValueError(f"'{name}' has more than {self._limit} bytes.")
-        return [{"name": name, "data": base64.b64encode(path.read_bytes()).decode()}]
+        return [{"name": name, "data": base64.b64encode(data).decode()}]
 
     def remove(self, name: str) -> None:
         """Delete one file."""

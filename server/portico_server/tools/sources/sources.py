@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -206,9 +206,11 @@ class _HeldSource:
     task: asyncio.Task[None] | None = None
 
     def may_give(self, tool: str) -> bool:
-        """Whether a tool of this name may come of it: some give many, named by a document or a module."""
+        """Whether a tool of this name, or any if that is empty, may come of it: some give many, named by a document
+        or a module.
+        """
         several = self.spec.kind == "openapi" or self.spec.function.endswith(":*")
-        return self.state != "ready" and (several or tool in (self.spec.name, f"{self.spec.name}_schema"))
+        return self.state != "ready" and (several or tool in ("", self.spec.name, f"{self.spec.name}_schema"))
 
 
 class AddedTools:
@@ -223,7 +225,7 @@ class AddedTools:
         self._policy = policy
         self._held: dict[str, _HeldSource] = {}
         self._changed = asyncio.Event()
-        """Set when an addition became ready or was taken out."""
+        """Set when an addition became ready, could not be had or was taken out."""
         self._open = False
 
     async def start(self, configured: Iterable[ToolSpec]) -> None:
@@ -263,10 +265,17 @@ class AddedTools:
             self._open = False
             await self._end(*self._held.values())
 
+    async def started(self, key: str) -> None:
+        """Wait while the tool of a registry ``key`` may come of what has not been tried yet."""
+        await self._wait(key, lambda held: held.state == "starting")
+
     async def prepared(self, key: str) -> None:
         """Wait until the tool of a registry ``key`` is there, if one is being prepared that it may come of."""
+        await self._wait(key, lambda _held: True)
+
+    async def _wait(self, key: str, counts: Callable[[_HeldSource], bool]) -> None:
         tool = key.removeprefix("tool/")
-        while tool != key and any(held.may_give(tool) for held in self._held.values()):
+        while tool != key and any(counts(held) and held.may_give(tool) for held in self._held.values()):
             self._changed.clear()
             await self._changed.wait()
 
@@ -352,6 +361,7 @@ class AddedTools:
                 return
             except PorticoError as error:
                 held.state, held.error = "waiting", error.message
+                self._changed.set()
                 logger.warning("the tool %s cannot be had: %s", held.spec.name, held.error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _MAX_RETRY_S)

@@ -23,7 +23,6 @@ from google.protobuf.json_format import ParseDict
 from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import KEYS, bearer
-from tests.server.daemons import until
 from tests.server.webhooks.receiver import Receiver, receiving
 
 from portico_server.api.a2a.adapter import METHODS, STREAMS
@@ -72,8 +71,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iter
     (home / "a2a.yaml").write_text(json.dumps(served), encoding="utf-8")
     env = {"PORTICO_REQUIRE_KEY": "true", "PORTICO_TOOL_HOSTS": f"127.0.0.1:{receiver.port}"}
     with daemons.running(home / "data", "--file", str(home / "a2a.yaml"), env=env) as running:
-        card = f"{running.url}/a2a/janitor/.well-known/agent-card.json"
-        until(lambda: httpx.get(card, headers=bearer("three")).is_success, "the agent whose tool is prepared")
         yield running
 
 
@@ -110,6 +107,8 @@ STATE = types.TaskState
 
 async def test_cards_say_where_an_agent_is_and_what_it_needs(daemon: Daemon) -> None:
     async with httpx.AsyncClient(headers=bearer("three"), timeout=60) as http:
+        # Lists have what is there; who asks for one of them waits for its tool.
+        (await http.get(f"{daemon.url}/a2a/janitor/.well-known/agent-card.json")).raise_for_status()
         root = await A2ACardResolver(http, daemon.url).get_agent_card()
         desk = await A2ACardResolver(http, f"{daemon.url}/a2a/desk").get_agent_card()
         refused = await http.get(f"{daemon.url}/a2a/vectors/.well-known/agent-card.json")

@@ -30,7 +30,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[daemons.Daemon]
     for name, text in DOCUMENTS.items():
         (docs / name).write_text(text)
     file = folder / "portico.yaml"
-    file.write_text(f"stores: [{{name: docs, folder: '{docs}', links: true, app: false}}]\n")
+    file.write_text(f"stores: [{{name: docs, folder: '{docs}', links: true, search: {{steps: auto}}}}]\n")
     with daemons.running(folder / "home", "--file", str(file)) as running:
         running.settle()
         with Client(running.url) as client:
@@ -93,3 +93,39 @@ def test_a_store_without_links_says_how_to_have_them(daemon: daemons.Daemon) -> 
             client.stores.neighbours("plain", chunk=1)
         assert client.stores.change("plain", links=True).links
         client.stores.remove("plain")
+
+
+def test_a_search_in_steps_over_http_the_sdk_and_the_command_line(daemon: daemons.Daemon) -> None:
+    question = "Where did the money of the company that built the Orlix lamp come from?"
+    with Client(daemon.url) as client:
+        assert client.stores.get("docs").search == {"steps": "auto"}  # as the configuration says
+        found = client.search("docs", question, steps=4, trace=True)
+        assert [stage.name for stage in found.trace if stage.name.startswith("step (")][:2] == [
+            "step (1)",
+            "step (2)",
+        ]
+        with pytest.raises(InvalidRequest):
+            client.search("docs", question, steps=7)
+        changed = client.stores.change("docs", search={"steps": 2, "max_calls": 1})
+        assert changed.search == {"steps": 2, "max_calls": 1}
+        with pytest.raises(InvalidRequest) as refused:
+            client.stores.change("docs", search={"stpes": 2})
+        assert refused.value.param == "search.stpes" and "steps" in str(refused.value)
+    shell = CliRunner()
+    shown = shell.invoke(
+        cli,
+        ["--url", daemon.url, "search", "docs", question, "--steps", "3", "--explain"],
+        env={"COLUMNS": "200"},
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "step (2)" in shown.output
+    kept = shell.invoke(cli, ["--url", daemon.url, "stores", "change", "docs", "--steps", "auto"])
+    assert kept.exit_code == 0, kept.output
+    with Client(daemon.url) as client:
+        assert client.stores.get("docs").search == {"steps": "auto", "max_calls": 1}
+    answered = httpx.post(
+        f"{daemon.url}/v1/chat/completions",
+        json={"model": "docs", "messages": [{"role": "user", "content": question}]},
+        timeout=60,
+    )
+    assert answered.status_code == 200, answered.text

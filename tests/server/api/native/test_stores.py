@@ -104,6 +104,46 @@ def test_a_page_of_a_pdf_is_drawn_with_the_passage_marked(http: httpx.Client, tm
     http.delete("/api/stores/leases")
 
 
+def test_the_pieces_of_a_file_are_listed_with_their_places_by_group(
+    http: httpx.Client, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tides"
+    folder.mkdir()
+    text = "".join(f"# Part {n}\n\nThe tide of day {n} \U0001d11e is high.\n\n" for n in range(40))
+    (folder / "tide.md").write_text(text, encoding="utf-8")
+    http.post("/api/stores", json={"name": "tides", "folder": str(folder)}).raise_for_status()
+    assert follow(http, http.post("/api/stores/tides/sync").json()["run"])[-1] == "finished"
+    [file] = http.get("/api/stores/tides/files").json()["data"]
+    path = f"/api/stores/tides/files/{file['id']}/chunks"
+    whole = http.get(path).json()
+    assert [each["number"] for each in whole["data"]] == list(range(len(whole["data"])))
+    assert not whole["has_more"] and len(whole["data"]) > 1
+    for each in whole["data"]:
+        assert text[each["place"]["start"] : each["place"]["end"]] == each["text"]
+    first = http.get(path, params={"limit": 1}).json()
+    assert first["has_more"] and first["data"] == whole["data"][:1]
+    rest = http.get(path, params={"after": 0}).json()["data"]
+    assert rest == whole["data"][1:]
+    strategy = {"type": "sentence", "size": 60, "overlap": 20}
+    made = http.post("/api/stores/tides/groups", json={"name": "small", "chunking_strategy": strategy}).json()
+    assert follow(http, made["run"])[-1] == "finished"
+    small = http.get(path, params={"group": "small", "limit": 1_000}).json()["data"]
+    assert len(small) > len(whole["data"]) and all(len(each["text"]) <= 60 for each in small)
+    for query, status, param in (
+        ({"group": "smal"}, 404, "group"),
+        ({"limit": 0}, 400, "limit"),
+        ({"limit": 1_001}, 400, "limit"),
+        ({"after": -2}, 400, "after"),
+    ):
+        refused = http.get(path, params=query)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (status, param), query
+    assert http.get("/api/stores/tides/files/file-nobody/chunks").json()["error"]["code"] == "file_not_found"
+    with Client(str(http.base_url)) as client:
+        page = client.stores.chunks("tides", file["id"], group="small", after=2, limit=2)
+        assert ([each.number for each in page], page.has_more) == ([3, 4], True)
+    http.delete("/api/stores/tides")
+
+
 def test_what_a_store_leaves_out_is_listed_with_its_reasons(http: httpx.Client, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()

@@ -210,6 +210,12 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
             "parameters": {"script": [{"match": r"speech\.wav", "content": "Good morning. How are you?"}]},
         },
         {
+            "name": "sleeper",
+            "source": "fake://",
+            "task": "transcription",
+            "parameters": {"script": [{"content": "Good morning. And then", "hang": 3}]},
+        },
+        {
             "name": "stone",
             "source": "fake://",
             "task": "transcription",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from portico_server.api import client_secrets
+from portico_server.api.openai import realtime
 from portico_server.apps.realtime import audio, config, input_buffer
 from portico_server.core.errors import Unauthenticated
 from portico_server.core.principal import LOCAL
@@ -451,9 +454,10 @@ def test_what_is_said_is_written_down_answered_and_said_aloud(
         added = session.next("conversation.item.added").item
         assert added.id == committed.item_id and added.content[0].type == "input_audio"
         session.next("conversation.item.done")
-        piece = session.next("conversation.item.input_audio_transcription.delta")
-        written = session.next("conversation.item.input_audio_transcription.completed")
-        assert (piece.delta, piece.item_id) == (written.transcript, written.item_id)
+        *pieces, written = session.until("conversation.item.input_audio_transcription.completed")
+        assert {piece.type for piece in pieces} == {"conversation.item.input_audio_transcription.delta"}
+        assert {piece.item_id for piece in pieces} == {written.item_id}
+        assert "".join(piece.delta for piece in pieces) == written.transcript
         assert written.transcript == "Good morning. How are you?"
         assert written.usage.seconds == pytest.approx(24_000 / bytes_per_s)
         events = session.respond()
@@ -652,9 +656,10 @@ def test_a_session_that_writes_down_what_it_hears(harbour: Daemon, as_key: Calla
         for turn in turns:
             mine = [event for event in events if getattr(event, "item_id", "") == turn]
             assert [event.type.rpartition(".")[2] for event in mine] == [
-                *("speech_started", "speech_stopped", "committed", "delta", "completed")
+                *("speech_started", "speech_stopped", "committed", *5 * ["delta"], "completed")
             ]
-            assert mine[-2].delta == mine[-1].transcript == "Good morning. How are you?"
+            assert "".join(event.delta for event in mine[3:-1]) == mine[-1].transcript
+            assert mine[-1].transcript == "Good morning. How are you?"
         for kind, fields in (
             ("response.create", {}),
             ("response.cancel", {}),
@@ -679,6 +684,117 @@ def test_a_session_that_writes_down_what_it_hears(harbour: Daemon, as_key: Calla
             assert session.refused("session.update", session=other).code == "not_in_client_secret"
         with pytest.raises(InvalidStatus), talk(page, "echo"):
             pass
+
+
+def test_a_transcript_is_told_while_it_is_made(as_key: Callable[[str], OpenAI]) -> None:
+    with talk(as_key("one"), intent="transcription") as session:
+        session.update(audio={"input": {"transcription": {"model": "sleeper"}}})
+        session.send("input_audio_buffer.append", audio=SILENCE)
+        session.send("input_audio_buffer.commit")
+        told = ""
+        while told != "Good morning. And":  # then it falls silent
+            told += session.until("conversation.item.input_audio_transcription.delta")[-1].delta
+
+
+def test_noise_is_taken_out_before_turns_are_found(as_key: Callable[[str], OpenAI]) -> None:
+    noise = bytes(np.random.default_rng(3).normal(0, 2_000, 24_000).astype("<i2").tobytes())
+    with talk(as_key("one"), intent="transcription") as session:
+        session.update(audio=detected())
+        session.hear(noise)
+        session.next("input_audio_buffer.speech_started")  # which it is not
+        session.send("input_audio_buffer.clear")
+        session.next("input_audio_buffer.cleared")
+        for kind in ("audio/pcm", "audio/pcmu", "audio/pcma"):
+            for field in ("near_field", "far_field"):
+                heard = {"format": {"type": kind}, "noise_reduction": {"type": field}}
+                found = session.update(audio={"input": heard})
+                assert found.audio.input.noise_reduction.type == field
+                session.hear(noise, kind)
+                session.send("input_audio_buffer.clear")
+                session.next("input_audio_buffer.cleared")
+        session.hear(TURN, "audio/pcma")
+        session.next("input_audio_buffer.speech_started")
+        session.until("conversation.item.input_audio_transcription.completed")  # what follows is an answer
+        session.update(audio={"input": {"noise_reduction": None}})
+        for given, param in (({"type": "middle_field"}, ".type"), ({}, ".type"), ({"kind": 1}, ".kind")):
+            error = session.refused(
+                "session.update",
+                session={"type": "transcription", "audio": {"input": {"noise_reduction": given}}},
+            )
+            assert error.param == f"session.audio.input.noise_reduction{param}"
+
+
+@pytest.mark.parametrize("kind", list(audio.RATES_HZ))
+def test_noise_is_softer_and_a_voice_is_not(kind: str) -> None:
+    def loudness(samples: bytes) -> float:
+        return float(np.sqrt((np.frombuffer(samples, "<i2").astype(float) ** 2).mean()))
+
+    noise = np.random.default_rng(5).normal(0, 600, 96_000)
+    voice = np.frombuffer(quiet(2_000) + 2 * (quiet(500) + voiced(500)), "<i2")
+    given = audio.encoded(bytes((noise + voice).astype("<i2").tobytes()), kind)
+    for field in input_buffer.NOISE_LEVELS:
+        work = input_buffer.NoiseFilter(field, kind)
+        made = b"".join(work.clean(given[start : start + 1_402]) for start in range(0, len(given), 1_402))
+        whole = len(given) // (10 * audio.bytes_per_ms(kind)) * 10 * audio.bytes_per_ms(kind)
+        assert len(made) == whole
+        quarter, half = (part * audio.bytes_per_ms(kind) for part in (2_000, 2_500))
+        before, after = (audio.samples_of(data[quarter + 400 : half - 400], kind) for data in (given, made))
+        assert loudness(after) < loudness(before) / 2
+        before, after = (audio.samples_of(data[half + 400 :], kind) for data in (given, made))
+        assert loudness(after) > loudness(before) / 2
+
+
+async def test_a_flood_of_events_is_paid_for_over_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, waited = 0.0, []
+
+    async def sleep(delay: float) -> None:
+        nonlocal now
+        waited.append(delay)
+        now += delay
+
+    class Budget(realtime.EventBudget):
+        def __init__(self, *_given: Any) -> None:
+            super().__init__(lambda: now, sleep)
+
+    monkeypatch.setattr(realtime, "EventBudget", Budget)
+    count = 2_000
+    update = json.dumps({"type": "session.update", "session": {"type": "realtime"}})
+    async with api_server(tmp_path) as api:
+        api.add(RelayModel("echo"))
+        url = api.url.replace("http", "ws", 1) + "/v1/realtime?model=echo"
+        given = {"name": "flooder", "scopes": ["chat"]}
+        key = (await api.client.post("/api/keys", json=given)).json()["key"]
+        open_session = partial(
+            connect_async, url, proxy=None, additional_headers={"Authorization": f"Bearer {key}"}
+        )
+        async with open_session() as one, open_session() as other:
+            for connection in (one, other):  # which share what their key may spend
+                await connection.recv()
+                sending = asyncio.create_task(send(connection, update, count // 2))
+                for _number in range(count // 2):
+                    assert json.loads(await connection.recv())["type"] == "session.updated"
+                await sending
+            least = (count - realtime.MAX_COST_AT_ONCE) / realtime.MAX_COST_PER_SECOND
+            assert sum(waited) >= least
+            large = {"type": "realtime", "instructions": "x" * 1_000_000}
+            for given in (large, {"type": "realtime"}, {"type": "realtime"}):
+                waited.clear()
+                await one.send(json.dumps({"type": "session.update", "session": given}))
+                await one.recv()
+            assert sum(waited) >= 1_000_000 / realtime.BYTES_PER_COST / realtime.MAX_COST_PER_SECOND
+            waited.clear()
+            silence = json.dumps({"type": "input_audio_buffer.append", "audio": "AAAA" * 640})
+            await send(one, silence, 200)  # four seconds of a microphone
+            await one.send("{")
+            assert json.loads(await one.recv())["type"] == "error"
+            assert sum(waited) < 4.0
+
+
+async def send(connection: Any, message: str, count: int) -> None:
+    for _number in range(count):
+        await connection.send(message)
 
 
 def test_what_waits_is_bounded_and_who_speaks_for_ever_is_cut_off() -> None:

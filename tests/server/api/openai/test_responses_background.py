@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 from openai.types.responses import Response
 from tests import daemon as daemons
 from tests.daemon import Daemon
@@ -44,6 +44,24 @@ def test_a_response_in_the_background_is_there_when_it_is_done(client: OpenAI) -
     after = client.responses.create(model="echo", input="three", previous_response_id=first.id)
     assert after.usage is not None
     assert after.usage.input_tokens == 5
+
+
+def test_a_window_for_a_response_in_the_background_is_taken(client: OpenAI) -> None:
+    options = {"completion_window": "8h", "continuation_id": "nightly"}
+    begin = client.responses.create
+    found = begin(model="echo", input="one", background=True, extra_body={"background_options": options})
+    assert found.background
+    for more, param in (
+        ({"background_options": options}, "background_options.completion_window"),
+        ({"background_options": {"window": "8h"}, "background": True}, "background_options.window"),
+        (
+            {"background_options": {"completion_window": "1h"}, "background": True},
+            "background_options.completion_window",
+        ),
+    ):
+        with pytest.raises(BadRequestError) as refused:
+            begin(model="echo", input="one", extra_body=more)
+        assert refused.value.param == param
 
 
 def test_its_stream_is_gone_on_with_without_a_gap(client: OpenAI) -> None:

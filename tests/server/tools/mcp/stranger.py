@@ -148,8 +148,9 @@ def main() -> None:
             capabilities = {"tools": {"listChanged": True}, "resources": {}, "prompts": {}}
             if mode == "bare":
                 capabilities = {"tools": {}}
-            info = {"name": "stranger", "version": "1"}
+            info = {"name": "stranger", "version": "1", "title": "A <b>stranger</b>"}
             result = {"protocolVersion": version, "capabilities": capabilities, "serverInfo": info}
+            result["instructions"] = "Use \u202eecho.\n<script>alert(1)</script>"
             say(id=number, result=result)
         elif name == "tools/list":
             say(id=number, result={"tools": [{"name": key, **tool} for key, tool in TOOLS.items()]})

@@ -385,6 +385,37 @@ async def test_additions_stay_and_configured_ones_are_the_file_s(tmp_path: Path)
         assert case.added.every() == []
 
 
+HELD = """
+import pathlib
+pathlib.Path({gate!r}).read_text()
+
+def lookup(word: str) -> str:
+    "Look a word up."
+    return word.upper()
+"""
+
+
+async def test_a_call_waits_for_a_tool_that_is_being_started_and_for_none_that_cannot_be(
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    (tmp_path / "held_tools.py").write_text(HELD.format(gate=str(gate)))
+    held = parse({"name": "lookup", "function": "held_tools:lookup", "folder": str(tmp_path)})
+    gone = parse({"name": "gone", "function": "no_such_module:lookup", "folder": str(tmp_path)})
+    async with opened(tmp_path, held, gone) as case:
+        case.daemon.registry.add_late_source(case.added)
+        calls = [asyncio.ensure_future(case.use("lookup", word="x")) for _number in range(3)]
+        unknown = asyncio.ensure_future(case.use("gone", word="x"))
+        with pytest.raises(NotFound):
+            await case.use("nowhere")
+        with pytest.raises(NotFound):
+            await unknown
+        assert not any(call.done() for call in calls)
+        await asyncio.to_thread(gate.write_text, "now")  # until the module reads it
+        assert [(await call).text for call in calls] == ["X"] * 3
+
+
 @pytest.mark.parametrize(
     ("item", "message"),
     [

@@ -18,6 +18,7 @@ from portico_server.core import trace
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, TooMany, Unavailable
 from portico_server.core.relay import Relay, RelayResponse, event_data
 from portico_server.core.retry_after import retry_after_s
+from portico_server.http_answer import failure_reason
 from portico_server.models.answers import single_chunk
 from portico_server.models.engines.a2a.answer import AgentAnswer, AnswerPiece
 from portico_server.models.engines.a2a.card import (
@@ -182,10 +183,9 @@ class AgentLink:
             if late:
                 return EngineFailed(f"The agent '{self._name}' {late}.", code="upstream_unreachable")
             return deadline_exceeded(self._name)
-        reason = self.shown(str(error) or type(error).__name__)
         return EngineFailed(
-            f"The agent '{self._name}' at {self._source.location} cannot be reached or broke off: {reason}. Check the "
-            "address and that it runs.",
+            f"The agent '{self._name}' cannot be reached or broke off: {failure_reason(error)}. Check the address in "
+            "its source and that it runs.",
             code="upstream_unreachable",
         )
 

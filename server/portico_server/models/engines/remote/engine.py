@@ -300,16 +300,16 @@ def _missing_key(spec: ModelSpec, target: RemoteTarget) -> str:
 
 def _client(name: str, target: RemoteTarget, site: LaunchContext) -> EngineClient:
     # aiohttp is imported by now; this module is imported before it.
+    from portico_server.http_answer import failure_reason
     from portico_server.models.engines.openai_client.passthrough import Passthrough
     from portico_server.models.engines.openai_client.quirks import QuirksClient
     from portico_server.models.engines.remote.anthropic_client import AnthropicClient
     from portico_server.models.transport import Upstream
 
     async def explain(error: BaseException) -> PorticoError:
-        reason = str(error) or type(error).__name__
         return EngineFailed(
-            f"The server of '{name}' at {target.endpoint.url} cannot be reached or broke off: {reason}. "
-            "Check the address and that it runs.",
+            f"The server of '{name}' cannot be reached or broke off: {failure_reason(error)}. Check the address in the "
+            "model's source and that it runs.",
             code="upstream_unreachable",
         )
 

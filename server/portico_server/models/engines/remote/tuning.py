@@ -29,10 +29,9 @@ from portico_server.core.hosted_tuning import (
     HostedStatus,
     HostedTuner,
 )
-from portico_server.http_answer import HttpAnswer
+from portico_server.http_answer import failure_reason, open_session
 from portico_server.models.server_process import Endpoint
 from portico_server.models.transport import CONNECT_TIMEOUT_S
-from portico_server.subprocesses import is_local
 
 CALL_TIMEOUT_S: Final = 60.0
 UPLOAD_TIMEOUT_S: Final = 900.0
@@ -107,19 +106,15 @@ class _Calls:
         self, method: str, url: str, headers: Mapping[str, str], data: Any, seconds: float
     ) -> Any:
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_TIMEOUT_S)
-        # What runs on this machine is reached directly, whatever proxy the environment names.
-        proxied = not is_local(urlsplit(url).hostname)
         try:
             async with (
-                aiohttp.ClientSession(
-                    response_class=HttpAnswer, timeout=timeout, trust_env=proxied
-                ) as session,
+                open_session(timeout) as session,
                 session.request(method, url, headers=headers, data=data, allow_redirects=False) as answer,
             ):
                 status, body = answer.status, await _read(answer)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unavailable(
-                f"'{self._provider}' cannot be reached at {urlsplit(url).netloc}: {type(error).__name__}.",
+                f"'{self._provider}' cannot be reached: {failure_reason(error)}.",
                 code="upstream_unreachable",
             ) from error
         for secret in self._secrets:

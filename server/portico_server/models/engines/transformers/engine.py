@@ -60,6 +60,10 @@ TRANSFORMERS_OPTIONS: ServerOptions = {
 """Parameters of a model on transformers."""
 
 
+MAX_CANDIDATES_APART = 100
+"""Candidates of a search that a model ranks which reads question and passages each by itself, at less cost."""
+
+
 class Transformers:
     """A folder with safetensors. Parameters: `TRANSFORMERS_OPTIONS`."""
 
@@ -76,11 +80,12 @@ class Transformers:
         task, context, dimensions = (
             (known.task, known.context_length, known.dimensions) if known else (None,) * 3
         )
-        mean = edits = False
+        mean = edits = apart = False
         if path is not None and path.is_dir():
             try:
                 found = folders.read_folder(path)
                 mean = found.task == "embedding" and folders.pools_by_mean(path)
+                apart = folders.reranks_by(path, found.config) in ("tokens", "words")
             except UnusableModel:
                 pass  # starting it says what is wrong; the list of models must not fail for it
             else:
@@ -91,6 +96,8 @@ class Transformers:
         context = spec.parameters.get("context_length") or context
         if task == "image":
             return ModelDescription(task, edits=edits)
+        if task == "rerank" and apart:
+            return ModelDescription(task, context, labels={"candidates": MAX_CANDIDATES_APART})
         if task != "embedding":
             return ModelDescription(task, context, thoughts=task == "chat")
         pooling = spec.parameters.get("pooling")

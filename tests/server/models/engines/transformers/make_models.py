@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoTokenizer,
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     BertModel,
     Idefics3Config,
@@ -60,11 +62,13 @@ def byte_level(special: list[str], template: str) -> PreTrainedTokenizerFast:
     return fast
 
 
-def word_piece() -> PreTrainedTokenizerFast:
+def word_piece(*more: str) -> PreTrainedTokenizerFast:
     words = sorted(
         {word for word in TEXT.lower().replace(".", " ").replace(",", " ").split() if word.isalpha()}
     )
-    vocabulary = {word: index for index, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
+    vocabulary = {
+        word: index for index, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *more, *words])
+    }
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -75,7 +79,7 @@ def word_piece() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
-        model_max_length=64,
+        model_max_length=64, **({"mask_token": "[MASK]"} if "[MASK]" in more else {}),
     )  # fmt: skip
 
 
@@ -122,6 +126,78 @@ def reranker(folder: Path) -> None:
         parameter.data.mul_(8)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+MARKED = ("[MASK]", "[unused0]", "[unused1]", ".")
+QUERY_LENGTH, DOCUMENT_LENGTH = 8, 12
+
+
+def late(folder: Path, layout: str) -> None:
+    """A model like ColBERT, as that or as PyLate writes it; both have the same weights."""
+    torch.manual_seed(3)
+    tokenizer = word_piece(*MARKED)
+    model = BertModel(bert(len(tokenizer)))
+    linear = torch.nn.Linear(32, 8, bias=False)
+    for parameter in model.parameters():
+        parameter.data.mul_(8)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if layout == "colbert":
+        states = {f"bert.{name}": value for name, value in model.state_dict().items()}
+        save_file(
+            {**states, "linear.weight": linear.weight.data}, folder / "model.safetensors", {"format": "pt"}
+        )
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "architectures": ["HF_ColBERT"]}))
+        said = {
+            "query_token_id": "[unused0]", "doc_token_id": "[unused1]", "mask_punctuation": True,
+            "query_maxlen": QUERY_LENGTH, "doc_maxlen": DOCUMENT_LENGTH, "attend_to_mask_tokens": False,
+        }  # fmt: skip
+        (folder / "artifact.metadata").write_text(json.dumps(said))
+        return
+    (folder / "1_Dense").mkdir()
+    save_file({"linear.weight": linear.weight.data}, folder / "1_Dense" / "model.safetensors")
+    dense = {
+        "in_features": 32,
+        "out_features": 8,
+        "bias": False,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
+    (folder / "1_Dense" / "config.json").write_text(json.dumps(dense))
+    kinds = ("sentence_transformers.models.Transformer", "pylate.models.Dense.Dense")
+    modules = [
+        {"idx": i, "name": str(i), "path": "1_Dense" if i else "", "type": kind}
+        for i, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    said = {
+        "query_prefix": "[unused0]", "document_prefix": "[unused1]", "query_length": QUERY_LENGTH,
+        "document_length": DOCUMENT_LENGTH, "skiplist_words": ["."], "attend_to_expansion_tokens": False,
+    }  # fmt: skip
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(said))
+
+
+def sparse(folder: Path) -> None:
+    torch.manual_seed(4)
+    tokenizer = word_piece("[MASK]")
+    model = BertForMaskedLM(bert(len(tokenizer)))
+    for parameter in model.parameters():
+        parameter.data.mul_(8)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    kinds = ("MLMTransformer", "SpladePooling")
+    modules = [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": "1_SpladePooling" if i else "",
+            "type": f"sentence_transformers.x.{kind}",
+        }
+        for i, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_SpladePooling").mkdir()
+    (folder / "1_SpladePooling" / "config.json").write_text(json.dumps({"pooling_strategy": "max"}))
 
 
 def llama(width: int, **more: object) -> LlamaConfig:
@@ -222,6 +298,43 @@ def expected(out: Path) -> dict[str, object]:
     )
     pairs = [tokenizer("ships", text, return_tensors="pt") for text in TEXTS]
     found["scores"] = [torch.sigmoid(judge.eval()(**pair).logits)[0, 0].item() for pair in pairs]
+    found["late_scores"] = late_scores(out / "late-colbert", out / "late-pylate")
+    folder = out / "sparse"
+    tokenizer, head = AutoTokenizer.from_pretrained(folder), BertForMaskedLM.from_pretrained(folder).eval()
+    weights = [
+        torch.log1p(torch.relu(head(**tokenizer(text, return_tensors="pt")).logits[0])).amax(0)
+        for text in ("ships", *TEXTS)
+    ]
+    for weight in weights:
+        weight[tokenizer.all_special_ids] = 0
+    own = weights[0] @ weights[0]
+    products = [weights[0] @ other for other in weights[1:]]
+    found["sparse_scores"] = [(product / (product + own)).item() for product in products]
+    return found
+
+
+def late_scores(folder: Path, weights: Path) -> list[float]:
+    """As ColBERT says it, one text after another, without padding."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), BertModel.from_pretrained(weights).eval()
+    linear = load_file(folder / "model.safetensors")["linear.weight"]
+
+    def vectors(ids: list[int], shown: int) -> torch.Tensor:
+        mask = torch.tensor([[1] * shown + [0] * (len(ids) - shown)])
+        states = model(torch.tensor([ids]), attention_mask=mask).last_hidden_state[0]
+        return torch.nn.functional.normalize(states @ linear.T, dim=-1)
+
+    def ids(text: str, marker: str, most: int) -> list[int]:
+        first, *rest, last = tokenizer(text)["input_ids"]
+        return [first, tokenizer.convert_tokens_to_ids(marker), *rest[: most - 3], last]
+
+    asked = ids("ships", "[unused0]", QUERY_LENGTH)
+    masked = [*asked, *[tokenizer.mask_token_id] * (QUERY_LENGTH - len(asked))]
+    question, found = vectors(masked, len(asked)), []
+    for text in TEXTS:
+        row = ids(text, "[unused1]", DOCUMENT_LENGTH)
+        kept = [i for i, token in enumerate(row) if token != tokenizer.convert_tokens_to_ids(".")]
+        near = question @ vectors(row, len(row))[kept].T
+        found.append(near.amax(1).mean().clamp(0, 1).item())
     return found
 
 
@@ -233,6 +346,9 @@ def main() -> None:
         torch.manual_seed(0)
         embedding(out / f"embedding-{pooling}", pooling)
     reranker(out / "reranker")
+    for layout in ("colbert", "pylate"):
+        late(out / f"late-{layout}", layout)
+    sparse(out / "sparse")
     vision(out / "vision")
     with torch.inference_mode():
         (out / "expected.json").write_text(json.dumps({"texts": TEXTS, **expected(out)}))

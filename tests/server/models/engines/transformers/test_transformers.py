@@ -54,6 +54,9 @@ async def models(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mode
     async with model_fixture(tmp_path_factory.mktemp("home"), install_engines=False) as built:
         await built.models.add(spec("vectors", made / "embedding-mean"))
         await built.models.add(spec("judge", made / "reranker"))
+        for layout in ("colbert", "pylate"):
+            await built.models.add(spec(f"late-{layout}", made / f"late-{layout}"))
+        await built.models.add(spec("sparse", made / "sparse"))
         await built.models.add(spec("eyes", made / "vision"))
         await built.models.add(spec("chat", made / "chat"))
         yield built
@@ -124,6 +127,26 @@ async def test_scores_are_those_of_the_model_best_first(models: ModelFixture) ->
     top = await models.runner.call("rerank", "judge", Rerank("ships", tuple(TEXTS), 1), LOCAL)
     assert isinstance(top, Ranked) and len(top.results) == 1
     assert models.models.get("judge").task == "rerank"
+
+
+@pytest.mark.parametrize(
+    ("name", "scores"),
+    [("late-colbert", "late_scores"), ("late-pylate", "late_scores"), ("sparse", "sparse_scores")],
+)
+async def test_late_interaction_and_learned_sparse_vectors_score_as_their_papers_say(
+    models: ModelFixture, name: str, scores: str
+) -> None:
+    wanted = expected(scores)
+    assert len(set(wanted)) == 3
+    result = await models.runner.call("rerank", name, Rerank("ships", tuple(TEXTS)), LOCAL)
+    assert isinstance(result, Ranked)
+    assert close([score for _, score in sorted(result.results)], wanted)
+    assert [index for index, _ in result.results] == sorted(range(3), key=lambda index: -wanted[index])
+    many = Rerank("ships " * 200, (*("sea " * 500, "", ". . ."), *TEXTS * 30), 5)
+    result = await models.runner.call("rerank", name, many, LOCAL)
+    assert isinstance(result, Ranked) and len(result.results) == 5
+    assert all(0 <= score <= 1 for _, score in result.results)
+    assert models.models.get(name).task == "rerank"
 
 
 async def test_a_long_document_is_cut_and_a_long_question_is_not(models: ModelFixture) -> None:

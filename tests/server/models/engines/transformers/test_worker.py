@@ -40,6 +40,19 @@ def put(path: Path, config: dict[str, Any], **files: Any) -> folder.ModelFolder:
             {"tokenizer_config": {"model_max_length": 1e30}},
             "rerank", False, 512,
         ),
+        ({"architectures": ["HF_ColBERT"], "model_type": "bert"}, {}, "rerank", False, 0),
+        ({"architectures": ["BertModel"]}, {"modules": [
+            {"path": "", "type": "sentence_transformers.models.Transformer"},
+            {"path": "1_Dense", "type": "pylate.models.Dense.Dense"}]}, "rerank", False, 0),
+        ({"architectures": ["BertModel"]}, {"modules": [
+            {"path": "", "type": "sentence_transformers.models.Transformer"},
+            {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+            {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}]}, "embedding", False, 0),
+        ({"architectures": ["BertForMaskedLM"]}, {"modules": [
+            {"path": "", "type": "sentence_transformers.sparse_encoder.models.MLMTransformer"},
+            {"path": "1_SpladePooling", "type": "sentence_transformers.sparse_encoder.models.SpladePooling"}]},
+            "rerank", False, 0),
+        ({"architectures": ["BertForMaskedLM"]}, {}, "embedding", False, 0),
         ({"architectures": ["WhisperForConditionalGeneration"]}, {}, "transcription", False, 0),
         ({"architectures": ["Wav2Vec2ForCTC"], "hidden_size": 16}, {}, "transcription", False, 0),
         ({"architectures": ["VitsModel"], "hidden_size": 16}, {}, "speech", False, 0),

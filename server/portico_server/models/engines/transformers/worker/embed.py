@@ -368,7 +368,7 @@ def read_recipe(folder: ModelFolder, pooling: str, where: Placement) -> Embeddin
         elif kind == "Normalize":
             normalise = True
         elif kind == "Dense":
-            dense.append(_dense(at, where))
+            dense.append(dense_layer(at, where))
         elif kind != "Transformer":
             raise UnusableModel(
                 f"The model in {folder.path} has a module '{kind}', which this engine does not compute."
@@ -391,7 +391,8 @@ def _pooling(at: Path) -> str:
     return modes[0]
 
 
-def _dense(at: Path, where: Placement) -> tuple[Any, Any, bool]:
+def dense_layer(at: Path, where: Placement) -> tuple[Any, Any, bool]:
+    """A layer of sentence-transformers: weight, bias, whether a tanh follows. Raises `UnusableModel`."""
     from safetensors.torch import load_file
 
     check_weights(at)

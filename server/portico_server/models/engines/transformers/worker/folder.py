@@ -99,6 +99,9 @@ def weights_variant(path: Path, index: Mapping[str, Any]) -> str | None:
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
 """Bytes that a configuration file may have."""
 
+COLBERT_METADATA = "artifact.metadata"
+"""What ColBERT writes beside its weights."""
+
 _MODES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -227,9 +230,32 @@ def read_rows(path: Path) -> list[dict[str, Any]] | None:
     return found
 
 
-def _task(path: Path, config: Mapping[str, Any]) -> str:
+def module_kinds(path: Path) -> dict[str, list[str]]:
+    """The modules of sentence-transformers and of what builds on it, by kind: their folders. Raises `UnusableModel`."""
+    found: dict[str, list[str]] = {}
+    for module in read_rows(path / "modules.json") or []:
+        kind = str(module.get("type", "")).rpartition(".")[2]
+        found.setdefault(kind, []).append(str(module.get("path", "")))
+    return found
+
+
+def reranks_by(path: Path, config: Mapping[str, Any]) -> str:
+    """How a folder ranks texts: ``pairs`` (a cross-encoder), ``tokens`` (late interaction) or ``words`` (learned sparse
+    vectors); empty where it says nothing of it.
+    """
     names = [str(name) for name in config.get("architectures") or ()]
     if any(name.endswith("ForSequenceClassification") for name in names):
+        return "pairs"
+    kinds = module_kinds(path)
+    if "SpladePooling" in kinds:
+        return "words"
+    late = (path / COLBERT_METADATA).is_file() or "HF_ColBERT" in names
+    return "tokens" if late or ("Dense" in kinds and "Pooling" not in kinds) else ""
+
+
+def _task(path: Path, config: Mapping[str, Any]) -> str:
+    names = [str(name) for name in config.get("architectures") or ()]
+    if reranks_by(path, config):
         return "rerank"
     if (path / "modules.json").is_file():
         return "embedding"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from .errors import UnusableModel
-from .folder import ModelFolder, WorkerSettings
+from .folder import ModelFolder, WorkerSettings, reranks_by
 
 TASKS = ("chat", "embedding", "rerank", "speech", "transcription", "image")
 
@@ -32,6 +32,16 @@ def make_task(task: str, folder: ModelFolder, settings: WorkerSettings) -> Worke
 
         return EmbeddingTask(folder, settings)
     if task == "rerank":
+        by = reranks_by(folder.path, folder.config)
+        if by == "tokens":
+            from .interact import LateInteractionTask
+
+            return LateInteractionTask(folder, settings)
+        # Many embedding models were made of masked language models and name those: one that ranks says so by its task.
+        if by == "words" or (not by and folder.architecture.endswith("ForMaskedLM")):
+            from .interact import SparseTask
+
+            return SparseTask(folder, settings)
         from .embed import RerankTask
 
         return RerankTask(folder, settings)

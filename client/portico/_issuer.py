@@ -1,0 +1,588 @@
+"""The client of an OpenID Connect issuer: signing in from a terminal, renewing and ending that.
+
+Nothing that a daemon or an issuer says is believed as it comes: addresses, sizes, times and names are bounded, no
+redirect is followed, and what is answered has to be for this sign-in.
+
+Sources: OpenID Connect Core and Discovery 1.0, RFC 9728 (what a daemon says), RFC 8628 (devices), RFC 8252 (loopback
+redirects), RFC 7636 (PKCE), RFC 9207 (the issuer in an answer), RFC 7009 (revocation).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import json
+import re
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeGuard
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+import httpx
+
+from portico.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    InvalidRequest,
+    NotPortico,
+    Unauthenticated,
+    Unavailable,
+)
+
+METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
+DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
+CALLBACK_PATH: Final = "/callback"
+DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+
+ANSWER_TIMEOUT_S: Final = 10.0
+"""For one answer, from the first byte to the last."""
+
+MAX_ANSWER_BYTES: Final = 2**18
+MAX_URL_CHARS: Final = 2_000
+MAX_TOKEN_CHARS: Final = 16_384
+MAX_WORD_CHARS: Final = 255
+MAX_OFFERS_COUNT: Final = 20
+
+DEVICE_INTERVAL_S: Final = 5.0
+"""Between two questions whether somebody has agreed, where the issuer says nothing (RFC 8628, 3.2); also what
+``slow_down`` adds (3.5)."""
+
+MIN_DEVICE_INTERVAL_S: Final = 1.0
+MAX_DEVICE_INTERVAL_S: Final = 60.0
+MAX_WAIT_S: Final = 1_800.0
+BROWSER_WAIT_S: Final = 600.0
+MAX_LOST_ATTEMPTS: Final = 5
+"""Questions in a row that may go unanswered."""
+
+REQUEST_TIMEOUT_S: Final = 5.0
+MAX_REQUEST_BYTES: Final = 2**14
+MAX_BROWSER_CONNECTIONS: Final = 16
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
+
+_SIGNED_IN_PAGE: Final = (
+    b"<!doctype html><meta charset=utf-8><title>Portico</title>"
+    b"<p>The terminal has its answer. You can close this window."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SignInOffer:
+    """By which issuer, and as which public client, somebody signs in at a daemon."""
+
+    issuer: str
+    client_id: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerPlaces:
+    """What an issuer says of itself. An empty address: it has no such place."""
+
+    issuer: str
+    token: str
+    device: str = ""
+    authorization: str = ""
+    revocation: str = ""
+    names_itself: bool = False
+    """Whether its answers always name it (RFC 9207)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedTokens:
+    """What an issuer gave. ``token`` is an ID token, ``subject`` whom it is for; it may give no ``refresh_token``."""
+
+    token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    subject: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SignInPrompt:
+    """Where somebody has to go: ``address``, and with a device the ``code`` to enter there; ``link`` has it in it."""
+
+    address: str
+    link: str
+    code: str = ""
+
+
+Show = Callable[[SignInPrompt], None]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    host = host.lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def require_private(url: str) -> None:
+    """Raise `InvalidRequest` for a daemon to which a token would travel readable by others."""
+    found = httpx.URL(url)
+    if found.scheme != "https" and not is_loopback(found.host):
+        raise InvalidRequest(
+            f"{url} has no TLS: others on the network could read the token. Ask for its https address, or reach it "
+            "through a tunnel to this machine.",
+            param="url",
+            code="insecure_url",
+        )
+
+
+# --- what a daemon and an issuer say of themselves
+
+
+async def offers(url: str) -> list[SignInOffer]:
+    """The ways to sign in at a daemon from a terminal. Raises `InvalidRequest` if there are none."""
+    require_private(url)
+    async with _connected(url) as http:
+        status, found = await _ask(http, "GET", url.rstrip("/") + METADATA_PATH, "the daemon")
+    if status != 200 or not isinstance(found.get("resource"), str):
+        raise NotPortico(f"{url} does not say how one signs in (HTTP {status}). Is there a Portico daemon?")
+    ours, named = _origin(url), _origin(found["resource"])
+    if ours != named and not is_loopback(httpx.URL(url).host):
+        raise InvalidRequest(
+            f"The daemon at {url} says that it is {_short(found['resource'])}. Sign in at that address, with --url.",
+            param="url",
+            code="other_resource",
+        )
+    given = found.get("portico_sign_in")
+    rows = [row for row in given if isinstance(row, dict)] if isinstance(given, list) else []
+    rows = [row for row in rows if row.get("terminal") is True][:MAX_OFFERS_COUNT]
+    if not rows:
+        raise InvalidRequest(
+            f"Nobody signs in at {url} from a terminal. Use a key: --key or PORTICO_API_KEY. Its operator sets up "
+            "signing in with 'oidc_issuer', 'oidc_cli_client_id' (a public client at that issuer) and 'roles': see "
+            'docs/security.md, "Sign in from a terminal".',
+            code="sign_in_not_configured",
+        )
+    return [_offer(row, url) for row in rows]
+
+
+def _offer(row: Mapping[str, Any], url: str) -> SignInOffer:
+    issuer, client, scope = row.get("issuer"), row.get("client_id"), row.get("scope", "openid")
+    here = is_loopback(httpx.URL(url).host)
+    if not isinstance(issuer, str) or not _is_address(issuer, loopback=here):
+        raise NotPortico(
+            f"The daemon at {url} names the issuer '{_short(issuer)}'. An issuer has an https address"
+            f"{', or one of this machine' if here else ''}, so nothing is sent there."
+        )
+    if not isinstance(client, str) or not 0 < len(client) <= MAX_WORD_CHARS or not client.isprintable():
+        raise NotPortico(f"The daemon at {url} names no usable client id for {issuer}.")
+    if not isinstance(scope, str) or len(scope) > MAX_URL_CHARS or not _SCOPES.fullmatch(scope):
+        raise NotPortico(f"The daemon at {url} names no usable scopes for {issuer}.")
+    return SignInOffer(issuer, client, scope if "openid" in scope.split() else f"openid {scope}")
+
+
+async def discovered(issuer: str) -> IssuerPlaces:
+    """What an issuer says of itself (OpenID Connect Discovery). Raises `Unavailable`, and `InvalidRequest` if it says
+    that it is another one.
+    """
+    async with _connected(issuer) as http:
+        status, found = await _ask(http, "GET", issuer.rstrip("/") + DISCOVERY_PATH, "the issuer")
+    if status != 200:
+        raise Unavailable(
+            f"The issuer {issuer} does not say how one signs in: HTTP {status}. Try again later."
+        )
+    if found.get("issuer") != issuer:
+        raise InvalidRequest(
+            f"The issuer {issuer} calls itself '{_short(found.get('issuer'))}', so nobody signs in there. The "
+            "operator of the daemon writes 'oidc_issuer' exactly as the issuer does.",
+            code="other_issuer",
+        )
+    names = {
+        "token": "token_endpoint",
+        "device": "device_authorization_endpoint",
+        "authorization": "authorization_endpoint",
+        "revocation": "revocation_endpoint",
+    }
+    places: dict[str, Any] = {}
+    for place, name in names.items():
+        address = found.get(name, "")
+        if address and not _is_address(address, loopback=is_loopback(httpx.URL(issuer).host)):
+            raise InvalidRequest(
+                f"The '{name}' of the issuer {issuer} is not an https address: nothing is sent there.",
+                code="insecure_issuer",
+            )
+        places[place] = address
+    if not places["token"]:
+        raise InvalidRequest(f"The issuer {issuer} has no 'token_endpoint'.", code="issuer_unusable")
+    named = found.get("authorization_response_iss_parameter_supported") is True
+    return IssuerPlaces(issuer, names_itself=named, **places)
+
+
+# --- signing in
+
+
+async def sign_in(places: IssuerPlaces, offer: SignInOffer, show: Show) -> GrantedTokens:
+    """Sign somebody in, who is shown where to go: on any machine where the issuer lets devices sign in, else in a
+    browser on this one.
+    """
+    if places.device:
+        return await _with_device(places, offer, show)
+    if places.authorization:
+        return await _with_browser(places, offer, show)
+    raise InvalidRequest(
+        f"The issuer {places.issuer} lets neither devices nor browsers sign in.", code="issuer_unusable"
+    )
+
+
+async def _with_device(places: IssuerPlaces, offer: SignInOffer, show: Show) -> GrantedTokens:
+    async with _connected(places.issuer) as http:
+        form = {"client_id": offer.client_id, "scope": offer.scope}
+        status, found = await _ask(http, "POST", places.device, "the issuer", form)
+        if status != 200:
+            raise _refused(places, found, status)
+        device, code = found.get("device_code"), found.get("user_code")
+        address = found.get("verification_uri")
+        here = is_loopback(httpx.URL(places.issuer).host)
+        if (
+            not isinstance(device, str)
+            or not 0 < len(device) <= MAX_TOKEN_CHARS
+            or not isinstance(code, str)
+            or not 0 < len(code) <= MAX_WORD_CHARS
+            or not code.isprintable()
+            or not _is_address(address, loopback=here)
+        ):
+            raise _unusable(places, "gives no code and address for signing in")
+        link = found.get("verification_uri_complete")
+        show(SignInPrompt(address, link if _is_address(link, loopback=here) else address, code))
+        interval = _seconds(found.get("interval"), DEVICE_INTERVAL_S, MAX_DEVICE_INTERVAL_S)
+        life = _seconds(found.get("expires_in"), MAX_WAIT_S, MAX_WAIT_S)
+        form = {"grant_type": DEVICE_GRANT, "device_code": device, "client_id": offer.client_id}
+        found = await _agreed(http, places, form, max(MIN_DEVICE_INTERVAL_S, interval), life)
+    return granted(found, places.issuer, offer.client_id)
+
+
+async def _agreed(
+    http: httpx.AsyncClient, places: IssuerPlaces, form: Mapping[str, str], interval: float, life: float
+) -> Mapping[str, Any]:
+    """The answer once somebody has agreed, asked for at the pace that the issuer says and no longer than its code."""
+    lost = 0
+    try:
+        async with asyncio.timeout(life):
+            while True:
+                await asyncio.sleep(interval)
+                try:
+                    status, found = await _ask(http, "POST", places.token, "the issuer", form)
+                except Unavailable:
+                    status, found = 503, {}
+                if status == 200:
+                    return found
+                error = found.get("error")
+                lost = lost + 1 if status >= 500 else 0
+                if lost == MAX_LOST_ATTEMPTS:
+                    raise _away(places.issuer)
+                if status < 500 and status != 429 and error not in ("authorization_pending", "slow_down"):
+                    raise _refused(places, found, status)
+                interval = next_interval(interval, error, lost=lost > 0 or status == 429)
+    except TimeoutError:
+        raise _expired() from None
+
+
+def next_interval(interval: float, error: object, *, lost: bool = False) -> float:
+    """Seconds until the next question: more after ``slow_down``, twice as many where none was answered."""
+    if lost:
+        return min(interval * 2, MAX_DEVICE_INTERVAL_S)
+    return min(interval + DEVICE_INTERVAL_S, MAX_DEVICE_INTERVAL_S) if error == "slow_down" else interval
+
+
+async def _with_browser(places: IssuerPlaces, offer: SignInOffer, show: Show) -> GrantedTokens:
+    state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+    browser = _Browser(state)
+    server = await asyncio.start_server(browser.take, "127.0.0.1", 0, limit=MAX_REQUEST_BYTES)
+    try:
+        back = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{CALLBACK_PATH}"
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
+        asked = {
+            "response_type": "code",
+            "client_id": offer.client_id,
+            "redirect_uri": back,
+            "scope": offer.scope,
+            "state": state,
+            "nonce": nonce,
+            "code_challenge": challenge.decode().rstrip("="),
+            "code_challenge_method": "S256",
+        }
+        joint = "&" if urlsplit(places.authorization).query else "?"
+        address = f"{places.authorization}{joint}{urlencode(asked, quote_via=quote)}"
+        show(SignInPrompt(address, address))
+        try:
+            async with asyncio.timeout(BROWSER_WAIT_S):
+                answer = await browser.answer
+        except TimeoutError:
+            raise _expired() from None
+    finally:
+        server.close()
+    named = answer.get("iss")
+    if named != places.issuer and (named is not None or places.names_itself):
+        raise Unauthenticated("Another issuer has answered than was asked: nobody is signed in.")
+    if "error" in answer:
+        raise _refused(places, answer, 400)
+    form = {
+        "grant_type": "authorization_code",
+        "code": answer["code"],
+        "redirect_uri": back,
+        "code_verifier": verifier,
+        "client_id": offer.client_id,
+    }
+    async with _connected(places.issuer) as http:
+        status, found = await _ask(http, "POST", places.token, "the issuer", form)
+    if status != 200:
+        raise _refused(places, found, status)
+    return granted(found, places.issuer, offer.client_id, nonce=nonce)
+
+
+class _Browser:
+    """Takes a browser that comes back from the issuer. What does not bring our ``state`` changes nothing."""
+
+    def __init__(self, state: str) -> None:
+        self._state = state
+        self._connections_count = 0
+        self.answer: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection with one request."""
+        self._connections_count += 1
+        found = None
+        try:
+            if self._connections_count <= MAX_BROWSER_CONNECTIONS:
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    found = self._answer_of(await reader.readuntil(b"\r\n\r\n"))
+                    writer.write(_page(found is not None))
+                    await writer.drain()
+        except (TimeoutError, OSError, EOFError, ValueError, asyncio.LimitOverrunError):
+            pass  # not a browser that comes back
+        finally:
+            self._connections_count -= 1
+            writer.close()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    await writer.wait_closed()
+            if found is not None and not self.answer.done():
+                self.answer.set_result(found)
+
+    def _answer_of(self, head: bytes) -> Mapping[str, str] | None:
+        method, target, *_ = head.partition(b"\r\n")[0].decode("ascii").split(" ")
+        parts = urlsplit(target)
+        if method != "GET" or parts.path != CALLBACK_PATH:
+            return None
+        given = {name: values[0] for name, values in parse_qs(parts.query, max_num_fields=20).items()}
+        if not hmac.compare_digest(given.get("state", "").encode(), self._state.encode()):
+            return None
+        return given if given.get("code") or "error" in given else None
+
+
+def _page(taken: bool) -> bytes:
+    status, body = ("200 OK", _SIGNED_IN_PAGE) if taken else ("404 Not Found", b"")
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+        "Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\nContent-Security-Policy: default-src 'none'\r\n"
+        "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+# --- tokens
+
+
+def granted(
+    found: Mapping[str, Any], issuer: str, client_id: str, *, nonce: str | None = None
+) -> GrantedTokens:
+    """The tokens in an answer. Raises `Unauthenticated` unless its ID token is for this client and this sign-in.
+
+    Its signature the daemon checks: it comes from the issuer itself, over TLS (OpenID Connect Core, 3.1.3.7).
+    """
+    token, refresh = found.get("id_token"), found.get("refresh_token", "")
+    if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS or not _TOKEN.fullmatch(token):
+        raise Unauthenticated(
+            f"The issuer {issuer} gives no ID token: nobody is signed in.", code="no_id_token"
+        )
+    if (
+        not isinstance(refresh, str)
+        or len(refresh) > MAX_TOKEN_CHARS
+        or not _PRINTABLE.fullmatch(refresh or "-")
+    ):
+        raise Unauthenticated(f"The issuer {issuer} gives a refresh token that cannot be sent.")
+    claims = _claims(token)
+    audience = claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    subject, expires_at = claims.get("sub"), claims.get("exp")
+    if (
+        claims.get("iss") != issuer
+        or client_id not in audiences
+        or claims.get("azp", client_id) != client_id
+        or not isinstance(subject, str)
+        or not 0 < len(subject) <= MAX_WORD_CHARS
+    ):
+        raise Unauthenticated(f"The issuer {issuer} gives a token that is for somebody else.")
+    if nonce is not None and claims.get("nonce") != nonce:
+        raise Unauthenticated(f"The issuer {issuer} gives a token of another sign-in.")
+    if isinstance(expires_at, bool) or not isinstance(expires_at, int | float) or not 0 < expires_at < 2**40:
+        raise Unauthenticated(f"The issuer {issuer} does not say until when its token counts.")
+    return GrantedTokens(token, refresh, subject, float(expires_at))
+
+
+def _claims(token: str) -> Mapping[str, Any]:
+    part = token.split(".")[1]
+    try:
+        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+async def renewed(issuer: str, client_id: str, refresh_token: str, subject: str) -> GrantedTokens | None:
+    """New tokens of the same person. ``None`` if the issuer gives no other ID token. Raises `Unauthenticated` if it has
+    ended the sign-in, and `Unavailable`.
+    """
+    places = await discovered(issuer)
+    form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": client_id}
+    async with _connected(issuer) as http:
+        status, found = await _ask(http, "POST", places.token, "the issuer", form)
+    if status == 429 or status >= 500:
+        raise _away(issuer)
+    if status != 200:
+        raise Unauthenticated("The issuer has ended this sign-in.", code="sign_in_ended")
+    if "id_token" not in found:
+        return None
+    tokens = granted(found, issuer, client_id)
+    if tokens.subject != subject:
+        raise Unauthenticated("The issuer answers with somebody else's token.", code="sign_in_ended")
+    return tokens
+
+
+async def revoked(issuer: str, client_id: str, refresh_token: str) -> bool:
+    """Have an issuer end a sign-in; whether it has a place for that, and did."""
+    places = await discovered(issuer)
+    if not places.revocation or not refresh_token:
+        return False
+    form = {"token": refresh_token, "token_type_hint": "refresh_token", "client_id": client_id}
+    async with _connected(issuer) as http:
+        status, _ = await _ask(http, "POST", places.revocation, "the issuer", form)
+    return status == 200
+
+
+# --- what travels
+
+
+@contextlib.asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that keeps nothing between two of these, follows nothing, and takes no packed answer."""
+    local = is_loopback(httpx.URL(url).host)
+    headers = {"accept": "application/json", "accept-encoding": "identity"}
+    async with httpx.AsyncClient(
+        headers=headers, timeout=ANSWER_TIMEOUT_S, trust_env=not local, follow_redirects=False
+    ) as http:
+        yield http
+
+
+async def _ask(
+    http: httpx.AsyncClient, method: str, url: str, whom: str, form: Mapping[str, str] | None = None
+) -> tuple[int, Mapping[str, Any]]:
+    """The status, and the JSON object of an answer; empty for anything else. Raises `Unavailable`."""
+    data = bytearray()
+    where = _short(url)
+    try:
+        async with (
+            asyncio.timeout(ANSWER_TIMEOUT_S),
+            http.stream(method, url, data=None if form is None else dict(form)) as answer,
+        ):
+            if answer.is_redirect:
+                raise Unavailable(f"{where} sends us elsewhere, and no redirect is followed from {whom}.")
+            async for block in answer.aiter_raw():
+                data += block
+                if len(data) > MAX_ANSWER_BYTES:
+                    raise Unavailable(
+                        f"The answer of {where} has more than {MAX_ANSWER_BYTES:,} bytes: not read."
+                    )
+    except TimeoutError:
+        raise Unavailable(
+            f"{where} has not answered within {ANSWER_TIMEOUT_S:g} s. Try again later."
+        ) from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        said = str(error) or type(error).__name__
+        raise Unavailable(f"{where} does not answer: {_short(said)}. Is {whom} up?") from error
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        found = None
+    return answer.status_code, found if isinstance(found, dict) else {}
+
+
+def _is_address(value: object, *, loopback: bool) -> TypeGuard[str]:
+    """Whether something is an https address, or with ``loopback`` one of this machine, that can be shown and opened."""
+    if not isinstance(value, str) or len(value) > MAX_URL_CHARS or not _PRINTABLE.fullmatch(value):
+        return False
+    try:
+        found = httpx.URL(value)
+    except httpx.InvalidURL:
+        return False
+    if not found.host or found.userinfo or found.fragment:
+        return False
+    return found.scheme == "https" or (loopback and found.scheme == "http" and is_loopback(found.host))
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    try:
+        found = httpx.URL(url)
+    except httpx.InvalidURL:
+        return "", "", None
+    return found.scheme, found.host, found.port
+
+
+def _seconds(value: object, default: float, limit: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        return default
+    return min(float(value), limit)
+
+
+def _short(value: object) -> str:
+    """What others said, as a part of a sentence of ours."""
+    return "".join(char if char.isprintable() else " " for char in str(value)[:200])
+
+
+def _refused(places: IssuerPlaces, found: Mapping[str, Any], status: int) -> Exception:
+    error = found.get("error")
+    if error == "access_denied":
+        return Forbidden("You, or the issuer, said no: nobody is signed in.", code="denied")
+    if error == "expired_token":
+        return _expired()
+    if status >= 500:
+        return _away(places.issuer)
+    said = found.get("error_description")
+    why = f": {_short(said)}" if isinstance(said, str) and said else ""
+    return InvalidRequest(
+        f"The issuer {places.issuer} does not sign anybody in ({_short(error) if error else f'HTTP {status}'}{why}). "
+        "The operator checks there that the client of 'oidc_cli_client_id' is a public one, may use this way of "
+        "signing in, and has these scopes.",
+        code="sign_in_refused",
+    )
+
+
+def _expired() -> DeadlineExceeded:
+    return DeadlineExceeded(
+        "Nobody agreed in time: the code has expired. Run 'portico login' again.", code="expired"
+    )
+
+
+def _away(issuer: str) -> Unavailable:
+    return Unavailable(
+        f"The issuer {issuer} does not answer now. Try again later.", code="issuer_unavailable"
+    )
+
+
+def _unusable(places: IssuerPlaces, why: str) -> Unavailable:
+    return Unavailable(f"The issuer {places.issuer} {why}.", code="issuer_unusable")

@@ -1,0 +1,335 @@
+"""Who this user is at daemons: tokens in a file that only they can read, sent with calls and renewed in time.
+
+The file is read at every call that has no key; its time of change says whether there is anything to read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import httpx
+
+from portico._issuer import GrantedTokens, renewed
+from portico.errors import InvalidRequest, PorticoError, Unauthenticated, Unavailable
+
+T = TypeVar("T")
+
+RENEW_AHEAD_S: Final = 60.0
+"""Seconds before a token expires in which it is renewed; at most half of its life."""
+
+RENEWAL_RETRY_S: Final = 30.0
+"""Seconds after which a renewal that failed is tried again, and in which a new token is not renewed."""
+
+LOCK_TIMEOUT_S: Final = 30.0
+LOCK_POLL_INTERVAL_S: Final = 0.05
+MAX_FILE_BYTES: Final = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSignIn:
+    """Of one daemon. Times are in seconds since 1970."""
+
+    issuer: str
+    client_id: str
+    subject: str
+    token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    given_at: float
+    expires_at: float
+
+    @classmethod
+    def of(cls, issuer: str, client_id: str, tokens: GrantedTokens) -> KeptSignIn:
+        """What an issuer gave just now."""
+        given = (tokens.subject, tokens.token, tokens.refresh_token)
+        return cls(issuer, client_id, *given, time.time(), tokens.expires_at)
+
+    @property
+    def renew_at(self) -> float:
+        """When it is renewed; when it ends, if it cannot be. A clock of ours that is fast asks no more often."""
+        if not self.refresh_token:
+            return self.expires_at
+        ahead = min(RENEW_AHEAD_S, max(0.0, self.expires_at - self.given_at) / 2)
+        return max(self.expires_at - ahead, min(self.given_at, time.time()) + RENEWAL_RETRY_S)
+
+
+def folder() -> Path:
+    """The user's folder of settings."""
+    if sys.platform == "darwin":
+        return Path("~/Library/Application Support/portico").expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local").expanduser() / "portico"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "portico"
+
+
+def file() -> Path:
+    """Where the sign-ins are kept."""
+    return folder() / "sign-ins.json"
+
+
+def place_of(url: str) -> str:
+    """A daemon's address in one form, as the file has it."""
+    found = httpx.URL(url)
+    return f"{found.scheme}://{found.netloc.decode('ascii')}{found.path.rstrip('/')}"
+
+
+_read: tuple[object, Mapping[str, KeptSignIn]] = (None, {})
+_failed_at: dict[str, float] = {}
+"""By the monotonic clock, when the renewal of a daemon's sign-in failed."""
+
+
+def kept() -> Mapping[str, KeptSignIn]:
+    """All sign-ins, by the address of their daemon. Raises `InvalidRequest` for a file that others could have read or
+    written, and for one that holds something else.
+    """
+    global _read
+    path = file()
+    try:
+        seen = path.stat()
+    except OSError:
+        return {}
+    state = (path, seen.st_mtime_ns, seen.st_ino, seen.st_size, seen.st_mode, seen.st_uid)
+    if _read[0] != state:
+        _read = (state, _content(path))
+    return _read[1]
+
+
+def _content(path: Path) -> Mapping[str, KeptSignIn]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, "rb") as opened:
+            _require_private(os.fstat(descriptor), path)
+            raw = opened.read(MAX_FILE_BYTES + 1)
+        if len(raw) > MAX_FILE_BYTES:
+            raise ValueError(f"it has more than {MAX_FILE_BYTES:,} bytes")
+        rows = json.loads(raw)["sign_ins"]
+        found = {str(place): KeptSignIn(**row) for place, row in rows.items()}
+        if not all(_is_whole(one) for one in found.values()):
+            raise ValueError("a field is not what it should be")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InvalidRequest(
+            f"{path} does not hold sign-ins: {error}. Remove it, and sign in again."
+        ) from None
+    return found
+
+
+def _is_whole(one: KeptSignIn) -> bool:
+    words = (one.issuer, one.client_id, one.subject, one.token, one.refresh_token)
+    times = (one.given_at, one.expires_at)
+    return all(isinstance(word, str) for word in words) and all(isinstance(at, int | float) for at in times)
+
+
+def _require_private(seen: os.stat_result, path: Path) -> None:
+    """Raise `InvalidRequest` for a file with secrets that are not this user's alone."""
+    if sys.platform == "win32":
+        return
+    if not stat.S_ISREG(seen.st_mode) or seen.st_uid != os.geteuid():
+        raise InvalidRequest(f"{path} is not a file of yours: it is not read. Remove it, and sign in again.")
+    if seen.st_mode & 0o077:
+        raise InvalidRequest(
+            f"{path} can be read or written by others (mode {stat.S_IMODE(seen.st_mode):o}): it is not used. Run "
+            f"'chmod 600 {path}'; if others use this machine, remove it and sign in again.",
+            code="file_not_private",
+        )
+
+
+def keep(place: str, sign_in: KeptSignIn | None) -> None:
+    """Write down the sign-in of a daemon, or take it away. The caller holds the lock (`locked`)."""
+    others = {at: one for at, one in kept().items() if at != place}
+    rows = {**others, **({} if sign_in is None else {place: sign_in})}
+    path = file()
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.unlink(missing_ok=True)  # its mode would stay
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+            json.dump({"sign_ins": {at: asdict(one) for at, one in sorted(rows.items())}}, out, indent=2)
+            out.flush()
+            os.fsync(out.fileno())
+        new.replace(path)
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be written: {error.strerror}. Sign in again.") from error
+
+
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
+    """Alone among all processes of this user that change the file. Raises `Unavailable` after `LOCK_TIMEOUT_S`."""
+    path = folder() / "sign-ins.lock"
+    try:
+        folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError as error:
+        raise InvalidRequest(f"Sign-ins cannot be changed: {path}: {error.strerror}.") from error
+    try:
+        end = time.monotonic() + LOCK_TIMEOUT_S
+        while not _taken(descriptor):
+            if time.monotonic() > end:
+                raise Unavailable(
+                    f"Another process holds {path} for more than {LOCK_TIMEOUT_S:g} s. Try again."
+                )
+            time.sleep(LOCK_POLL_INTERVAL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end in a thread of its own: the caller may have an event loop, or none."""
+    with ThreadPoolExecutor(1, "portico sign-in") as pool:
+        return pool.submit(lambda: asyncio.run(work())).result()
+
+
+def current(place: str, refused: str = "") -> KeptSignIn | None:
+    """The sign-in of a daemon as it is now, renewed if it is time, or if the daemon has ``refused`` its token.
+
+    Raises `Unauthenticated` if it has ended, `Unavailable` if it cannot be renewed now.
+    """
+    found = kept().get(place)
+    if found is None or not _is_due(found, refused):
+        return found
+    failed_at = _failed_at.get(place)
+    if failed_at is not None and time.monotonic() - failed_at < RENEWAL_RETRY_S:
+        return _as_it_is(found)
+    with locked():
+        found = kept().get(place)
+        if found is None or not _is_due(found, refused):  # somebody else was here
+            return found
+        try:
+            return _renew(place, found)
+        except Unavailable:
+            _failed_at[place] = time.monotonic()
+            return _as_it_is(found)
+        except Unauthenticated:
+            keep(place, None)
+            raise _ended(place) from None
+
+
+def _is_due(found: KeptSignIn, refused: str) -> bool:
+    now = time.time()
+    return now >= found.renew_at or (found.token == refused and now >= found.given_at + RENEWAL_RETRY_S)
+
+
+def _as_it_is(found: KeptSignIn) -> KeptSignIn:
+    """For as long as its token counts, though it cannot be renewed."""
+    if time.time() < found.expires_at:
+        return found
+    raise Unavailable(
+        f"Your sign-in has to be renewed, and the issuer {found.issuer} does not answer. Try again later.",
+        code="issuer_unavailable",
+    )
+
+
+def _renew(place: str, found: KeptSignIn) -> KeptSignIn:
+    """Ask the issuer for new tokens, and write them down: it takes a refresh token once."""
+    if not found.refresh_token:
+        raise Unauthenticated("It cannot be renewed.")
+    given = (found.issuer, found.client_id, found.refresh_token, found.subject)
+    try:
+        tokens = run_apart(lambda: renewed(*given))
+    except InvalidRequest as error:  # the issuer has become another one
+        raise Unavailable(error.message) from error
+    if tokens is None:
+        if time.time() >= found.expires_at:
+            raise Unauthenticated("The issuer gives no other ID token.")
+        new = replace(found, refresh_token="")
+    else:
+        new = KeptSignIn.of(found.issuer, found.client_id, tokens)
+        new = replace(new, refresh_token=tokens.refresh_token or found.refresh_token)
+    keep(place, new)
+    return new
+
+
+def _ended(place: str) -> Unauthenticated:
+    return Unauthenticated(
+        f"Your sign-in at {place} has ended. Sign in again: portico --url {place} login", code="sign_in_ended"
+    )
+
+
+class SignInAuth(httpx.Auth):
+    """Sends the token of this user with calls of one daemon, and nowhere else.
+
+    Without a sign-in calls go without one. One that has ended is a problem once the daemon asks for it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._place = place_of(url)
+        self._base = httpx.URL(self._place)
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """For clients that block."""
+        sent, problem = self._token(request, "")
+        answer = yield _with(request, sent)
+        if answer.status_code == 401:
+            again = self._again(request, sent, problem)
+            if again:
+                yield _with(request, again)
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """For asyncio."""
+        if self._must_wait():
+            sent, problem = await asyncio.to_thread(self._token, request, "")
+        else:
+            sent, problem = self._token(request, "")
+        answer = yield _with(request, sent)
+        if answer.status_code == 401 and (sent or problem is not None):
+            again = await asyncio.to_thread(self._again, request, sent, problem)
+            if again:
+                yield _with(request, again)
+
+    def _must_wait(self) -> bool:
+        with contextlib.suppress(PorticoError):
+            found = kept().get(self._place)
+            return found is not None and _is_due(found, "")
+        return False
+
+    def _token(self, request: httpx.Request, refused: str) -> tuple[str, PorticoError | None]:
+        """What to send with a request, empty for nothing; and why there is nothing, if that is a problem."""
+        url, base = request.url, self._base
+        if (url.scheme, url.host, url.port) != (base.scheme, base.host, base.port):
+            return "", None
+        try:
+            found = current(self._place, refused)
+        except PorticoError as error:
+            return "", error
+        return ("" if found is None else found.token), None
+
+    def _again(self, request: httpx.Request, sent: str, problem: PorticoError | None) -> str:
+        """What to send once more where the daemon wants to know who calls; empty for nothing. Raises the problem."""
+        if problem is None and not sent:
+            return ""
+        token, problem = self._token(request, sent) if problem is None else ("", problem)
+        if problem is not None:
+            raise problem
+        return "" if token == sent else token
+
+
+def _with(request: httpx.Request, token: str) -> httpx.Request:
+    if token:
+        request.headers["authorization"] = f"Bearer {token}"
+    return request

@@ -1,0 +1,155 @@
+"""`portico login`: sign in at a daemon with the accounts of its issuer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from portico.cli.open import has_browser
+from portico.cli.render import one_line, print_json
+from portico.cli.session import AsJson, Yes, confirm, deferred, invocation
+from portico.errors import InvalidRequest, PorticoError
+
+if TYPE_CHECKING:
+    from portico._issuer import GrantedTokens, Show, SignInOffer, SignInPrompt
+    from portico.values import Whoami
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: portico login")
+def login(
+    context: typer.Context,
+    issuer: Annotated[str, typer.Option(help="Where to sign in, if the daemon has several issuers.")] = "",
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Open no browser: print the address alone.")
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sign in at a daemon with the account that you have at its issuer, instead of a key.
+
+    Where the issuer lets devices sign in, the browser may be on any machine: enter the code there. The sign-in is
+    renewed by itself, and this user's commands, terminal UI and programs have it where no key is given. Signed in
+    already, nothing changes.
+    """
+    import asyncio
+
+    with deferred("httpx._main"):
+        from portico import _issuer, _sign_ins
+        from portico._transport import Address
+
+    url = Address.of(invocation(context).address(), "").url
+    place = _sign_ins.place_of(url)
+    _issuer.require_private(url)
+    who = _signed_in(place)
+    if who is None:
+        offer = _chosen(asyncio.run(_issuer.offers(url)), issuer, url)
+        _confirm_other_daemons(place, offer, yes=yes)
+        places = asyncio.run(_issuer.discovered(offer.issuer))
+        tokens = _agreed(lambda show: _issuer.sign_in(places, offer, show), place, opens=not no_browser)
+        who = _known(url, tokens, offer)
+        with _sign_ins.locked():
+            _sign_ins.keep(place, _sign_ins.KeptSignIn.of(offer.issuer, offer.client_id, tokens))
+        said = "Signed in"
+    else:
+        said = "Already signed in"
+    if as_json:
+        print_json({"url": place, "changed": said == "Signed in", **_plain(who)})
+    else:
+        role = f", role {one_line(who.role)}" if who.role else ""
+        typer.echo(f"{said} at {one_line(place)} as {one_line(who.name)}{role}.")
+    if invocation(context).key or os.environ.get("PORTICO_API_KEY"):
+        typer.secho("A key is given, by --key or PORTICO_API_KEY: it counts first.", fg="yellow", err=True)
+
+
+def _plain(who: Whoami) -> dict[str, object]:
+    return {
+        "name": who.name,
+        "role": who.role,
+        "issuer": who.issuer,
+        "subject": who.subject,
+        "expires_at": who.expires_at,
+    }
+
+
+def _signed_in(place: str) -> Whoami | None:
+    """Who is signed in at the daemon and known there."""
+    from portico import Client, _sign_ins
+    from portico.errors import Forbidden, Unauthenticated
+
+    try:
+        found = _sign_ins.current(place)
+        if found is None:
+            return None
+        with Client(place, found.token) as client:
+            return client.whoami()
+    except (Unauthenticated, Forbidden):
+        return None
+
+
+def _chosen(offers: Sequence[SignInOffer], issuer: str, url: str) -> SignInOffer:
+    fitting = [offer for offer in offers if issuer in ("", offer.issuer)]
+    if len(fitting) == 1:
+        return fitting[0]
+    names = ", ".join(one_line(offer.issuer) for offer in offers)
+    raise InvalidRequest(f"At {url} one signs in by: {names}. Name one with --issuer.", param="issuer")
+
+
+def _confirm_other_daemons(place: str, offer: SignInOffer, *, yes: bool) -> None:
+    """Ask before a daemon gets tokens that others of this user take too: who runs it could use them there."""
+    from portico import _sign_ins
+
+    same = (offer.issuer, offer.client_id)
+    others = [
+        at for at, one in _sign_ins.kept().items() if at != place and (one.issuer, one.client_id) == same
+    ]
+    if others:
+        confirm(
+            f"{place} gets the same tokens as {', '.join(map(one_line, others))}: who runs it could use them there. "
+            "Do you trust it?",
+            yes=yes,
+        )
+
+
+def _agreed(
+    flow: Callable[[Show], Coroutine[Any, Any, GrantedTokens]], place: str, *, opens: bool
+) -> GrantedTokens:
+    """The tokens, once somebody has agreed in a browser. Ctrl-C leaves nothing behind."""
+    import asyncio
+    import webbrowser
+    from contextlib import ExitStack
+
+    from portico.cli.progress import Spinner
+
+    with ExitStack() as waiting:
+
+        def show(prompt: SignInPrompt) -> None:
+            typer.echo(f"Sign in at {one_line(place)}: open {prompt.address}", err=True)
+            if prompt.code:
+                typer.echo(f"and enter the code {typer.style(one_line(prompt.code), bold=True)}", err=True)
+            if opens and has_browser():
+                webbrowser.open(prompt.link)
+            waiting.enter_context(Spinner("Waiting for you to agree there. Ctrl-C gives up."))
+
+        return asyncio.run(flow(show))
+
+
+def _known(url: str, tokens: GrantedTokens, offer: SignInOffer) -> Whoami:
+    """Who that is at the daemon. Of tokens that it does not take none is kept, here or at the issuer."""
+    import asyncio
+    import contextlib
+
+    from portico import Client, _issuer
+
+    try:
+        with Client(url, tokens.token) as client:
+            return client.whoami()
+    except PorticoError:
+        given = (offer.issuer, offer.client_id, tokens.refresh_token)
+        with contextlib.suppress(PorticoError):
+            asyncio.run(_issuer.revoked(*given))
+        raise

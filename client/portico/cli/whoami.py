@@ -1,0 +1,37 @@
+"""`portico whoami`: who is calling, and what they may do."""
+
+from __future__ import annotations
+
+import typer
+
+from portico.cli.render import moment, plain, print_fields, print_json
+from portico.cli.session import AsJson, connected
+
+app = typer.Typer()
+
+_BY = {"nothing": "nothing: no key is needed here", "token": "sign-in"}
+
+
+@app.command(epilog="Example: portico whoami")
+def whoami(context: typer.Context, as_json: AsJson = False) -> None:
+    """Print who you are at the daemon: role, scopes and limits, and until when the token counts."""
+    with connected(context) as client:
+        found = client.whoami()
+        url = client.url
+    if as_json:
+        print_json({"url": url, **plain(found)})
+        return
+    print_fields(
+        [
+            ("name", found.name),
+            ("id", found.id),
+            ("at", url),
+            ("by", _BY.get(found.by, found.by)),
+            ("issuer", found.issuer),
+            ("subject", found.subject),
+            ("role", found.role),
+            ("scopes", found.scopes),
+            ("limits", tuple(f"{name}={value}" for name, value in sorted(found.limits.items()))),
+            ("until", moment(found.expires_at)),
+        ]
+    )

@@ -1,0 +1,564 @@
+"""STEP and IFC: what the header says, products and how they are put together, and of buildings their storeys, elements
+and property sets. Shapes are not read.
+
+The exchange structure: ISO 10303-21, which both are written in. It is read in one pass, as a list of instances.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final, TypeAlias
+
+from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.knowledge.parse.csv import ROW_GROUP_CHARS
+from portico_server.knowledge.parse.text import encoding_of
+
+MAX_FILE_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of a file: it is held in memory as a whole."""
+
+MAX_INSTANCES: Final = 5_000_000
+"""Instances in a file, shapes included."""
+
+MAX_KEPT_INSTANCES: Final = 500_000
+"""Instances that say something: products, elements, properties and what relates them."""
+
+MAX_NESTED_LISTS: Final = 16
+"""Lists in lists of one instance."""
+
+MAX_HEADINGS: Final = 16
+"""Levels above a passage."""
+
+MAX_NAMES: Final = 200
+"""Names in one sentence."""
+
+
+GLOBAL_ID_CHARS: Final = 22
+"""Characters of an identity in IFC."""
+
+
+class InstanceNumber(int):
+    """A reference to another instance."""
+
+
+Value: TypeAlias = "str | InstanceNumber | list[Value] | None"
+"""Numbers and enumerations are texts; a value with a type, such as ``IFCLABEL('x')``, is that value."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepInstance:
+    """One line of the data: its type in capitals, its values and the line where it begins."""
+
+    kind: str
+    values: Sequence[Value]
+    line: int
+
+    @property
+    def is_rooted(self) -> bool:
+        """Whether it has an identity of its own in IFC: an element, a space, a set of properties, a relation."""
+        return self.kind.startswith("IFC") and len(self.text(0)) == GLOBAL_ID_CHARS
+
+    def text(self, number: int) -> str:
+        """A value that is a text; else empty."""
+        value = self.values[number] if number < len(self.values) else None
+        return " ".join(value.split()) if isinstance(value, str) else ""
+
+    def one(self, number: int) -> int:
+        """The instance that a value refers to; 0 if it does not."""
+        value = self.values[number] if number < len(self.values) else None
+        return value if isinstance(value, InstanceNumber) else 0
+
+    def many(self, number: int) -> list[int]:
+        """The instances that a value refers to, one or a list of them."""
+        value = self.values[number] if number < len(self.values) else None
+        found = value if isinstance(value, list) else [value]
+        return [each for each in found if isinstance(each, InstanceNumber)]
+
+
+@dataclass(slots=True)
+class StepFile:
+    """The header by the names of its lines, and of the data what says something."""
+
+    header: dict[str, StepInstance] = field(default_factory=dict)
+    data: dict[int, StepInstance] = field(default_factory=dict)
+    instances: int = 0
+
+    def of(self, *kinds: str) -> Iterator[tuple[int, StepInstance]]:
+        """The instances of these types, in their order."""
+        return ((number, each) for number, each in self.data.items() if each.kind in kinds)
+
+    def get(self, number: int, *kinds: str) -> StepInstance | None:
+        """An instance, if it is there and of one of these types."""
+        found = self.data.get(number)
+        return found if found is not None and (not kinds or found.kind in kinds) else None
+
+
+def read(source: SourceDocument) -> Iterator[Part]:
+    """First what the file is; then of STEP its assemblies and products, of IFC its spaces and their elements."""
+    file = parse(source)
+    schema = _schema(file)
+    writer = PartWriter()
+    if schema.startswith("IFC"):
+        model = _Building(file)
+        yield writer.part("\n".join(_about(file, schema, model.units, model.counted)), line=1)
+        yield from model.parts(writer)
+    else:
+        assembly = _Assembly(file)
+        yield writer.part("\n".join(_about(file, schema, _units(file), assembly.counted)), line=1)
+        yield from assembly.parts(writer)
+
+
+# --- the exchange structure ----------------------------------------------------------------------------------------
+
+_COMMENT = re.compile(rb"'[^']*+(?:'|\Z)|/\*(?:[^*]++|\*(?!/))*+(?:\*/|\Z)")
+_INSTANCE = re.compile(
+    rb"(?:#(\d{1,18})\s{0,200}+=\s{0,200}+)?(?:([A-Za-z_][A-Za-z0-9_]{0,99}+)\s{0,200}+)?"
+    rb"\(((?:[^;']++|'[^']*+(?:'|\Z))*+)(?:;|\Z)"
+)
+"""It takes what follows a parenthesis in any case, so that each byte is looked at once."""
+
+_TOKEN = re.compile(
+    r"'((?:[^']++|'')*+)'|#(\d{1,18})|\.([A-Za-z0-9_]++)\.|([-+]?[0-9][-+0-9.eE]*+)|\"[0-9A-Fa-f]*+\"|([A-Za-z_][\w]*+)"
+    r"|([(),$*])"
+)
+_ROOT = re.compile(rb"\(\s*+'[0-9A-Za-z_$]{22}'")
+_BEGIN, _END = b"ISO-10303-21", b"END-ISO-10303-21"
+_HEADER_BYTES: Final = 4_096
+"""Bytes at the beginning of a file among which its mark stands, and that of its end at the end."""
+
+_KEPT: Final = frozenset(
+    b"PRODUCT PRODUCT_DEFINITION PRODUCT_DEFINITION_FORMATION PRODUCT_DEFINITION_FORMATION_WITH_SPECIFIED_SOURCE "
+    b"NEXT_ASSEMBLY_USAGE_OCCURRENCE CONVERSION_BASED_UNIT IFCSIUNIT IFCCONVERSIONBASEDUNIT IFCPROPERTYSINGLEVALUE "
+    b"IFCPROPERTYENUMERATEDVALUE IFCPROPERTYLISTVALUE IFCPROPERTYBOUNDEDVALUE IFCQUANTITYLENGTH IFCQUANTITYAREA "
+    b"IFCQUANTITYVOLUME IFCQUANTITYCOUNT IFCQUANTITYWEIGHT IFCQUANTITYTIME IFCMATERIAL".split()
+)
+"""What is kept of the data, beside what has an identity in IFC."""
+
+
+def parse(source: SourceDocument) -> StepFile:
+    """The structure of a file. Raises `Unreadable` for what is not one, cut off, or too large."""
+    if source.size > MAX_FILE_BYTES:
+        raise Unreadable(
+            f"has more than {MAX_FILE_BYTES >> 20} MB, the most that is read of a STEP or IFC file."
+        )
+    data = source.read()
+    if _BEGIN not in data[:_HEADER_BYTES].upper():
+        raise Unreadable(
+            "is not a STEP file (ISO 10303-21), though its name says so. Save it again and add that."
+        )
+    if _END not in data[-_HEADER_BYTES:].upper():
+        raise Unreadable("is cut off: the mark of its end is missing. Add the whole file.")
+    if b"/*" in data:
+        data = _COMMENT.sub(_without_comment, data)
+    encoding = encoding_of(source)
+    found = StepFile()
+    in_header, line, counted = True, 1, 0
+    position = data[:_HEADER_BYTES].upper().find(b"HEADER")
+    for match in _INSTANCE.finditer(data, max(0, position)):
+        line += data.count(b"\n", counted, match.start())
+        counted = match.start()
+        kind = (match[2] or b"").upper()
+        if match[1] is None:
+            if in_header and kind.startswith(b"FILE_"):
+                name = kind.decode()
+                found.header.setdefault(
+                    name, StepInstance(name, _values(match[3].decode(encoding, "replace")), line)
+                )
+            continue
+        in_header = False
+        found.instances += 1
+        if found.instances > MAX_INSTANCES:
+            raise Unreadable(f"has more than {MAX_INSTANCES:,} instances, the most that are read.")
+        body = match[3]
+        is_unit = not kind and b"_UNIT" in body[:500]
+        if kind in _KEPT or is_unit or (kind.startswith(b"IFC") and _ROOT.match(data, match.start(3) - 1)):
+            if len(found.data) >= MAX_KEPT_INSTANCES:
+                raise Unreadable(f"has more than {MAX_KEPT_INSTANCES:,} products, elements and properties.")
+            values = _values(body.decode(encoding, "replace"))
+            found.data[int(match[1])] = StepInstance(kind.decode("ascii"), values, line)
+    if not found.instances:
+        raise Unreadable("has no data: nothing is described in it.")
+    return found
+
+
+def _without_comment(match: re.Match[bytes]) -> bytes:
+    """A text as it is; a comment as its line breaks."""
+    said = match[0]
+    return said if said.startswith(b"'") else b" " + b"\n" * said.count(b"\n")
+
+
+def _values(body: str) -> list[Value]:
+    """The values of an instance, from behind its opening parenthesis."""
+    top: list[Value] = []
+    open_lists: list[list[Value]] = [top]
+    typed: list[bool] = []
+    name = ""
+    for match in _TOKEN.finditer(body):
+        text, number, enumeration, figure, word, mark = match.groups()
+        if mark == "(":
+            if len(open_lists) > MAX_NESTED_LISTS:
+                break
+            inner: list[Value] = []
+            open_lists[-1].append(inner)
+            open_lists.append(inner)
+            typed.append(bool(name))
+            name = ""
+        elif mark == ")":
+            if len(open_lists) == 1:
+                break
+            closed = open_lists.pop()
+            if typed.pop() and len(closed) == 1:
+                open_lists[-1][-1] = closed[0]
+        elif mark in ("$", "*"):
+            open_lists[-1].append(None)
+        elif number:
+            open_lists[-1].append(InstanceNumber(number))
+        elif word:
+            name = word
+        elif mark is None:
+            said = _decoded(text) if text is not None else enumeration or figure or ""
+            open_lists[-1].append(said)
+    return top
+
+
+_ESCAPE = re.compile(
+    r"\\X2\\((?:[0-9A-Fa-f]{4})*+)\\X0\\|\\X4\\((?:[0-9A-Fa-f]{8})*+)\\X0\\|\\X\\([0-9A-Fa-f]{2})|\\S\\(.)|\\P[A-I]\\"
+    r"|\\N\\|\\T\\|(\\\\)|('')"
+)
+
+
+def _decoded(text: str) -> str:
+    """A text without the escapes of the exchange structure (ISO 10303-21, 6.4.3)."""
+    return _ESCAPE.sub(_character, text) if "\\" in text or "'" in text else text
+
+
+def _character(match: re.Match[str]) -> str:
+    wide, wider, byte, shifted, backslash, quote = match.groups()
+    if wide is not None:
+        return bytes.fromhex(wide).decode("utf-16-be", "replace")
+    if wider is not None:
+        return bytes.fromhex(wider).decode("utf-32-be", "replace")
+    if byte:
+        return chr(int(byte, 16))
+    if shifted:
+        return chr((ord(shifted) + 128) % 256)
+    return "\\" if backslash else "'" if quote else " "
+
+
+# --- the file as a whole -------------------------------------------------------------------------------------------
+
+
+def _schema(file: StepFile) -> str:
+    named = file.header.get("FILE_SCHEMA")
+    return ", ".join(_said(named.values)).upper() if named else ""
+
+
+def _about(file: StepFile, schema: str, units: Sequence[str], counted: Sequence[str]) -> Iterator[str]:
+    """What the header says, the units, and how much there is."""
+    yield f"{'Building model in IFC' if schema.startswith('IFC') else 'Model in STEP'} ({schema.partition(' ')[0]})"
+    name, about = file.header.get("FILE_NAME"), file.header.get("FILE_DESCRIPTION")
+    told = [("Description", _said(about.values[:1]) if about else [])]
+    if name is not None:
+        labels = ("Name", "Date", "Author", "Organisation", "Written by", "Exported from", "Authorised by")
+        told += [(label, _said([value])) for label, value in zip(labels, name.values, strict=False)]
+    yield from (f"{label}: {', '.join(said)}" for label, said in told if said)
+    if units:
+        yield f"Units: {', '.join(units)}"
+    yield from counted
+
+
+def _said(values: Sequence[Value]) -> list[str]:
+    """The texts in values, without empty ones."""
+    found: list[str] = []
+    for value in values:
+        if isinstance(value, list):
+            found += _said(value)
+        elif isinstance(value, str) and value.strip():
+            found.append(" ".join(value.split()))
+    return found
+
+
+def _units(file: StepFile) -> list[str]:
+    """The units of lengths, angles and masses, as a file in STEP or IFC names them."""
+    found: dict[str, None] = {}
+    for each in file.data.values():
+        said = [one.lower() for one in _said(each.values)]
+        if each.kind == "IFCSIUNIT" and len(said) >= 2:
+            found[f"{said[0].removesuffix('unit')} in {''.join(said[1:])}"] = None
+        elif each.kind == "IFCCONVERSIONBASEDUNIT" and len(said) >= 2:
+            found[f"{said[0].removesuffix('unit')} in {said[1]}"] = None
+        elif not each.kind and said and (said[-1] in _SI or said[0] in _CONVERTED):
+            found["".join(said) if said[-1] in _SI else said[0]] = None
+    return list(islice(found, MAX_NAMES))
+
+
+_SI: Final = ("metre", "radian", "steradian", "gram", "second", "kelvin", "degree_celsius")
+_CONVERTED: Final = ("inch", "foot", "degree", "pound", "mile", "yard")
+
+
+def _runs(head: str, lines: Sequence[str]) -> Iterator[str]:
+    """Lines put together, up to what a passage may hold, each time below ``head``."""
+    held: list[str] = []
+    width = 0
+    for line in lines:
+        if held and width + len(line) > ROW_GROUP_CHARS:
+            yield "\n".join([head, *held])
+            held, width = [], 0
+        held.append(line)
+        width += len(line)
+    if held:
+        yield "\n".join([head, *held])
+
+
+# --- products and assemblies ---------------------------------------------------------------------------------------
+
+
+class _Assembly:
+    """The products of a file in STEP, and which are put together of which."""
+
+    def __init__(self, file: StepFile) -> None:
+        self._file = file
+        self._products: dict[int, StepInstance] = {}
+        """By the number of a definition."""
+        for number, each in file.of("PRODUCT_DEFINITION"):
+            formation = file.get(each.one(2))
+            product = file.get(formation.one(2), "PRODUCT") if formation is not None else None
+            if product is not None:
+                self._products[number] = product
+        self._parts: dict[int, Counter[int]] = defaultdict(Counter)
+        self._wholes: dict[int, Counter[int]] = defaultdict(Counter)
+        for _number, each in file.of("NEXT_ASSEMBLY_USAGE_OCCURRENCE"):
+            whole, part = each.one(3), each.one(4)
+            if whole in self._products and part in self._products:
+                self._parts[whole][part] += 1
+                self._wholes[part][whole] += 1
+
+    @property
+    def counted(self) -> list[str]:
+        tops = [
+            self._name(each) for each in self._products if each in self._parts and each not in self._wholes
+        ]
+        found = [f"Products: {sum(1 for _each in self._file.of('PRODUCT'))}"]
+        if tops:
+            found.append(f"Assemblies: {len(self._parts)}")
+            found.append(f"Uppermost: {', '.join(tops[:MAX_NAMES])}")
+        return found
+
+    def parts(self, writer: PartWriter) -> Iterator[Part]:
+        """Each assembly with what it consists of; then the products that belong to none."""
+        for whole, parts in self._parts.items():
+            lines = [f"{times} × {self._name(part)}" for part, times in parts.items()]
+            place = self._above(whole)
+            used = [self._name(each) for each in islice(self._wholes.get(whole, ()), MAX_NAMES)]
+            head = f"Assembly {self._name(whole)}" + (f", part of {', '.join(used)}" if used else "")
+            for run in _runs(f"{head}, consists of:", lines):
+                yield writer.part(run, line=self._products[whole].line, heading=place)
+        alone = {
+            id(product): product
+            for number, product in self._products.items()
+            if number not in self._parts and number not in self._wholes
+        }
+        lines = [_product(product) for product in alone.values()]
+        first = next(iter(alone.values()), None)
+        for run in _runs("Products:", lines):
+            yield writer.part(run, line=first.line if first else None)
+
+    def _name(self, definition: int) -> str:
+        return _product(self._products[definition])
+
+    def _above(self, definition: int) -> tuple[str, ...]:
+        """The names of the assemblies above one and its own, outermost first; a circle is walked once."""
+        path, seen = [definition], {definition}
+        while len(path) < MAX_HEADINGS:
+            above = next((each for each in self._wholes.get(path[-1], ()) if each not in seen), 0)
+            if not above:
+                break
+            path.append(above)
+            seen.add(above)
+        return tuple(self._products[each].text(1) or self._products[each].text(0) for each in reversed(path))
+
+
+def _product(product: StepInstance) -> str:
+    """Its name, with its number and description where they say something else."""
+    number, name, about = product.text(0), product.text(1), product.text(2)
+    said = name or number or "(without a name)"
+    if number and number != said:
+        said += f" ({number})"
+    return f"{said}: {about}" if about and about not in (name, number) else said
+
+
+# --- buildings -----------------------------------------------------------------------------------------------------
+
+_SPACES: Final = {
+    "IFCPROJECT": "Project",
+    "IFCSITE": "Site",
+    "IFCBUILDING": "Building",
+    "IFCBUILDINGSTOREY": "Storey",
+    "IFCSPACE": "Space",
+}
+_NO_ELEMENT = re.compile(
+    r"IFC(?:REL|PROPERTYSET|ELEMENTQUANTITY|OWNERHISTORY)|.*(?:TYPE|STYLE|TEMPLATE)$|IFC\w*PROPERTIES$"
+)
+
+
+class _Building:
+    """The spaces of a building, the elements in each, and their property sets."""
+
+    def __init__(self, file: StepFile) -> None:
+        self._file = file
+        self._above: dict[int, int] = {}
+        self._sets: dict[int, list[int]] = defaultdict(list)
+        self._types: dict[int, int] = {}
+        self._materials: dict[int, list[str]] = defaultdict(list)
+        for _number, each in file.of("IFCRELAGGREGATES", "IFCRELNESTS"):
+            self._above.update(dict.fromkeys(each.many(5), each.one(4)))
+        for _number, each in file.of("IFCRELCONTAINEDINSPATIALSTRUCTURE"):
+            self._above.update(dict.fromkeys(each.many(4), each.one(5)))
+        for _number, each in file.of("IFCRELDEFINESBYPROPERTIES"):
+            for element in each.many(4):
+                self._sets[element] += each.many(5)
+        for _number, each in file.of("IFCRELDEFINESBYTYPE"):
+            self._types.update(dict.fromkeys(each.many(4), each.one(5)))
+        for _number, each in file.of("IFCRELASSOCIATESMATERIAL"):
+            if (material := file.get(each.one(5), "IFCMATERIAL")) is not None:
+                for element in each.many(4):
+                    self._materials[element].append(material.text(0))
+        self._elements: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        """By the space that they are in, and by type."""
+        for number, each in file.data.items():
+            if each.kind not in _SPACES and each.is_rooted and not _NO_ELEMENT.match(each.kind):
+                self._elements[self._space(number)][each.kind].append(number)
+
+    @property
+    def units(self) -> list[str]:
+        return _units(self._file)
+
+    @property
+    def counted(self) -> list[str]:
+        spaces = Counter(_SPACES[each.kind] for each in self._file.data.values() if each.kind in _SPACES)
+        kinds = Counter[str]()
+        for elements in self._elements.values():
+            kinds.update({kind: len(numbers) for kind, numbers in elements.items()})
+        found = [f"{what}s: {times}" for what, times in spaces.items() if what != "Project"]
+        if kinds:
+            said = [f"{_kind(kind)} ({times})" for kind, times in kinds.most_common(MAX_NAMES)]
+            found.append(f"Elements: {', '.join(said)}")
+        return found
+
+    def parts(self, writer: PartWriter) -> Iterator[Part]:
+        """Each space with what it has; then its elements by type, and of these each property set as a table."""
+        for number, space in self._file.of(*_SPACES):
+            path = self._path(number)
+            elements = self._elements.get(number, {})
+            lines = [
+                f"{_kind(kind)} ({len(numbers)}): {', '.join(self._named(numbers))}"
+                for kind, numbers in elements.items()
+            ]
+            about = (3, 5, 6) if space.kind == "IFCPROJECT" else (3, 7)
+            more = [text for at in about if (text := space.text(at)) and text != space.text(2)]
+            elevation = space.text(9) if space.kind == "IFCBUILDINGSTOREY" else ""
+            head = f"{_SPACES[space.kind]} {space.text(2) or '(without a name)'}"
+            head += f": {', '.join(more)}" if more else ""
+            head += f", elevation {_figure(elevation)}" if elevation else ""
+            yield from (
+                writer.part(run, line=space.line, heading=path) for run in (*_runs(head, lines),) or (head,)
+            )
+            yield from self._tables(writer, [number], path)
+            for kind, numbers in elements.items():
+                yield from self._tables(writer, numbers, (*path, _kind(kind)))
+        for kind, numbers in self._elements.get(0, {}).items():
+            names = self._named(numbers)
+            head = f"{_kind(kind)} ({len(numbers)})"
+            yield writer.part(
+                f"{head}: {', '.join(names)}", line=self._line(numbers[0]), heading=(_kind(kind),)
+            )
+            yield from self._tables(writer, numbers, (_kind(kind),))
+
+    def _tables(self, writer: PartWriter, numbers: Sequence[int], path: tuple[str, ...]) -> Iterator[Part]:
+        tables: dict[str, dict[int, dict[str, str]]] = defaultdict(dict)
+        for number in numbers:
+            for name, values in self._properties(number):
+                tables[name].setdefault(number, {}).update(values)
+        for name, rows in tables.items():
+            columns = list(
+                islice(dict.fromkeys(column for values in rows.values() for column in values), MAX_NAMES)
+            )
+            lines = [
+                " | ".join([self._title(number), *(values.get(column, "") for column in columns)])
+                for number, values in rows.items()
+            ]
+            place = self._line(next(iter(rows)))
+            for run in _runs(" | ".join(["Name", *columns]), lines):
+                yield writer.part(run, line=place, heading=(*path, name)[:MAX_HEADINGS])
+
+    def _properties(self, number: int) -> Iterator[tuple[str, dict[str, str]]]:
+        """The property sets of an element, those of its type first: its own count more."""
+        kind = self._file.get(self._types.get(number, 0))
+        if kind is not None and kind.text(2):
+            yield "Type", {"Type": kind.text(2)}
+        if number in self._materials:
+            yield "Material", {"Material": ", ".join(self._materials[number])}
+        for each in [*(kind.many(5) if kind is not None else []), *self._sets.get(number, ())]:
+            group = self._file.get(each, "IFCPROPERTYSET", "IFCELEMENTQUANTITY")
+            if group is None:
+                continue
+            at = 4 if group.kind == "IFCPROPERTYSET" else 5
+            found = [self._file.get(one) for one in group.many(at)]
+            values = {one.text(0): _value(one) for one in found if one is not None and one.text(0)}
+            if values:
+                yield group.text(2) or "Properties", values
+
+    def _space(self, number: int) -> int:
+        """The space that an element is in, also as a part of another element; 0 if it is in none."""
+        for _level in range(MAX_HEADINGS):
+            number = self._above.get(number, 0)
+            if not number:
+                break
+            if self._file.get(number, *_SPACES) is not None:
+                return number
+        return 0
+
+    def _path(self, number: int) -> tuple[str, ...]:
+        path: list[int] = []
+        while number and number not in path and len(path) < MAX_HEADINGS - 2:
+            path.append(number)
+            number = self._above.get(number, 0)
+        return tuple(self._title(each) for each in reversed(path) if each in self._file.data)
+
+    def _named(self, numbers: Sequence[int]) -> list[str]:
+        """Names of elements, each once with how often it is there."""
+        found = Counter(self._title(number) for number in numbers)
+        named = [
+            f"{times} × {name}" if times > 1 else name for name, times in islice(found.items(), MAX_NAMES)
+        ]
+        return [*named, f"and {len(found) - MAX_NAMES} more"] if len(found) > MAX_NAMES else named
+
+    def _title(self, number: int) -> str:
+        each = self._file.data[number]
+        return each.text(2) or f"{_kind(each.kind)} #{number}"
+
+    def _line(self, number: int) -> int:
+        return self._file.data[number].line
+
+
+def _kind(kind: str) -> str:
+    """``Wall`` for ``IFCWALLSTANDARDCASE``: IFC has its names in capitals alone."""
+    return kind.removeprefix("IFC").removesuffix("STANDARDCASE").capitalize()
+
+
+def _value(instance: StepInstance) -> str:
+    """What a property or a quantity comes to."""
+    at = {"IFCPROPERTYSINGLEVALUE": 2}.get(instance.kind, 3 if instance.kind.startswith("IFCQUANTITY") else 2)
+    said = [_figure(each) for each in _said(instance.values[at : at + 1])]
+    if instance.kind == "IFCPROPERTYBOUNDEDVALUE":
+        said = [_figure(each) for each in reversed(_said(instance.values[2:4]))]
+        return " to ".join(said)
+    return ", ".join({"T": "yes", "F": "no", "U": "unknown"}.get(each, each) for each in said)
+
+
+def _figure(text: str) -> str:
+    """``2.5`` for ``2.500``, ``3`` for ``3.``."""
+    return text.rstrip("0").rstrip(".") if re.fullmatch(r"-?\d+\.\d*", text) else text

@@ -1,0 +1,437 @@
+"""A folder of a mailbox as a source, over IMAP (RFC 9051, RFC 3501): each message is a document. Nothing is changed
+there: the folder is opened read-only, and no message becomes one that was seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import imaplib
+import io
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from functools import partial
+from ipaddress import ip_address
+from typing import Protocol, TypeVar
+
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest, Unavailable
+from portico_server.core.interfaces import FetchedResponse, Fetcher
+from portico_server.db.stores import StoreFileRow
+from portico_server.knowledge.files import FileStorage
+from portico_server.knowledge.names import name_on_disk
+from portico_server.knowledge.sources import fetch
+from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
+from portico_server.knowledge.sources.source import FetchFailure, FetchResult, SourceLimits
+from portico_server.knowledge.sources.spec import MailAddress
+from portico_server.knowledge.walk import SourceEntry, Walk, unfit_reason
+from portico_server.settings import MB_BYTES
+
+CONNECT_TIMEOUT_S = 10.0
+"""Seconds that connecting to one address of the server may take."""
+
+SILENCE_TIMEOUT_S = 120.0
+"""Seconds that the server may be silent for at a time."""
+
+OPEN_TIMEOUT_S = 60.0
+"""Seconds that connecting, the login and opening the folder may take."""
+
+LIST_TIMEOUT_S = 600.0
+"""Seconds that the list of the messages, or the subjects of a group of them, may take."""
+
+CLOSE_TIMEOUT_S = 5.0
+"""Seconds that saying good-bye may take."""
+
+MAX_MESSAGE_BYTES = 64 * MB_BYTES
+"""Bytes of one message, attachments included: as many as the reader of mail takes. One at a time is in memory."""
+
+MAX_LIST_BYTES = 50 * MB_BYTES
+"""Bytes of the answer to one command other than for a message."""
+
+MAX_LINE_BYTES = 65_536
+"""Bytes of a line of an answer."""
+
+SUBJECT_BYTES = 2_000
+"""Bytes of the header with the subject that are asked for."""
+
+MAX_SUBJECTS_PER_CALL = 200
+"""Messages of which the subject is asked for with one command."""
+
+MAX_SUBJECT_CHARS = 80
+"""Characters of a subject in the name of a document."""
+
+T = TypeVar("T")
+
+_ENTRY = re.compile(rb"\d+ \(")
+_UID = re.compile(rb"\bUID (\d{1,10})\b")
+_SIZE = re.compile(rb"\bRFC822\.SIZE (\d{1,18})\b")
+_DELETED = re.compile(rb"\bFLAGS \([^)]*\\Deleted\b", re.I)
+_ODD = re.compile(r"[\s/\\:*?\"<>|\x00-\x1f\x7f-\x9f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class MailMessage:
+    """A message in a folder, before it is fetched."""
+
+    uid: int
+    size: int
+    deleted: bool
+
+
+class MailSource:
+    """A `portico_server.knowledge.sources.source.StoreSource`. A message is known by its UID, which never means another
+    one as long as the folder keeps its UIDVALIDITY. ``login`` is ``USER:PASSWORD`` for the host.
+    """
+
+    def __init__(
+        self,
+        address: MailAddress,
+        fetcher: Fetcher,
+        files: FileStorage,
+        notes: ETagCache,
+        limits: SourceLimits,
+        login: str,
+    ) -> None:
+        self._address = address
+        self._fetcher = fetcher
+        self._files = files
+        self._notes = notes
+        self._limits = limits
+        self._login = login
+        self._max_bytes = min(limits.bytes, MAX_MESSAGE_BYTES)
+
+    @property
+    def address(self) -> str:
+        return f"mail folder {self._address.written()}"
+
+    async def scan(self) -> Walk:
+        await self._notes.load()
+        found = Walk()
+        try:
+            async with self._opened() as (call, folder):
+                if folder.messages > self._limits.files:
+                    raise InvalidRequest(
+                        f"The {self.address} holds more than {self._limits.files:,} messages. Follow a smaller one, or "
+                        "raise the setting source_max_files.",
+                        code="source_too_large",
+                        param="source",
+                    )
+                listed = await call(LIST_TIMEOUT_S, lambda: folder.listed(self._limits.files))
+                at = {item.uid: f"{folder.validity}.{item.uid}" for item in listed}
+                new = [uid for uid, key in at.items() if not self._notes.of(key).name]
+                for begin in range(0, len(new), MAX_SUBJECTS_PER_CALL):
+                    some = new[begin : begin + MAX_SUBJECTS_PER_CALL]
+                    subjects = await call(LIST_TIMEOUT_S, partial(folder.subjects, some))
+                    for uid in some:
+                        self._notes.note(at[uid], ETagEntry(_name(subjects.get(uid, ""), uid)))
+        except (imaplib.IMAP4.error, OSError) as error:
+            raise self._refused(_reason(error)) from error
+        for item in listed:
+            self._see(found, item, at[item.uid])
+        self._notes.keep(at.values())
+        await self._notes.save()
+        return found
+
+    async def digest(self, seen: SourceEntry) -> str | None:
+        return self._notes.of(seen.at).sha256 or None
+
+    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
+        taken: list[FetchResult] = []
+        try:
+            async with self._opened() as (call, folder):
+                for seen, _old in wanted:
+                    taken.append(await self._take(call, folder, seen))
+        except (imaplib.IMAP4.error, OSError) as error:
+            if not taken:
+                raise self._refused(_reason(error)) from error
+            detail = f"The connection was lost: {_reason(error)}"
+            taken += [FetchFailure("could not be fetched", detail=detail)] * (len(wanted) - len(taken))
+        except BaseException:
+            await fetch.drop_received(self._files, taken)
+            raise
+        await self._notes.save()
+        return taken
+
+    async def _take(self, call: _MailCall, folder: _Mailbox, seen: SourceEntry) -> FetchResult:
+        validity, _, uid = seen.at.partition(".")
+        if int(validity) != folder.validity:
+            return FetchFailure("gone while looking")  # the numbers mean other messages now
+        data = await call(self._limits.seconds, lambda: folder.message(int(uid), self._max_bytes + 1))
+        if data is None:
+            return FetchFailure("gone while looking", gone=True)
+        if len(data) > self._max_bytes:
+            return FetchFailure(_too_large(self._max_bytes), gone=True)
+        came = FetchedResponse(self._address.written(), 200, {}, "", _pieces(data))
+        taken = await fetch.receive_document(self._files, came, seen.name, self._max_bytes)
+        if not isinstance(taken, FetchFailure):
+            self._notes.note(seen.at, ETagEntry(seen.name, sha256=taken.sha256))
+        return taken
+
+    def _see(self, found: Walk, item: MailMessage, at: str) -> None:
+        name = self._notes.of(at).name
+        if item.deleted:
+            return  # whoever reads the mail has deleted it
+        why = unfit_reason(name, item.size, max_bytes=self._limits.bytes, pictures=True, recordings=True)
+        if not why and item.size > self._max_bytes:
+            why = _too_large(self._max_bytes)
+        if why:
+            found.skip(name, why)
+        else:
+            state = int.from_bytes(hashlib.sha256(at.encode()).digest()[:7])
+            found.files[name] = SourceEntry(name, at, item.size, state)
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[tuple[_MailCall, _Mailbox]]:
+        """The folder, and what calls it in a thread, for so many seconds at most. Raises as imaplib does, `OSError`,
+        `InvalidRequest`, `Unavailable`.
+        """
+        where = self._address
+        if not self._login:
+            raise self._refused(f"it wants a login: set source_logins to {where.netloc}=USER:PASSWORD")
+        addresses = await self._fetcher.addresses(where.checked)
+        if where.scheme == "imap" and not all(ip_address(each).is_loopback for each in addresses):
+            raise InvalidRequest(
+                f"'{where.written()}' is not encrypted: follow imaps://HOST/FOLDER.",
+                code="insecure_url",
+                param="source",
+            )
+        line = _Line(tuple(addresses), where.port, where.host if where.scheme == "imaps" else "")
+
+        async def call(seconds: float, work: Callable[[], T]) -> T:
+            running = pools.MAIL.begin(work)
+            try:
+                async with asyncio.timeout(seconds):
+                    return await asyncio.shield(running)
+            except BaseException as error:
+                if not running.done():
+                    line.cut()  # which ends the thread's waiting
+                    await asyncio.wait([running])
+                    running.exception()
+                if isinstance(error, TimeoutError):
+                    raise TimeoutError(f"it took more than {seconds:g} s") from error
+                raise
+
+        folder = None
+        try:
+            folder = await call(OPEN_TIMEOUT_S, lambda: _Mailbox(line, where.folder, self._login))
+            yield call, folder
+        finally:
+            if folder is not None:
+                with suppress(imaplib.IMAP4.error, OSError):
+                    await call(CLOSE_TIMEOUT_S, folder.logout)
+            line.close()
+
+    def _refused(self, reason: str) -> Unavailable:
+        return Unavailable(
+            f"The {self.address} cannot be read: {reason.rstrip('.')}. What was indexed is kept.",
+            code="source_unreadable",
+        )
+
+
+class _MailCall(Protocol):
+    """Calls something in a thread, for at most so many seconds."""
+
+    async def __call__(self, seconds: float, work: Callable[[], T], /) -> T: ...
+
+
+class _Line:
+    """The connection: to one of the ``addresses`` that were checked, encrypted for ``host`` unless that is empty."""
+
+    def __init__(self, addresses: tuple[str, ...], port: int, host: str) -> None:
+        self._addresses = addresses
+        self._port = port
+        self._host = host
+        self._socket: socket.socket | None = None
+        self._is_cut = False
+        self.input: io.BufferedReader | None = None
+
+    def open(self) -> socket.socket:
+        """Connect. Raises `OSError`."""
+        found: socket.socket | None = None
+        for address in self._addresses:
+            try:
+                found = socket.create_connection((address, self._port), CONNECT_TIMEOUT_S)
+                break
+            except OSError:
+                if self._is_cut or address == self._addresses[-1]:
+                    raise
+        assert found is not None, "there is an address, or resolving it would have failed"
+        found.settimeout(SILENCE_TIMEOUT_S)
+        self._socket = found
+        if self._host:
+            context = ssl.create_default_context()
+            encrypted = context.wrap_socket(found, server_hostname=self._host, do_handshake_on_connect=False)
+            self._socket = encrypted
+            if self._is_cut:
+                raise TimeoutError
+            encrypted.do_handshake()
+        if self._is_cut:
+            raise TimeoutError
+        self.input = self._socket.makefile("rb")
+        return self._socket
+
+    def cut(self) -> None:
+        """End what waits for the other side, in whichever thread."""
+        self._is_cut = True
+        if self._socket is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(
+                    self._socket, socket.SHUT_RDWR
+                )  # SSL's own would touch what a thread uses
+
+    def close(self) -> None:
+        """Let go of it, when no thread uses it any more."""
+        if self.input is not None:
+            self.input.close()
+        if self._socket is not None:
+            self._socket.close()
+
+
+class _Mailbox(imaplib.IMAP4):
+    """A folder, opened read-only: blocking, for a thread. Each answer, line and literal is bounded."""
+
+    def __init__(self, line: _Line, folder: str, login: str) -> None:
+        self._line = line
+        self._left = MAX_LIST_BYTES
+        super().__init__()
+        user, _, password = login.partition(":")
+        try:
+            if "AUTH=PLAIN" in self.capabilities:
+                self.authenticate("PLAIN", lambda _challenge: f"\0{user}\0{password}".encode())
+            else:
+                self.login(user, password)
+        except self.abort:
+            raise
+        except (self.error, UnicodeEncodeError) as error:
+            raise self.error("it refuses the login: check source_logins") from error
+        kind, data = self.select(_quoted(folder), readonly=True)
+        if kind != "OK":
+            raise self.error(f"there is no folder '{folder}', or it cannot be opened")
+        self.messages = int(data[0] or 0)
+        _kind, valid = self.response("UIDVALIDITY")
+        self.validity = int(valid[-1] or 0)
+        if not self.validity:
+            raise self.error("the server does not say whether its numbers are the same as before")
+
+    def listed(self, most: int) -> list[MailMessage]:
+        """At most ``most`` messages, the oldest first."""
+        found: dict[int, MailMessage] = {}
+        if self.messages:
+            for text, _data in self._fetched("1:*", "(FLAGS RFC822.SIZE)", MAX_LIST_BYTES):
+                uid, size = _UID.search(text), _SIZE.search(text)
+                if uid and size:
+                    number = int(uid[1])
+                    found[number] = MailMessage(number, int(size[1]), _DELETED.search(text) is not None)
+        return [found[uid] for uid in sorted(found)][:most]
+
+    def subjects(self, uids: Sequence[int]) -> dict[int, str]:
+        """The subjects of messages, as far as they have one."""
+        what = f"(BODY.PEEK[HEADER.FIELDS (SUBJECT)]<0.{SUBJECT_BYTES}>)"
+        found = {}
+        for text, data in self._fetched(",".join(map(str, uids)), what, MAX_LIST_BYTES):
+            if uid := _UID.search(text):
+                found[int(uid[1])] = _subject(data)
+        return found
+
+    def message(self, uid: int, most: int) -> bytes | None:
+        """The first ``most`` bytes of a message; ``None`` if it is gone."""
+        for text, data in self._fetched(str(uid), f"(BODY.PEEK[]<0.{most}>)", most + MAX_LINE_BYTES):
+            if (seen := _UID.search(text)) and int(seen[1]) == uid:
+                return data
+        return None
+
+    def _fetched(self, uids: str, what: str, most: int) -> Iterator[tuple[bytes, bytes]]:
+        """Of each message what is said of it, and the literal that came with that."""
+        self._left = most
+        kind, answers = self.uid("FETCH", uids, what)
+        if kind != "OK":
+            raise self.error(f"the server refuses to fetch: {answers[-1:]!r:.200}")
+        text = data = b""
+        for answer in answers:
+            said = answer[0] if isinstance(answer, tuple) else answer or b""
+            if _ENTRY.match(said) and text:
+                yield text, data
+                text = data = b""
+            text += b" " + said if text else said
+            if isinstance(answer, tuple):
+                data = answer[1]
+        if text:
+            yield text, data
+
+    # What imaplib reads and writes with.
+
+    def open(self, host: str = "", port: int = 0, timeout: float | None = None) -> None:
+        self.sock = self._line.open()
+        assert self._line.input is not None, "it is open"
+        self._input = self._line.input
+
+    def read(self, size: int) -> bytes:
+        self._take(size)
+        return self._input.read(size)
+
+    def readline(self) -> bytes:
+        line = self._input.readline(MAX_LINE_BYTES + 1)
+        if len(line) > MAX_LINE_BYTES:
+            raise self.abort("a line of the server's answer is too long")
+        self._take(len(line))
+        return line
+
+    def shutdown(self) -> None:
+        self._line.cut()
+
+    def _take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise self.abort("the server's answer is larger than was asked for")
+
+
+def _quoted(folder: str) -> str:
+    """The name of a folder as a quoted string, in the UTF-7 of IMAP (RFC 3501, 5.1.3)."""
+    pieces = []
+    for piece in re.split(r"([^\x20-\x7e]+)", folder.replace("&", "&-")):
+        if piece and not piece.isascii():
+            encoded = base64.b64encode(piece.encode("utf-16-be")).decode().rstrip("=")
+            piece = f"&{encoded.replace('/', ',')}-"
+        pieces.append(piece.replace("\\", "\\\\").replace('"', '\\"'))
+    return f'"{"".join(pieces)}"'
+
+
+def _subject(header: bytes) -> str:
+    try:
+        return str(message_from_bytes(header, policy=policy.default)["Subject"] or "")
+    except (
+        ValueError,
+        IndexError,
+        AttributeError,
+        LookupError,
+    ):  # the header parser trips over malformed ones
+        return ""
+
+
+def _name(subject: str, uid: int) -> str:
+    """The name of the document that a message becomes."""
+    title = _ODD.sub(" ", subject)[:MAX_SUBJECT_CHARS].strip(" .") or "Message"
+    return name_on_disk(f"{title} ({uid}).eml")
+
+
+def _too_large(most: int) -> str:
+    return f"larger than {most // MB_BYTES} MB"
+
+
+def _reason(error: Exception) -> str:
+    """Why it failed, in a few words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid ({error.verify_message})"
+    said = error.args[0] if error.args else ""
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(error)
+    return " ".join(text.split())[:300] or type(error).__name__
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    yield data

@@ -1,0 +1,276 @@
+"""A folder on a WebDAV server (Nextcloud, SharePoint, Apache …) as a source, with the folders in it. RFC 4918."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import zlib
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urljoin, urlsplit
+
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core.interfaces import Fetcher, FetchSession
+from portico_server.db.stores import StoreFileRow
+from portico_server.knowledge.files import FileStorage
+from portico_server.knowledge.names import name_on_disk
+from portico_server.knowledge.sources import fetch
+from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
+from portico_server.knowledge.sources.pages import is_answer
+from portico_server.knowledge.sources.source import FetchFailure, FetchResult, SourceLimits
+from portico_server.knowledge.sources.spec import WEBDAV, SourceSpec
+from portico_server.knowledge.walk import IGNORED_FOLDERS, SourceEntry, Walk, unfit_reason
+
+if TYPE_CHECKING:
+    from portico_server.knowledge.sources.listing import Member
+
+LIST_TIMEOUT_S = 120.0
+"""Seconds that the list of one folder may take."""
+
+SCAN_TIMEOUT_S = 3_600.0
+"""Seconds that the lists of all folders may take."""
+
+MAX_FOLDERS = 20_000
+"""Folders that are looked into."""
+
+MAX_FOLDER_DEPTH = 64
+"""Levels of folders."""
+
+_ASKED = (
+    b'<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/>'
+    b"<getlastmodified/><getetag/></prop></propfind>"
+)
+
+
+class WebDavSource:
+    """A `portico_server.knowledge.sources.source.StoreSource`. Each folder is asked for what lies in it (depth 1: many
+    servers refuse more). ``login`` is ``USER:PASSWORD`` for the host, or empty.
+    """
+
+    def __init__(
+        self,
+        spec: SourceSpec,
+        fetcher: Fetcher,
+        files: FileStorage,
+        notes: ETagCache,
+        limits: SourceLimits,
+        login: str,
+    ) -> None:
+        self._root = spec.addresses[0].removeprefix(WEBDAV)
+        self._fetcher = fetcher
+        self._files = files
+        self._notes = notes
+        self._limits = limits
+        self._headers = (
+            {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
+        )
+        self._tags: dict[str, str] = {}
+        """By address, as the last look has seen them."""
+
+    @property
+    def address(self) -> str:
+        return f"WebDAV folder {self._root}"
+
+    async def scan(self) -> Walk:
+        await self._notes.load()
+        self._fetcher.check(self._root, secure=bool(self._headers))
+        found = Walk()
+        self._tags.clear()
+        pending, seen = [(self._root, 0)], {_path(self._root)}
+        try:
+            async with asyncio.timeout(SCAN_TIMEOUT_S), self._fetcher.session() as session:
+                while pending:
+                    url, depth = pending.pop()
+                    for at, member in await self._listed(session, url, found):
+                        if not member.folder:
+                            self._see(found, at, member)
+                        elif depth == MAX_FOLDER_DEPTH:
+                            self._skip(found, at, "too many levels of folders")
+                        elif _path(at) not in seen and not _is_hidden(self._name(at)):
+                            seen.add(_path(at))
+                            pending.append((at, depth + 1))
+                    if len(seen) > MAX_FOLDERS:
+                        raise self._too_large(f"{MAX_FOLDERS:,} folders", "")
+                    if len(self._tags) > self._limits.files:
+                        raise self._too_large(
+                            f"{self._limits.files:,} files", ", or raise the setting source_max_files"
+                        )
+        except TimeoutError as error:
+            raise self._refused(f"its lists took more than {SCAN_TIMEOUT_S:g} s") from error
+        self._notes.keep(self._tags)
+        await self._notes.save()
+        return found
+
+    async def digest(self, seen: SourceEntry) -> str | None:
+        note = self._notes.of(seen.at)
+        return note.sha256 if note.sha256 and note.tag and note.tag == self._tags.get(seen.at) else None
+
+    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
+        async with self._fetcher.session() as session:
+
+            async def one(seen: SourceEntry, old: StoreFileRow | None) -> FetchResult:
+                return await self._take(session, seen)
+
+            taken = await fetch.fetch_all(self._files, wanted, one)
+        await self._notes.save()
+        return taken
+
+    async def _take(self, session: FetchSession, seen: SourceEntry) -> FetchResult:
+        async with session.open(seen.at, self._headers, seconds=self._limits.seconds) as came:
+            if came.status != 200:
+                return FetchFailure(is_answer(came.status), gone=came.status in (404, 410))
+            taken = await fetch.receive_document(self._files, came, seen.name, self._limits.bytes)
+        tag = self._tags.get(seen.at, "")
+        if isinstance(taken, FetchFailure):
+            self._notes.note(seen.at, ETagEntry(seen.name, tag, refused=taken.reason))
+        else:
+            self._notes.note(seen.at, ETagEntry(seen.name, tag, sha256=taken.sha256))
+        return taken
+
+    async def _listed(self, session: FetchSession, url: str, found: Walk) -> list[tuple[str, Member]]:
+        """What lies directly in a folder, by address. Of a folder that does not open, what was known stays."""
+        try:
+            listed = await self._asked(session, url)
+        except InvalidRequest:
+            raise
+        except PorticoError:
+            if url == self._root:
+                raise
+            self._skip(found, url, "not permitted")
+            return []
+        within = []
+        for member in listed:
+            if at := _below(url, member):
+                within.append((at, member))
+            else:
+                found.skip(name_on_disk(member.href[:200]), "outside of what is followed")
+        return within
+
+    async def _asked(self, session: FetchSession, url: str) -> list[Member]:
+        """What the server lists of a folder, without the folder itself."""
+        from portico_server.knowledge.sources import listing  # lxml is not for the start of the daemon
+
+        headers = {**self._headers, "Depth": "1", "Content-Type": "application/xml; charset=utf-8"}
+        async with session.open(url, headers, seconds=LIST_TIMEOUT_S, method="PROPFIND", body=_ASKED) as came:
+            if _path(came.url) != _path(url) or _origin(came.url) != _origin(url):
+                raise self._refused(f"it leads to {came.url.partition('?')[0][:200]}: follow that")
+            if came.status != 207:
+                raise self._refused(self._reason(came.status))
+            data = await fetch.read_body(came.body, listing.MAX_LIST_BYTES)
+        try:
+            listed = await pools.DOCUMENTS.run(listing.members, data)
+        except ValueError as error:
+            raise self._refused(f"it does not answer as WebDAV does: {error}") from error
+        others = [member for member in listed if not _is_same(url, member.href)]
+        if url == self._root and any(_is_same(url, item.href) and not item.folder for item in listed):
+            raise self._refused(f"it is a file, not a folder: follow {self._root.rstrip('/')}")
+        return others
+
+    def _reason(self, status: int) -> str:
+        host = urlsplit(self._root).netloc
+        if status == 401:
+            return f"it wants a login: set source_logins to {host}=USER:PASSWORD, or check it"
+        if status == 200 or status in (405, 501):
+            return "there is no WebDAV at that address"
+        return f"it {is_answer(status)}"
+
+    def _see(self, found: Walk, at: str, member: Member) -> None:
+        name = self._name(at)
+        if _is_hidden(name):
+            return  # as in a folder
+        self._tags[at] = member.tag
+        note = self._notes.of(at)
+        why = unfit_reason(
+            name,
+            member.size,
+            max_bytes=self._limits.bytes,
+            pictures=self._limits.pictures,
+            recordings=self._limits.recordings,
+        )
+        if not why and name in found.files:
+            why = "unusable name"
+        if not why and note.refused and member.tag and note.tag == member.tag:
+            why = note.refused
+        if why:
+            found.skip(name, why)
+        else:
+            found.files[name] = SourceEntry(name, at, member.size, _state(member))
+
+    def _skip(self, found: Walk, at: str, why: str) -> None:
+        """Leave out a folder: what was known of it stays."""
+        found.skip(self._name(at), why)
+        found.unknown.append(self._name(at))
+
+    def _name(self, at: str) -> str:
+        return name_on_disk(_path(at).removeprefix(_path(self._root)).strip("/"))
+
+    def _too_large(self, what: str, how: str) -> InvalidRequest:
+        return InvalidRequest(
+            f"{self._root} holds more than {what}. Follow a folder of it{how}.",
+            code="source_too_large",
+            param="source",
+        )
+
+    def _refused(self, reason: str) -> Unavailable:
+        return Unavailable(
+            f"The {self.address} cannot be read: {reason}. What was indexed is kept.",
+            code="source_unreadable",
+        )
+
+
+def _joined(url: str, href: str) -> str:
+    try:
+        return urljoin(url, href)
+    except ValueError:
+        return ""
+
+
+def _is_same(url: str, href: str) -> bool:
+    """Whether a server's ``href`` means the folder ``url`` itself."""
+    return _path(_joined(url, href)).rstrip("/") == _path(url).rstrip("/")
+
+
+def _below(url: str, member: Member) -> str:
+    """The address of something directly in the folder ``url``, with a ``/`` behind that of a folder; else empty."""
+    at = _joined(url, member.href)
+    path, above = _path(at).rstrip("/"), _path(url)
+    name = path.removeprefix(above) if path.startswith(above) else ""
+    if _origin(at) != _origin(url) or name in ("", ".", "..") or "/" in name or "\\" in name:
+        return ""
+    plain = urlsplit(at)._replace(query="", fragment="").geturl().rstrip("/")
+    return f"{plain}/" if member.folder else plain
+
+
+def _path(url: str) -> str:
+    """The path of an address, decoded: servers differ in what they escape."""
+    try:
+        return unquote(urlsplit(url).path)
+    except ValueError:
+        return ""
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return "", None, None
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part in IGNORED_FOLDERS for part in name.split("/"))
+
+
+def _state(member: Member) -> int | None:
+    """The time of the last change in nanoseconds, told apart within a second by the entity tag; ``None`` if the server
+    says neither.
+    """
+    try:
+        seconds = int(parsedate_to_datetime(member.modified).timestamp())
+    except (ValueError, TypeError, OverflowError):
+        seconds = 0
+    if not seconds and not member.tag:
+        return None
+    return seconds * 1_000_000_000 + zlib.crc32(member.tag.encode()) % 1_000_000_000

@@ -1,0 +1,544 @@
+"""Further searches for what the first passages of a search lack: by a chat model that says what to look for, or by
+rules, which follow what those passages name and the question does not.
+
+The rules need no links in the database: what a passage names is searched for by its words, and the passages that say it
+too are the next ones of a chain. Chains are valued as in `portico_server.knowledge.links.follow`. A model, by contrast,
+sees the passages and writes the next searches; where it says nothing usable, the rules continue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from portico.wire import Status
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.prompts import builtin
+from portico_server.core.request import Chat, Reply, Steps
+from portico_server.db.links import FILE, REFERENCE, LinkRow
+from portico_server.knowledge.chunk.prompts import answer_text
+from portico_server.knowledge.index.handle import Ranking
+from portico_server.knowledge.links.follow import (
+    HITS_WEIGHT,
+    MAX_HITS_ROWS,
+    LinkGraph,
+    best_chains,
+    fuse_chains,
+    reach,
+    start,
+)
+from portico_server.knowledge.rank import SearchTrace, best_first
+
+MAX_STEPS = 4
+"""Searches one after another, the first included."""
+
+MAX_TOKENS, MAX_SECONDS, MAX_CALLS = 100_000, 120.0, 12
+"""What a budget may be at most."""
+
+ENOUGH_SHARE = 2 / 3
+"""Of the question's words: if one of the first passages holds more, no further step is taken on its own …"""
+
+MAX_SECOND_RATIO = 0.7
+"""… nor if the second passage scores at most so much of the first, which was meant then …"""
+
+MIN_LONG_WORDS = 5
+"""… nor for a question of fewer words: whoever asks for something over several passages says more."""
+
+MAX_READ_PASSAGES = 10
+"""First passages in which the names of the question are looked for …"""
+
+FAR_PASSAGES = slice(20, 60)
+"""Candidates that stand for the rest of the store …"""
+
+MAX_FAR_HITS = 2
+"""… and how many of them may say what is taken for a name."""
+
+MAX_JUDGED_PASSAGES = 3
+"""… and those by which it is said whether they are enough."""
+
+MAX_QUESTION_CHARS = 2_000
+"""Characters of a question that the steps look at."""
+
+MAX_NAMED_TERMS = 8
+"""Terms of a question at which chains begin."""
+
+MAX_STEP_PASSAGES = 8
+"""Passages that one step begins at …"""
+
+MAX_PASSAGE_TERMS, MAX_STEP_TERMS = 8, 24
+"""… terms of one of them, and of all, that are searched for."""
+
+MAX_TERM_HITS = 24
+"""Passages that are found by one term; one with as many leads nowhere."""
+
+FRESH_WEIGHT = 0.6
+"""What a passage is worth in addition that says a name which none of the others has: a last hop ends there."""
+
+MAX_QUERIES = 3
+"""Searches that a model may ask for in one step …"""
+
+MAX_QUERY_CHARS = 300
+"""… and characters of one."""
+
+MAX_SHOWN_PASSAGES, MAX_SHOWN_CHARS = 8, 800
+"""Passages that a model is shown, and characters of each."""
+
+MAX_ANSWER_TOKENS = 300
+"""Of one answer of the model."""
+
+STEP_FACTOR = 0.97
+"""What a score of a further search counts, to the power of its step."""
+
+_ANSWER_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "enough": {"type": "boolean"},
+        "useful": {"type": "array", "items": {"type": "integer"}, "maxItems": MAX_SHOWN_PASSAGES},
+        "searches": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_QUERIES},
+    },
+    "required": ["enough", "useful", "searches"],
+    "additionalProperties": False,
+}
+
+
+def check_steps(steps: Steps) -> None:
+    """Raise `InvalidRequest` for a budget beyond its limits."""
+    bounds: tuple[tuple[str, float, float, float], ...] = (
+        ("steps", steps.limit, 0, MAX_STEPS),
+        ("max_tokens", steps.max_tokens, 1, MAX_TOKENS),
+        ("max_seconds", steps.max_seconds, 0.1, MAX_SECONDS),
+        ("max_calls", steps.max_calls, 0, MAX_CALLS),
+    )
+    for name, value, low, high in bounds:
+        if not low <= value <= high:
+            raise InvalidRequest(
+                f"'{name}' of the steps of a search is {value:g}, but must be from {low:g} to {high:g}.",
+                param=name,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class StepSearch:
+    """What the steps may ask of a store: chunks by words, by a whole search, and their texts."""
+
+    by_words: Callable[[Sequence[str], int], Awaitable[Sequence[Ranking]]]
+    by_question: Callable[[str, SearchTrace], Awaitable[Ranking]]
+    texts: Callable[[Sequence[int]], Awaitable[Mapping[int, str]]]
+
+
+async def search_further(
+    question: str, steps: Steps, ranking: Ranking, search: StepSearch, context: Context, trace: SearchTrace
+) -> Ranking | None:
+    """``ranking`` with what further searches find, scores in [0, 1]; ``None`` where they find nothing or are not made.
+
+    The first passage stays the first. What `Steps.max_seconds` does not allow is left out.
+    """
+    question = question[:MAX_QUESTION_CHARS]
+    work = _FurtherSteps(question, steps, ranking, search, context, trace)
+    try:
+        async with asyncio.timeout(steps.max_seconds) as limit:
+            await work.take()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        trace.add("step", time.perf_counter(), note=f"{steps.max_seconds:g} seconds are over")
+    return work.result() if work.has_found else None
+
+
+class _FurtherSteps:
+    """The steps of one search."""
+
+    def __init__(
+        self,
+        question: str,
+        steps: Steps,
+        ranking: Ranking,
+        search: StepSearch,
+        context: Context,
+        trace: SearchTrace,
+    ) -> None:
+        self._question = question
+        self._steps = steps
+        self._limit = steps.limit or MAX_STEPS
+        self._first = ranking
+        self._search = search
+        self._context = context
+        self._trace = trace
+        self._texts: dict[int, str] = {}
+        self._walk: _NameWalk | None = None
+        self._further: list[tuple[int, Ranking]] = []
+        """Rankings of a model's searches, with the number of their step."""
+        self._useful: dict[int, None] = {}
+        """Passages that the model called useful, the first one first."""
+
+    async def take(self) -> None:
+        """All steps that are worth it."""
+        if not self._first or self._limit < 2:
+            return
+        started = time.perf_counter()
+        await self._read([chunk for chunk, _ in self._first[:MAX_READ_PASSAGES]])
+        best = [self._texts[chunk] for chunk, _ in self._first[:MAX_JUDGED_PASSAGES] if chunk in self._texts]
+        share, words = await pools.SEARCH.run(covered_share, self._question, best)
+        enough = self._steps.limit == 0 and (
+            share > ENOUGH_SHARE or words < MIN_LONG_WORDS or self._lead() <= MAX_SECOND_RATIO
+        )
+        note = f"{share:.0%} of the question's words{': enough' if enough else ''}"
+        self._trace.of("1").add("step", started, note=note)
+        if enough:
+            return
+        step = 2
+        if self._steps.model:
+            step = await self._by_model()
+        if step <= self._limit:
+            await self._by_rules(step)
+
+    def _lead(self) -> float:
+        """The score of the second passage as a share of the first one's."""
+        (_, best), *others = self._first[:2]
+        return others[0][1] / best if others and best else 0.0
+
+    @property
+    def has_found(self) -> bool:
+        """Whether any step has found something."""
+        return bool(self._further or self._useful or self._walk)
+
+    def result(self) -> Ranking:
+        """All that was found."""
+        ranking = self._first
+        if self._further or self._useful:
+            scores = dict(ranking)
+            for step, found in self._further:
+                for chunk, score in found:
+                    scores[chunk] = max(scores.get(chunk, 0.0), score * STEP_FACTOR ** (step - 1))
+            for place, chunk in enumerate(self._useful):
+                if chunk in scores:
+                    scores[chunk] = max(scores[chunk], STEP_FACTOR ** (place / MAX_SHOWN_PASSAGES))
+            ranking = best_first(scores)
+        if self._walk is not None:
+            ranking = self._walk.fused(ranking)
+        return _first_stays(ranking, self._first)
+
+    async def _read(self, chunks: Iterable[int]) -> None:
+        missing = [chunk for chunk in chunks if chunk not in self._texts]
+        if missing:
+            self._texts |= await self._search.texts(missing)
+
+    async def _emit(self, step: int, queries: Iterable[str]) -> None:
+        words = ", ".join(queries)[:MAX_QUERY_CHARS]
+        await self._context.emit(Status("search", words, done=step, total=self._limit, unit="steps"))
+
+    # --- by rules ---------------------------------------------------------------------------------
+
+    async def _by_rules(self, step: int) -> None:
+        started = time.perf_counter()
+        ranking = self.result()
+        await self._read([chunk for chunk, _ in ranking[:MAX_READ_PASSAGES]])
+        far = [chunk for chunk, _ in self._first[FAR_PASSAGES]]
+        await self._read(far)
+        walk = _NameWalk(self._question, ranking, self._texts, far)
+        named = await pools.SEARCH.run(walk.named_terms)
+        if not named:
+            self._trace.of(str(step)).add("step", started, note="the question names nothing that was found")
+            return
+        walk.begin(await self._naming(walk, named))
+        while step <= self._limit:
+            worth = await pools.SEARCH.run(walk.next_terms)
+            if not worth:
+                self._trace.of(str(step)).add("step", started, note="nothing more is named")
+                break
+            names = [walk.texts_of_terms[term] for term in worth]
+            await self._emit(step, names)
+            before = len(walk.graph.reached)
+            walk.go(await self._naming(walk, names), worth)
+            new = len(walk.graph.reached) - before
+            if new:
+                self._walk = walk
+            note = f"{', '.join(names)[:MAX_QUERY_CHARS]}: {new} more passages"
+            self._trace.of(str(step)).add("step", started, walk.chains()[:MAX_READ_PASSAGES], note)
+            if not new:
+                break
+            step, started = step + 1, time.perf_counter()
+
+    async def _naming(self, walk: _NameWalk, names: Sequence[str]) -> dict[int, list[LinkRow]]:
+        """The passages that say each of ``names``, as links."""
+        if not names:
+            return {}
+        found = await self._search.by_words(names, MAX_TERM_HITS)
+        await self._read(dict.fromkeys(chunk for ranking in found for chunk, _ in ranking))
+        return await pools.SEARCH.run(walk.rows, names, found)
+
+    # --- by a model -------------------------------------------------------------------------------
+
+    async def _by_model(self) -> int:
+        """Let the model choose searches; the step at which the rules are to continue, or one beyond the last."""
+        budget, tried = self._steps, {" ".join(self._question.lower().split())}
+        spent = 0
+        for calls, step in enumerate(range(2, self._limit + 1)):
+            started = time.perf_counter()
+            part = self._trace.of(str(step))
+            if calls >= budget.max_calls or spent >= budget.max_tokens:
+                part.add("step", started, note=f"{calls} calls and {spent:,} tokens: the budget is spent")
+                return self._limit + 1
+            shown = [chunk for chunk, _ in self.result()[:MAX_SHOWN_PASSAGES]]
+            await self._read(shown)
+            shown = [chunk for chunk in shown if chunk in self._texts]
+            try:
+                said, tokens = await self._ask(shown, budget.max_tokens - spent)
+            except PorticoError as error:
+                part.add("step", started, note=f"'{budget.model}' failed, by rules: {error.message}"[:300])
+                return step
+            spent += tokens
+            if said is None:
+                part.add("step", started, note=f"'{budget.model}' said nothing usable: by rules")
+                return step
+            self._useful |= dict.fromkeys(
+                shown[number - 1] for number in said.useful if 0 < number <= len(shown)
+            )
+            queries = [query for query in said.searches if " ".join(query.lower().split()) not in tried]
+            if said.enough:
+                part.add("step", started, note="enough")
+                return self._limit + 1
+            if not queries:
+                part.add("step", started, note=f"'{budget.model}' repeats itself: by rules")
+                return step
+            tried |= {" ".join(query.lower().split()) for query in queries}
+            await self._emit(step, queries)
+            for query in queries:
+                self._further.append(
+                    (step, await self._search.by_question(query, self._trace.of(f"step {step}")))
+                )
+            part.add("step", started, self.result()[:MAX_READ_PASSAGES], " | ".join(queries))
+        return self._limit + 1
+
+    async def _ask(self, shown: Sequence[int], tokens: int) -> tuple[_ModelStep | None, int]:
+        passages = "\n\n".join(
+            f"[{number}] {' '.join(self._texts[chunk].split())[:MAX_SHOWN_CHARS]}"
+            for number, chunk in enumerate(shown, start=1)
+        )
+        messages = builtin.messages(
+            "next-search", question=self._question, passages=passages, count=MAX_QUERIES
+        )
+        options = {
+            "temperature": 0,
+            "max_tokens": min(MAX_ANSWER_TOKENS, tokens),
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "next_search", "strict": True, "schema": _ANSWER_SCHEMA},
+            },
+        }
+        reply = await self._context.call(self._steps.model, Chat(messages, options))
+        if not isinstance(reply, Reply):
+            return None, 0
+        return _read_answer(reply.content), reply.usage.prompt_tokens + reply.usage.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _ModelStep:
+    """What a model says of a step: whether the passages are enough, which are of use, what to search for."""
+
+    enough: bool
+    useful: tuple[int, ...]
+    searches: tuple[str, ...]
+
+
+_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
+
+
+def _read_answer(answer: str) -> _ModelStep | None:
+    """The JSON in a model's answer; ``None`` if there is none of that form."""
+    match = _OBJECT.search(answer_text(answer, cut=False))
+    try:
+        said: Any = json.loads(match[0]) if match else None
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict) or not isinstance(said.get("enough"), bool):
+        return None
+    useful, searches = said.get("useful"), said.get("searches")
+    numbers = [number for number in useful if type(number) is int] if isinstance(useful, list) else []
+    texts = [text for text in searches if isinstance(text, str)] if isinstance(searches, list) else []
+    queries = (" ".join(text.split())[:MAX_QUERY_CHARS] for text in texts)
+    return _ModelStep(
+        said["enough"],
+        tuple(numbers[:MAX_SHOWN_PASSAGES]),
+        tuple(dict.fromkeys(query for query in queries if query))[:MAX_QUERIES],
+    )
+
+
+def _first_stays(ranking: Ranking, first: Ranking) -> Ranking:
+    """``ranking`` with the best one of the first search in front, so that no step makes that worse."""
+    if not first or not ranking or ranking[0][0] == first[0][0]:
+        return ranking
+    best = first[0][0]
+    others = [(chunk, score) for chunk, score in ranking if chunk != best]
+    return [(best, max(first[0][1], others[0][1])), *others] if others else [first[0]]
+
+
+def covered_share(question: str, passages: Sequence[str]) -> tuple[float, int]:
+    """The share of a question's words that one of ``passages`` holds, the best of them, and how many words it has."""
+    from portico_server.knowledge.analyse import analyse, analyse_question
+
+    wanted = set(analyse_question(question).words)
+    if not wanted:
+        return 1.0, 0
+    held = (len(wanted & set(analyse(text).words)) for text in passages)
+    return max(held, default=0) / len(wanted), len(wanted)
+
+
+# Chains of what passages name, read by searching for it.
+
+
+@dataclass(slots=True)
+class _WalkedPassage:
+    """A passage: its text as words are compared, and what it names with the worth of each, the best first."""
+
+    text: str
+    terms: dict[str, int]
+
+
+@dataclass(slots=True)
+class _NameWalk:
+    """A walk from what a question names. ``texts`` are those of the passages that are known; they become more."""
+
+    question: str
+    ranking: Ranking
+    texts: Mapping[int, str]
+    far: Sequence[int]
+    graph: LinkGraph = field(default_factory=LinkGraph)
+    texts_of_terms: dict[int, str] = field(default_factory=dict)
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _weights: dict[int, int] = field(default_factory=dict)
+    _passages: dict[int, _WalkedPassage] = field(default_factory=dict)
+    _stepped: set[int] = field(default_factory=set)
+
+    def named_terms(self) -> list[str]:
+        """What the question and its first passages both name."""
+        from portico_server.knowledge.analyse import fold
+
+        asked = fold(self.question)
+        found: dict[str, int] = {}
+        for chunk, _ in self.ranking[:MAX_READ_PASSAGES]:
+            if chunk in self.texts:
+                own = self._passage(chunk).terms
+                found |= {text: weight for text, weight in own.items() if says(asked, text)}
+        best = sorted(found, key=lambda text: (-found[text], -len(text), text))[:MAX_NAMED_TERMS]
+        for text in best:
+            self._number(text, found[text])
+        return best
+
+    def rows(self, names: Sequence[str], found: Sequence[Ranking]) -> dict[int, list[LinkRow]]:
+        """Links to the passages that say each name; none for one that is everywhere."""
+        rows: dict[int, list[LinkRow]] = {}
+        for name, ranking in zip(names, found, strict=True):
+            term = self._numbers[name]
+            here = [
+                chunk for chunk, _ in ranking if chunk in self.texts and says(self._passage(chunk).text, name)
+            ]
+            if here and len(here) < MAX_TERM_HITS:
+                rows[term] = [LinkRow(term, chunk, 1, self._weights[term]) for chunk in here]
+        return rows
+
+    def begin(self, found: dict[int, list[LinkRow]]) -> None:
+        """Start at the passages that name what the question does, and at the best ones of the search."""
+        start(self.graph, found, {term: self.texts_of_terms[term] for term in found})
+        for chunk, score in self.ranking[:MAX_HITS_ROWS]:
+            if chunk in self.texts:
+                self.graph.reached.setdefault(chunk, HITS_WEIGHT * score)
+        self.graph.steps.append(list(self.graph.reached))
+
+    def next_terms(self) -> dict[int, float]:
+        """What the passages of the last step name and nothing before, with its worth, the best first."""
+        prior = dict(self.ranking)
+        reached = self.graph.reached
+        fresh = [chunk for chunk in reached if chunk not in self._stepped]
+        fresh.sort(key=lambda chunk: (-reached[chunk] * (1 + prior.get(chunk, 0.0)), chunk))
+        worth: dict[int, float] = {}
+        for chunk in fresh[:MAX_STEP_PASSAGES]:
+            self._stepped.add(chunk)
+            left = MAX_PASSAGE_TERMS
+            for text, weight in self._passage(chunk).terms.items():
+                if left and text not in self._numbers and not self._is_common(text):
+                    left -= 1
+                    worth[self._number(text, weight)] = reached[chunk]
+        best = sorted(worth, key=lambda term: (-self._weights[term], -worth[term], term))
+        return {term: worth[term] for term in best[:MAX_STEP_TERMS]}
+
+    def _is_common(self, text: str) -> bool:
+        """Whether passages that have nothing to do with the question say it."""
+        hits = (chunk for chunk in self.far if chunk in self.texts and says(self._passage(chunk).text, text))
+        return next(islice(hits, MAX_FAR_HITS, None), None) is not None
+
+    def go(self, found: dict[int, list[LinkRow]], worth: Mapping[int, float]) -> None:
+        """One step: to the passages that say those terms."""
+        reach(self.graph, found, worth)
+
+    def chains(self) -> Ranking:
+        """Passages by the best chain on which each lies."""
+        seen: dict[str, int] = {}
+        for passage in self._passages.values():
+            for text, weight in passage.terms.items():
+                if weight > 1:
+                    seen[text] = seen.get(text, 0) + 1
+        for chunk in self.graph.reached:
+            own = self._passage(chunk)
+            if any(
+                weight > 1 and seen[text] == 1 and not says(self.question_folded, text)
+                for text, weight in own.terms.items()
+            ):
+                self.graph.extra[chunk] = FRESH_WEIGHT
+        return best_chains(self.graph, self.ranking)
+
+    @property
+    def question_folded(self) -> str:
+        from portico_server.knowledge.analyse import fold
+
+        return fold(self.question)
+
+    def fused(self, ranking: Ranking) -> Ranking:
+        """``ranking`` with the chains."""
+        return fuse_chains(ranking, self.chains())
+
+    def _number(self, text: str, weight: int) -> int:
+        number = self._numbers.setdefault(text, len(self._numbers) + 1)
+        self.texts_of_terms[number] = text
+        self._weights[number] = weight
+        return number
+
+    def _passage(self, chunk: int) -> _WalkedPassage:
+        known = self._passages.get(chunk)
+        if known is None:
+            from portico_server.knowledge.analyse import fold
+            from portico_server.knowledge.links.rules import LinkSource, short_names, terms
+
+            text = self.texts[chunk]
+            named = terms(LinkSource(text))
+            found = {term.text: term.weight for term in named if term.kind not in (REFERENCE, FILE)}
+            for name in short_names(found):
+                found.setdefault(name, 1)
+            known = self._passages[chunk] = _WalkedPassage(fold(text), found)
+        return known
+
+
+def says(text: str, name: str) -> bool:
+    """Whether a folded text has a folded name in it, as whole words where it has letters at its ends."""
+    at = text.find(name)
+    while at >= 0:
+        end = at + len(name)
+        before = at > 0 and _is_letter(text[at - 1]) and _is_letter(name[0])
+        behind = end < len(text) and _is_letter(text[end]) and _is_letter(name[-1])
+        if not before and not behind:
+            return True
+        at = text.find(name, at + 1)
+    return False
+
+
+def _is_letter(char: str) -> bool:
+    """Whether words are written with it, between spaces: not what Chinese is written with."""
+    return char.isalnum() and not "\u2e80" <= char <= "\u9fff"

@@ -1,0 +1,261 @@
+"""Texts ranked by what their tokens say, each side read by itself: late interaction, and learned sparse vectors.
+
+Late interaction (ColBERT, Khattab and Zaharia 2020): a vector for each token of question and document; the score is the
+mean over the question's tokens of the nearest one of the document. Layouts: that of ColBERT itself (a BERT with
+``linear.weight``, lengths in ``artifact.metadata``) and that of PyLate (``modules.json`` with dense layers and no
+pooling).
+
+Learned sparse vectors (SPLADE, Formal et al. 2021): a weight for each word of the vocabulary, from the head of a masked
+language model: the maximum over the tokens of log(1 + relu(logit)). The score is the inner product.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+
+from .embed import BATCH_TOKENS, batches, dense_layer, load_model
+from .errors import Refusal, UnusableModel
+from .folder import (
+    COLBERT_METADATA,
+    ModelFolder,
+    WorkerSettings,
+    check_weights,
+    choose_placement,
+    module_kinds,
+    read_document,
+)
+from .server import Caller, ModelQueue
+
+QUERY_TOKENS, DOCUMENT_TOKENS = 32, 300
+"""Tokens of a question, and of a document, where the model's files say nothing."""
+
+MIN_QUERY_TOKENS = 4
+"""Tokens of a question that a model of few must be able to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SideSettings:
+    """How one side is read: the token put behind the first one, and how many tokens are read."""
+
+    marker: int | None
+    length: int
+
+
+class SideBySideRanker:
+    """What both have in common: a question and documents, each read by itself, and scores in [0, 1]."""
+
+    dimensions = 0
+    sees = False
+
+    def __init__(self, folder: ModelFolder, settings: WorkerSettings, kind: Any, spare: str) -> None:
+        check_weights(folder.path)
+        self._where = choose_placement(settings, generates=False)
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            folder.path, local_files_only=True, trust_remote_code=False
+        )
+        self._model = load_model(kind, folder, self._where, spare=spare)
+        self._name = settings.name
+        self._turns = ModelQueue(settings.queue)
+        self.parameters = self._model.num_parameters()
+        self.context_length = settings.context_length or folder.context_length or 512
+
+    def routes(self) -> dict[str, Any]:
+        return {"/v1/rerank": self.rank}
+
+    def rank(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any]:
+        """Scores in [0, 1], best first, in the shape of Jina and Cohere. What is too long is cut."""
+        query, documents = body.get("query"), body.get("documents")
+        if not isinstance(query, str) or not query:
+            raise Refusal("'query' must be a text.", param="query")
+        if not isinstance(documents, list) or not all(isinstance(text, str) for text in documents):
+            raise Refusal("'documents' must be a list of texts.", param="documents")
+        scores = [0.0] * len(documents)
+        with self._turns.turn(client.has_left), torch.inference_mode():
+            asked = self._query_tokens(query)
+            question = self._question(asked)
+            rows = [self._document_tokens(text) for text in documents]
+            for places in batches([len(row) for row in rows], BATCH_TOKENS):
+                client.check()
+                found = self._scores(question, [rows[index] for index in places])
+                for index, score in zip(places, found, strict=True):
+                    scores[index] = score
+        order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.get("top_n") or None]
+        count = len(asked) + sum(len(row) for row in rows)
+        return {
+            "object": "list",
+            "model": self._name,
+            "results": [{"index": index, "relevance_score": scores[index]} for index in order],
+            "usage": {"prompt_tokens": count, "total_tokens": count},
+        }
+
+    def _cut(self, text: str, side: SideSettings) -> list[int]:
+        """The tokens of a text with those that the model expects around them, and the marker behind the first."""
+        most = min(side.length, self.context_length) - (side.marker is not None)
+        ids: list[int] = self._tokenizer(text, verbose=False)["input_ids"]
+        if len(ids) > most:  # the last one ends a text
+            ids = [*ids[: most - 1], ids[-1]]
+        return ids if side.marker is None else [ids[0], side.marker, *ids[1:]]
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> Any:
+        inputs = self._tokenizer.pad({"input_ids": list(rows)}, return_tensors="pt", padding_side="right")
+        return inputs.to(self._where.device)
+
+    def _query_tokens(self, text: str) -> list[int]:
+        raise NotImplementedError
+
+    def _document_tokens(self, text: str) -> list[int]:
+        raise NotImplementedError
+
+    def _question(self, tokens: list[int]) -> Any:
+        raise NotImplementedError
+
+    def _scores(self, question: Any, rows: Sequence[list[int]]) -> list[float]:
+        raise NotImplementedError
+
+
+class LateInteractionTask(SideBySideRanker):
+    """The task ``rerank`` of a model of the kind of ColBERT."""
+
+    def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
+        super().__init__(folder, settings, AutoModel, "pooler")
+        self._layers = _projection(folder.path, self._where)
+        own = read_document(folder.path / COLBERT_METADATA)
+        said = own or read_document(folder.path / "config_sentence_transformers.json") or {}
+        names = (
+            ("query_token_id", "doc_token_id", "query_maxlen", "doc_maxlen")
+            if own is not None
+            else ("query_prefix", "document_prefix", "query_length", "document_length")
+        )
+        self._query = self._side(said, names[0], names[2], QUERY_TOKENS)
+        self._document = self._side(said, names[1], names[3], DOCUMENT_TOKENS)
+        if self._query.length < MIN_QUERY_TOKENS or self._document.length < MIN_QUERY_TOKENS:
+            raise UnusableModel(f"The files in {folder.path} leave no tokens for a question or a document.")
+        # A question is filled up with masks, in whose vectors the model says what else may be meant.
+        expands = own is not None or said.get("do_query_expansion", True) is not False
+        self._mask: int | None = self._tokenizer.mask_token_id if expands else None
+        attends = said.get("attend_to_mask_tokens" if own is not None else "attend_to_expansion_tokens")
+        self._attends = attends is True
+        if own is not None:
+            skipped = list(string.punctuation) if own.get("mask_punctuation", True) is not False else []
+        else:
+            given = said.get("skiplist_words")
+            skipped = [word for word in given if isinstance(word, str)] if isinstance(given, list) else []
+        unknown = self._tokenizer.unk_token_id
+        found = (self._tokenizer.convert_tokens_to_ids(word) for word in skipped)
+        self._skipped = torch.tensor(
+            sorted({index for index in found if isinstance(index, int) and index != unknown}),
+            dtype=torch.long,
+            device=self._where.device,
+        )
+
+    def _side(self, said: Mapping[str, Any], marker: str, length: str, default: int) -> SideSettings:
+        word, most = said.get(marker), said.get(length)
+        index = self._tokenizer.convert_tokens_to_ids(word) if isinstance(word, str) and word else None
+        if index == self._tokenizer.unk_token_id and word != self._tokenizer.unk_token:
+            raise UnusableModel(
+                f"The tokenizer of '{self._name}' does not know its marker {str(word)[:40]!r}."
+            )
+        return SideSettings(
+            index, most if isinstance(most, int) and not isinstance(most, bool) and most > 0 else default
+        )
+
+    def _query_tokens(self, text: str) -> list[int]:
+        ids = self._cut(text, self._query)
+        if self._mask is not None:
+            ids += [self._mask] * (min(self._query.length, self.context_length) - len(ids))
+        return ids
+
+    def _document_tokens(self, text: str) -> list[int]:
+        return self._cut(text, self._document)
+
+    def _question(self, tokens: list[int]) -> Any:
+        inputs = self._padded([tokens])
+        if self._mask is not None and not self._attends:
+            inputs["attention_mask"] = (inputs["input_ids"] != self._mask).long()
+        return self._vectors(inputs)[0]
+
+    def _scores(self, question: Any, rows: Sequence[list[int]]) -> list[float]:
+        inputs = self._padded(rows)
+        near = torch.einsum("qd,rtd->rqt", question, self._vectors(inputs))
+        counts = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], self._skipped)
+        # The first token stands for the whole text: a document of punctuation alone keeps that.
+        counts[:, 0] = True
+        best = near.masked_fill(~counts.unsqueeze(1), -1.0).amax(dim=2)
+        found: list[float] = best.mean(dim=1).clamp(0, 1).tolist()
+        return found
+
+    def _vectors(self, inputs: Any) -> Any:
+        """A vector of length 1 for each token: float32, [rows, tokens, width]."""
+        states = self._model(**inputs).last_hidden_state.float()
+        for weight, bias, tanh in self._layers:
+            states = torch.nn.functional.linear(states, weight, bias)
+            states = torch.tanh(states) if tanh else states
+        return torch.nn.functional.normalize(states, dim=-1)
+
+
+class SparseTask(SideBySideRanker):
+    """The task ``rerank`` of a model of the kind of SPLADE."""
+
+    def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
+        super().__init__(folder, settings, AutoModelForMaskedLM, "")
+        self._side = SideSettings(None, self.context_length)
+        special = torch.tensor(self._tokenizer.all_special_ids, dtype=torch.long)
+        self._special = special.to(self._where.device)
+        names = module_kinds(folder.path).get("SpladePooling", [""])
+        said = (read_document(folder.path / Path(names[0]).name / "config.json") or {}) if names[0] else {}
+        strategy, activation = said.get("pooling_strategy", "max"), said.get("activation_function", "relu")
+        if strategy not in ("max", "sum") or activation not in ("relu", "log1p_relu"):
+            raise UnusableModel(
+                f"{folder.path / names[0]} asks for the pooling {strategy} of {activation}; this engine computes max "
+                "and sum of relu and log1p_relu."
+            )
+        self._sums, self._twice = strategy == "sum", activation == "log1p_relu"
+
+    def _query_tokens(self, text: str) -> list[int]:
+        return self._cut(text, self._side)
+
+    def _document_tokens(self, text: str) -> list[int]:
+        return self._cut(text, self._side)
+
+    def _question(self, tokens: list[int]) -> Any:
+        return self._weights([tokens])[0]
+
+    def _scores(self, question: Any, rows: Sequence[list[int]]) -> list[float]:
+        """An inner product has no upper bound: 0.5 is that of the question with itself, and the order stays."""
+        products = self._weights(rows) @ question
+        own = (question @ question).clamp(min=1e-9)
+        found: list[float] = (products / (products + own)).tolist()
+        return found
+
+    def _weights(self, rows: Sequence[list[int]]) -> Any:
+        """The weight of each word of the vocabulary: float32, [rows, words]."""
+        inputs = self._padded(rows)
+        logits = self._model(**inputs).logits.float()
+        weights = torch.log1p(torch.relu(logits))
+        weights = torch.log1p(weights) if self._twice else weights
+        weights = weights * inputs["attention_mask"].unsqueeze(-1)
+        found = weights.sum(dim=1) if self._sums else weights.amax(dim=1)
+        found[:, self._special] = 0
+        return found
+
+
+def _projection(path: Path, where: Any) -> list[tuple[Any, Any, bool]]:
+    """The layers from the states of the tokens to their vectors."""
+    if (path / COLBERT_METADATA).is_file() or "Dense" not in module_kinds(path):
+        from safetensors import safe_open
+
+        for file in sorted(path.glob("*.safetensors")):
+            with safe_open(file, "pt") as opened:
+                if "linear.weight" in opened.keys():  # noqa: SIM118  # it is not a mapping
+                    return [(opened.get_tensor("linear.weight").float().to(where.device), None, False)]
+        raise UnusableModel(
+            f"The weights in {path} have no linear.weight, so it is not a model like ColBERT."
+        )
+    return [dense_layer(path / Path(name).name, where) for name in module_kinds(path)["Dense"]]

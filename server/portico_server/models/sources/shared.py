@@ -1,0 +1,246 @@
+"""Model files in a bucket, which daemons fill for each other: parts by their content, and a note for each source.
+
+The parts of a file are objects of `PART_BYTES` under their SHA-256, so that a file of any size needs no upload in
+parts, and what has arrived of it stays. Nothing is ever removed there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from portico_server.blobs.bucket import Bucket
+from portico_server.core import pools
+from portico_server.core.errors import PorticoError
+from portico_server.models.sources.local import (
+    PARTIAL_MARK,
+    DownloadReceipt,
+    ReceiptFile,
+    open_local,
+    require_room,
+)
+from portico_server.models.sources.source import ModelSource
+
+logger = logging.getLogger(__name__)
+
+PART_BYTES: Final = 64 * 1024 * 1024
+MAX_NOTE_BYTES: Final = 16 * 1024 * 1024
+MAX_CONCURRENT_PARTS: Final = 4
+
+_READ_BYTES: Final = 1024 * 1024
+
+
+class _Unusable(Exception):
+    """A note that is not one of ours, or names what it must not."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFile:
+    """A file of a model: its size in bytes, its SHA-256, and the SHA-256 of each of its parts."""
+
+    size: int
+    sha256: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedNote:
+    """What a bucket has of a source; ``path`` and ``revision`` as in a `DownloadReceipt`."""
+
+    path: str
+    revision: str
+    files: Mapping[str, SharedFile]
+
+
+class SharedModels:
+    """The bucket of the setting ``models_bucket``. What is wrong with it is logged and keeps nobody from a model."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._asked: set[ModelSource] = set()
+        self._sharing: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def problem(self) -> PorticoError | None:
+        """What keeps the bucket from answering, if anything does."""
+        return await self._bucket.problem()
+
+    async def close(self) -> None:
+        """End what is being put there; the next daemon that uses the model continues."""
+        for task in self._sharing:
+            task.cancel()
+        if self._sharing:
+            await asyncio.wait(self._sharing)
+        await self._bucket.close()
+
+    async def fetch(
+        self, source: ModelSource, folder: Path, promised: str, report: Callable[[int, int | None], None]
+    ) -> DownloadReceipt | None:
+        """Bring what the bucket has of ``source`` into ``folder``, whose lock the caller holds; None if it has nothing.
+
+        ``promised`` is the SHA-256 that one of the files must have, if one is known. Raises `Unavailable` for a full
+        disk.
+        """
+        try:
+            note = await self._read_note(source)
+        except FileNotFoundError:
+            return None
+        except (PorticoError, _Unusable) as error:
+            logger.warning("the bucket with model files is not used for '%s': %s", source, error)
+            return None
+        if promised and promised not in {file.sha256 for file in note.files.values()}:
+            logger.warning("the bucket with model files has another '%s' than was promised", source)
+            return None
+        require_room(folder, sum(file.size for file in note.files.values()), source)
+        (folder / PARTIAL_MARK).touch()
+        self._asked.add(source)
+        total, done = sum(file.size for file in note.files.values()), 0
+
+        def came(size: int) -> None:
+            nonlocal done
+            done += size
+            report(done, total)
+
+        try:
+            for name, file in note.files.items():
+                await self._fetch_file(folder / name, file, came)
+            if note.path.endswith(".gguf"):
+                open_local(folder / note.path)
+        except (PorticoError, FileNotFoundError, _Unusable) as error:
+            logger.warning("'%s' could not be fetched from the bucket with model files: %s", source, error)
+            return None
+        kept = {name: ReceiptFile(file.size, file.sha256) for name, file in note.files.items()}
+        return DownloadReceipt(note.path, note.revision, kept)
+
+    def share(self, source: ModelSource, folder: Path, receipt: DownloadReceipt) -> None:
+        """Put a model that was fetched into the bucket, in the background, unless it is there."""
+        if source in self._asked:
+            return
+        self._asked.add(source)
+        task = asyncio.create_task(self._share(source, folder, receipt), name=f"share {source}")
+        self._sharing.add(task)
+        task.add_done_callback(self._sharing.discard)
+
+    async def _share(self, source: ModelSource, folder: Path, receipt: DownloadReceipt) -> None:
+        try:
+            async with self._one_at_a_time:
+                if await self._bucket.size(_note_name(source)) is not None:
+                    return
+                files = {}
+                for name, kept in receipt.files.items():
+                    parts = await self._put_file(folder / name, kept.size)
+                    files[name] = {"size": kept.size, "sha256": kept.sha256, "parts": parts}
+                note = {
+                    "source": str(source),
+                    "path": receipt.path,
+                    "revision": receipt.revision,
+                    "files": files,
+                }
+                await self._put_note(source, folder, json.dumps(note).encode())
+                logger.info("'%s' is in the bucket with model files", source)
+        except (PorticoError, OSError, EOFError) as error:
+            self._asked.discard(source)  # tried again when it is used the next time
+            logger.warning("'%s' was not put into the bucket with model files: %s", source, error)
+
+    async def _put_file(self, path: Path, size: int) -> list[str]:
+        parts = []
+        for start in range(0, size, PART_BYTES):
+            length = min(PART_BYTES, size - start)
+            digest = await pools.MODELS.run(_digest, path, start, length)
+            await self._bucket.put(path, _part_name(digest), digest, length, start=start)
+            parts.append(digest)
+        return parts
+
+    async def _put_note(self, source: ModelSource, folder: Path, note: bytes) -> None:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".note-") as file:
+            file.write(note)
+            file.flush()
+            digest = hashlib.sha256(note).hexdigest()
+            await self._bucket.put(Path(file.name), _note_name(source), digest, len(note))
+
+    async def _read_note(self, source: ModelSource) -> SharedNote:
+        return _parsed(await self._bucket.read(_note_name(source), MAX_NOTE_BYTES), str(source))
+
+    async def _fetch_file(self, target: Path, file: SharedFile, came: Callable[[int], None]) -> None:
+        """All parts of a file that an earlier fetch has not left here, then the file under its name."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{file.sha256[:12]}.shared")
+        await pools.MODELS.run(_allocate, part, file.size)
+        slots = asyncio.Semaphore(MAX_CONCURRENT_PARTS)
+
+        async def fetch(number: int, digest: str) -> None:
+            start = number * PART_BYTES
+            length = min(PART_BYTES, file.size - start)
+            async with slots:
+                if await pools.MODELS.run(_digest, part, start, length) != digest:
+                    await self._bucket.download(_part_name(digest), digest, part, start=start, size=length)
+            came(length)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for number, digest in enumerate(file.parts):
+                    tasks.create_task(fetch(number, digest), name=f"part {number} of {target.name}")
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        if await pools.MODELS.run(_digest, part, 0, file.size) != file.sha256:
+            await pools.MODELS.run(part.unlink)
+            raise _Unusable(f"the parts of '{target.name}' are not the file")
+        await pools.MODELS.run(os.replace, part, target)
+
+
+def _note_name(source: ModelSource) -> str:
+    return f"sources/{hashlib.sha256(str(source).encode()).hexdigest()}.json"
+
+
+def _part_name(digest: str) -> str:
+    return f"parts/{digest[:2]}/{digest}"
+
+
+def _parsed(data: bytes, source: str) -> SharedNote:
+    """A note, whose names lie below its folder. Raises `_Unusable`."""
+    try:
+        given: Any = json.loads(data)
+        files = {
+            str(name): SharedFile(int(one["size"]), str(one["sha256"]), tuple(map(str, one["parts"])))
+            for name, one in given["files"].items()
+        }
+        note = SharedNote(str(given["path"]), str(given["revision"]), files)
+        known = given["source"]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _Unusable("its note is not one") from error
+    if known != source or not files or (note.path != "." and note.path not in files):
+        raise _Unusable("its note is about something else")
+    for name, file in files.items():
+        inside = PurePosixPath(name)
+        if inside.is_absolute() or not inside.name or ".." in inside.parts or "\\" in name or "\0" in name:
+            raise _Unusable("its note names files outside the folder")
+        if file.size < 0 or len(file.parts) != -(-file.size // PART_BYTES):
+            raise _Unusable("its note has another number of parts than its files need")
+    return note
+
+
+def _allocate(path: Path, size: int) -> None:
+    with path.open("ab") as file:
+        file.truncate(size)
+
+
+def _digest(path: Path, start: int, size: int) -> str:
+    """The SHA-256 of a stretch of a file. Raises `EOFError` if it ends before."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(start)
+        while size:
+            block = file.read(min(_READ_BYTES, size))
+            if not block:
+                raise EOFError(f"{path.name} is shorter than it was")
+            digest.update(block)
+            size -= len(block)
+    return digest.hexdigest()

@@ -1,0 +1,414 @@
+"""Signing in from a terminal: the real command line, a real daemon and a real OpenID provider."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from tests import daemon as daemons
+from tests.client.cli.terminal import COMMAND
+from tests.oidc_issuers import Provider, provider
+from tests.tui.terminal import terminal
+
+import portico
+from portico.cli.root import run
+
+LIMIT = 60
+"""Seconds after which a test gives up on a process."""
+
+CLIENT = "portico-terminal"
+OPERATOR = "the-operators-own-key"
+
+CONFIGURATION = """
+settings:
+  oidc_issuer: {issuer}
+  oidc_cli_client_id: {client}
+  oidc_hosts: 127.0.0.1
+roles:
+  - {{name: staff, claim: groups, value: staff, scopes: [chat, "models:read"], limits: {{tokens_per_day: 5000}}}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """An issuer, and two daemons where its people sign in from a terminal."""
+
+    issuer: Provider
+    url: str
+    other: str
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
+    folder = tmp_path_factory.mktemp("company")
+    users = {"ada": {"groups": ["staff"], "preferred_username": "Ada"}, "bob": {}}
+    with provider(users) as issuer:
+        file = folder / "portico.yaml"
+        file.write_text(CONFIGURATION.format(issuer=issuer.issuer, client=CLIENT))
+        given = ("--file", str(file))
+        env = {"PORTICO_API_KEY": OPERATOR}
+        with (
+            daemons.running(folder / "home", *given, env=env) as one,
+            daemons.running(folder / "other", *given, env=env) as other,
+        ):
+            yield Company(issuer, one.url, other.url)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody with a folder of settings and a terminal."""
+
+    company: Company
+    folder: Path
+    printed: pytest.CaptureFixture[str]
+    patch: pytest.MonkeyPatch
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "portico" / "sign-ins.json"
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        given = {"XDG_CONFIG_HOME": str(self.folder), "PORTICO_URL": self.company.url, "NO_COLOR": "1"}
+        return daemons.environment(**{**given, **variables})
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen([*COMMAND, *arguments], text=True, env=self.environment(**variables), **pipes)
+
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """A command in this process."""
+        self.printed.readouterr()
+        with self.patch.context() as patch:
+            patch.delenv("PORTICO_API_KEY", raising=False)
+            for name, value in self.environment(**variables).items():
+                patch.setenv(name, value)
+            code = run(list(arguments))
+        return subprocess.CompletedProcess(arguments, code, *self.printed.readouterr())
+
+    def run_apart(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """A command in a process of its own."""
+        with self.start(*arguments, **variables) as process:
+            out, err = process.communicate(timeout=LIMIT)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def sign_in(
+        self, subject: str = "ada", *arguments: str, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Sign in as a device does: ``subject`` enters the code that is shown. Empty: they say no."""
+        with self.start("login", *arguments, **variables) as process:
+            shown, code = read_until(process, r"enter the code (\S+)")
+            httpx.post(f"{self.company.issuer.issuer}/device", data={"user_code": code, "sub": subject})
+            out, err = process.communicate(timeout=LIMIT)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, shown + err)
+
+    def kept(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = json.loads(self.file.read_text())["sign_ins"]
+        return found
+
+    def change(self, **values: Any) -> None:
+        """Change what is kept of the first daemon, which was given an hour ago."""
+        rows = self.kept()
+        rows[self.company.url] |= {"given_at": time.time() - 3_600, **values}
+        self.file.write_text(json.dumps({"sign_ins": rows}))
+
+    def grants(self) -> list[str]:
+        """Which grants the issuer was asked for so far."""
+        found: list[str] = self.company.issuer.seen()["grants"]
+        return found
+
+
+def read_until(process: subprocess.Popen[str], pattern: str) -> tuple[str, str]:
+    """What a process says on standard error until a line matches, and the first group of that."""
+    assert process.stderr is not None
+    shown = ""
+    for line in process.stderr:
+        shown += line
+        if found := re.search(pattern, line):
+            return shown, found[1]
+    raise AssertionError(f"it ended: {shown}")
+
+
+@pytest.fixture
+def ada(
+    company: Company, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Person:
+    return Person(company, tmp_path, capsys, monkeypatch)
+
+
+def test_somebody_signs_in_with_a_code_and_is_known_to_commands_and_programs_until_they_sign_out(
+    ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ada.run("models", "list")
+    assert before.returncode == 1 and "portico login" in before.stderr
+    done = ada.sign_in()
+    assert done.returncode == 0, done.stderr
+    assert f"{ada.company.issuer.issuer}/device" in done.stderr
+    assert done.stdout == f"Signed in at {ada.company.url} as Ada, role staff.\n"
+    assert ada.run("models", "list").returncode == 0
+    who = json.loads(ada.run("whoami", "--json").stdout)
+    assert (who["name"], who["role"], who["by"], who["subject"]) == ("Ada", "staff", "token", "ada")
+    assert who["limits"] == {"tokens_per_day": 5000} and who["expires_at"] > time.time()
+    shown = ada.run("whoami").stdout
+    assert "staff" in shown and "chat, models:read" in shown and "tokens_per_day=5000" in shown
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(ada.folder))
+    monkeypatch.delenv("PORTICO_API_KEY", raising=False)
+    with portico.Client(ada.company.url) as client:
+        assert client.whoami().name == "Ada"
+    again = ada.run("login", "--json")
+    assert again.returncode == 0 and json.loads(again.stdout)["changed"] is False
+    refresh = ada.kept()[ada.company.url]["refresh_token"]
+    out = json.loads(ada.run("logout", "--json").stdout)
+    assert out == {"url": ada.company.url, "signed_out": True, "ended_at_issuer": True}
+    assert refresh in ada.company.issuer.seen()["revoked"] and ada.kept() == {}
+    assert ada.run("whoami").returncode == 1
+    assert "Nobody was signed in" in ada.run("logout").stdout
+
+
+def test_the_tokens_are_in_a_file_for_this_user_alone(ada: Person) -> None:
+    assert ada.sign_in().returncode == 0
+    assert stat.S_IMODE(ada.file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(ada.file.parent.stat().st_mode) == 0o700
+    assert {path.name for path in ada.file.parent.iterdir()} == {"sign-ins.json", "sign-ins.lock"}
+    ada.file.chmod(0o644)
+    refused = ada.run("whoami")
+    assert refused.returncode == 1 and "chmod 600" in refused.stderr
+    ada.file.chmod(0o600)
+    ada.file.write_text("[]")
+    refused = ada.run("whoami", "--json")
+    assert (
+        refused.returncode == 1 and "does not hold sign-ins" in json.loads(refused.stderr)["error"]["message"]
+    )
+
+
+def test_a_key_counts_before_a_sign_in(ada: Person) -> None:
+    done = ada.sign_in("ada", PORTICO_API_KEY=OPERATOR)
+    assert done.returncode == 0 and "counts first" in done.stderr
+    assert json.loads(ada.run("whoami", "--json", PORTICO_API_KEY=OPERATOR).stdout)["name"] == "operator"
+    assert json.loads(ada.run("--key", OPERATOR, "whoami", "--json").stdout)["name"] == "operator"
+    wrong = ada.run("--key", "pk-wrong", "whoami")
+    assert wrong.returncode == 1
+
+
+def test_where_devices_cannot_sign_in_a_browser_on_this_machine_does(ada: Person, tmp_path: Path) -> None:
+    issuer = ada.company.issuer
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > {opened}\n')
+    browser.chmod(0o755)
+    issuer.behave(devices=False)
+    try:
+        with ada.start("login", "--json", BROWSER=str(browser)) as process:
+            _, address = read_until(process, r"open (\S+)")
+            asked = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+            back = asked["redirect_uri"]
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/callback", back)
+            assert asked["code_challenge_method"] == "S256" and asked["client_id"] == CLIENT
+            location = httpx.post(address, data={"sub": "ada"}).headers["location"]
+            state = asked["state"]
+            for wrong in ("", "?code=x", "?code=x&state=y", "?code=x&state=y&iss=z"):
+                assert httpx.get(back + wrong).status_code == 404
+            assert httpx.post(location).status_code == 404
+            answer = httpx.get(location)
+            assert answer.status_code == 200 and state not in answer.text
+            assert answer.headers["content-security-policy"] == "default-src 'none'"
+            out, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, err
+        assert json.loads(out)["name"] == "Ada"
+        assert opened.read_text() == address
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(back)
+    finally:
+        issuer.behave(devices=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("error=access_denied&state={state}&iss={issuer}", "nobody is signed in"),
+        ("code=x&state={state}&iss=https://other.example", "Another issuer"),
+        ("code=x&state={state}", "Another issuer"),
+        ("code=x&state={state}&iss={issuer}", "invalid_grant"),
+    ],
+)
+def test_what_a_browser_brings_that_is_not_this_sign_in_signs_nobody_in(
+    ada: Person, answer: str, words: str
+) -> None:
+    issuer = ada.company.issuer
+    issuer.behave(devices=False)
+    try:
+        with ada.start("login", "--no-browser") as process:
+            _, address = read_until(process, r"open (\S+)")
+            asked = {name: values[0] for name, values in parse_qs(urlsplit(address).query).items()}
+            query = answer.format(state=asked["state"], issuer=issuer.issuer)
+            assert httpx.get(f"{asked['redirect_uri']}?{query}").status_code == 200
+            _, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == 1 and words in err, err
+        assert "Traceback" not in err and not ada.file.exists()
+    finally:
+        issuer.behave(devices=True)
+
+
+def test_who_says_no_and_who_has_no_role_is_told_so_and_nothing_is_kept(ada: Person) -> None:
+    denied = ada.sign_in("")
+    assert denied.returncode == 1 and "said no" in denied.stderr
+    before = len(ada.company.issuer.seen()["revoked"])
+    nobody = ada.sign_in("bob")
+    assert nobody.returncode == 1 and "none of the roles" in nobody.stderr
+    assert len(ada.company.issuer.seen()["revoked"]) == before + 1
+    assert not ada.file.exists()
+
+
+def test_a_code_that_has_expired_is_said_to_have(ada: Person) -> None:
+    with ada.start("login") as process:
+        _, code = read_until(process, r"enter the code (\S+)")
+        ada.company.issuer.behave(forget_devices=True)
+        _, err = process.communicate(timeout=LIMIT)
+    assert code and process.returncode == 1 and "expired" in err
+
+
+def test_ctrl_c_leaves_nothing(ada: Person) -> None:
+    with ada.start("login") as process:
+        read_until(process, r"enter the code (\S+)")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert not ada.file.exists()
+
+
+def test_a_sign_in_is_renewed_before_it_ends_once_however_many_ask(ada: Person) -> None:
+    assert ada.sign_in().returncode == 0
+    before = ada.kept()[ada.company.url]
+    ada.change(expires_at=time.time() + 10)
+    renewals = ada.grants().count("refresh_token")
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(lambda _: ada.run_apart("whoami", "--json"), range(6)))
+    assert [one.returncode for one in done] == [0] * 6, [one.stderr for one in done]
+    assert ada.grants().count("refresh_token") == renewals + 1
+    after = ada.kept()[ada.company.url]
+    assert after["token"] != before["token"] and after["refresh_token"] != before["refresh_token"]
+
+
+def test_a_token_that_the_daemon_refuses_is_renewed_once_and_the_call_repeated(
+    ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ada.sign_in().returncode == 0
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(ada.folder))
+    monkeypatch.delenv("PORTICO_API_KEY", raising=False)
+    ada.change(token="eyJhbGciOiJub25lIn0.e30.x")
+    renewals = ada.grants().count("refresh_token")
+    with portico.Client(ada.company.url) as client, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: client.whoami().name, range(8)))
+    assert found == ["Ada"] * 8
+    assert ada.grants().count("refresh_token") == renewals + 1
+
+
+def test_a_sign_in_that_the_issuer_has_ended_is_gone_and_one_signs_in_again(ada: Person) -> None:
+    assert ada.sign_in().returncode == 0
+    ada.company.issuer.forget("ada")
+    ada.change(expires_at=time.time() - 10, refresh_token="gone")
+    ended = ada.run("whoami")
+    assert ended.returncode == 1 and f"portico --url {ada.company.url} login" in ended.stderr
+    assert ada.kept() == {}
+    assert ada.sign_in().returncode == 0 and ada.run("whoami").returncode == 0
+
+
+def test_while_the_issuer_is_away_a_token_counts_to_its_end(ada: Person) -> None:
+    assert ada.sign_in().returncode == 0
+    ada.company.issuer.behave(down=True)
+    try:
+        ada.change(expires_at=time.time() + 10)
+        assert ada.run_apart("whoami").returncode == 0
+        ada.change(expires_at=time.time() - 10)
+        away = ada.run_apart("whoami")
+        assert away.returncode == 1 and "does not answer" in away.stderr
+    finally:
+        ada.company.issuer.behave(down=False)
+    assert ada.run_apart("whoami").returncode == 0
+
+
+def test_an_issuer_that_gives_no_other_id_token_ends_a_sign_in_with_the_first(ada: Person) -> None:
+    assert ada.sign_in().returncode == 0
+    ada.company.issuer.behave(id_tokens=False)
+    try:
+        ada.change(expires_at=time.time() + 30)
+        assert ada.run("whoami").returncode == 0
+        ada.change(expires_at=time.time() - 1)
+        assert "has ended" in ada.run("whoami").stderr
+    finally:
+        ada.company.issuer.behave(id_tokens=True)
+
+
+def test_two_daemons_of_one_company_are_two_sign_ins_and_the_second_is_asked_about(ada: Person) -> None:
+    assert ada.sign_in().returncode == 0
+    other = {"PORTICO_URL": ada.company.other}
+    assert ada.run("whoami", **other).returncode == 1  # the token goes to its own daemon alone
+    asked = ada.run("login", **other)
+    assert asked.returncode == 1 and "Do you trust it?" in asked.stderr and "--yes" in asked.stderr
+    assert ada.sign_in("ada", "--yes", **other).returncode == 0
+    assert set(ada.kept()) == {ada.company.url, ada.company.other}
+    assert ada.run("logout").returncode == 0
+    assert ada.run("whoami").returncode == 1 and ada.run("whoami", **other).returncode == 0
+
+
+def test_where_nobody_signs_in_one_is_told_how_the_operator_sets_it_up(
+    ada: Person, daemon: daemons.Daemon
+) -> None:
+    done = ada.run("login", PORTICO_URL=daemon.url)
+    assert done.returncode == 1
+    assert "oidc_cli_client_id" in done.stderr and "docs/security.md" in done.stderr
+    assert json.loads(ada.run("whoami", "--json", PORTICO_URL=daemon.url).stdout)["by"] == "nothing"
+
+
+@pytest.mark.asyncio
+async def test_the_terminal_ui_opens_with_a_sign_in_and_says_where_one_is_missing(ada: Person) -> None:
+    assert (await asyncio.to_thread(ada.sign_in)).returncode == 0
+    ada.patch.setenv("XDG_CONFIG_HOME", str(ada.folder))
+    ada.patch.delenv("PORTICO_API_KEY", raising=False)
+    async with terminal(ada.company.url, size=(130, 30)) as screen:
+        await screen.go("daemons")
+        await screen.until(lambda: [row[1] for row in screen.rows("#rows")] == ["● answers"])
+        for name, url in (("mine", ada.company.url), ("other", ada.company.other)):
+            await screen.press("a")
+            await screen.fill(name=name, url=url, key="")
+            await screen.until(lambda name=name: screen.row("#rows", name))
+        assert screen.row("#rows", "mine")[1] == "● answers"
+        assert screen.row("#rows", "other")[1] == "✗ away"
+        await screen.choose("#rows", "other")
+        await screen.until(lambda: "portico login" in screen.text("#detail"))
+
+
+def test_a_bridge_for_mcp_clients_has_the_sign_in_and_says_when_it_has_ended(ada: Person) -> None:
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        },
+    }
+
+    def greet() -> dict[str, Any]:
+        with ada.start("mcp") as process:
+            out, _ = process.communicate(json.dumps(hello) + "\n", timeout=LIMIT)
+        found: dict[str, Any] = json.loads(out.splitlines()[0])
+        return found
+
+    assert ada.sign_in().returncode == 0
+    assert greet()["result"]["serverInfo"]
+    ada.change(expires_at=time.time() - 10, refresh_token="gone")
+    assert "Sign in again" in greet()["error"]["message"]

@@ -1,0 +1,68 @@
+"""The routes of OpenAI's client: those of the resources that are served are all there, and a new one is noticed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx
+import openai
+from tests.daemon import Daemon
+from tests.server.api.openai.conftest import bearer
+
+RESOURCES = Path(openai.__file__).parent / "resources"
+
+NOT_SERVED = (
+    # Resources: OpenAI's own organisation, and what is a service of theirs.
+    *(
+        "/organization/",
+        "/projects/",
+        "/agents",
+        "/vaults",
+        "/assistants",
+        "/threads",
+        "/chatkit/",
+        "/videos",
+    ),
+    *("/live/", "/safety/", "/content_provenance_checks", "/decisions", "/audio/voice", "/realtime/sessions"),
+    *("/realtime/transcription_sessions", "/realtime/translations/", "/realtime/calls"),
+    *("/fine_tuning/alpha/", "/fine_tuning/checkpoints/"),
+    "DELETE /models/{}",  # models are the operator's: DELETE /api/models/{name}
+)
+"""Beginnings of paths, or routes, that the client has and the daemon does not."""
+
+_PARTS = re.compile(
+    r"^class (?P<name>\w+)|self\._(?P<verb>get|post|put|patch|delete|get_api_list)\(\s*"
+    r"(?:path_template\(\s*)?f?\"(?P<path>/[^\"]+)\"",
+    re.MULTILINE,
+)
+_PARAMETER = re.compile(r"\{[^}]*\}")
+
+
+def routes_of_client() -> set[str]:
+    """What the blocking half of the client asks for."""
+    found = set()
+    for file in RESOURCES.rglob("*.py"):
+        within = ""
+        for part in _PARTS.finditer(file.read_text(encoding="utf-8")):
+            if part["name"]:
+                within = part["name"]
+            elif not within.startswith("Async") and part["path"].partition("?")[2] != "beta=true":
+                posted = part["path"].endswith("/search")  # a list that is asked for with a body
+                verb = part["verb"] if part["verb"] != "get_api_list" else "post" if posted else "get"
+                found.add(f"{verb.upper()} {_PARAMETER.sub('{}', part['path'])}")
+    return found
+
+
+def test_the_resources_that_are_served_are_served_whole(daemon: Daemon) -> None:
+    document = httpx.get(f"{daemon.url}/openapi.json", headers=bearer("boss"), timeout=60).json()
+    served = {
+        f"{verb.upper()} {_PARAMETER.sub('{}', path.removeprefix('/v1'))}"
+        for path, verbs in document["paths"].items()
+        for verb in verbs
+    }
+    wanted = routes_of_client()
+    left_out = {one for one in wanted if one in NOT_SERVED or one.partition(" ")[2].startswith(NOT_SERVED)}
+    assert len(wanted - left_out) > 100
+    assert wanted - left_out - served == set(), "serve them, or say in NOT_SERVED that they are not"
+    assert left_out & served == set(), "they are served: NOT_SERVED is out of date"

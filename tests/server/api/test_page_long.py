@@ -1,0 +1,335 @@
+"""What is long in the page, at the width of a desk and of a phone: lists of thousands of rows, an answer of a megabyte;
+and the diagrams of answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from tests import daemon as daemons
+from tests.browser import CHROMIUM, PATIENCE, Page, browser
+from tests.page import (
+    AXE,
+    MANY_FILES,
+    REFUSED,
+    WIDTHS,
+    Seen,
+    answered,
+    ask,
+    click,
+    escape,
+    start,
+    text,
+    violations,
+    visit,
+)
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+]
+
+ROWS = 10_000
+REAL_FILES = 1_100
+CONVERSATIONS = 1_000
+DIAGRAM = """It goes so:
+
+```mermaid
+flowchart LR
+  ask[Ask the <b>handbook</b>] --> known{Is it known?}
+  known -->|yes| cite([Cite it]) & log[(Log)]
+  known -- no --> tell((Say so))
+  subgraph later["On the next day"]
+    log -.-> read[Read it]
+  end
+```
+
+Ask again."""
+HOSTILE = """```mermaid
+%%{init: {"themeCSS": "body { display: none }", "securityLevel": "loose", "flowchart": {"htmlLabels": true}}}%%
+flowchart TD
+  a["<img src=x onerror=alert(1)>"] -->|"<script>alert(1)</script>"| b["<a href='javascript:alert(1)'>b</a>"]
+  b --> c["<style>body{display:none}</style><iframe src=https://evil.example></iframe>"]
+  click a href "javascript:alert(1)"
+  click b call alert(1)
+  style a fill:url(https://evil.example/x.png)
+```
+
+```mermaid
+sequenceDiagram
+  a->>b: <img src=x onerror=alert(1)>
+```
+
+```mermaid
+flowchart TD
+  a[never closed
+```
+
+"""
+MANY_NODES = "```mermaid\nflowchart TD\n" + "".join(f"n{n} --> n{n + 1}\n" for n in range(10_000)) + "```"
+SCRIPT = [
+    {"match": "hostile", "content": HOSTILE},
+    {"match": "many", "content": MANY_NODES},
+    {"match": "diagram", "content": DIAGRAM},
+]
+CONFIGURATION: dict[str, Any] = {
+    "models": [
+        {"name": "house", "source": "fake://", "aliases": ["default"], "parameters": {"script": SCRIPT}},
+        {"name": "vectors", "source": "fake://", "task": "embedding", "aliases": ["default-embedding"]},
+    ],
+    "stores": [{"name": "handbook", "embedding_model": "vectors"}],
+}
+NAMES = "[...document.querySelectorAll('#filetable tbody tr a')].map((it) => it.textContent)"
+COUNT = "document.querySelectorAll('#filetable tbody tr').length"
+FILTER = "main input[aria-label='Type to filter']"
+FORWARD = "document.querySelector('main').scrollTop = document.querySelector('main').scrollHeight"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
+    folder = tmp_path_factory.mktemp("long")
+    (folder / "portico.yaml").write_text(json.dumps(CONFIGURATION), encoding="utf-8")
+    with daemons.running(folder / "home", "--file", str(folder / "portico.yaml")) as daemon:
+        daemon.settle()
+        async with browser(folder / "profile") as page:
+            await page.open(daemon.url)
+            yield Seen(daemon.url, page, folder)
+            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
+async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
+    await opened.page.open("about:blank")
+    await opened.page.open(opened.url)
+    return await opened.again(request.param)
+
+
+async def show(page: Page, rows: int, *places: str) -> None:
+    """A store with so many files."""
+    await page.run(MANY_FILES % rows)
+    await visit(page, "documents", "handbook", *places)
+    await page.until(f"{COUNT} > 0")
+
+
+async def by_frames(page: Page, script: str) -> None:
+    """Wait for what no change of the document tells, such as where it was scrolled to."""
+    await page.run(
+        f"""new Promise((resolve, reject) => {{
+          const end = performance.now() + {PATIENCE * 1000};
+          const look = () => {{
+            if ({script}) resolve();
+            else if (performance.now() > end) reject(new Error("not in time"));
+            else requestAnimationFrame(look);
+          }};
+          look();
+        }})"""
+    )
+
+
+async def whole(page: Page, rows: int) -> None:
+    """All of them, as by scrolling on as long as there is more."""
+    await by_frames(page, f"({FORWARD}, !document.querySelector('button.next')) && {COUNT} === {rows}")
+
+
+def is_seen(element: str) -> str:
+    """Whether it stands between the edges of the window."""
+    return (
+        f"(({element})?.getBoundingClientRect().height > 0 && {element}.getBoundingClientRect().top >= 0 && "
+        f"{element}.getBoundingClientRect().bottom <= innerHeight)"
+    )
+
+
+def row(number: int) -> str:
+    return f"[...document.querySelectorAll('#filetable tbody tr')].at({number})"
+
+
+async def test_ten_thousand_files_are_scrolled_through_and_each_is_there_once(seen: Seen) -> None:
+    page = seen.page
+    await show(page, ROWS)
+    assert await page.run(f"{COUNT} < 1000")  # they come as one comes to them
+    await whole(page, ROWS)
+    assert await page.run(NAMES) == [f"note {number}.md" for number in range(ROWS)]
+    await by_frames(page, f"({FORWARD}, {is_seen(row(-1))})")
+    # The columns of all blocks stand below their headings, and the page is not wider than its window.
+    edges = "[...%s.children].map((it) => Math.round(it.getBoundingClientRect().left))"
+    heads = await page.run(edges % "document.querySelector('#filetable thead tr')")
+    assert await page.run(edges % row(-1)) == heads and len(set(heads)) == 5
+    assert await page.run("document.documentElement.scrollWidth") <= seen.width
+
+
+async def test_the_keys_the_browser_s_search_and_readers_find_rows_far_away(seen: Seen) -> None:
+    page = seen.page
+    await show(page, 3_000)
+    await whole(page, 3_000)
+    await page.run("document.querySelector('section.wide').focus({preventScroll: true})")
+    await page.press("Home", 36)
+    await by_frames(page, "document.querySelector('main').scrollTop === 0")
+    while not await page.run(f"new Promise((seen) => setTimeout(() => seen({is_seen(row(-1))})))"):
+        await page.press("End", 35)  # again where rows on the way are higher than was thought
+    assert await page.run("window.find('note 1503.md')")
+    await page.run("getSelection().anchorNode.parentElement.scrollIntoView({block: 'center'})")
+    await by_frames(page, is_seen(row(1503)))
+    assert await page.run("getSelection().toString()") == "note 1503.md"
+    await page.run(f"{row(1549)}.querySelector('a').focus()")  # the last one of its block
+    await page.press("Tab", 9)
+    await page.press("Tab", 9)
+    await page.until("document.activeElement.innerText === 'note 1550.md'")
+    await by_frames(page, is_seen("document.activeElement"))
+    tree = await page.ask("Accessibility.getFullAXTree")
+    roles = [node["role"]["value"] for node in tree["nodes"] if not node["ignored"]]
+    assert roles.count("table") == 1 and roles.count("columnheader") == 5
+    assert await page.run("document.querySelector('#filetable').getAttribute('aria-rowcount')") == "3001"
+    assert await page.run(f"{row(-1)}.getAttribute('aria-rowindex')") == "3001"
+
+
+async def test_a_filter_finds_what_was_not_loaded_yet(seen: Seen) -> None:
+    page = seen.page
+    await show(page, ROWS)
+    await page.type(FILTER, "note 77")
+    found = [f"note {number}.md" for number in range(ROWS) if str(number).startswith("77")]
+    await page.until(f"!document.querySelector('button.next') && {COUNT} === {len(found)}")
+    assert await page.run(NAMES) == found
+    await page.type(FILTER, "42.md")
+    await page.until(f"{COUNT} === 1")
+    assert await page.run(NAMES) == ["note 7742.md"]
+    await page.run(
+        f'document.querySelector("{FILTER}").value = "",'
+        f'document.querySelector("{FILTER}").dispatchEvent(new Event("input", {{bubbles: true}}))'
+    )
+    await page.until(f"{COUNT} === {ROWS}")
+    assert await page.run(NAMES) == [f"note {number}.md" for number in range(ROWS)]
+
+
+async def test_a_deep_link_opens_a_file_that_was_not_loaded_yet(seen: Seen) -> None:
+    await show(seen.page, ROWS, "file-9000")
+    assert await seen.page.until(text("dialog[open] h2")) == "note 9000.md"
+    await escape(seen.page)
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="axe is not installed: scripts/page install")
+async def test_a_long_table_is_accessible(seen: Seen) -> None:
+    await show(seen.page, 230)
+    await whole(seen.page, 230)
+    assert await violations(seen.page) == []
+
+
+async def test_the_files_of_a_large_store_come_page_by_page(seen: Seen) -> None:
+    folder = seen.folder / "many"
+    if not folder.exists():
+        folder.mkdir()
+        for number in range(REAL_FILES):
+            (folder / f"n{number:04}.txt").write_text(f"It is {number}.", encoding="utf-8")
+        seen.post("/api/stores", {"name": "many", "folder": str(folder), "embedding_model": "vectors"})
+    await visit(seen.page, "documents", "many")
+    ready = f"'{REAL_FILES:,} of {REAL_FILES:,} files'"
+    await seen.page.until(f"document.querySelector('main').innerText.includes({ready})")
+    await whole(seen.page, REAL_FILES)
+    listed = await asyncio.to_thread(seen.get, "/api/stores/many/files")
+    assert await seen.page.run(NAMES) == [each["filename"] for each in listed.json()["data"]]
+
+
+async def test_an_answer_of_a_megabyte_is_there_whole_and_drawn_where_one_looks(seen: Seen) -> None:
+    page = seen.page
+    words = " ".join(["Behind the pier the water falls until the night is over."] * 9)
+    sections = [f"## Tide {n}\n\nThe tide **turns** at {n}. {words}" for n in range(2_000)]
+    answer = "\n\n".join(sections)
+    assert len(answer) > 1_000_000
+    made = await asyncio.to_thread(
+        httpx.post, f"{seen.url}/api/sessions", json={"app": "house", "title": "Tides"}, timeout=30
+    )
+    session = made.json()["id"]
+    said = [
+        {"sender": "user", "content": "When?", "extra_info": None},
+        {"sender": "house", "content": answer, "extra_info": None},
+    ]
+    await asyncio.to_thread(seen.post, f"/api/sessions/{session}/messages", {"messages": said})
+    await visit(page, "chat", session)
+    block = "document.querySelectorAll('#talk .answer .group > div')"
+    await by_frames(page, f"{block}.length === 4000")
+    await page.run(f"{block}[3998].scrollIntoView()")
+    await by_frames(page, f"{block}[3998].querySelector('h2')?.innerText === 'Tide 1999'")
+    await page.run(f"{block}[2001].scrollIntoView()")
+    await by_frames(page, f"{block}[2001].querySelector('strong')?.innerText === 'turns'")
+    assert await page.run("document.documentElement.scrollWidth") <= seen.width
+    seen.delete(f"/api/sessions/{session}")
+
+
+async def test_a_flowchart_in_an_answer_is_a_diagram_above_its_source(seen: Seen) -> None:
+    page = seen.page
+    await start(page, "house")
+    await ask(page, "a diagram")
+    await answered(page)
+    shown = await page.until(
+        "document.querySelector('#talk svg.flowchart') && "
+        "[...document.querySelectorAll('#talk svg.flowchart text')].map((it) => it.textContent)"
+    )
+    nodes = {"Ask the handbook", "Is it known?", "Cite it", "Log", "Say so", "Read it"}
+    assert nodes | {"On the next day", "yes", "no"} == set(shown)
+    assert await page.run("document.documentElement.scrollWidth") <= seen.width
+    label = await page.run("document.querySelector('#talk svg.flowchart').getAttribute('aria-label')")
+    assert label.startswith("Diagram: Ask the handbook, Is it known?")
+    await click(page, "Source", "#talk")
+    assert "ask[Ask the <b>handbook</b>]" in await page.until(text("#talk details[open] pre"))
+    if AXE.is_file():
+        assert await violations(page) == []
+    await page.run("document.querySelector('#language').click()")
+    await page.until("document.documentElement.lang === 'zh'")
+    await start(page, "house")
+    await ask(page, "a diagram")
+    assert await page.until(text("#talk .codebox summary")) == "源文本"
+    await page.run("document.querySelector('#language').click()")
+    await page.until("document.documentElement.lang === 'en'")
+
+
+async def test_nothing_in_the_source_of_a_diagram_acts_or_reaches_elsewhere(seen: Seen) -> None:
+    page = seen.page
+    await page.run("window.alert = () => { window.acted = true; }, 0")
+    await start(page, "house")
+    await ask(page, "hostile")
+    await answered(page)
+    await page.until("document.querySelector('#talk svg.flowchart') && true")
+    heads = "[...document.querySelectorAll('#talk .codehead span')].map((it) => it.innerText)"
+    none = "mermaid · not a flowchart that is drawn here"
+    await page.until(f"({heads}).join() === {json.dumps(','.join(['mermaid', none, none]))}")
+    elements = "#talk .answer :is(img, script, style, iframe, foreignObject, a, [onclick], [onerror])"
+    assert await page.run(f"document.querySelectorAll({json.dumps(elements)}).length") == 0
+    assert "<img src=x" in await page.run("document.querySelector('#talk svg.flowchart').textContent")
+    await page.run(
+        "document.querySelector('#talk svg.flowchart rect').dispatchEvent(new MouseEvent('click'))"
+    )
+    assert await page.run("getComputedStyle(document.body).display !== 'none' && !window.acted")
+    names = "performance.getEntriesByType('resource').map((it) => new URL(it.name).origin)"
+    assert set(await page.run(names)) == {seen.url}
+    await ask(page, "many")
+    await answered(page, 2)
+    await page.until(f"({heads}).at(-1) === {json.dumps(none)}")
+    assert await page.run("document.querySelectorAll('#talk svg.flowchart').length") == 1
+
+
+async def test_a_thousand_conversations_are_scrolled_through(seen: Seen) -> None:
+    page = seen.page
+    known = len((await asyncio.to_thread(seen.get, "/api/sessions?limit=1000")).json()["data"])
+    async with httpx.AsyncClient(base_url=seen.url, timeout=30) as client:
+        for number in range(known, CONVERSATIONS):
+            made = await client.post("/api/sessions", json={"app": "house", "title": f"Talk {number}"})
+            made.raise_for_status()
+    await page.open("about:blank")
+    await page.open(f"{seen.url}/#/chat")
+    rows = "document.querySelectorAll('.conversations li')"
+    await by_frames(page, f"{rows}.length === {CONVERSATIONS}")
+    listed = (await asyncio.to_thread(seen.get, "/api/sessions?limit=1000")).json()["data"]
+    titles = await page.run(f"[...{rows}].map((it) => it.querySelector('.title').textContent)")
+    assert titles == [each["title"] or each["name"] for each in listed]
+    if seen.width < 500:
+        await page.run("document.querySelector('.top button').click()")
+    place = "document.querySelector('.conversations')"
+    end = f"({place}.scrollTop = {place}.scrollHeight, {is_seen(f'[...{rows}].at(-1)')})"
+    await by_frames(page, end)
+    await page.run(f"[...{rows}].at(-1).querySelector('a').click()")
+    await page.until(f"[...{rows}].at(-1).classList.contains('current')")

