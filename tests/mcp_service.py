@@ -16,7 +16,7 @@ import uvicorn
 from portico_server.api.mcp import McpAdapter
 from portico_server.api.mcp.library import Position, StoredFile
 from portico_server.api.mcp.tools import FoundTools
-from portico_server.apps.prompts.library import PromptLibrary as PromptLibrary
+from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Artifact

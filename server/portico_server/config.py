@@ -21,9 +21,8 @@ from portico_server.core.prompts.spec import parse as parse_prompt
 from portico_server.core.roles import Role
 from portico_server.guards.guard import ContentGuard, parse_guard
 from portico_server.knowledge.filter import parse_bound
-from portico_server.knowledge.groups import GroupSpec
-from portico_server.knowledge.groups import parse_group as parse_group
-from portico_server.knowledge.sources.spec import parse_source as parse_source
+from portico_server.knowledge.groups import GroupSpec, parse_group
+from portico_server.knowledge.sources.spec import parse_source
 from portico_server.knowledge.store import check_answers, check_search
 from portico_server.models.spec import AdapterSpec, ModelSpec, check_defaults
 from portico_server.schedules.spec import ScheduleSpec

@@ -9,7 +9,7 @@ from mimetypes import guess_type
 
 from fastapi.responses import HTMLResponse, Response
 
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import new_router
 from portico_server.core.errors import NotFound
 
 router = new_router(include_in_schema=False)

@@ -16,8 +16,7 @@ from portico.wire import ErrorBody
 from portico_server.api import ollama, protected
 from portico_server.api.anthropic import messages
 from portico_server.api.auth import Auth, presented
-from portico_server.api.endpoint import ERROR_SCHEMA, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import ERROR_SCHEMA, TheServices, new_router
 from portico_server.api.openai import audio, bodies, images
 from portico_server.apps.responses.read import RESPONSE
 from portico_server.core import pools

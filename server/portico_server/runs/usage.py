@@ -12,8 +12,7 @@ from typing import Final
 
 from portico.wire import Usage
 from portico_server.core.errors import PorticoError
-from portico_server.core.histogram import SHORT_BOUNDS
-from portico_server.core.histogram import Histogram as Histogram
+from portico_server.core.histogram import SHORT_BOUNDS, Histogram
 from portico_server.db import usage
 from portico_server.db.database import Database
 from portico_server.db.usage import UsageRow

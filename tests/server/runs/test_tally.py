@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from portico_server.core.histogram import Histogram
 from portico_server.db.usage import UsageRow
 from portico_server.runs import usage
-from portico_server.runs.usage import OTHER_NAMES, CallCounts, Histogram
+from portico_server.runs.usage import OTHER_NAMES, CallCounts
 
 
 def row(name: str = "m", **more: Any) -> UsageRow:

@@ -37,7 +37,7 @@ from portico_server.api.mcp.tasks import EXTENSION, KeptTasks, TaskCalls, TaskPa
 from portico_server.api.mcp.tools import LISTED, TASK_AFTER_SECONDS, FoundTools, ToolCalls
 from portico_server.api.mcp.view_tools import ViewTools
 from portico_server.api.mcp.views import EXTENSION as VIEWS
-from portico_server.apps.prompts.library import PromptLibrary as PromptLibrary
+from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
 from portico_server.core.relay import event_data

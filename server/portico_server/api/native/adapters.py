@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 from fastapi import Query
 from pydantic import BaseModel
 
-from portico_server.api.endpoint import Admin, ModelsReader, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Admin, ModelsReader, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedName, StartedRun
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.models.adapter_export import ExportRequest

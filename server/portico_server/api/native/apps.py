@@ -11,8 +11,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.errors import unknown_parameter
 from portico_server.api.native.flows import events_of
 from portico_server.api.openai.bodies import MESSAGES

@@ -9,8 +9,7 @@ from fastapi import Query
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.kept_response import artifact_response
 from portico_server.api.shapes import Listed, RemovedId
 from portico_server.db.artifacts import ArtifactRow

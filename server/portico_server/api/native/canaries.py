@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Admin, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.api.shapes import Listed, shaped
 from portico_server.canaries.canaries import MAX_REASON_CHARS, CanaryView
 from portico_server.canaries.spec import MAX_KEYS, MAX_NAME_CHARS, parse, rate

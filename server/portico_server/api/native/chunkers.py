@@ -11,8 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, Field, ValidationError
 
 from portico_server.api import errors
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai import upload
 from portico_server.api.shapes import Listed
 from portico_server.api.sse import while_present

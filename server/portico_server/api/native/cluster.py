@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Admin, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.launchers.protocol import NodeInfo
 from portico_server.models.cluster import MAX_REASON_CHARS, ClusterInfo, DrainInfo
 

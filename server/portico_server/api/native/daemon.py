@@ -15,8 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from portico.wire import misspelt
 from portico_server import __version__, config
-from portico_server.api.endpoint import Admin, Caller, TheAuth, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Admin, Caller, TheAuth, TheServices, new_router
 from portico_server.api.native import deployments
 from portico_server.api.native.deployments import DeploymentStatus
 from portico_server.api.native.stores import Store, shown

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 from fastapi import Body, Query
 from pydantic import BaseModel
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai.evals import EvalError
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, Moment, shaped

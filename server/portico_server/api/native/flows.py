@@ -10,8 +10,7 @@ from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
 from portico.wire import Failed, Usage
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.native.runs import RunDescription, RunTokens, find_run, retrieve_run, tokens
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import CheckedSpec, shaped

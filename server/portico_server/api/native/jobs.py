@@ -12,8 +12,7 @@ from typing import Any
 from fastapi import Request
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, Seen, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, Seen, TheServices, new_router
 from portico_server.api.openai import fine_tuning_shapes as shapes
 from portico_server.api.openai.fine_tuning_shapes import FineTuningJobRequest
 from portico_server.api.services import ApiServices

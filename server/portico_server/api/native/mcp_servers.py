@@ -7,8 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Admin, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedName
 from portico_server.tools.entry import TIMEOUT, Rule
 from portico_server.tools.mcp.host import ServerInfo

@@ -15,13 +15,12 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from portico_server import __version__
-from portico_server.api.endpoint import Admin, Caller, TheAuth, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Admin, Caller, TheAuth, TheServices, new_router
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed
+from portico_server.core.histogram import Histogram
 from portico_server.db import runs, usage
 from portico_server.models.memory import resident_bytes
-from portico_server.runs.usage import Histogram
 
 router = new_router(tags=["Daemon"])
 

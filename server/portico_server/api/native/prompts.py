@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedName
 from portico_server.apps.prompts import folder, formats, library
 from portico_server.apps.prompts.library import ImportedPrompts

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path, Query, Request
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import ClientLeft
 from portico_server.api.shapes import Listed, ListedPart
 from portico_server.api.sse import EventStream, frame, while_present

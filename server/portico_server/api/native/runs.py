@@ -10,8 +10,7 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from portico.wire import ErrorBody, Failed, Finished, Usage
-from portico_server.api.endpoint import Admin, Caller, Seen, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Admin, Caller, Seen, TheServices, new_router
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import ListedPart, shaped
 from portico_server.api.sse import EventStream, event_frame, frame

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedId, StartedRun, shaped
 from portico_server.core.principal import Principal
 from portico_server.db.schedules import Cause, ScheduleRow, ScheduleTime

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Path, Query, Response
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.shapes import Listed
 from portico_server.apps.agent.memory import LearntFact
 from portico_server.apps.agent.message import message_of

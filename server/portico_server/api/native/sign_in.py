@@ -11,8 +11,7 @@ from starlette.responses import Response
 
 from portico_server.api import protected, sign_ins
 from portico_server.api.auth import OPERATOR
-from portico_server.api.endpoint import Caller, TheAuth, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheAuth, TheServices, new_router
 from portico_server.api.exchange import Exchange
 from portico_server.api.services import ApiServices
 from portico_server.api.sign_ins import CALLBACK, SIGNED_IN, START, START_LIFE_S, STARTED, SignInFailed

@@ -12,8 +12,7 @@ from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.native.search import SearchAnswer, SearchRequest, answer
 from portico_server.api.openai import upload

@@ -10,8 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from portico_server.api.endpoint import Admin, Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Admin, Caller, TheServices, new_router
 from portico_server.api.native.artifacts import ArtifactDescription
 from portico_server.api.shapes import Listed, RemovedName, StartedRun
 from portico_server.api.sse import while_present

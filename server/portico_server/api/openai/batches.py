@@ -10,8 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai.files import MAX_LIFETIME_S, MIN_LIFETIME_S
 from portico_server.api.shapes import Moment, OpenAIList, Page, shaped
 from portico_server.batches.spec import WINDOW, BatchSpec, LineProblem

@@ -13,8 +13,7 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from portico_server.api import errors
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange
 from portico_server.api.kept_response import artifact_response
 from portico_server.api.openai import form, upload

@@ -9,8 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.shapes import Moment, Page, shaped
 from portico_server.core.errors import NotFound
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow

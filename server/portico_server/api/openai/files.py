@@ -10,8 +10,7 @@ from fastapi import Query, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.kept_response import artifact_response, file_response
 from portico_server.api.openai import upload
 from portico_server.api.shapes import Moment, Page, shaped

@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.apps.moderation import MAX_INPUTS, moderate
 from portico_server.core.ids import new_id
 

@@ -12,8 +12,7 @@ from pydantic import BaseModel, Field
 
 from portico_server.api.auth import Auth
 from portico_server.api.client_secrets import LIFE_S, MAX_LIFE_S, MIN_LIFE_S, minted
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai.realtime import require_model
 from portico_server.apps.realtime import config

@@ -14,8 +14,7 @@ from fastapi import Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai.bodies import MAX_METADATA, MAX_METADATA_NAME, MAX_METADATA_VALUE, METADATA
 from portico_server.api.openai.responses.shapes import DOCUMENT, answer
 from portico_server.core.errors import InvalidRequest, NotFound

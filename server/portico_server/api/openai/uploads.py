@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 from fastapi import Request
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai import upload
 from portico_server.api.openai.batches import OutputExpiry
 from portico_server.api.openai.files import File, require_upload, shown

@@ -9,8 +9,7 @@ from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from portico.wire import Passage
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Presence
 from portico_server.api.openai import vector_store_shapes as shapes
 from portico_server.api.openai.vector_store_shapes import StoreExpiry

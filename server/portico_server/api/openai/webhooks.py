@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.shapes import Moment, OpenAIList, Page, shaped
 from portico_server.db.webhooks import EVENT_TYPES, WebhookRow
 from portico_server.webhooks.webhooks import MAX_NAME_LENGTH, MAX_URL_LENGTH, hint

@@ -13,7 +13,7 @@ from portico_server.archives.reader import ArchiveReader, read_json, refusal
 from portico_server.db.archives import ArchivedChunk
 from portico_server.db.groups import GroupRow
 from portico_server.db.stores import StoreFileRow
-from portico_server.knowledge.chunk.chunkers import check_chunking as check_chunking
+from portico_server.knowledge.chunk.chunkers import check_chunking
 from portico_server.knowledge.contents import check_attributes, check_metadata
 from portico_server.knowledge.names import check_filename
 from portico_server.knowledge.store import ANSWERS, check_search

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Body, Query, Request
 from starlette.responses import Response
 
-from portico_server.api.endpoint import Caller, TheServices
-from portico_server.api.endpoint import new_router as new_router
+from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Presence
 from portico_server.api.openai.included import Included
 from portico_server.api.openai.responses.create import written
