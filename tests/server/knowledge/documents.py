@@ -1,4 +1,4 @@
-"""Makers of test documents: a PDF and a zip by hand, Word by its own library."""
+"""Makers of test documents: a chain of texts, a PDF and a zip by hand, Word by its own library."""
 
 from __future__ import annotations
 
@@ -6,9 +6,36 @@ import io
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import docx
 from docx.oxml import parse_xml
+
+CHAIN_QUESTION = "Which river flows by the birth place of the founder of the builder of the Orlix lamp?"
+CHAIN_EVIDENCE = frozenset({"lamp.txt", "works.txt", "velling.txt", "river.txt"})
+"""What answers it in four hops, of `chain`."""
+
+
+def chain(others: int) -> dict[str, str]:
+    """Texts by name: four of which each names something of the one before, and others on the same words."""
+    return {
+        "lamp.txt": "The Orlix lamp was built by Harwick Works, and it burned for years.",
+        "works.txt": "An uncle lent the money with which Mara Velling set up Harwick Works.",
+        "velling.txt": "A plaque in Port Ansel marks the house of the birth of Mara Velling.",
+        "river.txt": "Barges reach Port Ansel by the Issentrill as long as the ice allows.",
+        **{
+            f"other{n}.txt": f"The founder of the builder of another lamp was born near river number {n}."
+            for n in range(others)
+        },
+    }
+
+
+def write_files(folder: Path, texts: Mapping[str, str]) -> Path:
+    """A new folder with a file for each text."""
+    folder.mkdir()
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
 
 
 def ruled(lines: Sequence[str], columns: Sequence[int], rows: range, indent: int = 0) -> str:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from sqlalchemy import Connection, func, select
+from tests.server.knowledge.documents import CHAIN_EVIDENCE, CHAIN_QUESTION, chain, write_files
 from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico_server.core.errors import InvalidRequest, NotFound
@@ -23,18 +24,7 @@ from portico_server.knowledge import jobs
 from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.links.rules import LinkSource, question_terms, terms
 
-CHAIN: Mapping[str, str] = {
-    "lamp.txt": "The Orlix lamp was built by Harwick Works, and it burned for years.",
-    "works.txt": "An uncle lent the money with which Mara Velling set up Harwick Works.",
-    "velling.txt": "A plaque in Port Ansel marks the house of the birth of Mara Velling.",
-    "river.txt": "Barges reach Port Ansel by the Issentrill as long as the ice allows.",
-    **{
-        f"other{n}.txt": f"The founder of the builder of another lamp was born near river number {n}."
-        for n in range(12)
-    },
-}
-QUESTION = "Which river flows by the birth place of the founder of the builder of the Orlix lamp?"
-EVIDENCE = {"lamp.txt", "works.txt", "velling.txt", "river.txt"}
+CHAIN = chain(12)
 
 
 @pytest.fixture
@@ -62,7 +52,11 @@ async def filled(
 
 
 async def names(
-    shop: StoreServices, store: StoreRow, question: str = QUESTION, caller: Principal = LOCAL, **options: Any
+    shop: StoreServices,
+    store: StoreRow,
+    question: str = CHAIN_QUESTION,
+    caller: Principal = LOCAL,
+    **options: Any,
 ) -> list[str]:
     found = await shop.runner.call(
         "search", f"store/{store.id}", Search(question, max_num_results=5, **options), caller
@@ -166,15 +160,15 @@ async def test_a_question_of_four_hops_is_answered_with_its_evidence_by_links_al
     shop: StoreServices,
 ) -> None:
     store = await filled(shop)
-    assert set((await names(shop, store))[:4]) == EVIDENCE
-    assert not set(await names(shop, store, links=False)) >= EVIDENCE
-    found = await shop.searched(store, QUESTION)
+    assert set((await names(shop, store))[:4]) == CHAIN_EVIDENCE
+    assert not set(await names(shop, store, links=False)) >= CHAIN_EVIDENCE
+    found = await shop.searched(store, CHAIN_QUESTION)
     [stage] = [stage for stage in found.trace if stage.name == "links"]
     assert stage.candidates and "passages" in stage.note
     assert all(0 <= passage.score <= 1 for passage in found.passages)
     plain = await filled(shop, name="plain", linked=False)
     assert await names(shop, plain) == await names(shop, store, links=False)
-    assert "links" not in {stage.name for stage in (await shop.searched(plain, QUESTION)).trace}
+    assert "links" not in {stage.name for stage in (await shop.searched(plain, CHAIN_QUESTION)).trace}
     assert await names(shop, store, ranker="lexical") == await names(
         shop, store, ranker="lexical", links=False
     )
@@ -186,13 +180,10 @@ async def test_a_question_of_four_hops_is_answered_with_its_evidence_by_links_al
 async def test_a_changed_and_a_removed_file_change_and_lose_their_links(
     shop: StoreServices, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "docs"
-    folder.mkdir()
-    for name, text in CHAIN.items():
-        (folder / name).write_text(text)
+    folder = write_files(tmp_path / "docs", CHAIN)
     store = await shop.stores.create("book", LOCAL, folder=folder, links=True)
     await shop.sync(store)
-    assert set((await names(shop, store))[:4]) == EVIDENCE
+    assert set((await names(shop, store))[:4]) == CHAIN_EVIDENCE
     held = await count(shop)
     lamp = await chunk_of(shop, store, "lamp.txt")
 
@@ -239,7 +230,7 @@ async def test_a_store_that_turns_links_on_catches_up_and_a_run_that_was_cut_off
     assert on is not None and await shop.result(on) == {"linked": len(CHAIN)}
     now = await shop.stores.get(store.id, LOCAL)
     assert (now.links, now.linked_to) == (True, None)
-    assert set((await names(shop, now))[:4]) == EVIDENCE
+    assert set((await names(shop, now))[:4]) == CHAIN_EVIDENCE
     assert await shop.stores.link(now, True) is None
 
 
@@ -256,7 +247,7 @@ async def test_a_start_of_the_daemon_takes_up_what_is_to_be_linked(tmp_path: Pat
     async with store_services(tmp_path / "home") as shop:
         [run] = shop.begun
         assert await shop.result(run) == {"linked": len(CHAIN)}
-        assert set((await names(shop, store))[:4]) == EVIDENCE
+        assert set((await names(shop, store))[:4]) == CHAIN_EVIDENCE
 
 
 async def test_circles_pages_that_all_say_the_same_and_a_name_in_every_passage_stay_bounded(
@@ -371,4 +362,4 @@ async def test_an_archive_says_that_its_store_has_links_and_they_are_made_again(
     while (row := await shop.stores.get(made.id, LOCAL)).linked_to is not None:  # noqa: ASYNC110  # no run is named
         await asyncio.sleep(0.002)
     assert row.links
-    assert set((await names(shop, made))[:4]) == EVIDENCE
+    assert set((await names(shop, made))[:4]) == CHAIN_EVIDENCE

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.server.knowledge.documents import CHAIN_EVIDENCE, CHAIN_QUESTION, chain
 from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico.wire import Event, Status, Usage
@@ -21,18 +22,7 @@ from portico_server.db.stores import StoreRow
 from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.steps import covered_share, says
 
-CHAIN: Mapping[str, str] = {
-    "lamp.txt": "The Orlix lamp was built by Harwick Works, and it burned for years.",
-    "works.txt": "An uncle lent the money with which Mara Velling set up Harwick Works.",
-    "velling.txt": "A plaque in Port Ansel marks the house of the birth of Mara Velling.",
-    "river.txt": "Barges reach Port Ansel by the Issentrill as long as the ice allows.",
-    **{
-        f"other{n}.txt": f"The founder of the builder of another lamp was born near river number {n}."
-        for n in range(40)
-    },
-}
-QUESTION = "Which river flows by the birth place of the founder of the builder of the Orlix lamp?"
-EVIDENCE = {"lamp.txt", "works.txt", "velling.txt", "river.txt"}
+CHAIN = chain(40)
 CHINESE: Mapping[str, str] = {
     "lamp.txt": "恒泰机械厂当年造出了星澜牌座钟。",
     "works.txt": "恒泰机械厂由沈明远创办，本钱是借来的。",
@@ -86,7 +76,7 @@ async def asked(
     shop: StoreServices,
     store: StoreRow,
     steps: Steps | None,
-    question: str = QUESTION,
+    question: str = CHAIN_QUESTION,
     *,
     caller: Principal = LOCAL,
     count: int = 5,
@@ -114,12 +104,12 @@ async def test_rules_find_the_evidence_of_four_hops_without_a_model_or_links(
 ) -> None:
     store = await filled(shop, linked=linked)
     plain = await shop.runner.call(
-        "search", f"store/{store.id}", Search(QUESTION, max_num_results=5, links=False), LOCAL
+        "search", f"store/{store.id}", Search(CHAIN_QUESTION, max_num_results=5, links=False), LOCAL
     )
     assert isinstance(plain, Found)
-    assert not set(names(plain)) >= EVIDENCE
+    assert not set(names(plain)) >= CHAIN_EVIDENCE
     found = await asked(shop, store, Steps(4))
-    assert set(names(found)) >= EVIDENCE
+    assert set(names(found)) >= CHAIN_EVIDENCE
     assert found.passages[0].filename == plain.passages[0].filename
     said = notes(found)
     assert list(said)[:3] == ["step (1)", "step (2)", "step (3)"]
@@ -130,7 +120,7 @@ async def test_rules_find_the_evidence_of_four_hops_without_a_model_or_links(
 async def test_rules_follow_names_in_chinese(shop: StoreServices) -> None:
     store = await filled(shop, CHINESE)
     question = "制造星澜牌座钟的公司的创始人，其出生地有哪条河流经？"
-    assert set(names(await asked(shop, store, Steps(4), question))) >= EVIDENCE - {"velling.txt"} | {
+    assert set(names(await asked(shop, store, Steps(4), question))) >= CHAIN_EVIDENCE - {"velling.txt"} | {
         "shen.txt"
     }
 
@@ -144,7 +134,7 @@ async def test_each_step_is_an_event_and_a_limit_is_kept(shop: StoreServices) ->
             events.append(event)
 
         result = await context.call(
-            f"store/{store.id}", Search(QUESTION, steps=Steps(2), trace=True), listener=listen
+            f"store/{store.id}", Search(CHAIN_QUESTION, steps=Steps(2), trace=True), listener=listen
         )
         assert isinstance(result, Found)
         return result
@@ -162,7 +152,7 @@ async def test_a_question_whose_words_the_first_passage_holds_takes_no_step(shop
     found = await asked(shop, store, Steps(), question)
     assert notes(found) == {"step (1)": "100% of the question's words: enough"}
     assert found.passages == (await asked(shop, store, None, question)).passages
-    assert set(names(await asked(shop, store, Steps()))) >= EVIDENCE  # the other one goes on
+    assert set(names(await asked(shop, store, Steps()))) >= CHAIN_EVIDENCE  # the other one goes on
 
 
 async def test_circles_and_pages_that_say_the_same_end(shop: StoreServices) -> None:
@@ -217,10 +207,10 @@ async def test_a_model_says_what_to_search_for_until_it_has_enough(shop: StoreSe
     shop.registry.add(writer := Writer(lambda _: step(next(searches))))
     store = await filled(shop)
     found = await asked(shop, store, Steps(4, "writer"), count=8)
-    assert set(names(found)) >= EVIDENCE
+    assert set(names(found)) >= CHAIN_EVIDENCE
     assert notes(found)["step (2)"] == "Harwick Works money"
     assert notes(found)["step (4)"] == "Barges to Port Ansel"
-    assert QUESTION in writer.asked[0] and "[1] " in writer.asked[0]
+    assert CHAIN_QUESTION in writer.asked[0] and "[1] " in writer.asked[0]
     assert "Mara Velling set up" in writer.asked[1]
     shop.registry.add(content := Writer(lambda _: step(enough=True), "content"))
     alone = await asked(shop, store, Steps(4, "content"))
@@ -236,7 +226,7 @@ async def test_rules_continue_where_a_model_answers_nonsense(shop: StoreServices
     shop.registry.add(writer := Writer(lambda _: said))
     store = await filled(shop)
     found = await asked(shop, store, Steps(4, "writer"))
-    assert set(names(found)) >= EVIDENCE
+    assert set(names(found)) >= CHAIN_EVIDENCE
     assert len(writer.asked) == 1
     assert any("said nothing usable" in stage.note for stage in found.trace)
 
@@ -249,17 +239,17 @@ async def test_a_model_that_fails_or_is_not_there_is_replaced_by_the_rules(shop:
     store = await filled(shop)
     for model in ("writer", "nobody"):
         found = await asked(shop, store, Steps(4, model))
-        assert set(names(found)) >= EVIDENCE
+        assert set(names(found)) >= CHAIN_EVIDENCE
         assert any("failed, by rules" in stage.note for stage in found.trace)
 
 
 async def test_a_model_that_repeats_itself_is_replaced_by_the_rules(shop: StoreServices) -> None:
-    shop.registry.add(writer := Writer(lambda _: step("Harwick Works", " harwick   WORKS ", QUESTION)))
+    shop.registry.add(writer := Writer(lambda _: step("Harwick Works", " harwick   WORKS ", CHAIN_QUESTION)))
     store = await filled(shop)
     found = await asked(shop, store, Steps(4, "writer"))
     assert len(writer.asked) == 2
     assert any("repeats itself: by rules" in stage.note for stage in found.trace)
-    assert set(names(found)) >= EVIDENCE
+    assert set(names(found)) >= CHAIN_EVIDENCE
 
 
 async def test_calls_and_tokens_are_a_budget(shop: StoreServices) -> None:

@@ -59,6 +59,14 @@ async def fetch_all(
     return [taken[number] for number in range(len(wanted))]
 
 
+def unreadable(address: str, reason: str) -> Unavailable:
+    """A whole source cannot be read."""
+    return Unavailable(
+        f"The {address} cannot be read: {reason.rstrip('.')}. What was indexed is kept.",
+        code="source_unreadable",
+    )
+
+
 async def drop_received(files: FileStorage, taken: Iterable[FetchResult]) -> None:
     """Delete the bytes that were received before something went wrong."""
     for item in taken:

@@ -21,7 +21,7 @@ from ipaddress import ip_address
 from typing import Protocol, TypeVar
 
 from portico_server.core import pools
-from portico_server.core.errors import InvalidRequest, Unavailable
+from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import FetchedResponse, Fetcher
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
@@ -131,7 +131,7 @@ class MailSource:
                     for uid in some:
                         self._notes.note(at[uid], ETagEntry(_name(subjects.get(uid, ""), uid)))
         except (imaplib.IMAP4.error, OSError) as error:
-            raise self._refused(_reason(error)) from error
+            raise fetch.unreadable(self.address, _reason(error)) from error
         for item in listed:
             self._see(found, item, at[item.uid])
         self._notes.keep(at.values())
@@ -149,7 +149,7 @@ class MailSource:
                     taken.append(await self._take(call, folder, seen))
         except (imaplib.IMAP4.error, OSError) as error:
             if not taken:
-                raise self._refused(_reason(error)) from error
+                raise fetch.unreadable(self.address, _reason(error)) from error
             detail = f"The connection was lost: {_reason(error)}"
             taken += [FetchFailure("could not be fetched", detail=detail)] * (len(wanted) - len(taken))
         except BaseException:
@@ -193,7 +193,9 @@ class MailSource:
         """
         where = self._address
         if not self._login:
-            raise self._refused(f"it wants a login: set source_logins to {where.netloc}=USER:PASSWORD")
+            raise fetch.unreadable(
+                self.address, f"it wants a login: set source_logins to {where.netloc}=USER:PASSWORD"
+            )
         addresses = await self._fetcher.addresses(where.checked)
         if where.scheme == "imap" and not all(ip_address(each).is_loopback for each in addresses):
             raise InvalidRequest(
@@ -226,12 +228,6 @@ class MailSource:
                 with suppress(imaplib.IMAP4.error, OSError):
                     await call(CLOSE_TIMEOUT_S, folder.logout)
             line.close()
-
-    def _refused(self, reason: str) -> Unavailable:
-        return Unavailable(
-            f"The {self.address} cannot be read: {reason.rstrip('.')}. What was indexed is kept.",
-            code="source_unreadable",
-        )
 
 
 class _MailCall(Protocol):

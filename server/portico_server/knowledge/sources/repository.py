@@ -153,10 +153,7 @@ class GitSource:
             )
         elif "couldn't find remote ref" in reason:
             reason = f"it has no branch, tag or commit '{self._address.ref or 'HEAD'}'"
-        return Unavailable(
-            f"The {self.address} cannot be read: {reason.rstrip('.')}. What was indexed is kept.",
-            code="source_unreadable",
-        )
+        return fetch.unreadable(self.address, reason)
 
     def _see(self, found: Walk, what: Sequence[str], path: str) -> None:
         mode, _type, made, size = what

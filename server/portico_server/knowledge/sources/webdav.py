@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit
 
 from portico_server.core import pools
-from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.interfaces import Fetcher, FetchSession
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
@@ -98,7 +98,7 @@ class WebDavSource:
                             f"{self._limits.files:,} files", ", or raise the setting source_max_files"
                         )
         except TimeoutError as error:
-            raise self._refused(f"its lists took more than {SCAN_TIMEOUT_S:g} s") from error
+            raise fetch.unreadable(self.address, f"its lists took more than {SCAN_TIMEOUT_S:g} s") from error
         self._notes.keep(self._tags)
         await self._notes.save()
         return found
@@ -155,17 +155,21 @@ class WebDavSource:
         headers = {**self._headers, "Depth": "1", "Content-Type": "application/xml; charset=utf-8"}
         async with session.open(url, headers, seconds=LIST_TIMEOUT_S, method="PROPFIND", body=_ASKED) as came:
             if _path(came.url) != _path(url) or _origin(came.url) != _origin(url):
-                raise self._refused(f"it leads to {came.url.partition('?')[0][:200]}: follow that")
+                raise fetch.unreadable(
+                    self.address, f"it leads to {came.url.partition('?')[0][:200]}: follow that"
+                )
             if came.status != 207:
-                raise self._refused(self._reason(came.status))
+                raise fetch.unreadable(self.address, self._reason(came.status))
             data = await fetch.read_body(came.body, listing.MAX_LIST_BYTES)
         try:
             listed = await pools.DOCUMENTS.run(listing.members, data)
         except ValueError as error:
-            raise self._refused(f"it does not answer as WebDAV does: {error}") from error
+            raise fetch.unreadable(self.address, f"it does not answer as WebDAV does: {error}") from error
         others = [member for member in listed if not _is_same(url, member.href)]
         if url == self._root and any(_is_same(url, item.href) and not item.folder for item in listed):
-            raise self._refused(f"it is a file, not a folder: follow {self._root.rstrip('/')}")
+            raise fetch.unreadable(
+                self.address, f"it is a file, not a folder: follow {self._root.rstrip('/')}"
+            )
         return others
 
     def _reason(self, status: int) -> str:
@@ -211,12 +215,6 @@ class WebDavSource:
             f"{self._root} holds more than {what}. Follow a folder of it{how}.",
             code="source_too_large",
             param="source",
-        )
-
-    def _refused(self, reason: str) -> Unavailable:
-        return Unavailable(
-            f"The {self.address} cannot be read: {reason}. What was indexed is kept.",
-            code="source_unreadable",
         )
 
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 from tests import daemon as daemons
+from tests.server.knowledge.documents import write_files
 from typer.testing import CliRunner
 
 from portico import Client
@@ -25,10 +26,7 @@ DOCUMENTS = {
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[daemons.Daemon]:
     folder = tmp_path_factory.mktemp("links")
-    docs = folder / "docs"
-    docs.mkdir()
-    for name, text in DOCUMENTS.items():
-        (docs / name).write_text(text)
+    docs = write_files(folder / "docs", DOCUMENTS)
     file = folder / "portico.yaml"
     file.write_text(f"stores: [{{name: docs, folder: '{docs}', links: true, search: {{steps: auto}}}}]\n")
     with daemons.running(folder / "home", "--file", str(file)) as running:

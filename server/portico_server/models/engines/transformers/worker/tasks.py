@@ -34,17 +34,17 @@ def make_task(task: str, folder: ModelFolder, settings: WorkerSettings) -> Worke
     if task == "rerank":
         by = reranks_by(folder.path, folder.config)
         if by == "tokens":
-            from .interact import LateInteractionTask
+            from .rerank import LateInteractionTask
 
             return LateInteractionTask(folder, settings)
         # Many embedding models were made of masked language models and name those: one that ranks says so by its task.
         if by == "words" or (not by and folder.architecture.endswith("ForMaskedLM")):
-            from .interact import SparseTask
+            from .rerank import SparseTask
 
             return SparseTask(folder, settings)
-        from .embed import RerankTask
+        from .rerank import CrossEncoderTask
 
-        return RerankTask(folder, settings)
+        return CrossEncoderTask(folder, settings)
     if task == "chat":
         from .chat import ChatTask
 

@@ -1,4 +1,6 @@
-"""Texts ranked by what their tokens say, each side read by itself: late interaction, and learned sparse vectors.
+"""Texts in the order in which they answer a question, by models of three kinds.
+
+A cross-encoder reads question and text together and says one number.
 
 Late interaction (ColBERT, Khattab and Zaharia 2020): a vector for each token of question and document; the score is the
 mean over the question's tokens of the nearest one of the document. Layouts: that of ColBERT itself (a BERT with
@@ -6,19 +8,25 @@ mean over the question's tokens of the nearest one of the document. Layouts: tha
 pooling).
 
 Learned sparse vectors (SPLADE, Formal et al. 2021): a weight for each word of the vocabulary, from the head of a masked
-language model: the maximum over the tokens of log(1 + relu(logit)). The score is the inner product.
+language model: the maximum over the tokens of log(1 + relu(logit)). The score is the inner product. Of these two kinds
+each side is read by itself.
 """
 
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from .embed import BATCH_TOKENS, batches, dense_layer, load_model
 from .errors import Refusal, UnusableModel
@@ -40,6 +48,10 @@ MIN_QUERY_TOKENS = 4
 """Tokens of a question that a model of few must be able to read."""
 
 
+ReadForRanking: TypeAlias = tuple[Sequence[int], int, Callable[[Sequence[int]], Sequence[float]]]
+"""The tokens of each document, those of all that is read, and the scores of the documents at some places."""
+
+
 @dataclass(frozen=True, slots=True)
 class SideSettings:
     """How one side is read: the token put behind the first one, and how many tokens are read."""
@@ -48,13 +60,15 @@ class SideSettings:
     length: int
 
 
-class SideBySideRanker:
-    """What both have in common: a question and documents, each read by itself, and scores in [0, 1]."""
+class RerankTask:
+    """The task ``rerank``: a question and documents to scores in [0, 1]. A kind says how it reads them, and how it
+    scores some of them together.
+    """
 
     dimensions = 0
     sees = False
 
-    def __init__(self, folder: ModelFolder, settings: WorkerSettings, kind: Any, spare: str) -> None:
+    def __init__(self, folder: ModelFolder, settings: WorkerSettings, kind: Any, spare: str = "") -> None:
         check_weights(folder.path)
         self._where = choose_placement(settings, generates=False)
         self._tokenizer = AutoTokenizer.from_pretrained(
@@ -70,30 +84,82 @@ class SideBySideRanker:
         return {"/v1/rerank": self.rank}
 
     def rank(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any]:
-        """Scores in [0, 1], best first, in the shape of Jina and Cohere. What is too long is cut."""
+        """Scores in [0, 1], best first, in the shape of Jina and Cohere. A long document is cut."""
         query, documents = body.get("query"), body.get("documents")
         if not isinstance(query, str) or not query:
             raise Refusal("'query' must be a text.", param="query")
         if not isinstance(documents, list) or not all(isinstance(text, str) for text in documents):
             raise Refusal("'documents' must be a list of texts.", param="documents")
         scores = [0.0] * len(documents)
+        # A tokenizer that is told to cut keeps that in mind, so it is not for two callers at a time.
         with self._turns.turn(client.has_left), torch.inference_mode():
-            asked = self._query_tokens(query)
-            question = self._question(asked)
-            rows = [self._document_tokens(text) for text in documents]
-            for places in batches([len(row) for row in rows], BATCH_TOKENS):
+            lengths, count, score = self._read(query, documents)
+            for places in batches(lengths, BATCH_TOKENS):
                 client.check()
-                found = self._scores(question, [rows[index] for index in places])
-                for index, score in zip(places, found, strict=True):
-                    scores[index] = score
+                for index, found in zip(places, score(places), strict=True):
+                    scores[index] = found
         order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.get("top_n") or None]
-        count = len(asked) + sum(len(row) for row in rows)
         return {
             "object": "list",
             "model": self._name,
             "results": [{"index": index, "relevance_score": scores[index]} for index in order],
             "usage": {"prompt_tokens": count, "total_tokens": count},
         }
+
+    def _read(self, query: str, documents: Sequence[str]) -> ReadForRanking:
+        raise NotImplementedError
+
+
+class CrossEncoderTask(RerankTask):
+    """By a model with one score for question and document together. A question is not cut."""
+
+    def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
+        super().__init__(folder, settings, AutoModelForSequenceClassification)
+        if self._model.config.num_labels != 1:
+            raise UnusableModel(
+                f"The model in {folder.path} sorts texts into {self._model.config.num_labels} classes. A reranker has "
+                "one score."
+            )
+
+    def _read(self, query: str, documents: Sequence[str]) -> ReadForRanking:
+        rows = [self._pair(query, text) for text in documents]
+        lengths = [len(row["input_ids"]) for row in rows]
+        return lengths, sum(lengths), lambda places: self._score([rows[index] for index in places])
+
+    def _pair(self, query: str, text: str) -> dict[str, list[int]]:
+        whole = self._tokenizer(query, text)
+        if len(whole["input_ids"]) <= self.context_length:
+            return dict(whole)
+        alone = len(self._tokenizer(query, "")["input_ids"])
+        if alone >= self.context_length:
+            raise Refusal(
+                f"The question has {alone} tokens, but '{self._name}' reads {self.context_length} with the document.",
+                "context_length_exceeded",
+                "query",
+            )
+        cut = self._tokenizer(query, text, truncation="only_second", max_length=self.context_length)
+        return dict(cut)
+
+    def _score(self, rows: list[dict[str, list[int]]]) -> list[float]:
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        inputs = self._tokenizer.pad(columns, return_tensors="pt").to(self._where.device)
+        found: list[float] = torch.sigmoid(self._model(**inputs).logits.float()[:, 0]).tolist()
+        return found
+
+
+class SideBySideTask(RerankTask):
+    """By a model that reads question and documents each by itself. What is too long is cut."""
+
+    def _read(self, query: str, documents: Sequence[str]) -> ReadForRanking:
+        asked = self._query_tokens(query)
+        question = self._question(asked)
+        rows = [self._document_tokens(text) for text in documents]
+        lengths = [len(row) for row in rows]
+        return (
+            lengths,
+            len(asked) + sum(lengths),
+            lambda places: self._scores(question, [rows[index] for index in places]),
+        )
 
     def _cut(self, text: str, side: SideSettings) -> list[int]:
         """The tokens of a text with those that the model expects around them, and the marker behind the first."""
@@ -120,8 +186,8 @@ class SideBySideRanker:
         raise NotImplementedError
 
 
-class LateInteractionTask(SideBySideRanker):
-    """The task ``rerank`` of a model of the kind of ColBERT."""
+class LateInteractionTask(SideBySideTask):
+    """By a model of the kind of ColBERT."""
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         super().__init__(folder, settings, AutoModel, "pooler")
@@ -200,8 +266,8 @@ class LateInteractionTask(SideBySideRanker):
         return torch.nn.functional.normalize(states, dim=-1)
 
 
-class SparseTask(SideBySideRanker):
-    """The task ``rerank`` of a model of the kind of SPLADE."""
+class SparseTask(SideBySideTask):
+    """By a model of the kind of SPLADE."""
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         super().__init__(folder, settings, AutoModelForMaskedLM, "")
