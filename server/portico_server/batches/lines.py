@@ -347,7 +347,10 @@ async def read(
 WRITE_INTERVAL_S: Final = 0.1
 """Seconds between two writes, so that many lines go together: the way to the disk costs more than a line."""
 
-MAX_WAITING_LINES: Final = 256
+FULL_WRITE_LINES: Final = 256
+"""Lines that are written without waiting for more of them."""
+
+MAX_WAITING_LINES: Final = 512
 """Lines that may wait to be written before no more are asked."""
 
 STOP_TIMEOUT_S: Final = 1.0
@@ -376,12 +379,15 @@ class ResultWriter:
         self._waiting: list[tuple[LineRow, SpentTokens]] = []
         self._writing: asyncio.Task[None] | None = None
         self._has_space = asyncio.Event()
-        self._last = asyncio.Event()
-        """Set once no more lines come: there is nothing to wait for between two writes."""
+        self._due = asyncio.Event()
+        """Set once there is nothing to wait for before the next write: enough lines are there, or no more come."""
+        self._ended = False
 
     async def keep(self, row: LineRow, spent: SpentTokens) -> None:
         """Have a line written soon; wait while too many are not. Raises what keeps the lines from being written."""
         self._waiting.append((row, spent))
+        if len(self._waiting) >= FULL_WRITE_LINES:
+            self._due.set()
         if self._writing is None or self._writing.done():
             self._raise()
             self._writing = asyncio.create_task(self._write_all(), name="lines of a batch")
@@ -395,19 +401,23 @@ class ResultWriter:
 
     async def drain(self) -> None:
         """Return once all lines are written, which no more follow. Raises what keeps them from being written."""
-        self._last.set()
+        self._end()
         if self._writing is not None:
             await asyncio.wait((self._writing,))
             self._raise()
 
     async def close(self) -> None:
         """Let what is there be written, and end. What waits for a full disk is given up."""
-        self._last.set()
+        self._end()
         if self._writing is not None:
             done, _ = await asyncio.wait((self._writing,), timeout=STOP_TIMEOUT_S)
             if not done:
                 self._writing.cancel()
                 await asyncio.wait((self._writing,))
+
+    def _end(self) -> None:
+        self._ended = True
+        self._due.set()
 
     def _raise(self) -> None:
         if self._writing is not None and (error := self._writing.exception()) is not None:
@@ -417,6 +427,8 @@ class ResultWriter:
         while self._waiting:
             group, self._waiting = self._waiting, []
             self._has_space.set()
+            if not self._ended:
+                self._due.clear()
             rows = [row for row, _spent in group]
             total = SpentTokens(
                 *(sum(numbers) for numbers in zip(*(spent for _row, spent in group), strict=True))
@@ -424,7 +436,7 @@ class ResultWriter:
             await self._patiently(rows, total)
             with suppress(TimeoutError):
                 async with asyncio.timeout(WRITE_INTERVAL_S):
-                    await self._last.wait()
+                    await self._due.wait()
 
     async def _patiently(self, rows: Sequence[LineRow], total: SpentTokens) -> None:
         await retry_while_disk_full(lambda: self._write(rows, total), self._until)

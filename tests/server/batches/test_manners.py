@@ -119,6 +119,21 @@ async def test_what_fails_again_and_again_is_told_as_the_answer(
         assert len(broken.asked) == 5
 
 
+async def test_lines_that_are_many_are_written_without_waiting_for_more(
+    daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portico_server.batches.lines.WRITE_INTERVAL_S", 600.0)
+    monkeypatch.setattr("portico_server.batches.lines.FULL_WRITE_LINES", 2)
+    monkeypatch.setattr("portico_server.batches.lines.MAX_WAITING_LINES", 3)
+    daemon.add(RelayModel("teller", ANSWER))
+    async with client_of(daemon) as client:
+        batch = await begin(client, "teller", 40)
+        await run_ended(daemon, batch)
+        done = await client.batches.retrieve(batch.id)
+        assert done.request_counts is not None
+        assert (done.status, done.request_counts.completed) == ("completed", 40)
+
+
 async def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
