@@ -28,15 +28,22 @@ _FLAGS = (
     *("--autoplay-policy=no-user-gesture-required", "--mute-audio", "--window-size=1280,900"),
 )
 
+LOOK_INTERVAL_MS = 50
+"""Milliseconds between two looks at what a page shows where nothing in its document changes."""
+
 _UNTIL = """new Promise((resolve, reject) => {
   const look = () => {
     let found;
     try { found = (() => (%s))(); } catch { found = undefined; }  // what it reads is not there yet
-    if (found) { watcher.disconnect(); clearTimeout(late); resolve(found); }
+    if (found) { watcher.disconnect(); clearInterval(again); clearTimeout(late); resolve(found); }
   };
   const watcher = new MutationObserver(look);
   watcher.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
-  const late = setTimeout(() => reject(new Error("not in time: " + document.body.innerText)), %d);
+  const again = setInterval(look, %d);  // no change of the document tells what was scrolled, typed or played
+  const late = setTimeout(() => {
+    clearInterval(again);
+    reject(new Error("not in time: " + document.body.innerText));
+  }, %d);
   look();
 })"""
 
@@ -105,8 +112,8 @@ class Page:
         return said["result"].get("value")
 
     async def until(self, script: str) -> Any:
-        """The first value of an expression that is true, looked at whenever the page changes."""
-        return await self.run(_UNTIL % (script, PATIENCE * 1000))
+        """The first value of an expression that is true, looked at whenever the page changes, and now and then."""
+        return await self.run(_UNTIL % (script, LOOK_INTERVAL_MS, PATIENCE * 1000))
 
     async def type(self, selector: str, text: str) -> None:
         """Write into a field as somebody with a keyboard does, once it takes the focus."""

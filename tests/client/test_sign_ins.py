@@ -226,8 +226,17 @@ def test_no_redirect_is_followed_and_no_answer_read_without_an_end(
     stranger.streams(path, b" " * 65_536)
     refused(capsys, "does not answer now" if path == "/token" else "more than 262,144 bytes")
     ended = threading.Event()
-    monkeypatch.setattr(_issuer, "ANSWER_TIMEOUT_S", 0.5)
     stranger.streams(path, b" ", ended)
+    before = stranger.replies["/device"]
+
+    def device(request: BaseHTTPRequestHandler) -> None:
+        monkeypatch.setattr(_issuer, "ANSWER_TIMEOUT_S", 0.5)
+        before(request)
+
+    if path == "/token":  # what comes before it has the time that it needs
+        stranger.replies["/device"] = device
+    else:
+        monkeypatch.setattr(_issuer, "ANSWER_TIMEOUT_S", 0.5)
     refused(capsys, "does not answer now" if path == "/token" else "has not answered within")
     ended.set()
 

@@ -208,7 +208,7 @@ async def test_a_filter_finds_what_was_not_loaded_yet(seen: Seen) -> None:
 
 async def test_a_deep_link_opens_a_file_that_was_not_loaded_yet(seen: Seen) -> None:
     await show(seen.page, ROWS, "file-9000")
-    assert await seen.page.until(text("dialog[open] h2")) == "note 9000.md"
+    await seen.page.until(f"{text('dialog[open] h2')} === 'note 9000.md'")
     await escape(seen.page)
 
 

@@ -78,6 +78,8 @@ async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen
     (folder / "portico.yaml").write_text(json.dumps(CONFIGURATION), encoding="utf-8")
     given = ("--file", str(folder / "portico.yaml"))
     with daemons.running(folder / "home", *given, env={"PORTICO_RECORDING_MODEL": "ear"}) as daemon:
+        async with httpx.AsyncClient(timeout=60) as client:  # the agent is listed once its tool is there
+            (await client.get(f"{daemon.url}/v1/models/desk")).raise_for_status()
         async with browser(folder / "profile", *MICROPHONE) as page:
             await page.open(daemon.url)
             yield Seen(daemon.url, page, folder)
@@ -136,7 +138,7 @@ async def test_tabs_that_nobody_sees_take_no_connections_from_the_one_that_is_se
             tabs.append(await stack.enter_async_context(new_tab(first)))
             await tabs[-1].open(f"{opened.url}/{place}")
             await tabs[-1].until(text("#talk .question"))
-        assert await first.run("document.visibilityState") == "hidden"
+        await first.until("document.visibilityState === 'hidden'")
         await click(tabs[-1], "Allow", "#talk .question")
         assert await answered(tabs[-1]) == "It said tea."
     assert await answered(first) == "It said tea.", "it hears the rest when it is seen again"
@@ -224,7 +226,7 @@ async def test_what_is_said_into_the_microphone_is_written_and_the_answer_read_a
         "!document.querySelector('#question').disabled && "
         "document.querySelector('#question').value === 'the tide turns at six'"
     )
-    assert await page.run(text("#record")) == "Record"
+    await page.until(f"{text('#record')} === 'Record'")
     await page.run("document.querySelector('#question').focus()")
     await page.press_enter()
     assert await answered(page) == "the tide turns at six"
@@ -290,11 +292,7 @@ async def test_a_citation_opens_the_recording_at_its_second(seen: Seen) -> None:
     await page.run("document.querySelector('#talk .cite').click()")
     player = "document.querySelector('dialog[open] audio')"
     await page.until(f"{player} && true")
-    at = (
-        f"new Promise((resolve) => {{ const player = {player}; const look = () => resolve(player.currentTime);"
-        "if (player.readyState > 1 && !player.seeking) look(); else player.addEventListener('canplay', look); })"
-    )
-    assert await page.run(at) > 10  # near its end
+    await page.until(f"{player}.currentTime > 10")  # near its end
     assert "Bread is baked at nine." in await page.run(text("dialog[open] blockquote"))
     assert await page.run(text("dialog[open] h2")) == "talk <b>1.wav"
     await sound(seen)

@@ -35,6 +35,8 @@ from portico_server.core.principal import LOCAL
 
 TYPES: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 
+TRANSCRIPTION = "conversation.item.input_audio_transcription."
+
 WEATHER = {
     "type": "function",
     "name": "get_weather",
@@ -47,6 +49,8 @@ class Talk:
 
     def __init__(self, connection: RealtimeConnection) -> None:
         self.connection = connection
+        self.written: list[Any] = []
+        """What was told of transcripts while something else was waited for."""
         self.session = self.next("session.created").session
 
     def event(self) -> Any:
@@ -57,8 +61,13 @@ class Talk:
         return self.connection.parse_event(json.dumps(found))
 
     def next(self, kind: str) -> Any:
-        """The next event, which must be of this type."""
+        """The next event, which must be of this type. Sound is written down in the background: what is told of that
+        may come before any other event, and is kept aside.
+        """
         found = self.event()
+        while found.type.startswith(TRANSCRIPTION) and not kind.startswith(TRANSCRIPTION):
+            self.written.append(found)
+            found = self.event()
         assert found.type == kind, found
         return found
 
