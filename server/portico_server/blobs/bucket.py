@@ -191,7 +191,7 @@ class Bucket:
 
     async def _get(self, name: str, to: Path, start: int | None, max_bytes: int) -> str:
         digest, size, began_at = hashlib.sha256(), 0, time.monotonic()
-        with await _on_disk(_create, to, start) as out:
+        with await _opened(to, start) as out:
             async with self._asked("GET", name) as answer:
                 async for block in answer.content.iter_chunked(_BLOCK_BYTES):
                     size += len(block)
@@ -342,6 +342,21 @@ async def _on_disk(work: Callable[..., T], *args: Any) -> T:
         return await pools.UPLOADS.run(work, *args)
     except OSError as error:
         raise write_failure(error) from error
+
+
+async def _opened(path: Path, start: int | None) -> BinaryIO:
+    """What `_create` opens on a thread; if nobody waits for it any more, it is closed again."""
+    opening = asyncio.ensure_future(_on_disk(_create, path, start))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close)
+        raise
+
+
+def _close(opening: asyncio.Future[BinaryIO]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _create(path: Path, start: int | None) -> BinaryIO:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tests.server.models.model_files import LLAMA, gguf
 
 from portico_server.blobs import bucket as bucket_module
 from portico_server.core.errors import InvalidRequest, Unavailable
-from portico_server.models.sources import ModelFetcher, parse_source, shared
+from portico_server.models.sources import ModelFetcher, local, parse_source, shared
 from portico_server.settings import load
 
 SOURCE = parse_source("hf://org/model")
@@ -146,6 +147,58 @@ async def test_what_has_arrived_of_a_file_is_not_fetched_again(
     assert (await fetched(second)).read_bytes() == MODEL
     taken = [key for what, key in store.asked if what == "get" and "/parts/" in key]
     assert len(taken) == -(-len(MODEL) // PART_BYTES) - 3
+
+
+async def test_only_what_an_earlier_fetch_left_is_looked_at(
+    daemons: Daemons, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.files = FILES
+    await fetched(daemons.new("a"))
+    looked: list[tuple[str, int, int]] = []
+    digest = shared._digest
+
+    def looking(path: Path, start: int, size: int) -> str:
+        looked.append((path.name, start, size))
+        return digest(path, start, size)
+
+    monkeypatch.setattr(shared, "_digest", looking)
+    await fetched(daemons.new("b", offline=True))
+    assert sorted((start, size) for _name, start, size in looked) == sorted(
+        (0, len(data)) for data in FILES.values()
+    ), "each file is compared as a whole, and nothing else"
+
+
+async def test_a_file_that_was_whole_before_a_break_is_not_fetched_again(
+    daemons: Daemons, store: ObjectStore, hub: Hub
+) -> None:
+    hub.files = FILES
+    await fetched(daemons.new("a"))
+    begun = daemons.folder / "b" / "models" / "hf" / "org" / "model"
+    begun.mkdir(parents=True)
+    (begun / local.PARTIAL_MARK).touch()
+    (begun / "model.safetensors").write_bytes(FILES["model.safetensors"])
+    store.asked.clear()
+    path = await fetched(daemons.new("b", offline=True))
+    assert all((path / name).read_bytes() == data for name, data in FILES.items())
+    assert len([key for what, key in store.asked if what == "get" and "/parts/" in key]) == 2
+
+
+async def test_what_has_arrived_needs_no_room_again(
+    daemons: Daemons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await fetched(daemons.new("a"))
+    receipt = daemons.all[0].receipt(SOURCE)
+    assert receipt is not None
+    usage = shutil.disk_usage(path)
+    room = local._SPARE_BYTES + PART_BYTES
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage._replace(free=room))
+    with pytest.raises(Unavailable, match="only") as full:
+        await fetched(daemons.new("b", offline=True))
+    assert full.value.code == "disk_full"
+    begun = daemons.folder / "b" / "models" / "hf" / "org" / "model"
+    digest = receipt.files[path.name].sha256
+    (begun / f".{path.name}.{digest[:12]}.shared").write_bytes(MODEL[:-PART_BYTES])
+    assert (await fetched(daemons.new("b", offline=True))).read_bytes() == MODEL
 
 
 async def test_a_connection_that_breaks_is_tried_again(daemons: Daemons, store: ObjectStore) -> None:

@@ -36,6 +36,8 @@ MAX_NOTE_BYTES: Final = 16 * 1024 * 1024
 MAX_CONCURRENT_PARTS: Final = 4
 
 _READ_BYTES: Final = 1024 * 1024
+_BLOCK_BYTES: Final = 512
+"""What ``st_blocks`` counts, whatever the blocks of the disk are."""
 
 
 class _Unusable(Exception):
@@ -99,10 +101,13 @@ class SharedModels:
         if promised and promised not in {file.sha256 for file in note.files.values()}:
             logger.warning("the bucket with model files has another '%s' than was promised", source)
             return None
-        require_room(folder, sum(file.size for file in note.files.values()), source)
+        total, done = sum(file.size for file in note.files.values()), 0
+        begun = {
+            name: await pools.MODELS.run(_begun, folder / name, file) for name, file in note.files.items()
+        }
+        require_room(folder, total - sum(begun.values()), source)
         (folder / PARTIAL_MARK).touch()
         self._asked.add(source)
-        total, done = sum(file.size for file in note.files.values()), 0
 
         def came(size: int) -> None:
             nonlocal done
@@ -111,7 +116,7 @@ class SharedModels:
 
         try:
             for name, file in note.files.items():
-                await self._fetch_file(folder / name, file, came)
+                await self._fetch_file(folder / name, file, begun[name] > 0, came)
             if note.path.endswith(".gguf"):
                 open_local(folder / note.path)
         except (PorticoError, FileNotFoundError, _Unusable) as error:
@@ -169,10 +174,12 @@ class SharedModels:
     async def _read_note(self, source: ModelSource) -> SharedNote:
         return _parsed(await self._bucket.read(_note_name(source), MAX_NOTE_BYTES), str(source))
 
-    async def _fetch_file(self, target: Path, file: SharedFile, came: Callable[[int], None]) -> None:
-        """All parts of a file that an earlier fetch has not left here, then the file under its name."""
+    async def _fetch_file(
+        self, target: Path, file: SharedFile, begun: bool, came: Callable[[int], None]
+    ) -> None:
+        """All parts of a file that an earlier fetch, if one had ``begun``, has not left here; then its name."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{file.sha256[:12]}.shared")
+        part = _partial(target, file)
         await pools.MODELS.run(_allocate, part, file.size)
         slots = asyncio.Semaphore(MAX_CONCURRENT_PARTS)
 
@@ -180,7 +187,7 @@ class SharedModels:
             start = number * PART_BYTES
             length = min(PART_BYTES, file.size - start)
             async with slots:
-                if await pools.MODELS.run(_digest, part, start, length) != digest:
+                if not begun or await pools.MODELS.run(_digest, part, start, length) != digest:
                     await self._bucket.download(_part_name(digest), digest, part, start=start, size=length)
             came(length)
 
@@ -225,6 +232,23 @@ def _parsed(data: bytes, source: str) -> SharedNote:
         if file.size < 0 or len(file.parts) != -(-file.size // PART_BYTES):
             raise _Unusable("its note has another number of parts than its files need")
     return note
+
+
+def _partial(target: Path, file: SharedFile) -> Path:
+    return target.with_name(f".{target.name}.{file.sha256[:12]}.shared")
+
+
+def _begun(target: Path, file: SharedFile) -> int:
+    """The bytes on the disk of what an earlier fetch has left of a file.
+
+    A file that is complete, but which no receipt stands for, becomes partial again: its parts are looked at.
+    """
+    part = _partial(target, file)
+    if target.is_file() and not part.exists() and target.stat().st_size == file.size:
+        os.replace(target, part)
+    if not part.exists():
+        return 0
+    return min(file.size, part.stat().st_blocks * _BLOCK_BYTES)  # of a file with holes, what is in it
 
 
 def _allocate(path: Path, size: int) -> None:
