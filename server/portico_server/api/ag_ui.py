@@ -39,13 +39,16 @@ VERSION: Final = "1.0"
 OPERATION: Final = "ag-ui"
 """What usage rows call a run that began here."""
 
+MAX_ID_CHARS: Final = 256
+"""Characters of an id that a front end gives a thread or a run: each event at its ends repeats it."""
+
 _CONTEXT: Final = fields.mapping({"description": fields.text(), "value": fields.text()})
 _TOOL: Final = fields.mapping({"name": fields.name(), "description": fields.text()})
 
 ASKED: Final = RequestBody(
     {
-        "threadId": fields.name(),
-        "runId": fields.name(),
+        "threadId": fields.identifier(MAX_ID_CHARS),
+        "runId": fields.identifier(MAX_ID_CHARS),
         "messages": fields.items(fields.mapping({"role": fields.text()}), "a list of messages"),
     },
     {

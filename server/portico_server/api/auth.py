@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
+import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 import orjson
 
@@ -20,7 +22,9 @@ from portico_server.core.errors import (
     Forbidden,
     InvalidRequest,
     NotFound,
+    PorticoError,
     Unauthenticated,
+    Unavailable,
     nearest,
 )
 from portico_server.core.ids import new_id
@@ -35,6 +39,10 @@ from portico_server.db.usage import DAY_S
 from portico_server.knowledge.filter import parse_bound, to_json
 from portico_server.runs.quotas import MINUTE_S, Quotas
 from portico_server.settings import MB_BYTES, Settings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PREFIX = "pk-"
 """What every key begins with, so that secret scanners and people recognise one."""
@@ -114,9 +122,11 @@ class Auth:
         self._changes_count = 0
         """How often keys were made or revoked here."""
         self.revoked: list[Callable[[str], Awaitable[None]]] = []
-        """Called with the id of a key that was revoked or lost rights, before `revoke` or `change` returns; it ends
-        the calls of that key.
+        """Called with the id of a key that was revoked or lost rights, before `revoke` or `change` returns, all at the
+        same time; each ends what one part of the daemon does for that key.
         """
+        self._ending: set[asyncio.Task[Any]] = set()
+        """Ends of keys under way: whoever asked for one may be gone, or lose their own key meanwhile."""
 
     async def start(self, given: Iterable[GivenKey] = (), roles: Sequence[Role] = ()) -> None:
         """Read the keys, add those of the configuration, and refuse an open bind (`refuse_open_bind`).
@@ -180,11 +190,15 @@ class Auth:
         ]
         # All of it before anything is awaited: what is changed here meanwhile is newer.
         narrowed = [row_id for row_id, row in known.items() if self._take_over(row)]
-        for row_id in gone:
-            await self._expel(row_id)
-        for row_id in narrowed:
-            await self._end(row_id)
+        failures: list[PorticoError] = []
+        for row_id, end in (*((one, self._expel) for one in gone), *((one, self._end) for one in narrowed)):
+            try:
+                await end(row_id)
+            except PorticoError as error:  # the others end all the same
+                failures.append(error)
         await self._resume(limited)
+        if failures:
+            raise failures[0]
 
     async def _resume(self, rows: Iterable[KeyRow]) -> None:
         """Count what keys used before they got their limits: in the last minute, and today."""
@@ -241,6 +255,15 @@ class Auth:
         that it could before, what it has under way is ended as by `revoke`: it began with rights that the key has no
         more. `NotFound` if there is none of this id.
         """
+        return await self._to_the_end(self._change(key_id, scopes, filters, limits))
+
+    async def _change(
+        self,
+        key_id: str,
+        scopes: Sequence[str] | None,
+        filters: Mapping[str, Any] | None,
+        limits: KeyLimits | None,
+    ) -> KeyRow:
         self._require_changeable(key_id)
         row = self._rows.get(key_id)
         if row is None:
@@ -289,7 +312,10 @@ class Auth:
         return not all(map(caller.allows, before.scopes)) or not bound <= held
 
     async def revoke(self, key_id: str) -> None:
-        """End a key, now. `NotFound` if there is none of this id."""
+        """End a key, now. `NotFound` if there is none of this id; `Unavailable` if something of it did not end."""
+        await self._to_the_end(self._revoke(key_id))
+
+    async def _revoke(self, key_id: str) -> None:
         self._require_changeable(key_id)
         if not await self._database.write(keys.revoke, key_id, time.time()):
             raise _unknown(key_id)
@@ -338,8 +364,23 @@ class Auth:
     async def _end(self, key_id: str) -> None:
         for token in [token for token, one in self._signed_in.items() if one.caller.id == key_id]:
             del self._signed_in[token]
-        for end in self.revoked:
-            await end(key_id)
+        ended = await asyncio.gather(*(end(key_id) for end in self.revoked), return_exceptions=True)
+        failures = [one for one in ended if isinstance(one, BaseException)]
+        for failure in failures:
+            logger.error("something of the key %s could not be ended", key_id, exc_info=failure)
+        if failures:
+            raise Unavailable(
+                "The key may do nothing more, but not all that it had under way could be ended; the log says why. "
+                "Start the daemon again to end the rest.",
+                code="not_all_ended",
+            )
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what must not stop halfway, whatever becomes of whoever asked for it."""
+        task = asyncio.create_task(work, name="end of a key")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return await asyncio.shield(task)
 
     def identify(self, secret: str | None) -> Principal:
         """The caller who presents ``secret``, or nothing. Raises `Unauthenticated`.

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from importlib import import_module
 from ipaddress import ip_address
 from time import perf_counter
@@ -201,6 +202,10 @@ CORS: RawHeaders = [
 """CORS headers for a page at an allowed origin, without the origin itself."""
 
 
+CALL: ContextVar[int] = ContextVar("call", default=0)
+"""The identity of the call of a key that this task is in."""
+
+
 class Gateway:
     """The ASGI application of the daemon. `run` belongs to the daemon's task group."""
 
@@ -385,6 +390,7 @@ class Gateway:
             self._end_expired(exchange)
         exchange.beside = calls
         pools.KEY.set(caller.id)
+        CALL.set(id(exchange))
         calls.add(exchange)
 
     def _unregister_call(self, exchange: Exchange, key: str) -> None:
@@ -427,11 +433,10 @@ class Gateway:
         """End what a key that was revoked or lost scopes has under way, streams included, but for this call; of
         somebody who has signed out, what that browser asked for.
         """
-        ours = asyncio.current_task()
         for exchange in tuple(self._calls.get(key, ())):
             if sign_in not in ("", exchange.sign_in):
                 continue
-            if exchange.task is not None and exchange.task is not ours:
+            if exchange.task is not None and id(exchange) != CALL.get():
                 exchange.revoked = (
                     Unauthenticated("You are signed out. Sign in again.", code="sign_in_ended")
                     if sign_in

@@ -144,6 +144,19 @@ def text() -> BodyField:
     return BodyField(check, {"type": "string"})
 
 
+def identifier(max_chars: int, *, empty: bool = False) -> BodyField:
+    """A name that a client gives, which is kept or comes back to it as it is; perhaps an ``empty`` one."""
+
+    def check(value: Any, path: str) -> None:
+        single.check(value, path)
+        if len(value) > max_chars:
+            code = "string_above_max_length"
+            wrong(path, f"has {len(value):,} characters; at most {max_chars:,} are taken", code=code)
+
+    single = text() if empty else name()
+    return BodyField(check, {**single.schema, "maxLength": max_chars})
+
+
 def name(empty: str = "must not be empty") -> BodyField:
     """A string that is not empty."""
 

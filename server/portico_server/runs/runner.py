@@ -34,7 +34,7 @@ from portico_server.core.servable import Card, Relays, Servable
 from portico_server.db.usage import UsageRow
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import Quotas, UsageMeter
-from portico_server.runs.run import NO_USAGE, Run, RunContext
+from portico_server.runs.run import NO_USAGE, Run, RunContext, charged
 from portico_server.runs.telemetry import Span, Telemetry
 from portico_server.runs.usage import CallCounts, DaemonHealth, UsageLog
 
@@ -264,12 +264,20 @@ class Runner:
         return None if run is after else run
 
     def start(
-        self, operation: str, name: str, request: Request, caller: Principal, found: Servable | None = None
+        self,
+        operation: str,
+        name: str,
+        request: Request,
+        caller: Principal,
+        found: Servable | None = None,
+        *,
+        owner: str | None = None,
     ) -> Run:
         """Call the Servable ``name`` in a task of its own. Its events are in ``run.log``; cancel it if you leave.
 
-        ``found``: what has that name, where that is known. Raises `TooMany` if the caller's key, or the app that is
-        called, is over one of its limits.
+        ``found``: what has that name, where that is known. ``owner``: another key than the caller's, at whose expense
+        it is, as within a call of that key, and with which it ends. Raises `TooMany` if the caller's key, or the app
+        that is called, is over one of its limits.
         """
 
         async def work(context: Context) -> Result:
@@ -278,14 +286,19 @@ class Runner:
             else:
                 servable = self._registry.admit(found, caller)
             run.model = _model_name(servable.card)
-            result = await servable.call(request, context)
+            if owner is None:
+                result = await servable.call(request, context)
+            else:
+                async with charged(context, servable, request) as spend:
+                    result = await servable.call(request, context)
+                    spend(result)
             if run.model:  # of a model that its client lends, the client says any name
                 answered = self._registry.get(getattr(result, "model", ""), caller)
                 run.model = _model_name(answered.card if answered else None) or run.model
             return result
 
         with self.admitted(name, caller) as admission:
-            run = self.begin(operation, name, caller, work)
+            run = self.begin(operation, name, caller, work, owner=owner)
             admission.follow(run)
         return run
 
@@ -306,10 +319,17 @@ class Runner:
         return meter
 
     async def call(
-        self, operation: str, name: str, request: Request, caller: Principal, found: Servable | None = None
+        self,
+        operation: str,
+        name: str,
+        request: Request,
+        caller: Principal,
+        found: Servable | None = None,
+        *,
+        owner: str | None = None,
     ) -> Result:
         """Call the Servable ``name`` and wait for its result; cancelled with the task that waits. See `start`."""
-        result: Result = await self.wait(self.start(operation, name, request, caller, found))
+        result: Result = await self.wait(self.start(operation, name, request, caller, found, owner=owner))
         return result
 
     async def wait(self, run: Run) -> Any:
@@ -357,11 +377,21 @@ class Runner:
         return await self._usage.of_run(run_id, owner, began)
 
     def begin(
-        self, kind: str, name: str, caller: Principal, work: Work, *, timeout: float | None = -1
+        self,
+        kind: str,
+        name: str,
+        caller: Principal,
+        work: Work,
+        *,
+        timeout: float | None = -1,
+        owner: str | None = None,
     ) -> Run:
-        """`spawn` for a call from outside. Raises `TooMany` if the caller's key is over one of its limits."""
-        meter = self.meter(caller)
-        run = self.spawn(kind, name, caller, work, timeout=timeout)
+        """`spawn` for a call from outside. Raises `TooMany` if the caller's key is over one of its limits.
+
+        ``owner``: the key at whose expense it is, where that has called from outside already.
+        """
+        meter = self.meter(caller) if owner is None else None
+        run = self.spawn(kind, name, caller, work, timeout=timeout, owner=owner)
         run.meter = meter
         return run
 
@@ -546,9 +576,14 @@ class Runner:
     async def revoke(self, owner: str) -> None:
         """End the runs that have the rights of a key which was revoked."""
         error = Forbidden("The key that this ran for was revoked or lost scopes.", code="key_revoked").body()
-        for run in [run for run in self._active.values() if run.caller.id == owner]:
+        ended = [
+            run
+            for run in self._active.values()
+            if run.caller.id == owner or (run.owner == owner and not run.durable)
+        ]
+        for run in ended:
             run.revoked = error
-            await run.cancel()
+        await asyncio.gather(*(run.cancel() for run in ended))
 
     async def close(self) -> None:
         """Cancel what lives and wait for it."""

@@ -311,12 +311,13 @@ class Scheduler:
 
     async def revoke(self, owner: str) -> None:
         """End what runs here with the daemon's rights for the sake of a key that was revoked."""
-        for row, run in tuple(self._running.values()):
-            if self._kinds[row.kind].lent and row.key == owner:
-                run.revoked = Forbidden(
-                    "The key that this ran for was revoked or lost scopes.", code="key_revoked"
-                ).body()
-                await run.cancel()
+        error = Forbidden("The key that this ran for was revoked or lost scopes.", code="key_revoked").body()
+        ended = [
+            run for row, run in self._running.values() if self._kinds[row.kind].lent and row.key == owner
+        ]
+        for run in ended:
+            run.revoked = error
+        await asyncio.gather(*(run.cancel() for run in ended))
 
     async def _follow_clock(self) -> None:
         """Renew the leases at once if the system's clock was set: they are written by it, and what runs here must not

@@ -215,6 +215,8 @@ ASKED: dict[str, Any] = {
     ("more", "param"),
     [
         ({"threadId": None}, "threadId"),
+        ({"threadId": "t" * 300}, "threadId"),
+        ({"runId": "r" * 300}, "runId"),
         ({"messages": "x"}, "messages"),
         ({"messages": []}, "messages"),
         ({"messages": [{"id": "1", "role": "robot", "content": "x"}]}, "messages[0].role"),

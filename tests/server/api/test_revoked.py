@@ -16,6 +16,7 @@ from portico_server.core.context import Context
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.request import Request, Result
 from portico_server.core.servable import Card
+from portico_server.db import keys
 from portico_server.db.runs import FOR
 from portico_server.tools.sandbox.notebooks import Notebooks
 
@@ -307,6 +308,60 @@ async def test_its_sessions_of_the_sandbox_end(daemon: ApiServer, monkeypatch: p
     async with client(daemon) as (key, _theirs):
         await revoke(daemon, key)
     assert ended == [key]
+
+
+async def test_what_does_not_end_delays_nothing_else(
+    daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job at a provider that does not answer is cancelled there for half a minute."""
+    held, ended = asyncio.Event(), asyncio.Event()
+
+    async def wait_long(_key: str) -> None:
+        await held.wait()
+
+    async def fail(_key: str) -> None:
+        raise OSError("gone")
+
+    async def end(_notebooks: Notebooks, _caller: str) -> None:
+        ended.set()
+
+    monkeypatch.setattr(Notebooks, "revoke", end)
+    daemon.auth.revoked.insert(0, fail)
+    daemon.auth.revoked.insert(0, wait_long)
+    model = teller(daemon)
+    ask = {"model": "teller", "stream": True, "messages": MESSAGES}
+    async with (
+        asyncio.timeout(LIMIT),
+        client(daemon) as (key, theirs),
+        theirs.stream("POST", "/v1/chat/completions", json=ask) as answer,
+    ):
+        await model.began.wait()
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        revoking = asyncio.create_task(daemon.client.delete(f"/api/keys/{key}", headers=headers))
+        assert "key_revoked" in await rest(answer)
+        await ended.wait()
+        held.set()
+        told = await revoking
+        assert (told.status_code, told.json()["error"]["code"]) == (503, "not_all_ended")
+        assert (await theirs.get("/v1/models")).status_code == 401
+
+
+async def test_two_admins_who_revoke_each_other_at_once_are_both_gone(daemon: ApiServer) -> None:
+    """Each is cut off in the middle of revoking the other."""
+    async with (
+        client(daemon, "admin") as (one, first),
+        client(daemon, "admin") as (two, second),
+        asyncio.timeout(LIMIT),
+    ):
+        await asyncio.gather(
+            *(first.delete(f"/api/keys/{two}") for _ in range(3)),
+            *(second.delete(f"/api/keys/{one}") for _ in range(3)),
+            return_exceptions=True,
+        )
+        living = {row.id for row in await daemon.services.database.read(keys.living)}
+        assert {row.id for row in daemon.auth.list()} == living
+        statuses = {one: await first.get("/v1/models"), two: await second.get("/v1/models")}
+        assert {key for key, answer in statuses.items() if answer.status_code == 200} == living
 
 
 async def test_a_key_may_revoke_itself(daemon: ApiServer) -> None:

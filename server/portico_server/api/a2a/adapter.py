@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from urllib.parse import parse_qsl
 
 import orjson
@@ -41,14 +41,19 @@ MAX_HEADER_CHARS: Final = 4_096
 
 A2A_JSON: Final[RawHeaders] = [(b"content-type", b"application/a2a+json")]
 
+MAX_ID_CHARS: Final = 256
+"""Characters of an id that a client gives: of a call, which each frame of its stream repeats, or of an address."""
+
+MAX_URL_CHARS: Final = 2_048
+
 _HISTORY: Final = fields.integer(0)
 _ID: Final = fields.name()
 
 CONFIG: Final = fields.mapping(
     {
-        "id": fields.text(),
+        "id": fields.identifier(MAX_ID_CHARS, empty=True),
         "taskId": fields.text(),
-        "url": fields.name(),
+        "url": fields.identifier(MAX_URL_CHARS),
         "token": fields.text(),
         "authentication": fields.mapping({"scheme": fields.name(), "credentials": fields.text()}),
     }
@@ -87,6 +92,7 @@ _LISTED: Final = RequestBody(
 _CONFIGURED: Final = RequestBody(
     {"taskId": _ID, "url": fields.name()}, dict.fromkeys(("id", "token"), fields.text())
 )
+"""What a configuration needs beside what `CONFIG` says."""
 _CONFIG_NAMED: Final = RequestBody({"taskId": _ID, "id": _ID}, {})
 _CONFIGS_LISTED: Final = RequestBody({"taskId": _ID}, {})
 
@@ -338,8 +344,12 @@ async def list_configs(call: AgentCall, params: Mapping[str, Any]) -> dict[str, 
 
 
 async def delete_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Let an address hear of nothing more."""
-    await call.services.webhooks.unwatch(await _found(call, params))
+    """Let an address hear of nothing more; one that is gone already too. Raises `NotFound` for a task."""
+    try:
+        await call.services.webhooks.unwatch(await _found(call, params))
+    except NotFound as error:
+        if error.code != "push_config_not_found":
+            raise
     return {}
 
 
@@ -454,7 +464,7 @@ def _base(exchange: Exchange, services: ApiServices) -> str:
 
 async def _rpc(exchange: Exchange, services: ApiServices, name: str) -> None:
     body = await exchange.json()
-    request_id = body.get("id")
+    request_id = body.get("id") if _is_id(body.get("id")) else None
     try:
         params = _params(body)
         call = await _call(exchange, services, name)
@@ -479,16 +489,27 @@ async def _rpc(exchange: Exchange, services: ApiServices, name: str) -> None:
         await exchange.answer(rpc_status(error), orjson.dumps(rpc_error(error, request_id)), found)
 
 
+def _is_id(given: Any) -> TypeGuard[str | int]:
+    """Whether this may be the id of a call, which every frame of its answer repeats."""
+    if isinstance(given, str):
+        return len(given) <= MAX_ID_CHARS
+    return isinstance(given, int) and not isinstance(given, bool)
+
+
 def _params(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The parameters of a call. Raises `InvalidRequest` for what is not one of JSON-RPC, or of no method."""
-    method, request_id = body.get("method"), body.get("id")
+    method = body.get("method")
     if body.get("jsonrpc") != "2.0" or not isinstance(method, str):
         raise InvalidRequest(
             "This is not a call of JSON-RPC 2.0: it needs 'jsonrpc' \"2.0\", an 'id' and a 'method'.",
             code="invalid_rpc",
         )
-    if not isinstance(request_id, str | int) or isinstance(request_id, bool):
-        raise InvalidRequest("A call needs an 'id', a string or a number.", code="invalid_rpc", param="id")
+    if not _is_id(body.get("id")):
+        raise InvalidRequest(
+            f"A call needs an 'id', a string of at most {MAX_ID_CHARS} characters or a number.",
+            code="invalid_rpc",
+            param="id",
+        )
     if method not in METHODS and method not in STREAMS:
         known = (*METHODS, *STREAMS)
         raise InvalidRequest(

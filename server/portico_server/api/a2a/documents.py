@@ -26,6 +26,9 @@ CARD_PATH: Final = "/.well-known/agent-card.json"
 MAX_PARTS: Final = 100
 """Parts of one message."""
 
+MAX_BESIDE_BYTES: Final = 16 * 1024
+"""Bytes, as JSON, of what a message has beside the contents of its parts, such as metadata: its task keeps it."""
+
 _CONTENTS: Final = ("text", "raw", "url", "data")
 _TEXTS: Final = ("text/", "application/json", "application/xml", "application/yaml")
 _ROLE: Final = "ROLE_USER"
@@ -108,6 +111,12 @@ def check_message(message: Any, at: str = "message") -> None:
         wrong(f"{at}.parts", f"has {len(parts)} parts; at most {MAX_PARTS} are taken")
     for number, part in enumerate(parts):
         _check_part(part, f"{at}.parts[{number}]")
+    beside = [{name: part[name] for name in part if name not in _CONTENTS} for part in parts]
+    size = len(orjson.dumps({**message, "parts": beside}))
+    if size > MAX_BESIDE_BYTES:
+        wrong(
+            at, f"has {size:,} bytes beside the contents of its parts; at most {MAX_BESIDE_BYTES:,} are taken"
+        )
 
 
 def _check_part(part: Any, at: str) -> None:
@@ -181,8 +190,9 @@ def task_document(
     }
     if document.get("usage"):
         found["metadata"]["usage"] = document["usage"]
-    if artifacts and view.ended:
-        found["artifacts"] = [made for item in document["output"] if (made := _artifact(item, base))]
+    if artifacts:
+        items = document["output"] if view.ended else ()
+        found["artifacts"] = [made for item in items if (made := _artifact(item, base))]
     if history != 0:
         found["history"] = orjson.loads(view.row.messages)[-history if history else None :]
     return found

@@ -33,7 +33,7 @@ _KINDS: Final[Mapping[str, ErrorKind]] = {
     "task_not_cancelable": ErrorKind(-32002, "TASK_NOT_CANCELABLE", 400, "FAILED_PRECONDITION"),
     "task_not_waiting": ErrorKind(-32004, "UNSUPPORTED_OPERATION", 400, "FAILED_PRECONDITION"),
     "content_type_not_supported": ErrorKind(-32005, "CONTENT_TYPE_NOT_SUPPORTED", 400, "INVALID_ARGUMENT"),
-    "no_extended_card": ErrorKind(-32007, "EXTENDED_AGENT_CARD_NOT_CONFIGURED", 400, "FAILED_PRECONDITION"),
+    "no_extended_card": ErrorKind(-32004, "UNSUPPORTED_OPERATION", 400, "FAILED_PRECONDITION"),
     "version_not_supported": ErrorKind(-32009, "VERSION_NOT_SUPPORTED", 400, "FAILED_PRECONDITION"),
     "unknown_method": ErrorKind(-32601, "METHOD_NOT_FOUND", 404, "NOT_FOUND"),
     "invalid_rpc": ErrorKind(-32600, "INVALID_REQUEST", 400, "INVALID_ARGUMENT"),

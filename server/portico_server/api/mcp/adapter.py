@@ -12,11 +12,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import mcp_types as types
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp.shared.exceptions import MCPError
+from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, KNOWN_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
@@ -279,6 +282,9 @@ def _key(user: object) -> str:
     return str(getattr(user, "username", ""))
 
 
+MAX_ID_CHARS: Final = 256
+"""Characters of an id that a client gives a request, and of its progress token."""
+
 MAX_SESSIONS = 1_000
 """Sessions that may be open at once. Those that have been idle for half an hour are closed, and earlier where others
 need the room.
@@ -458,8 +464,21 @@ def _server(
         "notifications/initialized", types.NotificationParams, changes.on_initialized
     )
     server.extensions = {EXTENSION: {}, SKILLS: {}, VIEWS: {}}
-    server.middleware.clear()  # spans of the package's own: a call is a run, and runs are traced as such
+    # Without spans of the package's own: a call is a run, and runs are traced as such.
+    server.middleware[:] = [_with_short_ids]
     return server
+
+
+async def _with_short_ids(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Refuse a request whose id or progress token is long: each notice of its progress repeats them."""
+    token = progress_token_from_params(ctx.params)
+    for name, given in (("id", ctx.request_id), ("_meta.progressToken", token)):
+        if isinstance(given, str) and len(given) > MAX_ID_CHARS:
+            raise MCPError(
+                code=types.INVALID_PARAMS,
+                message=f"{name} has {len(given):,} characters; at most {MAX_ID_CHARS} are taken.",
+            )
+    return await call_next(ctx)
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

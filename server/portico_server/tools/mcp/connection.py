@@ -459,10 +459,12 @@ class ServerConnection:
                 await self._ready.wait()
         except TimeoutError:
             raise self._trouble(f"is not running: {self.error or 'it is starting'}") from None
-        client = self._client
-        assert client is not None
         try:
-            found = await work(client)
+            async with self._turn():
+                client = self._client
+                if client is None:  # it ended while others had their turn
+                    raise self._trouble(f"is not running: {self.error or 'it is being started again'}")
+                found = await work(client)
             self.reached_at = time.time()
             return found
         except MCPError as error:
@@ -486,6 +488,22 @@ class ServerConnection:
             if isinstance(error, httpx2.HTTPError):
                 self.lost(f"It could not be reached: {_line(error)}")
             raise self._trouble(f"answered with something that cannot be used: {_line(error)}") from error
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Around a request: a server that may ask a model works for one key at a time. Raises `Conflict`."""
+        if self._sampler is None:
+            yield
+            return
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self.spec.timeout):
+                    await stack.enter_async_context(self._sampler.turn(pools.KEY.get()))
+            except TimeoutError:
+                raise self._trouble(
+                    f"works for other keys, and had no turn for this one within {self.spec.timeout:g} s"
+                ) from None
+            yield
 
     def _trouble(self, what: str) -> Conflict:
         return Conflict(f"The MCP server '{self.spec.name}' {what}.", code=_FAILED)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final
 
 import mcp_types as types
@@ -21,7 +23,7 @@ from portico_server.runs.runner import Runner
 from portico_server.tools.mcp.spec import SamplingSpec
 
 OPERATION: Final = "mcp_sampling"
-"""What usage rows call these runs; their key is ``mcp:`` and the server's name."""
+"""What usage rows call these runs. Their key is that which called the server, without one ``mcp:`` and its name."""
 
 HOUR_S: Final = 3600.0
 
@@ -41,8 +43,69 @@ _STOPPED: Final = {"stop": "endTurn", "length": "maxTokens", "tool_calls": "tool
 Sampled = types.CreateMessageResult | types.CreateMessageResultWithTools | types.ErrorData
 
 
+class KeyTurns:
+    """Lets in the requests of one key at a time: the protocol does not say for which of them a server asks something,
+    and so it is for this key. Keys take turns in the order in which they came.
+    """
+
+    def __init__(self) -> None:
+        self.key = ""
+        """Whose turn it is; empty: nobody's, or that of whoever has no key."""
+        self._inside = 0
+        self._asking = 0
+        self._queue: deque[tuple[str, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def turn(self, key: str) -> AsyncIterator[None]:
+        """Around a request of a key."""
+        # What the server asks may come back to it: that is let in before those who wait for the end of it.
+        mine = key == self.key and (self._asking or not self._queue)
+        if self._inside and not mine:
+            let_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._queue.append((key, let_in))
+            try:
+                await let_in
+            except asyncio.CancelledError:
+                if let_in.cancelled():
+                    with suppress(ValueError):
+                        self._queue.remove((key, let_in))
+                else:
+                    self._leave()
+                raise
+        else:
+            self.key = key
+            self._inside += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator[None]:
+        """While the server waits for what it asked for."""
+        self._asking += 1
+        try:
+            yield
+        finally:
+            self._asking -= 1
+
+    def _leave(self) -> None:
+        self._inside -= 1
+        if self._inside:
+            return
+        waiting = [one for one in self._queue if not one[1].done()]
+        self.key = waiting[0][0] if waiting else ""
+        self._queue = deque(one for one in waiting if one[0] != self.key)
+        for key, let_in in waiting:
+            if key == self.key:
+                self._inside += 1
+                let_in.set_result(None)
+
+
 class Sampler:
-    """Answers one server, within its limits, with rights to that one model and to nothing else."""
+    """Answers one server, within its limits, with rights to that one model and to nothing else, at the expense of the
+    key whose request the server works on.
+    """
 
     def __init__(self, server: str, allowed: SamplingSpec, runner: Runner) -> None:
         self._server = server
@@ -50,7 +113,12 @@ class Sampler:
         self._runner = runner
         model = allowed.model
         self._caller = Principal(f"mcp:{server}", frozenset({"chat", f"apps:{model}:call"}))
+        self._turns = KeyTurns()
         self._calls = RateBucket(allowed.calls, HOUR_S, asyncio.get_running_loop().time())
+
+    def turn(self, key: str) -> AbstractAsyncContextManager[None]:
+        """Around a request to the server for a key, whose turn it has to be."""
+        return self._turns.turn("" if key == self._caller.id else key)
 
     async def __call__(
         self, context: ClientRequestContext, params: types.CreateMessageRequestParams
@@ -66,7 +134,9 @@ class Sampler:
         self._calls.take(1, now)
         try:
             chat = chat_of(params, self._allowed.max_tokens)
-            reply = await self._runner.call(OPERATION, self._allowed.model, chat, self._caller)
+            owner, model = self._turns.key or None, self._allowed.model
+            async with self._turns.asking():
+                reply = await self._runner.call(OPERATION, model, chat, self._caller, owner=owner)
         except PorticoError as error:
             return types.ErrorData(code=types.INTERNAL_ERROR, message=error.message)
         if not isinstance(reply, Reply):

@@ -264,6 +264,14 @@ async def test_addresses_that_hear_of_a_task(daemon: Daemon, receiver: Receiver,
             await client.get_task_push_notification_config(
                 types.GetTaskPushNotificationConfigRequest(**named)
             )
+        # Whoever deletes one twice is not told that it had been there.
+        await client.delete_task_push_notification_config(
+            types.DeleteTaskPushNotificationConfigRequest(**named)
+        )
+        with pytest.raises(TaskNotFoundError):
+            await client.delete_task_push_notification_config(
+                types.DeleteTaskPushNotificationConfigRequest(task_id="none", id="mine")
+            )
         for url in ("http://10.0.0.1/x", "https://169.254.169.254/x", "file:///etc/passwd", "no url"):
             config.url = url
             with pytest.raises(InvalidParamsError):
@@ -383,7 +391,40 @@ PART = {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "x"}]}
             -32005,
             "message.parts[0]",
         ),
-        ({"jsonrpc": "2.0", "id": 1, "method": "GetExtendedAgentCard"}, -32007, None),
+        ({"jsonrpc": "2.0", "id": 1, "method": "GetExtendedAgentCard"}, -32004, None),
+        *(
+            (
+                {
+                    "jsonrpc": "2.0",
+                    "id": 1,
+                    "method": "SendMessage",
+                    "params": {"message": {**PART, **more}},
+                },
+                -32602,
+                "message",
+            )
+            for more in (
+                {"metadata": {"a": "b" * 20_000}},
+                {"extensions": ["c" * 20_000]},
+                {"parts": [{"text": "x", "metadata": {"a": "b" * 20_000}}]},
+            )
+        ),
+        *(
+            (
+                {
+                    "jsonrpc": "2.0",
+                    "id": 1,
+                    "method": "CreateTaskPushNotificationConfig",
+                    "params": {"taskId": "t", "url": "https://example.com/x", **more},
+                },
+                -32602,
+                param,
+            )
+            for more, param in (
+                ({"id": "i" * 300}, "config.id"),
+                ({"url": f"https://example.com/{'x' * 3_000}"}, "config.url"),
+            )
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_the_protocol(
@@ -397,6 +438,29 @@ def test_what_is_wrong_is_said_in_the_protocol(
     assert document["jsonrpc"] == "2.0" and document["error"]["code"] == code, document
     [info, *_more] = document["error"]["data"]
     assert info["domain"] == "a2a-protocol.org" and info["metadata"].get("param") == param
+
+
+@pytest.mark.parametrize("given", [None, True, {"a": 1}, ["a"], 1.5, "i" * 300, 10**30])
+def test_what_may_not_be_the_id_of_a_call_does_not_come_back(daemon: Daemon, given: Any) -> None:
+    call = {"jsonrpc": "2.0", "id": given, "method": "SendStreamingMessage", "params": {"message": PART}}
+    headers = {**bearer("one"), "A2A-Version": "1.0"}
+    answer = httpx.post(f"{daemon.url}/a2a/echo", json=call, headers=headers, timeout=60)
+    document = answer.json()
+    assert (answer.status_code, document["id"], document["error"]["code"]) == (200, None, -32600)
+
+
+async def test_a_list_has_the_artifacts_of_all_its_tasks_if_they_are_wanted(daemon: Daemon) -> None:
+    headers = {**bearer("three"), "A2A-Version": "1.0"}
+    async with agent(daemon, "clever") as client:
+        request = said("hang on", context_id="artifacts")
+        request.configuration.return_immediately = True
+        begun = await answered(client, request)
+        async with httpx.AsyncClient(base_url=f"{daemon.url}/a2a/clever/", headers=headers) as http:
+            for wanted in ("true", "false"):
+                query = {"contextId": "artifacts", "includeArtifacts": wanted}
+                [task] = (await http.get("tasks", params=query)).json()["tasks"]
+                assert task.get("artifacts") == ([] if wanted == "true" else None)
+        await client.cancel_task(types.CancelTaskRequest(id=begun.id))
 
 
 def test_versions_paths_and_broken_bodies(daemon: Daemon) -> None:

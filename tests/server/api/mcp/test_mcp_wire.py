@@ -92,6 +92,21 @@ async def test_json_alone_gets_the_answer_without_the_progress(
     assert response.json()["result"]["structuredContent"]["answer"] == "7419 [1]."
 
 
+@pytest.mark.parametrize("name", ["id", "_meta.progressToken"])
+async def test_an_id_that_every_notice_repeats_is_short(
+    service: Service, http: httpx.AsyncClient, name: str
+) -> None:
+    headers = {**await opened(service, http), "accept": "application/json"}
+    long = "i" * 300
+    body = call("tools/call", name="docs", arguments={"question": "Which port?"})
+    if name == "id":
+        body["id"] = long
+    else:
+        body["params"]["_meta"] = {"progressToken": long}
+    error = (await http.post(service.url, json=body, headers=headers)).json()["error"]
+    assert error["code"] == -32602 and error["message"].startswith(name)
+
+
 async def test_events_alone_get_events_in_the_stateless_era(
     service: Service, http: httpx.AsyncClient
 ) -> None:

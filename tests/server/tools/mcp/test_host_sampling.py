@@ -18,8 +18,11 @@ from mcp.server.lowlevel.server import Server
 from tests.registry_fixture import FixedModel, ScriptedServable
 from tests.server.tools.mcp.test_host import Case, opened, spec
 
+from portico.wire import Usage
 from portico_server.core.context import Context
-from portico_server.core.errors import InvalidRequest
+from portico_server.core.errors import Conflict, InvalidRequest
+from portico_server.core.limits import UsageLimits
+from portico_server.core.principal import Principal
 from portico_server.core.request import CalledTool, Chat, Reply, Request
 from portico_server.core.servable import Card
 from portico_server.tools.mcp.sampling import OPERATION, chat_of
@@ -69,6 +72,68 @@ async def test_one_that_may_ask_is_answered_within_its_limits(case: Case) -> Non
     await asked(case, **ASKED)
     assert "2 times an hour" in (await asked(case, **ASKED))["error"]["message"]
     assert len(voice.asked) == 2
+
+
+async def test_what_it_asks_counts_for_the_key_whose_call_it_works_on(case: Case) -> None:
+    held, begun = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def use(_request: Request, _context: Context) -> Reply:
+        begun.release()
+        await held.wait()
+        return Reply("Rain.", model="voice", usage=Usage(60, 50))
+
+    case.daemon.add(ScriptedServable(Card("voice", "model", capabilities=frozenset({"chat"})), use))
+    runner = case.daemon.runner
+    await case.host.add(spec(sampling={"model": "voice"}), None)
+    for key in ("key_one", "key_two"):
+        runner.quotas.change(key, key, UsageLimits(requests_per_minute=3, concurrency=1))
+
+    async def of(key: str) -> dict[str, Any]:
+        result = await case.use("odd_ask", Principal(key, frozenset({"tools:*:call"})), **ASKED)
+        assert not result.is_error, result.text
+        found: dict[str, Any] = json.loads(result.text)
+        return found
+
+    async with asyncio.timeout(30):
+        one = asyncio.create_task(of("key_one"))
+        await begun.acquire()
+        two = asyncio.create_task(of("key_two"))
+        held.set()
+        for call in (one, two):
+            told = await call
+            assert told["result"]["content"]["text"] == "Rain.", told
+        runs = [(run.caller.id, run.owner) for run in runner.list() if run.kind == OPERATION]
+        assert runs == [("mcp:odd", "key_two"), ("mcp:odd", "key_one")]
+        for key in ("key_one", "key_two"):
+            assert "requests per minute" in (await of(key))["error"]["message"]
+        assert "result" in await of("key_three")
+        held.clear()
+        cut_off = asyncio.create_task(of("key_three"))
+        for _ in range(3):
+            await begun.acquire()
+        await runner.revoke("key_three")
+        with pytest.raises(Conflict, match="was cancelled"):
+            await cut_off
+        [last, *_] = [run for run in runner.list() if run.kind == OPERATION]
+        assert (last.owner, last.error and last.error.code) == ("key_three", "key_revoked")
+
+
+async def test_whoever_has_no_turn_in_time_is_told_so(case: Case) -> None:
+    held, begun = asyncio.Event(), asyncio.Event()
+
+    async def use(_request: Request, _context: Context) -> Reply:
+        begun.set()
+        await held.wait()
+        return Reply("Rain.", model="voice")
+
+    case.daemon.add(ScriptedServable(Card("voice", "model", capabilities=frozenset({"chat"})), use))
+    await case.host.add(spec(sampling={"model": "voice"}, timeout=1), None)
+    one = asyncio.create_task(case.use("odd_ask", **ASKED))
+    async with asyncio.timeout(30):
+        await begun.wait()
+        other = Principal("key_one", frozenset({"tools:*:call"}))
+        results = [await case.use("odd_ask", other, **ASKED), await one]
+        assert all(result.is_error for result in results)
 
 
 async def test_a_model_that_is_not_there_is_an_error_in_words(case: Case) -> None:
