@@ -140,7 +140,7 @@ async def api_server(
         for task in tasks:
             task.add_done_callback(ended_by_itself)
         try:
-            async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            async with httpx.AsyncClient(base_url=url, timeout=60) as client:
                 yield ApiServer(url, services, services.auth, client, server, stopped)
         finally:
             server.should_exit = True

@@ -19,7 +19,7 @@ from yarl import URL
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds in which a page must have done what a test waits for."""
 
 _FLAGS = (

@@ -198,13 +198,13 @@ class Seen:
 
     def get(self, path: str, key: str = "") -> httpx.Response:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.get(f"{self.url}{path}", headers=headers, timeout=30)
+        return httpx.get(f"{self.url}{path}", headers=headers, timeout=60)
 
     def post(self, path: str, body: dict[str, Any]) -> None:
-        httpx.post(f"{self.url}{path}", json=body, timeout=30).raise_for_status()
+        httpx.post(f"{self.url}{path}", json=body, timeout=60).raise_for_status()
 
     def delete(self, path: str) -> None:
-        httpx.delete(f"{self.url}{path}", timeout=30).raise_for_status()
+        httpx.delete(f"{self.url}{path}", timeout=60).raise_for_status()
 
     async def again(self, width: int) -> Seen:
         """As if just come: without a dialogue, at the chat, in a window of that width."""

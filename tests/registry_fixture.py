@@ -92,7 +92,7 @@ class RegistryFixture:
         self.database = database
         self.registry = Registry()
         self.questions = QuestionService(database)
-        self.runner = Runner(self.registry, UsageLog(database), timeout=30, questions=self.questions)
+        self.runner = Runner(self.registry, UsageLog(database), timeout=60, questions=self.questions)
         self.scheduler = Scheduler(database, self.runner)
         self.trust = ReaderTest(database, self.registry, self.scheduler)
         self.registry.add_source(StoreApps(self.registry, self.trust))

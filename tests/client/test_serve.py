@@ -166,7 +166,7 @@ def test_a_call_that_no_client_takes_ends_with_a_clear_error(daemon: Daemon) -> 
 
 def test_a_lease_that_runs_out_gives_the_call_to_another_worker(daemon: Daemon) -> None:
     function = {"name": "hot", "input_schema": {"type": "object"}}
-    with httpx.Client(base_url=daemon.url, timeout=30) as http, ThreadPoolExecutor(1) as pool:
+    with httpx.Client(base_url=daemon.url, timeout=60) as http, ThreadPoolExecutor(1) as pool:
         for worker in ("dies", "lives"):
             http.post("/api/workers", json={"worker": worker, "functions": [function]})
         call = pool.submit(http.post, "/api/tools/hot/call", json={})
@@ -222,7 +222,7 @@ async def test_asyncio_serves_the_same(daemon: Daemon) -> None:
     stop, ready = asyncio.Event(), asyncio.Event()
     async with AsyncClient(daemon.url) as client:
         server = asyncio.create_task(client.serve([double, fails], stop=stop, ready=ready))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await ready.wait()
             assert "double" in {tool.name for tool in await client.tools.list()}
             results = await asyncio.gather(*(client.tools.call("double", {"n": n}) for n in range(10)))
@@ -237,7 +237,7 @@ async def test_asyncio_serves_the_same(daemon: Daemon) -> None:
 async def test_a_server_that_is_cancelled_takes_its_tools_along(daemon: Daemon) -> None:
     async with AsyncClient(daemon.url) as client:
         server = asyncio.create_task(client.serve([area]))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while "area" not in {tool.name for tool in await client.tools.list()}:
                 pass
             server.cancel()
@@ -275,7 +275,7 @@ def test_each_key_has_its_own_functions(tmp_path: Path) -> None:
         function = {"name": "mine", "input_schema": {"type": "object"}}
         body = {"worker": "w", "functions": [function]}
         heads = {name: {"authorization": f"Bearer {key}"} for name, key in keys.items()}
-        with httpx.Client(base_url=here.url, timeout=30) as http:
+        with httpx.Client(base_url=here.url, timeout=60) as http:
             assert http.post("/api/workers", json=body, headers=heads["carl"]).status_code == 403
             assert http.post("/api/workers", json=body, headers=heads["anna"]).is_success
             assert http.get("/api/tools/mine", headers=heads["anna"]).is_success

@@ -82,9 +82,9 @@ def test_a_wrong_key_and_a_request_that_lacks_something_are_not_answered(model: 
         request = urllib.request.Request(f"{model}/chat/completions", body, headers)
         if key == "wrong":
             with pytest.raises(urllib.error.HTTPError, match="401"):
-                urllib.request.urlopen(request, timeout=20)
+                urllib.request.urlopen(request, timeout=60)
         else:
-            with urllib.request.urlopen(request, timeout=20) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 assert b"I do not know." in answer.read()
 
 

@@ -71,7 +71,7 @@ def _furnish(daemon: Daemon) -> None:
 
 def naps_of(served: Daemon) -> list[str]:
     """The statuses of all naps."""
-    runs = httpx.get(f"{served.url}/api/runs", params={"limit": 500}, timeout=30).json()["data"]
+    runs = httpx.get(f"{served.url}/api/runs", params={"limit": 500}, timeout=60).json()["data"]
     return [run["status"] for run in runs if run["name"] == "tool/nap"]
 
 
@@ -165,7 +165,7 @@ async def test_the_python_sdk_lends_its_model(served: Daemon, way: str) -> None:
     waiting: list[str] = []
 
     async def speak(context: Any, params: CreateMessageRequestParams) -> CreateMessageResult:
-        async with httpx.AsyncClient(base_url=served.url, timeout=30) as http:
+        async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
             asked = (await http.get("/api/questions", params={"status": "pending"})).json()["data"]
         waiting.extend(question["kind"] for question in asked)
         return await lent(context, params)
@@ -175,7 +175,7 @@ async def test_the_python_sdk_lends_its_model(served: Daemon, way: str) -> None:
     assert waiting == ["chat"]
     assert found.structured_content == {"answer": "A rhyme!", "citations": [], "cited": [], "claims": []}
     body = {"model": "poet", "messages": [{"role": "user", "content": "A rhyme"}]}
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         refused = await http.post(f"{served.url}/v1/chat/completions", json=body)
     assert refused.status_code == 400 and refused.json()["error"]["code"] == "no_model_lent"
 

@@ -55,7 +55,7 @@ def refused(home: Path, *arguments: str, **environment: str) -> dict[str, str]:
 
 
 def health(url: str) -> object:
-    with urllib.request.urlopen(f"{url}/health", timeout=10) as response:
+    with urllib.request.urlopen(f"{url}/health", timeout=60) as response:
         return json.load(response)["status"]
 
 

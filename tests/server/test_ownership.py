@@ -675,7 +675,7 @@ async def test_a_flow_runs_the_app_that_its_caller_means(town: Town) -> None:
 async def tools_of(caller: Caller) -> dict[str, str]:
     """The tools that MCP offers, and their descriptions."""
     async with (
-        httpx.AsyncClient(headers=caller.headers, timeout=30) as client,
+        httpx.AsyncClient(headers=caller.headers, timeout=60) as client,
         streamable_http_client(f"{caller.api_server.url}/mcp", http_client=client) as streams,
         ClientSession(streams[0], streams[1]) as found,
     ):
@@ -894,7 +894,7 @@ async def test_resources_over_mcp_are_its_callers_own(town: Town) -> None:
         for name in ("a.txt", file_id)
     ]
     async with (
-        httpx.AsyncClient(headers=town.other.headers, timeout=30) as client,
+        httpx.AsyncClient(headers=town.other.headers, timeout=60) as client,
         streamable_http_client(f"{town.api_server.url}/mcp", http_client=client) as streams,
         ClientSession(streams[0], streams[1]) as asked,
     ):
@@ -930,7 +930,7 @@ async def trained(caller: Caller, _name: str) -> str:
 
 async def prompts_of(caller: Caller) -> set[str]:
     async with (
-        httpx.AsyncClient(headers=caller.headers, timeout=30) as client,
+        httpx.AsyncClient(headers=caller.headers, timeout=60) as client,
         streamable_http_client(f"{caller.api_server.url}/mcp", http_client=client) as streams,
         ClientSession(streams[0], streams[1]) as found,
     ):

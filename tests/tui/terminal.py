@@ -35,7 +35,7 @@ class Terminal:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Let the app work until something holds; `TimeoutError` if it never does."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not condition():
                 await self.pilot.pause()
         await self.pilot.pause()
@@ -97,7 +97,7 @@ class Terminal:
 
     async def left(self) -> Daemon:
         """Wait until the app ends; the daemon that is opened next."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self.app.return_value is None:  # noqa: ASYNC110  # Textual has no event for it
                 await asyncio.sleep(0)
         return self.app.return_value

@@ -18,7 +18,7 @@ from portico_server.core.errors import Unavailable
 async def test_a_run_that_fails_again_while_it_is_followed_is_told_of_once(tmp_path: Path) -> None:
     done: list[str] = []
     may = asyncio.Event()
-    async with api_server(tmp_path) as daemon, AsyncClient(daemon.url) as client, asyncio.timeout(20):
+    async with api_server(tmp_path) as daemon, AsyncClient(daemon.url) as client, asyncio.timeout(60):
         scheduler = daemon.services.scheduler
 
         async def fail(_payload: Mapping[str, Any], context: Context) -> None:

@@ -36,7 +36,7 @@ from tests.growth import (
 from portico_server.api.hot import HOT
 from portico_server.apps.flow.ops import OPS
 
-MAX_HEALTH_S = 5.0
+MAX_HEALTH_S = 20.0
 """Seconds within which /health is answered, on a machine with other work: bench/growth.py measures closely."""
 
 MAX_MEMORY_MB = 1_200
@@ -83,7 +83,7 @@ def is_fine(status: int, text: str) -> bool:
 @pytest.mark.parametrize("how", growths(), ids=lambda how: how.name)
 def test_no_endpoint_is_frozen_or_broken(grown: Daemon, document: dict[str, Any], how: Growth) -> None:
     wrong = []
-    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=30) as client:
+    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=60) as client:
         for endpoint in endpoints(document):
             if endpoint.path in WAITS:
                 continue
@@ -113,7 +113,7 @@ def test_no_field_of_what_is_there_freezes_or_breaks_the_daemon(
     grown: Daemon, document: dict[str, Any], existing: dict[str, str], how: Growth
 ) -> None:
     wrong, asked = [], set()
-    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=30) as client:
+    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=60) as client:
         for endpoint in endpoints(document):
             if not endpoint.path.startswith(ALONE):
                 continue
@@ -164,7 +164,7 @@ def test_every_endpoint_is_made_to_grow(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize("how", growths(), ids=lambda how: how.name)
 def test_no_message_of_mcp_freezes_or_breaks_the_daemon(grown: Daemon, how: Growth) -> None:
     wrong = []
-    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=30) as client:
+    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=60) as client:
         begin = {
             "protocolVersion": "2025-11-25",
             "capabilities": {},
@@ -205,7 +205,7 @@ def test_a_message_that_is_refused_gets_an_error_of_json_rpc(
     grown: Daemon, params: str, code: int, reason: str
 ) -> None:
     message = '{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": ' + params + "}"
-    answer = httpx.post(f"{grown.url}/mcp", content=message, headers={**JSON, **MCP_HEADERS}, timeout=30)
+    answer = httpx.post(f"{grown.url}/mcp", content=message, headers={**JSON, **MCP_HEADERS}, timeout=60)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["data"]["code"]) == (400, code, reason)
 
@@ -234,7 +234,7 @@ NUMBERS = ["9" * 30, "-9223372036854775809", "1e400", "0", "-1"]
 @pytest.mark.parametrize(("name", "number"), list(zip(NAMES, NUMBERS, strict=True)))
 def test_no_address_is_broken(grown: Daemon, document: dict[str, Any], name: str, number: str) -> None:
     wrong = []
-    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=30) as client:
+    with Health(grown.url) as health, httpx.Client(base_url=grown.url, timeout=60) as client:
         for address in addresses(document):
             if address.path in WAITS:
                 continue
@@ -261,7 +261,7 @@ def test_boundaries_and_names_of_forms_are_bounded(grown: Daemon, document: dict
         if "multipart/form-data" in methods.get("post", {}).get("requestBody", {}).get("content", {})
     ]
     assert "/v1/files" in forms
-    with httpx.Client(base_url=grown.url, timeout=30) as client:
+    with httpx.Client(base_url=grown.url, timeout=60) as client:
         for boundary in ("b" * 300, "b" * 10_000):
             kind = f"multipart/form-data; boundary={boundary}"
             for path in forms:

@@ -111,7 +111,7 @@ class Served:
         self.line.open = True
 
     def get(self, path: str) -> Any:
-        return httpx.get(f"{self.daemon.url}{path}", timeout=30).json()
+        return httpx.get(f"{self.daemon.url}{path}", timeout=60).json()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

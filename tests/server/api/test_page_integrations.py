@@ -437,7 +437,7 @@ async def test_a_node_is_drained_and_used_again_and_what_runs_is_shown(seen: See
 
 async def test_a_canary_is_set_by_the_keyboard_watched_changed_and_promoted(seen: Seen) -> None:
     page, alias, state = seen.page, f"helper-{seen.width}", text("#canarystate")
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         answer = await client.put(f"{seen.url}/api/aliases/{alias}", json={"target": "clerk"})
     assert answer.is_success, answer.text
     await visit(page, "run", "canaries")

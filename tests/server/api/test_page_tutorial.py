@@ -157,7 +157,7 @@ class Reader:
         return await answered(self.page)
 
     async def call(self, key: str) -> int:
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             answer = await client.get(f"{self.url}/v1/models", headers={"Authorization": f"Bearer {key}"})
         return answer.status_code
 

@@ -20,7 +20,7 @@ from portico_server.db import keys
 from portico_server.db.runs import FOR
 from portico_server.tools.sandbox.notebooks import Notebooks
 
-LIMIT = 20
+LIMIT = 60
 """Seconds after which a test gives up."""
 
 ADMIN = "pk-of-the-operator"

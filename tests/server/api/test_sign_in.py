@@ -81,7 +81,7 @@ class Browser:
     def __init__(self, served: Served, issuer: Provider) -> None:
         self.url = served.url
         self.issuer = issuer
-        self.client = httpx.AsyncClient(base_url=served.url, timeout=30)
+        self.client = httpx.AsyncClient(base_url=served.url, timeout=60)
         served.browsers.push_async_callback(self.client.aclose)
 
     async def start(self) -> str:

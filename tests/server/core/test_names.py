@@ -78,26 +78,26 @@ def test_a_folder_of_an_odd_name_becomes_a_store_of_a_plain_one() -> None:
 )
 def test_every_door_refuses_them(daemon: Daemon, path: str, body: dict[str, Any]) -> None:
     for name in ("[b]second", "line\nbreak", "rtl\u202eexe"):
-        answer = httpx.post(f"{daemon.url}{path}", json={**body, "name": name}, timeout=30)
+        answer = httpx.post(f"{daemon.url}{path}", json={**body, "name": name}, timeout=60)
         assert answer.status_code == 400, answer.text
         assert str(answer.json()["error"]["param"]).endswith("name")
         assert "\u202e" not in answer.text
 
 
 def test_a_vector_store_may_have_brackets_in_its_title_and_no_controls(daemon: Daemon) -> None:
-    made = httpx.post(f"{daemon.url}/v1/vector_stores", json={"name": "Docs [2024]"}, timeout=30)
+    made = httpx.post(f"{daemon.url}/v1/vector_stores", json={"name": "Docs [2024]"}, timeout=60)
     assert made.status_code == 200 and made.json()["name"] == "Docs [2024]"
     url = f"{daemon.url}/v1/vector_stores"
     for where in (url, f"{url}/{made.json()['id']}"):
-        refused = httpx.post(where, json={"name": "a\x1b[2Jb"}, timeout=30)
+        refused = httpx.post(where, json={"name": "a\x1b[2Jb"}, timeout=60)
         assert refused.status_code == 400 and refused.json()["error"]["param"] == "name"
 
 
 def test_the_home_folder_is_told_to_admins_alone(daemon: Daemon) -> None:
     # Last in this module: from the first key on, words that are no key are refused.
-    made = httpx.post(f"{daemon.url}/api/keys", json={"name": "phone", "scopes": ["chat"]}, timeout=30).json()
+    made = httpx.post(f"{daemon.url}/api/keys", json={"name": "phone", "scopes": ["chat"]}, timeout=60).json()
     mine = httpx.get(
         f"{daemon.url}/api/status", headers={"Authorization": f"Bearer {made['key']}"}, timeout=30
     )
     assert mine.status_code == 200 and mine.json()["home"] == "" and str(daemon.home) not in mine.text
-    assert httpx.get(f"{daemon.url}/api/status", timeout=30).json()["home"] == str(daemon.home)
+    assert httpx.get(f"{daemon.url}/api/status", timeout=60).json()["home"] == str(daemon.home)

@@ -55,7 +55,7 @@ def client_of(daemon: Daemon, name: str = "admin") -> openai.OpenAI:
 def native(daemon: Daemon, name: str = "admin") -> httpx.Client:
     """A client of the native face."""
     headers = {"Authorization": f"Bearer pk-{name}-0123456789abcdef"}
-    return httpx.Client(base_url=daemon.url, headers=headers, timeout=30)
+    return httpx.Client(base_url=daemon.url, headers=headers, timeout=60)
 
 
 def ended(daemon: Daemon, run_id: str) -> None:

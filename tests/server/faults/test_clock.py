@@ -18,7 +18,7 @@ from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM
 from portico_server.db import runs
 
-LIMIT = 20
+LIMIT = 60
 """Seconds after which a test gives up."""
 
 HOUR = 3_600.0

@@ -14,7 +14,7 @@ from tests.api_server import api_server
 
 from portico_server.db.database import Database
 
-LIMIT = 30
+LIMIT = 60
 """Seconds after which a test gives up."""
 
 KEY = {"name": "phone", "scopes": ["chat"]}

@@ -112,7 +112,7 @@ async def store_services(
     model = LetterEmbedding()
     registry.add(model)
     registry.alias("default-embedding", MODEL)
-    runner = Runner(registry, UsageLog(database), timeout=30)
+    runner = Runner(registry, UsageLog(database), timeout=60)
     scheduler = Scheduler(database, runner)
     files = FileStorage(
         database,

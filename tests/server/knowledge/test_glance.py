@@ -129,7 +129,7 @@ async def test_a_watched_folder_is_mirrored_through_all_that_can_happen_in_it(
         for act, come, go in steps:
             act()
             expected = (expected | come) - go
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await names(shop, store) != expected:  # noqa: ASYNC110
                     await asyncio.sleep(TURN)
         assert {
@@ -143,7 +143,7 @@ async def test_a_notice_does_not_lead_to_a_look_at_everything(tmp_path: Path, fo
         store = await shop.stores.follow("handbook", folder, LOCAL)
         assert (await shop.sync(store))["unchanged"] + 6 >= 6
         (folder / "noticed.txt").write_text("A word that was noticed.")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "noticed.txt" not in await names(shop, store):  # noqa: ASYNC110
                 await asyncio.sleep(TURN)
         newest = max(
@@ -172,6 +172,6 @@ async def test_what_is_skipped_is_known_by_name_and_follows_what_is_noticed(
         (folder / "old.bin").unlink()
         (folder / "new.txt").write_bytes(b"words")
         (folder / "empty").touch()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await shop.stores.skipped(store)).names != {"empty": "empty", **kept}:  # noqa: ASYNC110
                 await asyncio.sleep(TURN)

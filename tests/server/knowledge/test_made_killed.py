@@ -34,7 +34,7 @@ def groups(http: httpx.Client) -> dict[str, Any]:
 
 def killed_while_writing(daemon: Daemon) -> int:
     """Begin a group, kill the daemon as soon as some pieces are done; how many chunks were kept by then."""
-    with httpx.Client(base_url=daemon.url, timeout=30) as http:
+    with httpx.Client(base_url=daemon.url, timeout=60) as http:
         wish = {
             "name": "brief",
             "chunking_strategy": {"type": "summary", "size": 2_000},
@@ -62,7 +62,7 @@ def test_after_a_kill_every_piece_is_written_about_once(tmp_path: Path) -> None:
         assert 0 < killed_while_writing(first) < PIECES
     with daemons.running(tmp_path / "data", *arguments) as second:
         second.settle()
-        with httpx.Client(base_url=second.url, timeout=30) as http:
+        with httpx.Client(base_url=second.url, timeout=60) as http:
             for kind in ("ingest", "write"):  # the first sees to the second
                 for run in http.get("/api/runs").json()["data"]:
                     if run["kind"] == kind:

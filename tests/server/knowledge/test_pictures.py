@@ -258,7 +258,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 def test_a_picture_is_found_by_what_a_model_sees_in_it(daemon: Daemon) -> None:
-    with httpx.Client(base_url=daemon.url, timeout=30) as http:
+    with httpx.Client(base_url=daemon.url, timeout=60) as http:
         found = http.post("/api/stores/album/search", json={"query": "stork"}).json()["data"]
         assert (found[0]["filename"], found[0]["text"]) == ("harbour.png", "A stork on a red bollard.")
         store = http.get("/api/stores/album").json()["id"]
@@ -267,7 +267,7 @@ def test_a_picture_is_found_by_what_a_model_sees_in_it(daemon: Daemon) -> None:
 
 
 def test_a_picture_that_the_model_refuses_fails_alone_with_a_reason(daemon: Daemon) -> None:
-    with httpx.Client(base_url=daemon.url, timeout=30) as http:
+    with httpx.Client(base_url=daemon.url, timeout=60) as http:
         store = http.post("/v1/vector_stores", json={"name": "refused"}).json()["id"]
         files = {"file": ("broken.png", picture("x"))}
         file = http.post("/v1/files", data={"purpose": "assistants"}, files=files).json()["id"]

@@ -35,6 +35,6 @@ async def test_a_caller_that_leaves_in_the_middle_leaves_no_traceback(
         answer = await session.get(f"http://127.0.0.1:{runner.addresses[0][1]}/")
         await answer.content.readany()
         answer.close()
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 60)
     await runner.cleanup()
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -55,7 +55,7 @@ class AskingRunner:
 
 async def asked(run: Run) -> Asked:
     """The first question of a run, once it waits."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for _number, event in run.log.follow():
             if isinstance(event, Asked):
                 return event
@@ -78,14 +78,14 @@ async def begin(asking: AskingRunner, question: Question) -> tuple[asyncio.Task[
     await asking.questions.start(alone=True)
     task = asyncio.create_task(asking.scheduler.run(alone=True))
     run_id = await asking.scheduler.ensure("flow", "one")
-    run = await asking.runner.arrival(run_id, 10)
+    run = await asking.runner.arrival(run_id, 60)
     assert run is not None
     await asked(run)
     return task, run_id
 
 
 async def ended(database: Database, run_id: str) -> runs.RunRow:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             row = await database.read(runs.get, run_id)
             assert row is not None

@@ -240,7 +240,7 @@ async def test_a_long_question_stands_in_its_row_alone(daemon: ApiServer) -> Non
     flow = {"portico_flow": 1, "name": "kept", "durability": "normal", "step": step}
     body = {"flow": flow, "input": None}
     running = asyncio.create_task(daemon.client.post("/api/flows/run", json=body))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (asked := (await daemon.client.get("/api/questions")).json()["data"]):
             assert not running.done(), running.result().text
     [question] = asked

@@ -111,7 +111,7 @@ async def test_cancelling_a_run_takes_its_questions_back(asking: AskingRunner) -
         question = await asked(run)
         await run.cancel()
         assert run.status == "cancelled"
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             async for _ in run.log.follow():
                 pass
         assert (await asking.questions.get(question.id, LOCAL)).status == "cancelled"
@@ -180,7 +180,7 @@ async def test_steps_may_ask_side_by_side(asking: AskingRunner) -> None:
     run = asking.runner.spawn("test", "both", LOCAL, work)
     numbered = run.log.follow()
     found = {}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(found) < 2:
             _number, event = await anext(numbered)
             if isinstance(event, Asked):
@@ -203,7 +203,7 @@ async def test_two_hundred_runs_may_wait_at_once(asking: AskingRunner) -> None:
 
 
 async def test_without_anybody_to_ask_the_run_says_so(database: Database) -> None:
-    runner = Runner(Registry(), UsageLog(database), timeout=5)
+    runner = Runner(Registry(), UsageLog(database), timeout=60)
 
     async def work(context: Context) -> None:
         await context.ask(APPROVE)

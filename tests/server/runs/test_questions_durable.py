@@ -160,7 +160,7 @@ async def test_a_run_that_waits_survives_kill_9(database: Database, tmp_path: Pa
         sys.executable, str(script), str(tmp_path / "portico.db"), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         word, run_id = (await process.stdout.readline()).decode().split()
     process.kill()
     await process.wait()

@@ -88,7 +88,7 @@ async def test_calls_of_models_wait_for_a_limit_that_is_changed() -> None:
             began.put_nowait(number)
             await free.wait()
 
-    async with asyncio.TaskGroup() as calls, asyncio.timeout(30):
+    async with asyncio.TaskGroup() as calls, asyncio.timeout(60):
         for number in range(4):
             calls.create_task(call(number))
         assert await began.get() == 0 and began.empty()

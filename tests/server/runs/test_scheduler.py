@@ -28,12 +28,12 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 def scheduler_on(database: Database) -> Scheduler:
-    return Scheduler(database, Runner(Registry(), UsageLog(database), timeout=5))
+    return Scheduler(database, Runner(Registry(), UsageLog(database), timeout=60))
 
 
 async def until_ended(database: Database, run_id: str) -> runs.RunRow:
     """Wait for the row, with a limit."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             row = await database.read(runs.get, run_id)
             assert row is not None
@@ -94,7 +94,7 @@ async def test_a_run_that_was_cut_off_begins_again(database: Database) -> None:
     first.handle("ingest", hang)
     run_id = await first.ensure("ingest", "vs_1")
     task = asyncio.create_task(first.run(alone=True))
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(begun.wait(), 60)
     task.cancel()
     await asyncio.wait([task])
 
@@ -152,7 +152,7 @@ async def test_one_key_leaves_half_of_what_is_done_at_once_to_others(database: D
     ids = [await scheduler.ensure("batch", f"g{n}", {"of": "greedy"}, caller=greedy) for n in range(6)]
     ids.append(await scheduler.ensure("batch", "m", {"of": "modest"}, caller=modest))
     task = asyncio.create_task(scheduler.run(alone=True))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await last.wait()
     assert order == ["greedy", "modest", "greedy"]
     over.set()

@@ -79,7 +79,7 @@ async def daemon(path: Path) -> AsyncIterator[Executor]:
     registry = Registry()
     model = Slow()
     registry.add(model)
-    runner = Runner(registry, UsageLog(database), timeout=30, questions=QuestionService(database))
+    runner = Runner(registry, UsageLog(database), timeout=60, questions=QuestionService(database))
     scheduler = Scheduler(database, runner)
     scheduler.principals = lambda _owner: OWNER
     light = LightSandbox()
@@ -109,7 +109,7 @@ async def silent(made: Executor, run_id: str) -> None:
 
 
 async def ended(made: Executor, run_id: str) -> runs.RunRow:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             row = await made.database.read(runs.get, run_id)
             assert row is not None
@@ -165,7 +165,7 @@ async def test_a_run_that_another_daemon_cancels_stops_where_it_is(houses: tuple
     error = {"message": "The run was cancelled.", "type": "server_error", "code": "cancelled"}
     assert await second.database.write(runs.cancel_elsewhere, run_id, error)
     async with at_work(first.scheduler):  # it looks at its leases
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await first.scheduler.settled(run_id)
     row = await second.database.read(runs.get, run_id)
     assert row is not None

@@ -279,7 +279,7 @@ def test_a_durable_run_goes_on_in_the_trace_that_it_was_begun_in(
             run_id = told.headers["x-portico-run"]
         daemon.process.kill()
         daemon.process.wait(20)
-    with daemons.running(*start, env=env) as daemon, httpx.Client(base_url=daemon.url, timeout=30) as client:
+    with daemons.running(*start, env=env) as daemon, httpx.Client(base_url=daemon.url, timeout=60) as client:
         [question] = client.get("/api/questions", params={"run": run_id, "status": "pending"}).json()["data"]
         client.post(f"/api/questions/{question['id']}/answer", json={"accepted": True}).raise_for_status()
         with client.stream("GET", f"/api/runs/{run_id}/events") as told:

@@ -25,7 +25,7 @@ async def main(path: Path) -> None:
     database.prepare()
     questions = QuestionService(database)
     await questions.start(alone=True)
-    runner = Runner(Registry(), UsageLog(database), timeout=5, questions=questions)
+    runner = Runner(Registry(), UsageLog(database), timeout=60, questions=questions)
     scheduler = Scheduler(database, runner)
 
     async def work(_payload: Mapping[str, Any], context: Context) -> Any:
@@ -36,7 +36,7 @@ async def main(path: Path) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(scheduler.run(alone=True))
         run_id = await scheduler.ensure("flow", "one")
-        run = await runner.arrival(run_id, 10)
+        run = await runner.arrival(run_id, 60)
         assert run is not None
         async for _number, event in run.log.follow():
             if isinstance(event, Asked):

@@ -31,7 +31,7 @@ def test_servers_and_functions_end_with_the_daemon(tmp_path: Path, number: signa
         children = psutil.Process(daemon.process.pid).children(recursive=True)
         assert worker in {child.pid for child in children} and len(children) >= 2
         daemon.stop(number)
-    _gone, alive = psutil.wait_procs(children, timeout=20)
+    _gone, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
 
 
@@ -56,5 +56,5 @@ def test_a_command_that_runs_ends_with_a_daemon_that_is_killed(tmp_path: Path) -
         program = psutil.Process(int(told.read_text()))
         daemon.stop(signal.SIGKILL)
         calling.join(20)
-    _gone, alive = psutil.wait_procs([program], timeout=20)
+    _gone, alive = psutil.wait_procs([program], timeout=60)
     assert alive == []

@@ -83,7 +83,7 @@ async def test_leaving_cancels_the_work_behind(served: ApiServer, stream: bool) 
     teller = RelayModel("m", FRAME, hold=asyncio.Event())
     served.add(teller)
     call = asyncio.create_task(ask(served, stream=stream))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await teller.began.wait()
         call.cancel()
         await teller.left.wait()
@@ -261,7 +261,7 @@ async def test_leaving_an_app_cancels_its_run(served: ApiServer, stream: bool) -
     call = asyncio.create_task(ask(served, "docs", stream=stream))
     await began.wait()
     call.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await left.wait()
 
 

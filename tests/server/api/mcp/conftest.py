@@ -44,7 +44,7 @@ def connect(service: Service, era: Era) -> Connect:
     @asynccontextmanager
     async def opened(key: str = "", below: str = "", **options: Any) -> AsyncIterator[Client]:
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        async with httpx2.AsyncClient(headers=headers, timeout=30) as http:
+        async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
             transport = streamable_http_client(service.url + below, http_client=http)
             mode = "legacy" if era == "legacy" else "auto"
             async with Client(transport, mode=mode, **options) as client:

@@ -170,7 +170,7 @@ async def test_cancelling_a_call_cancels_its_run(connect: Connect, service: Serv
     service.daemon.add(ScriptedServable(Card("slow", "app", capabilities=frozenset({"chat"})), hang))
     async with connect() as client:
         call = asyncio.create_task(client.call_tool("slow", {"question": "x"}))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await begun.wait()
             call.cancel()
             await ended.wait()
@@ -244,7 +244,7 @@ async def test_a_new_store_is_announced(connect: Connect, service: Service, era:
     async def note(message: Any) -> None:
         heard.add(type(message).__name__)
 
-    async with asyncio.timeout(20), connect(message_handler=note) as client:
+    async with asyncio.timeout(60), connect(message_handler=note) as client:
         if era == "legacy":
             service.daemon.add(FixedStore("new"))
             # The client opens the session's standing stream beside the handshake, and what is said before it

@@ -70,7 +70,7 @@ async def piped(url: str, *lines: bytes) -> tuple[int, list[Any], bytes]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         out, err = await process.communicate(b"\n".join(lines) + b"\n")
     assert process.returncode is not None
     return process.returncode, [json.loads(line) for line in out.splitlines()], err
@@ -95,7 +95,7 @@ class Talk:
         self._lines.put_nowait(json.dumps(message).encode())
 
     async def hear(self) -> Any:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self._heard.get()
 
     async def ask(self, message: Any) -> Any:
@@ -111,7 +111,7 @@ class Talk:
             yield self
         finally:
             self._lines.put_nowait(None)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await running
 
 

@@ -31,7 +31,7 @@ async def test_a_file_that_is_watched_is_told_of_when_it_changes(
         if isinstance(message, types.ResourceUpdatedNotification):
             heard.add(message.params.uri)
 
-    async with asyncio.timeout(30), connect(message_handler=note) as client:
+    async with asyncio.timeout(60), connect(message_handler=note) as client:
         resources = client.server_capabilities.resources
         assert resources is not None and resources.subscribe
         if era == "legacy":
@@ -69,7 +69,7 @@ async def test_new_files_change_the_list_of_resources(connect: Connect, service:
         if isinstance(message, types.ResourceListChangedNotification):
             heard.set()
 
-    async with asyncio.timeout(30), connect(message_handler=note) as client:
+    async with asyncio.timeout(60), connect(message_handler=note) as client:
         if era == "legacy":
             while not heard.is_set():
                 service.shelves.write("docs", "new.md", b"x")
@@ -82,7 +82,7 @@ async def test_new_files_change_the_list_of_resources(connect: Connect, service:
 
 @pytest.mark.parametrize("uri", [SECRET, "file:///etc/passwd"])
 async def test_nobody_watches_what_it_may_not_read(connect: Connect, era: Era, uri: str) -> None:
-    async with asyncio.timeout(30), connect("reader") as client:
+    async with asyncio.timeout(60), connect("reader") as client:
         if era == "legacy":
             with pytest.raises(MCPError) as caught:
                 await client.subscribe_resource(uri)
@@ -93,7 +93,7 @@ async def test_nobody_watches_what_it_may_not_read(connect: Connect, era: Era, u
 
 
 async def test_an_endpoint_for_one_store_has_no_other_one_s_files(connect: Connect, era: Era) -> None:
-    async with asyncio.timeout(30), connect(below="/stores/docs") as client:
+    async with asyncio.timeout(60), connect(below="/stores/docs") as client:
         if era == "legacy":
             with pytest.raises(MCPError, match="not to be seen at this endpoint"):
                 await client.subscribe_resource(SECRET)
@@ -107,7 +107,7 @@ async def test_an_endpoint_for_one_store_has_no_other_one_s_files(connect: Conne
 async def test_one_key_has_a_share_of_the_streams(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "MAX_STREAMS_PER_KEY", 2)
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(60),
         connect("reader") as greedy,
         connect("other") as modest,
         greedy.listen(resources_list_changed=True),

@@ -71,7 +71,7 @@ async def test_an_approval_is_a_form(
     connect: Connect, daemon: Service, result: types.ElicitResult, said: str
 ) -> None:
     show, shown = answering(result)
-    async with asyncio.timeout(30), connect(elicitation_callback=show) as client:
+    async with asyncio.timeout(60), connect(elicitation_callback=show) as client:
         assert text(await client.call_tool("remove", {"path": "a.txt"})) == said
     (form,) = shown
     assert form.message.startswith("Remove it for good?") and '"path": "a.txt"' in form.message
@@ -83,13 +83,13 @@ async def test_questions_in_turn_are_forms_in_turn(connect: Connect, daemon: Ser
         types.ElicitResult(action="accept", content={"value": 3}),
         types.ElicitResult(action="accept", content={"street": "Elm Road"}),
     )
-    async with asyncio.timeout(30), connect(elicitation_callback=show) as client:
+    async with asyncio.timeout(60), connect(elicitation_callback=show) as client:
         assert text(await client.call_tool("order")) == "3 to Elm Road"
     assert [form.message for form in shown] == ["How many?", "Where to?"]
 
 
 async def test_without_forms_the_question_waits_for_somebody_else(connect: Connect, daemon: Service) -> None:
-    async with asyncio.timeout(30), connect() as client:
+    async with asyncio.timeout(60), connect() as client:
         call = asyncio.create_task(client.call_tool("remove", {"path": "a.txt"}))
         async for question in daemon.daemon.questions.watch(LOCAL):
             await daemon.daemon.questions.answer(question.id, LOCAL, accepted=True, note="by hand")
@@ -107,7 +107,7 @@ async def test_who_answers_elsewhere_first_is_heard(connect: Connect, daemon: Se
             break
         return types.ElicitResult(action="accept")
 
-    async with asyncio.timeout(30), connect(elicitation_callback=hesitate) as client:
+    async with asyncio.timeout(60), connect(elicitation_callback=hesitate) as client:
         answer = text(await client.call_tool("remove", {"path": "a.txt"}))
     assert shown.is_set() and answer == "Kept (no)."
 
@@ -116,7 +116,7 @@ async def test_an_answer_that_is_none_ends_the_call_with_a_sentence(
     connect: Connect, daemon: Service, era: Era
 ) -> None:
     show, _shown = answering(types.ElicitResult(action="accept", content={"value": "many"}))
-    async with asyncio.timeout(30), connect(elicitation_callback=show) as client:
+    async with asyncio.timeout(60), connect(elicitation_callback=show) as client:
         call = asyncio.create_task(client.call_tool("order"))
         if era == "legacy":  # the form is gone, so the question is for others
             async for question in daemon.daemon.questions.watch(LOCAL):

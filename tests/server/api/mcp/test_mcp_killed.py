@@ -37,7 +37,7 @@ async def test_tasks_outlive_a_kill(tmp_path: Path) -> None:
     configuration = tmp_path / "portico.yaml"
     configuration.write_text(CONFIGURATION, encoding="utf-8")
     started = ("--file", str(configuration))
-    async with asyncio.timeout(120), httpx.AsyncClient(headers=ACCEPT, timeout=30) as http:
+    async with asyncio.timeout(120), httpx.AsyncClient(headers=ACCEPT, timeout=60) as http:
         with daemons.running(tmp_path / "home", *started) as daemon:
             app = {"name": "walk", "spec": FLOW}
             (await http.post(f"{daemon.url}/api/apps", json=app)).raise_for_status()

@@ -37,7 +37,7 @@ def messages(body: bytes) -> list[dict[str, Any]]:
 
 
 async def test_a_session_hears_what_it_has_asked_for(busy: Service) -> None:
-    async with asyncio.timeout(30), httpx.AsyncClient(headers={"accept": BOTH}, timeout=20) as http:
+    async with asyncio.timeout(60), httpx.AsyncClient(headers={"accept": BOTH}, timeout=60) as http:
 
         async def post(method: str, **params: Any) -> httpx.Response:
             message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
@@ -80,6 +80,6 @@ async def test_a_request_hears_what_it_has_asked_for(busy: Service, level: str |
         "mcp-method": "tools/call",
         "mcp-name": "work",
     }
-    async with httpx.AsyncClient(timeout=20) as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         answer = await http.post(busy.url, json=message, headers=headers)
     assert len(messages(answer.content)) == count and "Done." in answer.text

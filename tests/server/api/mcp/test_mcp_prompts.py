@@ -127,7 +127,7 @@ async def test_a_new_prompt_is_announced(connect: Connect, service: Service, era
         if isinstance(message, types.PromptListChangedNotification):
             heard.set()
 
-    async with asyncio.timeout(20), connect(message_handler=note) as client:
+    async with asyncio.timeout(60), connect(message_handler=note) as client:
         if era == "legacy":
             number = 0
             while not heard.is_set():  # what is said before the standing stream stands is lost by design

@@ -68,7 +68,7 @@ def saying(text: str, reason: str = "endTurn") -> Callable[[Any], types.CreateMe
 
 
 async def call(connect: Connect, sample: Any, arguments: dict[str, Any], **options: Any) -> Any:
-    async with asyncio.timeout(30), connect(sampling_callback=sample, **options) as client:
+    async with asyncio.timeout(60), connect(sampling_callback=sample, **options) as client:
         return await client.call_tool("ask", arguments)
 
 
@@ -152,7 +152,7 @@ async def test_a_form_of_the_answer_is_asked_for_in_words(connect: Connect, daem
 
 
 async def test_a_client_that_lends_no_model_is_told_so(connect: Connect, daemon: Service) -> None:
-    async with asyncio.timeout(30), connect() as client:
+    async with asyncio.timeout(60), connect() as client:
         result: Any = await client.call_tool("ask", {})
     assert result.is_error and "declares 'sampling'" in result.content[0].text
 
@@ -169,7 +169,7 @@ async def test_a_user_who_says_no_ends_the_call_with_that(
 ) -> None:
     refusal = types.ErrorData(code=-1, message="The user said no.")
     sample, asked = speaking(lambda _params: refusal)
-    async with asyncio.timeout(30), connect(sampling_callback=sample) as client:
+    async with asyncio.timeout(60), connect(sampling_callback=sample) as client:
         if era == "legacy":
             result: Any = await client.call_tool("ask", {})
             assert result.is_error and "The user said no." in result.content[0].text

@@ -25,7 +25,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
 
 @pytest.fixture
 async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=service.url, headers=ACCEPT, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=service.url, headers=ACCEPT, timeout=60) as client:
         yield client
 
 
@@ -61,7 +61,7 @@ async def test_a_key_with_many_sessions_takes_no_other_key_its_one(
     service: Service, http: httpx.AsyncClient
 ) -> None:
     other = {**ACCEPT, "authorization": "Bearer other"}
-    async with httpx.AsyncClient(base_url=service.url, headers=other, timeout=20) as neighbour:
+    async with httpx.AsyncClient(base_url=service.url, headers=other, timeout=60) as neighbour:
         kept = await opened(neighbour)
         for _ in range(2 * MOST):
             await opened(http)

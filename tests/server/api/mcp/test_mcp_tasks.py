@@ -112,7 +112,7 @@ class Wire:
 @pytest.fixture
 async def wire(service: Service) -> AsyncIterator[Wire]:
     accept = {"accept": "application/json, text/event-stream"}
-    async with asyncio.timeout(60), httpx.AsyncClient(headers=accept, timeout=30) as http:
+    async with asyncio.timeout(60), httpx.AsyncClient(headers=accept, timeout=60) as http:
         yield Wire(http, service.url)
 
 
@@ -254,7 +254,7 @@ async def test_a_session_has_no_tasks(service: Service, wire: Wire) -> None:
     accept = {"accept": "application/json, text/event-stream"}
     client = {"name": "test", "version": "1"}
     params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
-    async with httpx.AsyncClient(headers=accept, timeout=20) as http:
+    async with httpx.AsyncClient(headers=accept, timeout=60) as http:
         message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
         opened = await http.post(service.url, json=message)
         http.headers["mcp-session-id"] = opened.headers["mcp-session-id"]
@@ -266,7 +266,7 @@ async def test_a_session_has_no_tasks(service: Service, wire: Wire) -> None:
 async def test_after_a_restart_the_end_of_a_task_is_found(tmp_path: Path) -> None:
     accept = {"accept": "application/json, text/event-stream"}
     done, cut = Work(), Work()
-    async with asyncio.timeout(60), httpx.AsyncClient(headers=accept, timeout=30) as http:
+    async with asyncio.timeout(60), httpx.AsyncClient(headers=accept, timeout=60) as http:
         async with serving(tmp_path, {}) as service:
             service.daemon.add(
                 ScriptedServable(Card("done", "tool"), done), ScriptedServable(Card("cut", "tool"), cut)

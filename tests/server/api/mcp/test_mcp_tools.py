@@ -54,7 +54,7 @@ async def test_many_tools_are_found_instead_of_listed(tmp_path: Path) -> None:
         service.daemon.add(*(ScriptedServable(card, work) for card in cards))
         for mode in ("legacy", "auto"):
             async with (
-                httpx2.AsyncClient(timeout=30) as http,
+                httpx2.AsyncClient(timeout=60) as http,
                 Client(streamable_http_client(service.url, http_client=http), mode=mode) as client,
             ):
                 listed = await client.list_tools()
@@ -81,7 +81,7 @@ async def test_many_tools_are_found_instead_of_listed(tmp_path: Path) -> None:
 
         # A key that may call little sees what there is, and finds and calls nothing else.
         async with (
-            httpx2.AsyncClient(headers={"authorization": "Bearer reader"}, timeout=30) as http,
+            httpx2.AsyncClient(headers={"authorization": "Bearer reader"}, timeout=60) as http,
             Client(streamable_http_client(service.url, http_client=http)) as client,
         ):
             assert "find_tools" not in [tool.name for tool in (await client.list_tools()).tools]

@@ -30,7 +30,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
 
 @pytest.fixture
 async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         del client.headers["accept"]
         yield client
 
@@ -221,7 +221,7 @@ async def test_white_space_around_header_values_means_nothing(service: Service) 
         address.host, address.port
     )  # clients strip the white space
     writer.write("\r\n".join([*head, "", ""]).encode() + body)
-    answered = await asyncio.wait_for(reader.read(), 20)
+    answered = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     await writer.wait_closed()
     assert b"7419" in answered, answered[-400:]

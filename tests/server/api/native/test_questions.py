@@ -66,7 +66,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[ApiServer]:
 
 async def question(client: httpx.AsyncClient, **query: str) -> dict[str, Any]:
     """The first question that waits, as the stream of changes tells it."""
-    async with asyncio.timeout(10), client.stream("GET", "/api/questions/events") as stream:
+    async with asyncio.timeout(60), client.stream("GET", "/api/questions/events") as stream:
         async for line in stream.aiter_lines():
             if line.startswith("data: "):
                 found: dict[str, Any] = json.loads(line.removeprefix("data: "))
@@ -175,7 +175,7 @@ async def test_who_may_see_and_answer(tmp_path: Path) -> None:
                 "/api/tools/delete/call", json={"arguments": {"path": "/tmp/x"}}, headers=heads["anna"]
             )
         )
-        async with httpx.AsyncClient(base_url=daemon.url, headers=heads["anna"], timeout=30) as anna:
+        async with httpx.AsyncClient(base_url=daemon.url, headers=heads["anna"], timeout=60) as anna:
             asked = await question(anna)
         path = f"/api/questions/{asked['id']}"
         assert (await daemon.client.get(path, headers=heads["bert"])).status_code == 404

@@ -36,7 +36,7 @@ async def client(daemon: Daemon) -> AsyncIterator[AsyncOpenAI]:
 
 
 async def raw(daemon: Daemon, **body: Any) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=daemon.url, timeout=30) as plain:
+    async with httpx.AsyncClient(base_url=daemon.url, timeout=60) as plain:
         return await plain.post("/v1/chat/completions", json={"model": "echo", "messages": HELLO, **body})
 
 

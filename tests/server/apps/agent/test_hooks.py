@@ -151,7 +151,7 @@ async def test_a_hook_of_the_client_is_called_during_the_turn(agent_fixture: Age
     model = agent_fixture.model("ok")
     hook = {"on": "before_agent", "do": "client", "source": "shout"}
     run = agent_fixture.agents.begin(agent(hooks=[hook]), message_of("hi"), LOCAL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for _number, event in run.log.follow():
             if isinstance(event, Asked):
                 assert event.name == "shout" and event.arguments["args"][0]["content"] == "hi"
@@ -168,7 +168,7 @@ async def test_the_limit_in_seconds_stands_still_while_somebody_is_asked(agent_f
     spec = agent(hooks=[hook], tools=["look"], limits={"seconds": 1})
     run = agent_fixture.agents.begin(spec, message_of("hi"), LOCAL)
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for _number, event in run.log.follow():
             if isinstance(event, Asked):
                 begun = loop.time()

@@ -45,24 +45,24 @@ def end(daemon: Daemon) -> None:
 
 def prepare(daemon: Daemon) -> None:
     model = {"name": "clerk", "source": "fake://", "parameters": {"script": SCRIPT}}
-    httpx.post(f"{daemon.url}/api/deployments", json=model, timeout=30).raise_for_status()
+    httpx.post(f"{daemon.url}/api/deployments", json=model, timeout=60).raise_for_status()
     given = {"name": "desk", "kind": "agent", "spec": {"portico_agent": 1, "model": "clerk"}}
-    httpx.post(f"{daemon.url}/api/apps", json=given, timeout=30).raise_for_status()
+    httpx.post(f"{daemon.url}/api/apps", json=given, timeout=60).raise_for_status()
 
 
 def say(daemon: Daemon, text: str) -> str:
     given = {"model": "desk", "messages": [{"role": "user", "content": text}], "conversation": "s"}
-    answer = httpx.post(f"{daemon.url}/v1/chat/completions", json=given, timeout=30)
+    answer = httpx.post(f"{daemon.url}/v1/chat/completions", json=given, timeout=60)
     answer.raise_for_status()
     said: str = answer.json()["choices"][0]["message"]["content"]
     return said
 
 
 def memory(daemon: Daemon) -> list[dict[str, Any]]:
-    found = httpx.get(f"{daemon.url}/api/sessions", timeout=30).json()["data"]
+    found = httpx.get(f"{daemon.url}/api/sessions", timeout=60).json()["data"]
     if not found:
         return []
-    state: dict[str, Any] = httpx.get(f"{daemon.url}/api/sessions/{found[0]['id']}/state", timeout=30).json()
+    state: dict[str, Any] = httpx.get(f"{daemon.url}/api/sessions/{found[0]['id']}/state", timeout=60).json()
     return state["memory"]
 
 
@@ -80,7 +80,7 @@ def test_between_turns_nothing_is_lost_and_during_one_nothing_is_left(tmp_path: 
             "conversation": "s",
             "stream": True,
         }
-        with httpx.stream("POST", f"{daemon.url}/v1/chat/completions", json=given, timeout=30) as answer:
+        with httpx.stream("POST", f"{daemon.url}/v1/chat/completions", json=given, timeout=60) as answer:
             for line in answer.iter_lines():
                 if "One" in line:  # the turn has begun to answer
                     kill(daemon)

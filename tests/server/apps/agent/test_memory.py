@@ -225,7 +225,7 @@ async def test_agents_side_by_side_in_one_session_do_not_wait_for_each_other(
         return "ok"
 
     agent_fixture.model(together)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(
             agent_fixture.ask("a", "s", path="writer", name="writer"),
             agent_fixture.ask("b", "s", path="critic", name="critic"),

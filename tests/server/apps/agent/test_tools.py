@@ -35,7 +35,7 @@ async def test_parallel_calls_run_side_by_side_and_answer_in_their_order(agent_f
     model = agent_fixture.model(
         calls(("look", '{"what": "a"}'), ("look", '{"what": "b"}'), said="Let me look."), "Both."
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         reply, events = await agent_fixture.run("go", "s", tools=["look"])
     assert reply.content == "Both."
     *_, asked, first, second = model.sent()

@@ -95,6 +95,6 @@ async def test_one_that_needs_a_tool_waits_for_it(daemon: DeployedFixture) -> No
     task = asyncio.create_task(daemon.apps.run())
     daemon.registry.add(Named("other", "tool"))
     daemon.registry.add(Named("slow", "tool"))
-    assert await asyncio.wait_for(daemon.built.get(), 10) == "late"
-    await asyncio.wait_for(task, 10)
+    assert await asyncio.wait_for(daemon.built.get(), 60) == "late"
+    await asyncio.wait_for(task, 60)
     assert daemon.apps.shared("late") is not None and not daemon.apps.unusable

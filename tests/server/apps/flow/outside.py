@@ -59,7 +59,7 @@ def _handler(outside: Outside) -> type[BaseHTTPRequestHandler]:
             if self.path == "/hold":
                 self._hold()
             elif self.path == "/until-held":
-                outside.held.acquire(timeout=30)
+                outside.held.acquire(timeout=60)
                 self._answer(200, {})
             elif self.path.startswith("/flaky/"):
                 fails = int(self.path.rsplit("/", 1)[1])

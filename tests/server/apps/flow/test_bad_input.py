@@ -168,9 +168,9 @@ class TestClients:
         hold = {"op": "http", "name": "hold", "method": "GET", "url": f"{bench.outside.url}/hold"}
         running = bench.client.start(spec(hold))
         next(iter(running.events()))
-        assert bench.outside.held.acquire(timeout=10)
+        assert bench.outside.held.acquire(timeout=60)
         running.close()
-        assert bench.outside.left.acquire(timeout=10)
+        assert bench.outside.left.acquire(timeout=60)
 
     def test_another_worker_takes_the_function_of_one_that_left(self, flow_daemon: Daemon) -> None:
         step = spec({"op": "client", "function": "shared", "limit": 30}, durability="normal")

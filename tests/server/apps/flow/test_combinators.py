@@ -99,13 +99,13 @@ class TestParallel:
         hold = {"op": "http", "name": "hold", "method": "GET", "url": f"{bench.outside.url}/hold"}
         with pytest.raises(InvalidRequest, match="bad"):
             bench(parallel(hold, pipeline(held(bench), fail(), name="q")))
-        assert bench.outside.left.acquire(timeout=10)
+        assert bench.outside.left.acquire(timeout=60)
 
     def test_an_error_stops_a_model_that_still_speaks(self, bench: Bench) -> None:
         talk = {"op": "llm", "name": "talk", "model": "endless", "user": "x"}
         with pytest.raises(InvalidRequest, match="bad"):
             bench(parallel(talk, pipeline(held(bench), fail(), name="q")))
-        assert bench.outside.left.acquire(timeout=10)
+        assert bench.outside.left.acquire(timeout=60)
 
     def test_an_error_stops_a_function_in_the_sandbox(self, bench: Bench) -> None:
         forever = code("def f(x):\n    while True:\n        pass", "forever")

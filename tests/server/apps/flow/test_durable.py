@@ -179,9 +179,9 @@ class TestCancel:
         running = bench.client.start(spec(hold, durability="normal"))
         next(iter(running.events()))
         running.close()
-        assert bench.outside.held.acquire(timeout=10)
+        assert bench.outside.held.acquire(timeout=60)
         bench.client.runs.cancel(running.id or "")
-        assert bench.outside.left.acquire(timeout=10)
+        assert bench.outside.left.acquire(timeout=60)
         assert bench.client.runs.get(running.id or "").status == "cancelled"
         assert isinstance(end(bench.client, running.id or ""), Failed)
 

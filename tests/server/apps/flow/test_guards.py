@@ -81,23 +81,23 @@ class TestTimeout:
         with pytest.raises(PorticoError, match=r"Step hold: It did not end within 0\.2 s") as caught:
             bench(hold)
         assert (caught.value.status, caught.value.code) == (None, "timeout")
-        assert bench.outside.held.acquire(timeout=10)
-        assert bench.outside.left.acquire(timeout=10)
+        assert bench.outside.held.acquire(timeout=60)
+        assert bench.outside.left.acquire(timeout=60)
 
     def test_ends_a_whole_flow(self, bench: Bench) -> None:
         hold = {"op": "http", "name": "hold", "method": "GET", "url": f"{bench.outside.url}/hold"}
         with pytest.raises(PorticoError, match=r"The flow 't' did not end within 0\.2 s"):
             bench(hold, timeout=0.2)
-        assert bench.outside.held.acquire(timeout=10)
-        assert bench.outside.left.acquire(timeout=10)
+        assert bench.outside.held.acquire(timeout=60)
+        assert bench.outside.left.acquire(timeout=60)
 
     def test_ends_a_model_in_the_middle_of_its_words(self, bench: Bench) -> None:
         bench.outside.answers = [{"content": "It is loaded now: the limit is for its words."}]
         bench({"op": "llm", "name": "m", "model": "endless", "user": "x"})
         with pytest.raises(PorticoError, match="did not end within"):
             bench({"op": "llm", "name": "m", "model": "endless", "user": "x", "timeout": 2})
-        assert bench.outside.held.acquire(timeout=10)
-        assert bench.outside.left.acquire(timeout=10)
+        assert bench.outside.held.acquire(timeout=60)
+        assert bench.outside.left.acquire(timeout=60)
 
 
 class TestOnError:

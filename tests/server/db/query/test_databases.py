@@ -169,7 +169,7 @@ async def test_a_caller_who_leaves_ends_the_query(source: QuerySource) -> None:
     done, _pending = await asyncio.wait([task], timeout=0.5)
     assert not done
     task.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.wait([task])
     assert task.cancelled() and await names(source) == ["bread", "milk"]
 
@@ -178,7 +178,7 @@ async def test_what_a_caller_left_behind_ends_on_the_server_too(server: str) -> 
     source = PostgresSource(server)
     task = asyncio.create_task(source.read("select pg_sleep(60)", (), limit=1, timeout=60))
     left = "select count(*) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await source.read(left, (), limit=1, timeout=10)).rows != ((1,),):
             pass
         task.cancel()

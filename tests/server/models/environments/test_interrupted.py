@@ -37,6 +37,6 @@ def test_ctrl_c_ends_a_build_and_leaves_nothing(tmp_path: Path, stalled: socket.
         assert any("uv" in process.name() for process in family if process.is_running())
         assert daemon.stop(signal.SIGINT) == 0
         asked.close()
-    _gone, left = psutil.wait_procs(family, timeout=20)
+    _gone, left = psutil.wait_procs(family, timeout=60)
     assert left == []
     assert list((tmp_path / "home" / "environments").iterdir()) == []

@@ -361,7 +361,7 @@ async def test_the_end_does_not_wait_for_who_ends_what_is_idle(monkeypatch: pyte
 
     monkeypatch.setattr(place, "open", reluctant)
     await made.run(ME, None, Cell("y"), quiet)  # takes the spare kernel; the next one is of the other kind
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await stopping.wait()
         await made.close()
 

@@ -73,7 +73,7 @@ async def test_a_stop_of_several_tokens_ends_the_call_and_is_counted(models: Mod
     [choice] = got["choices"]
     assert choice["message"]["content"] == "one two three the " and choice["finish_reason"] == "stop"
     assert 0 < got["usage"]["completion_tokens"] < 40 and got["usage"]["prompt_tokens"] > 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not any(end.startswith("was cancelled") for end in sessions(models)):
             await models.ask("m", {"messages": user("<<next>>")})
     streamed = await models.stream("m", body)
@@ -90,7 +90,7 @@ async def test_leaving_a_stream_ends_the_session(models: ModelFixture) -> None:
         break
     before = len(sessions(models))
     await relayed.chunks.aclose()  # type: ignore[attr-defined]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(sessions(models)) == before:
             await models.ask("m", {"messages": user("<<next>>")})
     ends = sessions(models)[before:]

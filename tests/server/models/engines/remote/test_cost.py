@@ -48,7 +48,7 @@ async def test_costs_reach_usage_and_metrics_and_top(tmp_path: Path) -> None:
         }
         arguments = ("--file", str(tmp_path / "portico.yaml"))
         with daemons.running(tmp_path / "home", *arguments, env=variables) as daemon:
-            async with httpx.AsyncClient(base_url=daemon.url, timeout=30) as client:
+            async with httpx.AsyncClient(base_url=daemon.url, timeout=60) as client:
                 for model, more in (
                     ("gpt", {}),
                     ("gpt", {"stream": True}),
@@ -96,7 +96,7 @@ async def test_a_call_costs_what_the_model_that_answered_it_costs(tmp_path: Path
         variables = {"OPENAI_API_KEY": "sk-test", "PORTICO_PRICES": str(tmp_path / "prices.yaml")}
         arguments = ("--file", str(tmp_path / "portico.json"))
         with daemons.running(tmp_path / "home", *arguments, env=variables) as daemon:
-            async with httpx.AsyncClient(base_url=daemon.url, timeout=30) as client:
+            async with httpx.AsyncClient(base_url=daemon.url, timeout=60) as client:
                 body = {"model": "dear", "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
                 (await client.post("/v1/chat/completions", json=body)).raise_for_status()
                 [row] = (await client.get("/api/usage")).json()["data"]
@@ -139,7 +139,7 @@ def portico(*arguments: str, url: str) -> str:
 
 async def usage(client: httpx.AsyncClient, names: int) -> dict[str, Any]:
     """Usage by name, once the rows are written."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             rows = json.loads((await client.get("/api/usage")).content)["data"]
             if len(rows) >= names:

@@ -186,7 +186,7 @@ async def test_a_caller_who_leaves_stops_the_steps(models: ModelFixture) -> None
     relayed = await models.relay("painter", body, MADE)
     assert (await anext(relayed.chunks)).startswith(b": step 1 of 500")
     await close_chunks(relayed.chunks)
-    async with asyncio.timeout(30):  # 500 steps of that size take minutes
+    async with asyncio.timeout(60):  # 500 steps of that size take minutes
         await drawn(models, Draw("a cat"))
 
 
