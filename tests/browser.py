@@ -123,6 +123,12 @@ class Page:
         )
         await self.ask("Input.insertText", text=text)
 
+    async def focus(self, element: str) -> None:
+        """Give an element the focus, once it takes it: one that is disabled does not."""
+        await self.until(
+            f"(() => {{ const it = {element}; it?.focus(); return it && document.activeElement === it; }})()"
+        )
+
     async def press_enter(self) -> None:
         """The key, pressed and let go."""
         await self.press("Enter", 13, text="\r")

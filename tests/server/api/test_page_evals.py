@@ -151,7 +151,7 @@ async def test_an_evaluation_is_run_and_each_item_says_what_became_of_it(seen: S
         "document.querySelector('#outcome').dispatchEvent(new Event('change', {bubbles: true}))"
     )
     await page.until(f"{ROWS}.length === 1 && {ROWS}[0].includes('That is broken.')")
-    await page.run("document.querySelector('#evaloutputs a').focus()")
+    await page.focus("document.querySelector('#evaloutputs a')")
     await page.press_enter()
     await page.until(
         "location.hash.includes('outputitem_') && document.querySelector('dialog[open] .bad') && true"

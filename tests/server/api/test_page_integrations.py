@@ -101,9 +101,7 @@ async def test_resources_are_browsed_and_nothing_of_them_is_executed(seen: Seen)
     await sound(seen)
     await escape(page)
     await page.until("location.hash === '#/run/tools/odd'")
-    await page.run(
-        "[...document.querySelectorAll('#resources a')].find((it) => it.innerText === 'pixel').focus()"
-    )
+    await page.focus("[...document.querySelectorAll('#resources a')].find((it) => it.innerText === 'pixel')")
     await page.press_enter()
     assert await page.until(f"document.querySelector('{CONTENT} img')?.decode().then(() => true)")
     await escape(page)
@@ -228,7 +226,7 @@ async def test_a_prompt_is_filled_in_by_its_form_and_asked_in_a_conversation(see
     await click(page, "Ask it in a new conversation", "dialog[open]")
     await page.until("document.querySelector('#question')?.value === 'Write to Ada, kindly.'")
     await page.until("!document.querySelector('#send').disabled")
-    await page.run("document.querySelector('#question').focus()")
+    await page.focus("document.querySelector('#question')")
     await page.press_enter()
     await page.until(f"{text('#talk .said.user')}?.includes('Write to Ada, kindly.')")
     await page.until("document.querySelector('#talk .figures') && true")
@@ -457,7 +455,7 @@ async def test_a_canary_is_set_by_the_keyboard_watched_changed_and_promoted(seen
     split = f"[...document.querySelectorAll('#canaries li')].find((it) => it.innerText.includes('{alias}'))"
     assert "fresh gets 100.0 % of the calls, clerk the rest" in await page.until(f"{split}?.innerText")
     await sound(seen)
-    await page.run(f"{split}.querySelector('a').focus()")
+    await page.focus(f"{split}.querySelector('a')")
     await page.press_enter()
     await page.until(f"{state}?.startsWith('running')")
     seen.post("/v1/chat/completions", {"model": alias, "messages": [{"role": "user", "content": "hi"}]})
@@ -520,7 +518,7 @@ async def test_a_container_is_made_and_files_are_put_there_saved_and_deleted(see
     assert f"/work/{given.name}" in await page.until(f"{row}?.includes('uploaded') && {row}")
     await sound(seen)
     await page.run(SAVING)
-    await page.run("[...document.querySelectorAll('#containerfiles button')][0].focus()")
+    await page.focus("document.querySelector('#containerfiles button')")
     await page.press_enter()
     assert await page.until("window.saved?.name") == given.name
     assert await page.run("window.saved.content.text()") == "n\n1\n"

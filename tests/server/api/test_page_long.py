@@ -133,7 +133,11 @@ async def by_frames(page: Page, script: str) -> None:
 
 
 async def whole(page: Page, rows: int) -> None:
-    """All of them, as by scrolling on as long as there is more."""
+    """All of them, as by scrolling on as long as there is more; each step has its own time."""
+    shown = 0
+    while shown < rows:
+        await by_frames(page, f"({FORWARD}, {COUNT} > {shown})")
+        shown = await page.run(COUNT)
     await by_frames(page, f"({FORWARD}, !document.querySelector('button.next')) && {COUNT} === {rows}")
 
 

@@ -155,7 +155,8 @@ def control(name: str) -> str:
 
 async def write(page: Page, name: str, value: str) -> None:
     """Write into a field of the question, in place of what it has."""
-    await page.run(f"{control(name)}.focus(), {control(name)}.select?.()")
+    await page.focus(control(name))
+    await page.run(f"{control(name)}.select?.()")
     await page.ask("Input.insertText", text=value)
 
 
@@ -227,7 +228,7 @@ async def test_what_is_said_into_the_microphone_is_written_and_the_answer_read_a
         "document.querySelector('#question').value === 'the tide turns at six'"
     )
     await page.until(f"{text('#record')} === 'Record'")
-    await page.run("document.querySelector('#question').focus()")
+    await page.focus("document.querySelector('#question')")
     await page.press_enter()
     assert await answered(page) == "the tide turns at six"
     await page.run("document.querySelector('#talk button.aloud').click()")

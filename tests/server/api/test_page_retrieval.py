@@ -129,7 +129,7 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
     [neighbour] = await page.until(f"{LINKED}.length && {LINKED}")
     assert neighbour.startswith("founder.md") and "names “edith calloway”, too" in neighbour
     await sound(seen)
-    await page.run("document.querySelector('dialog[open] .linked li button').focus()")
+    await page.focus("document.querySelector('dialog[open] .linked li button')")
     await page.press_enter()
     await page.until(f"{text('dialog[open] h2')} === 'founder.md'")
     assert "was born in Thornbury" in await page.until(
@@ -192,7 +192,7 @@ async def test_the_pieces_of_a_document_are_marked_in_its_text_and_each_is_gone_
     )
     small = seen.get(f"{pieces}?group=small&limit=200").json()["data"]
     await page.until(f"{PIECES}.length === {len(small)}")
-    await page.run(f"{PIECES}[20].focus()")
+    await page.focus(f"{PIECES}[20]")
     await page.press_enter()
     await page.until(f"{PIECES}[20].getAttribute('aria-current') === 'true'")
     await page.until(f"{CHOSEN} === {json.dumps(small[20]['text'])}")
@@ -268,7 +268,7 @@ async def test_a_chunker_is_compared_over_a_document_and_used_for_the_store(seen
     assert "<b>Boats</b>" in cuts[1] and "fixed" in cuts[2]
     assert await page.run("document.querySelectorAll('#cuts b').length") == 0
     await sound(seen)
-    await page.run("[...document.querySelectorAll('#cuts button')][1].focus()")
+    await page.focus("document.querySelectorAll('#cuts button')[1]")
     await page.press_enter()
     await page.until("document.querySelector('dialog[open] [name=name]') && true")
     await page.run("document.querySelector('dialog[open] [name=name]').select()")

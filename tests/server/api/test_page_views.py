@@ -299,7 +299,7 @@ FAULTS = text("#faults")
 async def write_spec(page: Page, written: str) -> None:
     """Put a text in the place of what the editor has."""
     await page.until("document.querySelector('.editor .cm-content') && true")
-    await page.run("document.querySelector('.editor .cm-content').focus()")
+    await page.focus("document.querySelector('.editor .cm-content')")
     await page.press("a", 65, modifiers=2)
     await page.ask("Input.insertText", text=written)
     await page.until(f"{LINES}.startsWith({json.dumps(written.splitlines()[0])})")
@@ -470,7 +470,7 @@ async def test_a_tool_is_called_by_its_form(seen: Seen) -> None:
     card = "[...document.querySelectorAll('#tools > li')].find((it) => it.innerText.startsWith('calculator'))"
     await page.until(f"({card}) && true")
     await page.run(f"({card}).querySelector('summary').click()")
-    await page.run(f"({card}).querySelector('textarea').focus()")
+    await page.focus(f"({card}).querySelector('textarea')")
     await page.ask("Input.insertText", text="2+3")
     await page.run(f"({card}).querySelector('form').requestSubmit()")
     assert "5" in await page.until(f"({card}).querySelector('pre')?.innerText")
