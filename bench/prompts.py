@@ -34,6 +34,9 @@ SLOTS = 3
 STREAM_SLOT, LONG_SLOT, SHORT_SLOT = 2, 0, 1
 """Where llama.cpp gets each call when it is asked directly: the order in which it may well come by itself."""
 
+CALL_TIMEOUT_S = 1_800.0
+"""Seconds that one chat may take: on cores that others keep busy a long prompt is read for minutes."""
+
 
 def serve(threads: int, model: str, key: str, context: int) -> None:
     """llama.cpp with its own batch sizes, in this process, until standard input closes."""
@@ -115,9 +118,10 @@ async def chat(
     headers = {"Authorization": f"Bearer {target.key}"} if target.key else {}
     moments.append(time.perf_counter())
     connector = aiohttp.TCPConnector(force_close=True)
+    timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
     with contextlib.suppress(asyncio.CancelledError):
         async with (
-            aiohttp.ClientSession(connector=connector, headers=headers) as session,
+            aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session,
             session.post(f"{target.url}/v1/chat/completions", json=body) as answer,
         ):
             answer.raise_for_status()
