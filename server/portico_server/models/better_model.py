@@ -59,7 +59,9 @@ class LocalMachine:
         if self._chosen:
             return MemoryBudget(self._chosen * MB_BYTES, chosen=True)
         machine = await self.hardware()
-        return MemoryBudget(int(machine.memory_bytes * MEMORY_SHARE), chosen=False)
+        return MemoryBudget(
+            int(machine.memory_bytes * MEMORY_SHARE), chosen=False, machine=machine.memory_bytes
+        )
 
     async def gpus(self) -> Sequence[Gpu]:
         """Those with memory of their own; others share the machine's, which has its budget."""

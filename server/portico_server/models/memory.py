@@ -59,11 +59,29 @@ class MemoryBudget:
     """Bytes that all models may hold together; ``None`` for no limit.
 
     One that was ``chosen`` is kept to. Otherwise it is a guess about the machine, and a model that is larger may
-    still be tried alone.
+    still be tried alone, unless it is larger than ``machine``, all memory that there is.
     """
 
     limit: int | None
     chosen: bool
+    machine: int | None = None
+
+
+def require_possible(name: str, need: int, budget: MemoryBudget) -> None:
+    """Raise `Unavailable` for a model that would not fit if it were alone."""
+    smaller = "give the model a smaller 'context_length' or fewer 'slots', or choose a smaller model"
+    if budget.chosen and budget.limit is not None and need > budget.limit:
+        raise Unavailable(
+            f"'{name}' needs about {_mb(need)}, but all models together may hold {_mb(budget.limit)}. Set "
+            f"'memory_budget_mb' higher, {smaller}.",
+            code="memory_budget",
+        )
+    if not budget.chosen and budget.machine is not None and need > budget.machine:
+        raise Unavailable(
+            f"'{name}' needs about {_mb(need)}, more than the {_mb(budget.machine)} of this machine: "
+            f"{smaller}. To try it all the same, set 'memory_budget_mb' as high.",
+            code="memory_budget",
+        )
 
 
 class MemoryHolder(Protocol):
@@ -170,6 +188,7 @@ class Residency:
                     if spare:
                         self._require_free(newcomer, need, budget.limit)
                     else:
+                        require_possible(newcomer.name, need, budget)
                         await self._make_space(newcomer, need, budget.limit, chosen=budget.chosen)
                 chosen = await self._place_on_gpus(newcomer, share, spare=spare) if share.count else ()
                 self._holders.add(newcomer)
@@ -239,13 +258,6 @@ class Residency:
             )
 
     async def _make_space(self, newcomer: MemoryHolder, need: int, limit: int, *, chosen: bool) -> None:
-        if need > limit and chosen:
-            raise Unavailable(
-                f"'{newcomer.name}' needs about {_mb(need)}, but all models together may hold {_mb(limit)}. Set "
-                "'memory_budget_mb' higher, give the model a smaller 'context_length' or fewer 'slots', or choose "
-                "a smaller model.",
-                code="memory_budget",
-            )
         others = self._holders - {newcomer}
         while others and sum(holder.holds for holder in others) + need > limit:
             movable = [holder for holder in others if not holder.pinned and holder.holds]

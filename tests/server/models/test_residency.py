@@ -128,6 +128,17 @@ async def test_a_model_larger_than_the_budget_is_refused_with_what_to_do(tmp_pat
         assert loaded(daemon) == ["a"], "nobody left for it"
 
 
+async def test_a_model_larger_than_the_machine_is_refused_before_it_takes_its_memory(tmp_path: Path) -> None:
+    async with model_fixture(tmp_path) as daemon:
+        await add(daemon, "a")
+        await add(daemon, "huge", 2**40)
+        await say(daemon, "a")
+        with pytest.raises(Unavailable) as raised:
+            await say(daemon, "huge")
+        assert raised.value.code == "memory_budget" and "of this machine" in raised.value.message
+        assert "memory_budget_mb" in raised.value.message and loaded(daemon) == ["a"]
+
+
 async def test_what_a_model_really_took_counts_from_then_on(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, memory_budget_mb=700) as daemon:
         await add(daemon, "a", None)
