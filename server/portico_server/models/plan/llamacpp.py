@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 # Parameters of a model on llama.cpp, as an operator writes them. Pure.
 
 
-Kind: TypeAlias = Literal["whole", "number", "text", "path"]
+Kind: TypeAlias = Literal["whole", "number", "text", "path", "template"]
+
+TEMPLATE_SUFFIXES = (".jinja", ".jinja2", ".j2")
+"""How files with a chat template are called: any other file is not read into what a model shows."""
 
 CACHE_TYPES: Mapping[str, float] = {
     "f32": 2.0,
@@ -64,7 +67,7 @@ LLAMACPP_OPTIONS: Mapping[str, LlamaCppOption] = {
     "flash_attention": LlamaCppOption("text", "faster attention that needs less memory", words=FLASH_MODES),
     "pooling": LlamaCppOption("text", "how an embedding is made of a text's tokens", words=POOLINGS),
     "chat_template": LlamaCppOption("text", "a Jinja template instead of the model's own"),
-    "chat_template_file": LlamaCppOption("path", "a file with such a template"),
+    "chat_template_file": LlamaCppOption("template", "a file with such a template"),
     "mmproj": LlamaCppOption(
         "path", "file that lets the model see, if it does not lie beside it; none: do without"
     ),
@@ -117,6 +120,8 @@ def _fits(value: Any, option: LlamaCppOption) -> bool:
     if option.kind in ("whole", "number"):
         kinds = int if option.kind == "whole" else int | float
         return isinstance(value, kinds) and not isinstance(value, bool) and value >= option.lowest
+    if option.kind == "template":
+        return isinstance(value, str) and value.endswith(TEMPLATE_SUFFIXES)
     return isinstance(value, str) and bool(value) and (not option.words or value in option.words)
 
 
@@ -128,6 +133,7 @@ def _wanted(option: LlamaCppOption) -> str:
         "number": f"a number ≥ {option.lowest:g}",
         "text": "a text",
         "path": "the path of a file",
+        "template": f"the path of a template, which ends in {', '.join(TEMPLATE_SUFFIXES)}",
     }[option.kind]
 
 

@@ -68,7 +68,9 @@ def given(path: Path, **parameters: Any) -> Any:
         ({"speculation": "magic"}, "speculation"),
         ({"speculation": "ngram", "draft_model": "x.gguf"}, "speculation"),
         ({"mmproj": ""}, "mmproj"),
-        ({"chat_template": "x", "chat_template_file": "y"}, "chat_template_file"),
+        ({"chat_template": "x", "chat_template_file": "y.jinja"}, "chat_template_file"),
+        ({"chat_template_file": "/etc/passwd"}, "chat_template_file"),
+        ({"chat_template_file": "/models/config.json"}, "chat_template_file"),
         ({"flash_atention": "on"}, "flash_atention"),
     ],
 )
