@@ -217,7 +217,9 @@ class ChoiceStreamClient:
             )
             if response.status != 200:
                 data = await read_all(response, deadline=deadline)
-                raise self._schema_refusal(data, body) or self._refusal(response.status, data)
+                raise self._schema_refusal(data, body) or self._refusal(
+                    response.status, data, "prompt" if operation == "completions" else "messages"
+                )
         except CONNECTION_ERRORS as error:
             raise await self.explain(error) from error
         return read_frames(response, deadline=deadline)
@@ -257,7 +259,7 @@ class ChoiceStreamClient:
             param=param,
         )
 
-    def _refusal(self, status: int, data: bytes) -> PorticoError:
+    def _refusal(self, status: int, data: bytes, param: str = "input") -> PorticoError:
         try:
             error: Any = orjson.loads(data)["error"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -268,7 +270,7 @@ class ChoiceStreamClient:
                 f"has {error.get('n_ctx')}, of which the answer needs one at least. Send less, or choose a model with "
                 "a larger context.",
                 code="context_length_exceeded",
-                param="messages",
+                param=param,
             )
         message = str(error.get("message", "")) if isinstance(error, Mapping) else ""
         if "too large to process" in message:

@@ -126,7 +126,7 @@ async def test_a_prompt_of_the_context_one_under_and_one_over(small: ModelFixtur
     for tokens in (CONTEXT, CONTEXT + 1):
         with pytest.raises(InvalidRequest) as raised:
             await small.ask("m", prompt(tokens), "completions")
-        assert raised.value.code == "context_length_exceeded"
+        assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "prompt")
         assert f"{tokens} tokens" in raised.value.message and "the answer needs one" in raised.value.message
 
 
