@@ -99,7 +99,7 @@ def plan(
     given = {"context_length": context_length, "slots": slots}
     parameters = {key: value for key, value in given.items() if value is not None}
     parameters |= _parameters(parameter, None)
-    words = (gpu, memory and f"{memory:g} GB", cores and f"{cores} cores")
+    words = (gpu, memory and f"{memory:.15g} GB", cores and f"{cores} cores")
     described = ", ".join(word for word in words if word)
     if hardware and described:
         raise InvalidRequest(

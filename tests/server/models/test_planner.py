@@ -353,6 +353,29 @@ def test_weights_are_counted_in_the_format_in_which_they_run() -> None:
     assert not plan_model(wide, machine_preset("rtx4090"), {"dtype": "float32"}).fits
 
 
+def test_float16_files_stay_float16_as_some_kernels_for_4_bit_weights_know_no_other() -> None:
+    for quantisation in ("", "gptq", "awq"):
+        model = weights(5.0, 36, 32, 8, dtype="float16", quantisation=quantisation)
+        made = plan_model(model, machine_preset("a100"))
+        assert made.parameters["dtype"] == "float16", quantisation
+        assert not any("runs as" in reason or "does not compute" in reason for reason in made.reasons)
+    assert plan_model(model, machine_preset("a100"), {"dtype": "bfloat16"}).parameters["dtype"] == "bfloat16"
+
+
+def test_a_cache_in_8_bits_is_taken_where_no_useful_context_fits_otherwise() -> None:
+    tight = weights(38.6, 80, 64, 8, quantisation="awq")
+    made = plan_model(tight, machine_preset("rtx4090x2"))
+    assert made.fits and made.parameters["kv_cache_dtype"] == "fp8", made.reasons
+    assert made.parameters["context_length"] >= 2_048
+    sound(made)
+
+
+def test_free_gpus_are_counted() -> None:
+    two, three = (plan_model(WEIGHTS["0.6b"], machine_preset(f"{n} x A100")).reasons for n in (2, 3))
+    assert any("the other one stays free" in one for one in two)
+    assert any("the other 2 stay free" in one for one in three)
+
+
 @pytest.mark.parametrize(
     ("words", "gpus", "memory_gb", "cores"),
     [
@@ -361,7 +384,7 @@ def test_weights_are_counted_in_the_format_in_which_they_run() -> None:
         ("8xH100, 2048 GB, 128 cores", 8, 2048, 128),
         ("NVIDIA GeForce RTX 4090, 64 GB memory", 1, 64, 8),
         ("64 GB, 16 cores", 0, 64, 16),
-        ("l40s", 1, 72, 8),
+        ("l40s", 1, 67, 8),
         ("2 x NVIDIA A100-SXM4-80GB, 64 cores", 2, 240, 64),
         ("NVIDIA H100 80GB HBM3", 1, 120, 8),
         ("4 x 3090", 4, 144, 8),
@@ -372,8 +395,26 @@ def test_a_machine_is_described_in_words(words: str, gpus: int, memory_gb: int, 
     assert (len(machine.gpus), machine.memory_bytes // GB, machine.cores) == (gpus, memory_gb, cores)
 
 
+@pytest.mark.parametrize("preset", [name for name, one in machine_presets().items() if one.gpus])
+def test_a_described_gpu_is_the_one_of_the_preset(preset: str) -> None:
+    gpu = machine_preset(preset).gpus[0]
+    if not gpu.shared:
+        assert machine_preset(f"1 x {gpu.name}").gpus[0] == gpu
+
+
 @pytest.mark.parametrize(
-    "words", ["2 x A900", "0 x L4", "99 x L4", "A100 70GB", "99999 GB", "L4, 0 cores", ", ,", "x" * 9_999]
+    "words",
+    [
+        "999999999999 GB",
+        "2 x A900",
+        "0 x L4",
+        "99 x L4",
+        "A100 70GB",
+        "99999 GB",
+        "L4, 0 cores",
+        ", ,",
+        "x" * 9_999,
+    ],
 )
 def test_a_machine_that_does_not_exist_is_refused(words: str) -> None:
     with pytest.raises(InvalidRequest) as raised:

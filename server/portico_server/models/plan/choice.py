@@ -294,7 +294,8 @@ class _GpuPlanning:
         groups = given.get("pipeline_parallel", 1)
         count = next((n for n in counts if need.tokens(n * groups) >= wanted), counts[-1])
         split = count * groups
-        if asked and 0 <= need.tokens(split) < asked and need.smaller.tokens(split) >= asked:
+        least = asked or min(trained, MIN_CONTEXT_TOKENS)
+        if 0 <= need.tokens(split) < least <= need.smaller.tokens(split):
             need = need.smaller
         tokens = need.tokens(split)
         context = asked or min(trained, max(tokens // 256 * 256, MIN_CONTEXT_TOKENS))
@@ -431,8 +432,12 @@ class _GpuNeed:
         traits: GpuTraits,
     ) -> _GpuNeed:
         dtype = str(parameters.get("dtype", "auto"))
-        if dtype in ("auto", "half"):
-            dtype = "bfloat16" if dtype == "auto" and (not capability or capability >= 8.0) else "float16"
+        if dtype == "auto":
+            # As the engines choose: kernels for some 4-bit weights know float16 alone.
+            bfloat = model.dtype != "float16" and (not capability or capability >= 8.0)
+            dtype = "bfloat16" if bfloat else "float16"
+        elif dtype == "half":
+            dtype = "float16"
         online = str(parameters.get("quantization", ""))
         kept = 1.0 if model.quantisation else traits.online.get(online, 1.0)
         return cls(
@@ -558,8 +563,9 @@ def _gpu_reasons(
             f"The weights ({_gb(need.weights)}) and a full context want {split} GPUs: each takes a part of every layer."
         )
     elif len(gpus) > 1:
-        reasons.append(f"One GPU is enough; the other {len(gpus) - 1} stay free for further models.")
-    if chosen["dtype"] == "float16" and 0 < need.capability < 8.0:
+        free = "other one stays" if len(gpus) == 2 else f"other {len(gpus) - 1} stay"
+        reasons.append(f"One GPU is enough; the {free} free for further models.")
+    if chosen["dtype"] == "float16" != model.dtype and 0 < need.capability < 8.0:
         reasons.append(f"The {gpus[0].name} does not compute in bfloat16, so it is float16.")
     elif not model.quantisation and chosen["dtype"] != model.dtype:
         reasons.append(f"The files are {model.dtype}; it runs as {chosen['dtype']}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -71,7 +71,7 @@ MAX_MEMORY_GB = 65_536
 DEFAULT_CORES_COUNT = 8
 """Of a machine that is described without them."""
 
-_MEMORY = re.compile(r"(\d{1,6}(?:\.\d+)?) ?(?:gb?|gib)(?: (?:memory|ram))?", re.IGNORECASE)
+_MEMORY = re.compile(r"(\d{1,15}(?:\.\d+)?) ?(?:gb?|gib)(?: (?:memory|ram))?", re.IGNORECASE)
 _CORES = re.compile(r"(\d{1,4}) ?(?:cores?|cpus?)", re.IGNORECASE)
 _COUNT = re.compile(r"(\d{1,2}) ?[x×*] ?", re.IGNORECASE)
 _SIZE = re.compile(r"[\s-](\d{1,3}(?:\.\d+)?) ?(?:gb?|gib)\b", re.IGNORECASE)
@@ -79,10 +79,26 @@ _DECORATION = re.compile(r"nvidia|geforce|tesla|rtx|sxm\d?|pcie|hbm\d?e?|[^a-z0-
 """What names of GPUs have beside the name that everybody says."""
 
 
+@dataclass(frozen=True, slots=True)
+class _KnownGpu:
+    """``sizes``: what the driver shows of the memory, by what the data sheet says, in GB; the usual one first."""
+
+    name: str
+    sizes: Mapping[float, float]
+    capability: float
+
+
 @cache
-def _known_gpus() -> Mapping[str, tuple[str, tuple[float, ...], float]]:
+def _known_gpus() -> Mapping[str, _KnownGpu]:
     rows = json.loads((files("portico_server.models.plan") / "gpus.json").read_text("utf-8"))["gpus"]
-    return {_plain(row["name"]): (row["name"], tuple(row["memory_gb"]), row["capability"]) for row in rows}
+    return {
+        _plain(row["name"]): _KnownGpu(
+            row["name"],
+            dict(zip(row["memory_gb"], row.get("usable_gb", row["memory_gb"]), strict=True)),
+            row["capability"],
+        )
+        for row in rows
+    }
 
 
 def _plain(name: str) -> str:
@@ -124,20 +140,20 @@ def _described(text: str) -> Hardware | None:
 def _gpus(count: int, name: str, size_gb: float) -> tuple[Gpu, ...]:
     known = _known_gpus().get(_plain(name))
     if known is None or not 1 <= count <= MAX_GPUS_COUNT:
-        names = [one[0] for one in _known_gpus().values()]
+        names = [one.name for one in _known_gpus().values()]
         close = nearest(name, names) if known is None else ""
         raise InvalidRequest(
             f"'{count} x {name[:80]}' is not a GPU to plan for.{close} 1 to {MAX_GPUS_COUNT} of these are: "
             f"{', '.join(names)}.",
             param="hardware",
         )
-    full, sizes, capability = known
-    if size_gb and size_gb not in sizes:
+    if size_gb and size_gb not in known.sizes:
         raise InvalidRequest(
-            f"An {full} has {' or '.join(f'{size:g}' for size in sizes)} GB, not {size_gb:g}.",
+            f"An {known.name} has {' or '.join(f'{size:g}' for size in known.sizes)} GB, not {size_gb:g}.",
             param="hardware",
         )
-    return (Gpu(f"NVIDIA {full}", int((size_gb or sizes[0]) * _GIB), capability=capability),) * count
+    usable = known.sizes[size_gb or next(iter(known.sizes))]
+    return (Gpu(f"NVIDIA {known.name}", int(usable * _GIB), capability=known.capability),) * count
 
 
 def _hardware(row: Mapping[str, Any]) -> Hardware:
