@@ -10,7 +10,7 @@ import bisect
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 KINDS = ("md", "txt", "html", "csv", "py", "json")
@@ -125,12 +125,12 @@ class Writer:
         return "\n\n".join(parts)
 
 
-def fill(folder: Path, files: int, characters: int = 2_900) -> int:
+def fill(folder: Path, files: int, characters: int = 2_900, kinds: Sequence[str] = KINDS) -> int:
     """Write ``files`` files, half of them Chinese, of about ``characters`` each; the characters in all."""
     writer = Writer()
     total = 0
     for number in range(files):
-        kind = KINDS[number % len(KINDS)]
+        kind = kinds[number % len(kinds)]
         in_chinese = number % 4 in (1, 2)
         text = writer.text(kind, in_chinese, characters)
         path = folder / f"part{number // 100:03d}" / f"file{number:05d}.{kind}"

@@ -1,14 +1,18 @@
 """Ingest: files a second and the share of each stage, one change among many, memory: ``python bench/ingest.py``.
 
 ``--lazyllm PYTHON`` runs LazyLLM's bm25 over the same files, in turn; PYTHON is an interpreter that has ``lazyllm`` and
-its ``rag`` requirements. ``--change N`` measures how soon one changed file among N can be found, ``--huge MB`` the peak
-memory of everything that Portico runs while it takes in one text of that size. Lexical search alone.
+its ``rag`` requirements. ``--texts N`` measures characters a second of N files of text and Markdown, ``--pages N``
+pages of PDF a second of one core, with ``--pdf PYTHON`` beside pypdf and PyMuPDF; PYTHON has both.
+``--change N`` measures how soon one changed file among N can be found, ``--huge MB`` the peak memory of everything that
+Portico runs while it takes in one text of that size. Lexical search alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -19,10 +23,49 @@ from pathlib import Path
 
 import corpus
 import psutil
-from harness import Report, Serving, call, daemon, medians
+from harness import HERE, Report, Serving, call, daemon, medians
 
 QUIET = 60.0
 """Seconds that the daemon is given to finish what its start begins."""
+
+TEXT_CHARACTERS = 20_000
+"""Characters of a file of text or Markdown."""
+
+PDF_PAGES = 20
+"""Pages of a PDF."""
+
+LINE_CHARACTERS = 80
+
+OURS = """
+from pathlib import Path
+from portico_server.knowledge.document import SourceDocument
+from portico_server.knowledge.parse.worker import batches
+def read(path):
+    return [part.text for parts in batches(SourceDocument(path.name, path), None) for part in parts]
+"""
+
+PYPDF = """
+from pypdf import PdfReader
+def read(path):
+    return [page.extract_text() for page in PdfReader(path).pages]
+"""
+
+PYMUPDF = """
+import pymupdf
+def read(path):
+    with pymupdf.open(path) as file:
+        return [page.get_text() for page in file]
+"""
+
+READ_ALL = """
+import sys, time
+from pathlib import Path
+files = sorted(Path(sys.argv[1]).glob("*.pdf"))
+read(files[0])
+begin = time.process_time()
+characters = sum(len(text) for path in files for text in read(path))
+print("SECONDS", time.process_time() - begin, characters)
+"""
 
 LAZYLLM = """
 import sys, time
@@ -54,15 +97,23 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--lazyllm", type=Path)
+    parser.add_argument("--texts", type=int, default=500)
+    parser.add_argument("--pages", type=int, default=1_000)
+    parser.add_argument("--pdf", type=Path)
     parser.add_argument("--change", type=int, default=0, metavar="N")
     parser.add_argument("--huge", type=int, default=0, metavar="MB")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    report = Report("Ingest", ("what", "seconds", "cpu seconds", "of all", "MB"))
+    columns = ("what", "seconds", "cpu seconds", "a second", "of all", "MB")
+    report = Report("Ingest", columns)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if options.files:
             mixed(report, folder, options.files, options.rounds, options.lazyllm)
+        if options.texts:
+            texts(report, folder, options.texts, options.rounds)
+        if options.pages:
+            pages(report, folder, options.pages, options.rounds, options.pdf)
         if options.change:
             change(report, folder, options.change)
         if options.huge:
@@ -92,6 +143,56 @@ def mixed(report: Report, folder: Path, files: int, rounds: int, lazyllm: Path |
     for name, seconds in shares.items():
         report.add(what=f"  {name}", **{"cpu seconds": seconds, "of all": seconds / cpu})
     report.add(what="  else", **{"cpu seconds": cpu - sum(shares.values())})
+
+
+def texts(report: Report, folder: Path, files: int, rounds: int) -> None:
+    """Characters of text and Markdown a second."""
+    characters = corpus.fill(folder / "texts", files, TEXT_CHARACTERS, ("md", "txt"))
+    seconds, processor = [], []
+    for number in range(rounds):
+        with settled(folder / f"home-texts{number}") as portico:
+            before = spent(portico)
+            seconds.append(ingest(portico, "texts", folder / "texts"))
+            processor.append(spent(portico) - before)
+    middle = statistics.median(seconds)
+    report.add(
+        what=f"{characters:,} characters of text and Markdown",
+        seconds=middle,
+        **{"cpu seconds": statistics.median(processor), "a second": characters / middle},
+    )
+
+
+def pages(report: Report, folder: Path, count: int, rounds: int, peers: Path | None) -> None:
+    """Pages of PDF a second of one core, read as ingest reads them and by others."""
+    sys.path.insert(0, str(HERE.parent))
+    from tests.server.knowledge.documents import pdf
+
+    writer, made = corpus.Writer(), folder / "pdf"
+    made.mkdir()
+    for number in range(-(-count // PDF_PAGES)):
+        texts = [writer.text("txt", page % 4 == 1, 2_000).replace("\n", " ") for page in range(PDF_PAGES)]
+        lines = [
+            "\n".join(text[i : i + LINE_CHARACTERS] for i in range(0, len(text), LINE_CHARACTERS))
+            for text in texts
+        ]
+        (made / f"{number:04}.pdf").write_bytes(pdf(*lines))
+    readers = {"portico": (Path(sys.executable), OURS)}
+    if peers is not None:
+        readers |= {"pypdf": (peers, PYPDF), "PyMuPDF": (peers, PYMUPDF)}
+    samples: dict[str, list[float]] = {name: [] for name in readers}
+    for _ in range(rounds):
+        for name, (python, code) in readers.items():
+            command = [str(python), "-c", code + READ_ALL, str(made)]
+            said = subprocess.run(command, capture_output=True, text=True, timeout=900)
+            if not said.stdout.startswith("SECONDS"):
+                raise SystemExit(f"{name} did not read the pages: {said.stderr[-2000:]}")
+            samples[name].append(float(said.stdout.split()[1]))
+    total = len(list(made.iterdir())) * PDF_PAGES
+    found = medians(samples)
+    for name, seconds in found.items():
+        report.add(
+            what=f"{total:,} pages of PDF, {name}", **{"cpu seconds": seconds, "a second": total / seconds}
+        )
 
 
 def change(report: Report, folder: Path, files: int) -> None:
