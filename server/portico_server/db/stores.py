@@ -111,10 +111,14 @@ class StoreFileRow:
     uploader: str | None = None
 
     @property
+    def mirrored(self) -> bool:
+        """Whether it is here because what the store follows has it."""
+        return self.uploader is not None and self.uploader.startswith(MIRRORED_OWNER)
+
+    @property
     def whose(self) -> str | None:
         """The key that uploaded it; ``None`` for what the operator did, and what the store mirrors."""
-        mirrored = self.uploader is not None and self.uploader.startswith(MIRRORED_OWNER)
-        return None if mirrored else self.uploader
+        return None if self.mirrored else self.uploader
 
 
 _STORES = Rows(stores, StoreRow)

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from weakref import WeakValueDictionary
@@ -77,6 +77,9 @@ class ReadChunks:
 MAX_WAITING_FILES = 1_000
 """Files that are looked at together for those that are to be read next."""
 
+MAX_TURN_S = 5.0
+"""Seconds after which a run that indexes a store begins no further file while another one waits for the store."""
+
 LOOK_INTERVAL_S = 1.0
 """Seconds after which it is looked for files that have come meanwhile …"""
 
@@ -92,8 +95,13 @@ class FileFeed:
     for a file that is to be cut otherwise, which comes with the next round.
     """
 
-    def __init__(self, waiting: WaitingFiles) -> None:
+    def __init__(
+        self, waiting: WaitingFiles, is_over: Callable[[bool], bool] = lambda _mirrored: False
+    ) -> None:
         self._waiting = waiting
+        self._is_over = is_over
+        self.left = 0
+        """Files that were left for another run."""
         self._seen: set[tuple[str, str]] = set()
         self._in_round: set[str] = set()
         self._queues: dict[str, deque[StoreFileRow]] = {}
@@ -107,7 +115,7 @@ class FileFeed:
     async def look(self) -> Sequence[StoreFileRow]:
         """What has come since the last time. It is looked for where nothing is left, and now and then too."""
         began = time.monotonic()
-        if self._queues and began < self._next_look:
+        if self.left or (self._queues and began < self._next_look):
             return ()
         found = await self._waiting()
         took = time.monotonic() - began
@@ -123,8 +131,15 @@ class FileFeed:
             self._queues.setdefault(row.whose or "", deque()).append(row)
         return fresh
 
-    def take(self, held: Mapping[str, int], most: int) -> Sequence[StoreFileRow]:
-        """The files to be read next, so that ``most`` of everybody are: ``held`` are being read."""
+    def take(self, reading: Collection[StoreFileRow], most: int) -> Sequence[StoreFileRow]:
+        """The files to be read next, so that ``most`` of everybody are: some are being read. None if it is over, which
+        is asked with whether any mirrored file still waits or is read.
+        """
+        waiting = (row for queue in self._queues.values() for row in queue)
+        if self._is_over(any(row.mirrored for row in (*reading, *waiting))):
+            self.left += sum(map(len, self._queues.values()))
+            self._queues.clear()
+        held = Counter(row.whose or "" for row in reading)
         found = [
             queue.popleft()
             for whose, queue in self._queues.items()
@@ -232,35 +247,25 @@ class Ingest:
         self.seconds = Histogram()
         """What each took."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._wanted: Counter[str] = Counter()
+        """How many wait for the lock of a store."""
 
-    async def run(self, store: StoreRow, context: Context, *, changed: bool = False) -> JSON:
+    async def run(
+        self, store: StoreRow, context: Context, *, changed: bool = False, mirrored: bool = False
+    ) -> JSON:
         """Index until nothing waits and all of it can be found; how many files were indexed and how many failed.
 
         ``changed``: the caller has changed the store itself, so that the indexes have something to follow anyway.
+        ``mirrored``: until no mirrored file waits; what else does is for another run.
         """
         began = time.perf_counter()
         tally, in_groups = IngestTally(), IngestTally()
-        async with self.write_lock(store.id):
-            now = await self._database.read(rows.get, store.id)
-            if now is None:
-                return {}
-            store = now  # as it is by now: another run may have changed its embedding model
-            target = StoreTarget(store, self._database, self._indexes)
-
-            async def waiting() -> Sequence[StoreFileRow]:
-                return await self._database.read(rows.waiting, store.id, MAX_WAITING_FILES)
-
-            feed = FileFeed(waiting)
-            try:
-                while fresh := await feed.begin():
-                    await self._index_files(feed, fresh, target, tally, context)
-            except (_ModelFails, WorkersUnavailable) as error:
-                await self._fail_all(store.id, target, error)
-                raise _failed(store, error) from error
-            for group in await self._database.read(groups.of_store, store.id):
-                if not needs_model(group.chunking):  # `GroupGenerator` makes the others, in runs of their own
-                    await self._fill_group(store, group, in_groups, context)
-            await self._database.write(changes.compact, store.id)
+        found: StoreRow | None = store
+        while found is not None and await self._turn(found, tally, in_groups, context, mirrored=mirrored):
+            found = await self._database.read(rows.get, store.id)
+        if found is None:
+            return {}
+        store = found
         if tally.done or changed:
             await self._indexes.ready(store.id, store.embedding_model, context.emit)
         if time.perf_counter() - began > LONG_RUN_S:
@@ -269,6 +274,51 @@ class Ingest:
         if in_groups.total:
             result |= {"in_groups": in_groups.done - in_groups.failed, "failed_in_groups": in_groups.failed}
         return result
+
+    async def _turn(
+        self,
+        store: StoreRow,
+        tally: IngestTally,
+        in_groups: IngestTally,
+        context: Context,
+        *,
+        mirrored: bool,
+    ) -> bool:
+        """Index while the store is ours; whether something was left because another run waits for it."""
+        async with self.writing(store.id):
+            until = time.monotonic() + MAX_TURN_S
+            now = await self._database.read(rows.get, store.id)
+            if now is None:
+                return True  # and there is nothing more to do
+            store = now  # as it is by now: another run may have changed its embedding model
+            target = StoreTarget(store, self._database, self._indexes)
+            gives_way = False
+
+            async def waiting() -> Sequence[StoreFileRow]:
+                return await self._database.read(rows.waiting, store.id, MAX_WAITING_FILES)
+
+            def is_over(any_mirrored: bool) -> bool:
+                nonlocal gives_way
+                if mirrored and not any_mirrored:
+                    return True
+                gives_way = gives_way or (store.id in self._wanted and time.monotonic() >= until)
+                return gives_way
+
+            feed = FileFeed(waiting, is_over)
+            try:
+                while fresh := await feed.begin():
+                    await self._index_files(feed, fresh, target, tally, context)
+            except (_ModelFails, WorkersUnavailable) as error:
+                await self._fail_all(store.id, target, error)
+                raise _failed(store, error) from error
+            tally.total -= feed.left
+            if gives_way and feed.left:
+                return True
+            for group in await self._database.read(groups.of_store, store.id):
+                if not needs_model(group.chunking):  # `GroupGenerator` makes the others, in runs of their own
+                    await self._fill_group(store, group, in_groups, context)
+            await self._database.write(changes.compact, store.id)
+            return False
 
     async def _fail_all(self, store_id: str, target: ChunkTarget, error: PorticoError) -> None:
         """Fail every file that waits: nothing stays in progress that nobody works on."""
@@ -281,6 +331,22 @@ class Ingest:
         embedding model may be asked for at once, and take turns. It lives as long as somebody has it.
         """
         return self._locks.setdefault(store_id, asyncio.Lock())
+
+    @asynccontextmanager
+    async def writing(self, store_id: str) -> AsyncIterator[None]:
+        """Hold `write_lock`; whoever indexes meanwhile, and has for long, gives way."""
+        self._wanted[store_id] += 1
+        try:
+            lock = self.write_lock(store_id)
+            await lock.acquire()
+        finally:
+            self._wanted[store_id] -= 1
+            if not self._wanted[store_id]:
+                del self._wanted[store_id]
+        try:
+            yield
+        finally:
+            lock.release()
 
     async def _fill_group(
         self, store: StoreRow, group: GroupRow, tally: IngestTally, context: Context
@@ -332,7 +398,7 @@ class Ingest:
 
         async def read_all(fresh: Sequence[StoreFileRow]) -> None:
             async with asyncio.TaskGroup() as readers:
-                reading: dict[asyncio.Task[None], str] = {}
+                reading: dict[asyncio.Task[None], StoreFileRow] = {}
                 resumed: set[str] = set()
                 while True:
                     if fresh:
@@ -340,9 +406,9 @@ class Ingest:
                         tally.total += len(fresh)
                         status = Status("index", "", done=tally.done, total=tally.total, unit="files")
                         await context.emit(status)
-                    for row in feed.take(Counter(reading.values()), self._workers):
+                    for row in feed.take(reading.values(), self._workers):
                         task = readers.create_task(read(row, resumed=row.file_id in resumed))
-                        reading[task] = row.whose or ""
+                        reading[task] = row
                     if not reading:
                         break
                     done, _ = await asyncio.wait(

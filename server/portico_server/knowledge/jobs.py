@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from portico.wire import JSON, Status
@@ -22,7 +22,7 @@ from portico_server.knowledge.contents import StoreContents
 from portico_server.knowledge.follow import SourceFollower, follows
 from portico_server.knowledge.generated import GroupGenerator
 from portico_server.knowledge.index.manager import IndexManager
-from portico_server.knowledge.ingest import Ingest
+from portico_server.knowledge.ingest import MAX_WAITING_FILES, Ingest
 from portico_server.knowledge.model_calls import embed_texts
 from portico_server.knowledge.store import is_expired
 from portico_server.runs.scheduler import Scheduler
@@ -85,7 +85,7 @@ class ModelChange:
         if model not in ("", store.embedding_model):
             made = await self._fill(store, model, context)
         # Whatever was indexed meanwhile has vectors of the old model: nothing may come in between now.
-        async with self._ingest.write_lock(store.id):
+        async with self._ingest.writing(store.id):
             now = await self._database.read(rows.get, store.id)
             if now is None or now.next_embedding_model != model:
                 return {"embedded": made}  # deleted, or changed again: another run sees to it
@@ -176,7 +176,7 @@ class StoreJobs:
         self._calibration = calibration
         self._models = ModelChange(database, ingest)
         self._reindex = Reindex(database, indexes, ingest)
-        self._links = LinkCatchUp(database, ingest.write_lock)
+        self._links = LinkCatchUp(database, ingest.writing)
         self._changed = changed
 
     async def start(self) -> list[str]:
@@ -234,6 +234,10 @@ class StoreJobs:
             return {}
         pools.KEY.set(row.owner or "")
         result = await self._following.run(row, context)
+        for whose in {
+            one.whose for one in await self._database.read(rows.waiting, row.id, MAX_WAITING_FILES)
+        }:
+            await self._contents.queue(row, whose)  # what was uploaded, if nobody works on it
         await self._making.resume(row)
         return result
 
@@ -270,13 +274,15 @@ class LinkCatchUp:
     off continues there.
     """
 
-    def __init__(self, database: Database, write_lock: Callable[[str], asyncio.Lock]) -> None:
+    def __init__(
+        self, database: Database, writing: Callable[[str], AbstractAsyncContextManager[None]]
+    ) -> None:
         self._database = database
-        self._write_lock = write_lock
+        self._writing = writing
 
     async def run(self, store_id: str, context: Context) -> JSON:
         """Bring all chunks of a store in line with its setting; how many were looked at."""
-        async with self._write_lock(store_id):
+        async with self._writing(store_id):
             pass  # an ingest that began under the old setting has ended; later ones know the new one
         done = 0
         while (store := await self._database.read(rows.get, store_id)) and store.linked_to is not None:

@@ -85,7 +85,8 @@ class SourceSync:
         """Of a source that lists the latest, or whose files stay when they are gone from it."""
 
     async def run(self, store: StoreRow, source: StoreSource, context: Context) -> JSON:
-        """Mirror ``source`` in ``store``, then index; counts of what was done, of the files that were looked at.
+        """Mirror ``source`` in ``store``, then index what it mirrors; counts of what was done, of the files that were
+        looked at.
 
         Raises `Unavailable` if many files would go because the folder is empty.
 
@@ -117,7 +118,9 @@ class SourceSync:
         if found.skipped:
             logger.info("store %s: skipped %s", store.name, found.skipped)
         await self._remember(store, found)
-        indexed = await self._ingest.run(store, context, changed=bool(result.removed or renamed))
+        indexed = await self._ingest.run(
+            store, context, changed=bool(result.removed or renamed), mirrored=True
+        )
         assert isinstance(indexed, dict)
         return {
             **asdict(result),

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from types import TracebackType
 from typing import Any, Final
 
@@ -127,9 +127,11 @@ def _tokens(usage: Usage) -> int:
 
 def _used(run: Run) -> Usage:
     """What this attempt has used. What it took from the journal counts once: here if no earlier attempt could say so,
-    because the daemon was killed. A turn that was cut off counts for its calls.
+    because the daemon was killed. What the calls of models have cost its key counts though the result does not say it,
+    such as of a turn that was cut off, and of the vector of a question.
     """
-    if run.replayed is NO_USAGE and run.status == "completed":  # as nearly every run
+    charged_so_far = run.charge.usage
+    if run.replayed is NO_USAGE and run.status == "completed" and charged_so_far is NO_USAGE:  # as many a run
         return run.usage
     found, before, reported = run.usage, run.replayed, run.reported
     if reported is None:
@@ -143,8 +145,8 @@ def _used(run: Run) -> Usage:
         max(0, found.cached_tokens - min(before.cached_tokens, reported.cached_tokens)),
         cost,
     )
-    if run.status != "completed" and _tokens(run.charge.usage) > _tokens(used):
-        return run.charge.usage
+    if _tokens(charged_so_far) > _tokens(used):
+        return replace(charged_so_far, cost=used.cost if charged_so_far.cost is None else charged_so_far.cost)
     return used
 
 

@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 LEASE_S = 30.0
 """Seconds after which another daemon may take over a run whose owner has gone silent."""
 
+MIN_SHARED_SLOTS_COUNT = 3
+"""From so many runs at once on, beside one more, the operator's leave that one to keys."""
+
 MAX_ATTEMPTS = 5
 """How often a run that was cut off is begun before it is called failed."""
 
@@ -365,13 +368,16 @@ class Scheduler:
 
     def _full(self, kinds: Sequence[str]) -> list[tuple[str, str]]:
         """The kinds and keys of which half of all that may be done at once is being done: one key cannot hold up the
-        others by work that takes long. The operator's are not bounded.
+        others by work that takes long. The operator's may be all but one, if there are several.
         """
         held = self._held()
         found = []
         for (kind, owner), count in held.items():
             most = self._kinds[kind].concurrency
             if kind not in kinds or most < 2 or count < most // 2:
+                continue
+            if count >= most - 1 >= MIN_SHARED_SLOTS_COUNT:
+                found.append((kind, owner))
                 continue
             try:
                 caller = self.principals(owner)

@@ -343,6 +343,37 @@ async def test_what_models_do_for_a_key_s_stores_is_at_its_expense(tmp_path: Pat
         assert (sums["failed"], "tokens per day" in sums["errors"][0][1]) == (1, True), sums
 
 
+async def test_the_vector_of_a_question_counts_after_a_restart_too(tmp_path: Path) -> None:
+    """The rows of usage, from which limits are taken up, know what a search has embedded."""
+    body = {"name": "phone", "scopes": ["chat", "stores:*:manage"], "limits": {"tokens_per_day": 60}}
+    vectors = ModelSpec("vectors", "fake://", task="embedding", parameters={"dimensions": 8})
+    async with asyncio.timeout(120):
+        async with api_server(tmp_path) as daemon:
+            daemon.add(RelayModel("teller", b"{}"))
+            await daemon.services.stores.start()
+            await daemon.services.models.add(vectors)
+            made = (await daemon.client.post("/api/keys", json=body)).json()
+            own = {"authorization": f"Bearer {made['key']}"}
+
+            async def post(path: str, **more: Any) -> httpx.Response:
+                return await daemon.client.post(path, headers=own, **more)
+
+            shelf = {"name": "shelf", "embedding_model": "vectors"}
+            store = (await post("/api/stores", json=shelf)).json()["id"]
+            form = {"file": ("a.md", b"Bread.", "text/markdown")}
+            kept = await post("/v1/files", files=form, data={"purpose": "assistants"})
+            await post(f"/v1/vector_stores/{store}/files", json={"file_id": kept.json()["id"]})
+            for run in (await daemon.client.get("/api/runs")).json()["data"]:
+                await daemon.client.get(f"/api/runs/{run['id']}/events")
+            found = await post("/api/stores/shelf/search", json={"query": "bread " * 100})
+            assert found.status_code == 200, found.text
+            refused(await ask(daemon, made["key"]), "tokens per day")
+            await daemon.services.usage.flush()
+        async with api_server(tmp_path) as daemon:
+            daemon.add(RelayModel("teller", b"{}"))
+            refused(await ask(daemon, made["key"]), "tokens per day")
+
+
 async def test_searches_of_several_stores_and_previews_of_chunks_are_requests(tmp_path: Path) -> None:
     async with asyncio.timeout(60), api_server(tmp_path) as daemon:
         await daemon.services.stores.start()

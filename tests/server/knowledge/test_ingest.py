@@ -377,6 +377,51 @@ async def test_what_one_key_uploads_delays_nobody_else_in_a_shared_store(
     assert {row.status for row in await shop.settled(store)} == {"completed"}
 
 
+async def test_who_writes_without_end_keeps_no_sync_from_its_end(
+    shop: StoreServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared store that follows a folder, in which a key puts a new file whenever one was read: the run that indexes
+    those gives way, the sync reads its own and ends, and nothing is forgotten.
+    """
+    monkeypatch.setattr(ingest, "MAX_TURN_S", 0.0)
+    eve = Principal("key_eve", frozenset({"stores:*:write"}))
+    folder = tmp_path / "followed"
+    folder.mkdir()
+    (folder / "first.txt").write_text("The first.")
+    store = await shop.stores.follow("shared", folder, LOCAL)
+    await shop.result(await shop.stores.sync(store))
+    (folder / "second.txt").write_text("The second.")
+    begun, count, over = asyncio.Event(), 0, False
+
+    async def attach() -> None:
+        nonlocal count
+        count += 1
+        row = await shop.upload(f"eve-{count}.txt", f"Number {count}.", eve)
+        view = await shop.stores.get("shared", eve, "write")
+        await shop.stores.contents.attach(view, [FileToAttach(row.id)], eve)
+
+    read = ReaderPool.read
+
+    async def endlessly(
+        pool: ReaderPool, path: Path, name: str, *given: Any, **more: Any
+    ) -> AsyncIterator[Any]:
+        if name.startswith("eve") and not over:
+            await attach()
+            begun.set()
+        async for parts in read(pool, path, name, *given, **more):
+            yield parts
+
+    monkeypatch.setattr(ReaderPool, "read", endlessly)
+    await attach()
+    await begun.wait()
+    result = await shop.result(await shop.stores.sync(store))
+    assert (result["added"], result["failed"]) == (1, 0)
+    found = await shop.stores.contents.list(await shop.stores.get("shared", LOCAL, "read"), limit=100)
+    assert {row.status for row in found.data if row.filename == "second.txt"} == {"completed"}
+    over = True
+    assert {row.status for row in await shop.settled(store)} == {"completed"}
+
+
 async def test_files_of_one_transaction_fail_one_by_one(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:

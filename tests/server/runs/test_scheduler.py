@@ -10,10 +10,11 @@ import pytest
 from portico.wire import Status
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.principal import Principal
+from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
 from portico_server.db import runs
 from portico_server.db.database import Database
+from portico_server.db.runs import FOR
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
@@ -155,6 +156,33 @@ async def test_one_key_leaves_half_of_what_is_done_at_once_to_others(database: D
     async with asyncio.timeout(60):
         await last.wait()
     assert order == ["greedy", "modest", "greedy"]
+    over.set()
+    for run_id in ids:
+        assert (await until_ended(database, run_id)).status == "completed"
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_the_operator_leaves_one_of_several_to_keys(database: Database) -> None:
+    """Runs of shared stores that never end, of which a key with rights there can cause as many as it likes."""
+    scheduler = scheduler_on(database)
+    order: list[str] = []
+    last, over = asyncio.Event(), asyncio.Event()
+
+    async def work(payload: Mapping[str, Any], context: Context) -> Any:
+        order.append(payload["of"])
+        if payload["of"] == "key":
+            last.set()
+        await over.wait()
+
+    scheduler.handle("sync", work, concurrency=4)
+    scheduler.principals = lambda owner: SYSTEM if owner == SYSTEM.id else Principal(owner, frozenset())
+    ids = [await scheduler.ensure("sync", f"vs_{n}", {"of": "house"}) for n in range(6)]
+    task = asyncio.create_task(scheduler.run(alone=True))
+    ids.append(await scheduler.ensure("sync", "vs_key", {"of": "key", FOR: "key_1"}))
+    async with asyncio.timeout(10):
+        await last.wait()
+    assert order.count("house") <= 3
     over.set()
     for run_id in ids:
         assert (await until_ended(database, run_id)).status == "completed"
