@@ -47,6 +47,8 @@ def growths(scale: int = 1) -> list[Growth]:
     return [
         Growth("long texts", text="a" * (200_000 * scale)),
         Growth("control characters", text="\x00\x1b\r\n\u202e" * 50),
+        Growth("thousands of digits", text="9" * 5_000),
+        Growth("digits that are no numbers", text="\u00b2\u0663"),
         Growth("patterns that backtrack", text=SLOW_PATTERN),
         Growth("yaml aliases", text=ALIASES),
         Growth("template of templates", text="{a}{{a}}" * (5_000 * scale)),

@@ -13,6 +13,7 @@ from portico_server.api.exchange import Exchange
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
+from portico_server.core.words import whole_number
 
 
 async def _services(request: Request) -> ApiServices:
@@ -30,9 +31,10 @@ async def _seen(
 ) -> int:
     if last_event_id is None:
         return 0
-    if not (last_event_id.isascii() and last_event_id.isdigit()):
+    number = whole_number(last_event_id)
+    if number is None:
         raise InvalidRequest("Last-Event-ID must be the number of an event.", param="Last-Event-ID")
-    return int(last_event_id[:18])
+    return number
 
 
 async def _auth(request: Request) -> Auth:

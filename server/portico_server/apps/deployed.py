@@ -24,6 +24,7 @@ from portico_server.core.names import check_name
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
 from portico_server.core.servable import Servable
+from portico_server.core.words import whole_number
 from portico_server.db import apps, canaries, usage
 from portico_server.db.apps import AppRow, VersionRow
 from portico_server.db.database import Database
@@ -64,8 +65,9 @@ def _put(spec: dict[str, Any], place: str, value: Any) -> None:
             raise _nowhere(place, part, node, [name for name, _step in _all(spec)] if not number else [])
         node = found
     last = parts[-1]
-    if isinstance(node, list) and last.isdecimal() and int(last) < len(node):
-        node[int(last)] = value
+    number = whole_number(last)
+    if isinstance(node, list) and number is not None and number < len(node):
+        node[number] = value
     elif not isinstance(node, dict):
         raise _nowhere(place, last, node)
     elif value is None:
@@ -93,8 +95,9 @@ def _parts(place: str) -> list[str]:
 def _below(node: Any, part: str) -> Any:
     """What ``part`` means right below a node: a field, an item, or something of that name; ``None`` if nothing."""
     if isinstance(node, list):
-        if part.isdecimal():
-            return node[int(part)] if int(part) < len(node) else None
+        number = whole_number(part)
+        if number is not None:
+            return node[number] if number < len(node) else None
         return next((child for name, child in _children({"steps": node}) if name == part), None)
     if not isinstance(node, dict):
         return None
@@ -479,10 +482,11 @@ class DeployedApps:
         """What answers for ``NAME@NUMBER``, a version of a shared app, if there is one. Raises `PorticoError` if it
         cannot be built any more.
         """
-        name, _, number = target.rpartition("@")
-        if not name or not number.isdecimal() or len(number) > MAX_VERSION_CHARS:
+        name, _, digits = target.rpartition("@")
+        number = whole_number(digits, MAX_VERSION_CHARS)
+        if not name or number is None:
             return None
-        found = await self._database.read(apps.shared_version, name, int(number))
+        found = await self._database.read(apps.shared_version, name, number)
         if found is None:
             return None
         row, version = found

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+from portico_server.core.words import whole_number
 
 Check: TypeAlias = Callable[[Any, str], None]
 """Takes a value and its path; raises `InvalidRequest`."""
@@ -300,7 +301,7 @@ def _logit_bias(value: Any, path: str) -> None:
     if len(value) > MAX_BIASES:
         wrong(path, f"names {len(value):,} tokens; at most {MAX_BIASES:,} are taken")
     for token, bias in value.items():
-        if not (token.isascii() and token.isdecimal()):
+        if whole_number(token) is None:
             wrong(path, f"has '{token[:MAX_SHOWN_CHARS]}', which is not the number of a token")
         if type(bias) not in (int, float) or not -MAX_BIAS <= bias <= MAX_BIAS:
             wrong(f"{path}.{token[:MAX_SHOWN_CHARS]}", f"must be a number from -{MAX_BIAS} to {MAX_BIAS}")

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
+from portico_server.core.words import whole_number
+
 _PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 
 MAX_STATE_CHARS: Final = 512
@@ -107,7 +109,7 @@ def hops() -> int:
     for member in (current.state if current is not None else "").split(","):
         if member.strip().startswith(_HOPS):
             count = member.strip().removeprefix(_HOPS)
-            return int(count) if count.isascii() and count.isdigit() and len(count) < 4 else 0
+            return whole_number(count, 3) or 0
     return 0
 
 

@@ -31,6 +31,19 @@ def without_thought(answer: str) -> str:
     return _THOUGHT.sub("", answer).strip()
 
 
+MAX_NUMBER_DIGITS = 18
+"""Digits of a whole number in a text from outside: what a database holds."""
+
+
+def whole_number(text: str, digits: int = MAX_NUMBER_DIGITS) -> int | None:
+    """The number that ``text`` writes with at most so many digits of ASCII; ``None`` for anything else.
+
+    The one way from a text of somebody else to a whole number: ``isdigit`` is true of ``²``, which ``int`` refuses, and
+    ``int`` raises for thousands of digits.
+    """
+    return int(text) if 0 < len(text) <= digits and text.isascii() and text.isdigit() else None
+
+
 def has_cjk(text: str) -> bool:
     """Whether there is any such run in ``text``."""
     return CJK_RUN.search(text) is not None

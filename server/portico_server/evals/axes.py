@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+from portico_server.core.words import whole_number
 from portico_server.evals.source import FIELDS
 
 MAX_TRIALS: Final = 1_000
@@ -271,7 +272,7 @@ def _put(made: dict[str, Any], path: str, value: Any) -> None:
     last = parts[-1]
     if isinstance(node, list):
         _below(node, last, path)
-        node[int(last)] = value
+        node[whole_number(last) or 0] = value
     elif isinstance(node, dict) and (node is made or parts[0] in _OPEN or last in node):
         node[last] = value
     else:
@@ -279,8 +280,9 @@ def _put(made: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _below(node: Any, part: str, path: str) -> Any:
-    if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
-        return node[int(part)]
+    number = whole_number(part)
+    if isinstance(node, list) and number is not None and number < len(node):
+        return node[number]
     if isinstance(node, dict) and part in node:
         return node[part]
     raise _nowhere(path, part, list(node) if isinstance(node, dict) else [])

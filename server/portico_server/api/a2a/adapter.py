@@ -28,6 +28,7 @@ from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Card
+from portico_server.core.words import whole_number
 from portico_server.db.agent_tasks import TaskFilter, update_document
 from portico_server.db.webhooks import WebhookRow
 
@@ -555,9 +556,10 @@ def _query(exchange: Exchange) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in parse_qsl(exchange.scope["query_string"].decode("latin-1")):
         if name in _NUMBERS:
-            if not (value.isascii() and value.isdigit() and len(value) < 10):
+            number = whole_number(value, 9)
+            if number is None:
                 wrong_type(name, "a whole number", value)
-            found[name] = int(value)
+            found[name] = number
         elif name == "includeArtifacts":
             if value not in _FLAGS:
                 wrong_type(name, "true or false", value)

@@ -16,6 +16,7 @@ from portico_server.api.openai import upload
 from portico_server.api.shapes import Moment, Page, shaped
 from portico_server.core.errors import Forbidden, InvalidRequest
 from portico_server.core.principal import Principal
+from portico_server.core.words import whole_number
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.files import FileRow
 from portico_server.knowledge.files import PURPOSES
@@ -148,13 +149,10 @@ def _expires_at(fields: Mapping[str, str]) -> float | None:
         return None
     if anchor != "created_at":
         raise InvalidRequest("'expires_after[anchor]' must be 'created_at'.", param="expires_after[anchor]")
-    if (
-        seconds is None
-        or not seconds.isdecimal()
-        or not MIN_LIFETIME_S <= int(seconds[:12]) <= MAX_LIFETIME_S
-    ):
+    lifetime_s = None if seconds is None else whole_number(seconds)
+    if lifetime_s is None or not MIN_LIFETIME_S <= lifetime_s <= MAX_LIFETIME_S:
         raise InvalidRequest(
             f"'expires_after[seconds]' must be a whole number from {MIN_LIFETIME_S} to {MAX_LIFETIME_S}.",
             param="expires_after[seconds]",
         )
-    return time.time() + int(seconds)
+    return time.time() + lifetime_s

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.names import is_plain
+from portico_server.core.words import whole_number
 from portico_server.db.tuning import EventRow
 from portico_server.finetune.questions import DEFAULT_QUESTION_COUNT, MAX_QUESTIONS, MIN_QUESTIONS
 from portico_server.finetune.spec import FineTuningSpec, Hyperparameters, Job
@@ -361,10 +362,10 @@ def _checkpoint_id(job_id: str, number: int) -> str:
 
 def number_of(identifier: str, param: str = "after") -> int:
     """The number in the id of an event or a checkpoint. Raises `InvalidRequest`."""
-    number = identifier.rpartition("-")[2]
-    if not (number.isascii() and number.isdigit() and len(number) < 12):
+    number = whole_number(identifier.rpartition("-")[2], 11)
+    if number is None:
         raise InvalidRequest(f"'{param}' must be the id of an item of this list.", param=param)
-    return int(number)
+    return number
 
 
 def event(row: EventRow) -> JobEvent:

@@ -21,6 +21,7 @@ from portico_server.core.interfaces import FactStore
 from portico_server.core.names import has_dots
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
+from portico_server.core.words import whole_number
 from portico_server.db import sessions
 from portico_server.db.conversations import MAX_WHOLE_CHARS, MAX_WHOLE_ITEMS
 from portico_server.db.database import Database
@@ -322,8 +323,9 @@ class AgentSessions:
         """
         last: tuple[str, int] | None = None
         if after:
-            session_id, _, number = after.rpartition(":")
-            last = (session_id, int(number)) if number.isdecimal() and len(number) <= MAX_SEQ_DIGITS else None
+            session_id, _, digits = after.rpartition(":")
+            number = whole_number(digits, MAX_SEQ_DIGITS)
+            last = None if number is None else (session_id, number)
         found = None
         if last or not after:
             found = await self._database.read(

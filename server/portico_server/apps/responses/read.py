@@ -15,6 +15,7 @@ from portico_server.apps.responses.request import ResponseRequest
 from portico_server.core import fields
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.fields import BodyField, RequestBody
+from portico_server.core.words import whole_number
 
 HINTS: Final = frozenset(
     {
@@ -268,7 +269,7 @@ def _prompt(value: Any) -> Mapping[str, Any] | None:
         return None
     given = check.item(value, "prompt", "an object with an 'id'")
     version = given.get("version")
-    if version is not None and not (isinstance(version, str) and version.isdecimal() and len(version) < 10):
+    if version is not None and not (isinstance(version, str) and whole_number(version, 9) is not None):
         check.wrong("prompt.version", "must be the number of a version, as a string")
     variables = check.item(given.get("variables") or {}, "prompt.variables")
     for name, one in variables.items():

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+from portico_server.core.words import whole_number
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import section as titles
 from portico_server.knowledge.parse.container import open_checked, tree
@@ -110,7 +111,7 @@ def _lines(node: Any) -> Iterator[tuple[int, str]]:
             continue
         if item.tag == f"{_TEXT}h":
             level = item.get(f"{_TEXT}outline-level", "1")
-            yield int(level) if level.isdigit() else 1, _text_of(item)
+            yield whole_number(level, 2) or 1, _text_of(item)
         elif item.tag == f"{_TEXT}p":
             yield 0, _text_of(item)
         elif item.tag == f"{_TABLE}table":
@@ -138,7 +139,7 @@ def _pieces(node: Any) -> Iterator[str]:
     for item in node.iterchildren():
         if item.tag == f"{_TEXT}s":
             count = item.get(f"{_TEXT}c", "1")
-            yield " " * min(int(count) if count.isdigit() else 1, MAX_SPACES)
+            yield " " * min(whole_number(count) or 1, MAX_SPACES)
         elif item.tag in (f"{_TEXT}tab", f"{_TEXT}line-break"):
             yield "\t" if item.tag.endswith("tab") else "\n"
         elif item.tag == f"{_TEXT}note":

@@ -15,6 +15,7 @@ from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, Unavailable
 from portico_server.core.interfaces import FetchedResponse
+from portico_server.core.words import whole_number
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.parse.formats import format_of
@@ -79,8 +80,8 @@ async def receive_document(
 ) -> ReceivedFile | FetchFailure:
     """The bytes of one file, or why they are not a document that is read here."""
     too_large = FetchFailure(f"larger than {max_bytes // MB_BYTES} MB", gone=True)
-    length = came.headers.get("content-length", "")
-    if length.isdigit() and int(length) > max_bytes:
+    length = whole_number(came.headers.get("content-length", ""))
+    if length is not None and length > max_bytes:
         return too_large
     try:
         received = await files.receive(came.body, durable=False)

@@ -15,12 +15,10 @@ from urllib.parse import urljoin, urlsplit
 from lxml import etree
 
 from portico_server.core.html import declared_charset, parse
+from portico_server.core.words import whole_number
 
 MAX_LIST_BYTES = 50 * 1024 * 1024
 """Bytes of a list, also when it is decompressed: what the protocol of sitemaps allows."""
-
-MAX_SIZE_DIGITS = 18
-"""Digits of the size of a file: more of them are not one."""
 
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -84,7 +82,7 @@ def _member(response: etree._Element) -> Member | None:
     return Member(
         href,
         folder,
-        int(size) if size.isascii() and size.isdigit() and len(size) <= MAX_SIZE_DIGITS else 0,
+        whole_number(size) or 0,
         known.get("getlastmodified", ""),
         known.get("getetag", ""),
     )

@@ -206,7 +206,7 @@ class MailSource:
         line = _Line(tuple(addresses), where.port, where.host if where.scheme == "imaps" else "")
 
         async def call(seconds: float, work: Callable[[], T]) -> T:
-            running = pools.MAIL.begin(work)
+            running = pools.MAIL.begin(lambda: _understood(work))
             try:
                 async with asyncio.timeout(seconds):
                     return await asyncio.shield(running)
@@ -228,6 +228,18 @@ class MailSource:
                 with suppress(imaplib.IMAP4.error, OSError):
                     await call(CLOSE_TIMEOUT_S, folder.logout)
             line.close()
+
+
+def _understood(work: Callable[[], T]) -> T:
+    """Call it. imaplib reads numbers and texts of a server as they come, and trips over what is none in many ways: all
+    of them are the server's error.
+    """
+    try:
+        return work()
+    except OSError:  # some of which are `ValueError` too
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise imaplib.IMAP4.error("its answer is not one of IMAP") from error
 
 
 class _MailCall(Protocol):

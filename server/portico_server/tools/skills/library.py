@@ -16,6 +16,7 @@ from portico_server.core.ids import is_id, new_id
 from portico_server.core.interfaces import SkillText
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import owner_of
+from portico_server.core.words import whole_number
 from portico_server.db import skills as rows
 from portico_server.db.database import Database
 from portico_server.db.names import as_meant, own_or_shared
@@ -153,8 +154,8 @@ class SkillLibrary:
         """A version by its number, ``latest`` or ``default``. Raises `NotFound`."""
         row = await self.get(ref, caller)
         number = {"default": row.default_version, "latest": row.latest_version}.get(wanted)
-        if number is None and wanted.isdecimal() and wanted.isascii() and len(wanted) < 10:
-            number = int(wanted)
+        if number is None:
+            number = whole_number(wanted, 9)
         found = None if number is None else await self._database.read(rows.version, row.id, number)
         if found is None:
             raise NotFound(

@@ -195,6 +195,18 @@ def test_a_wrong_limit_leaves_the_rest_of_the_change_undone(client: Client, daem
     assert client.apps.get("story").version == 1 and client.apps.get("story").limits is None
 
 
+@pytest.mark.parametrize("number", ["9" * 5_000, "\u00b2", "99"])
+def test_a_place_of_no_item_is_refused_however_its_number_is_written(
+    client: Client, daemon: Daemon, number: str
+) -> None:
+    client.apps.deploy("story", STORY)
+    for place in (f"steps.{number}", f"steps.{number}.system"):
+        refused = httpx.patch(f"{daemon.url}/api/apps/story", json={"set": {place: "x"}})
+        assert refused.status_code in (400, 404), refused.text
+        assert refused.json()["error"]["param"] == "set"
+    assert client.apps.get("story").version == 1
+
+
 @pytest.mark.slow
 def test_limits_and_what_was_used_of_them_survive_a_restart(tmp_path: Path) -> None:
     models = tmp_path / "models.yaml"

@@ -58,6 +58,14 @@ def test_a_file_with_an_end_says_when(client: openai.OpenAI) -> None:
     assert 3595 <= made.expires_at - made.created_at <= 3605
 
 
+@pytest.mark.parametrize(
+    "seconds", ["1" + "0" * 400, "9" * 5_000, "000000003600" + "9" * 20, "\u00b2", "3599", "-3600", "3600.0"]
+)
+def test_an_end_that_is_no_number_of_seconds_is_a_400(daemon: Daemon, seconds: str) -> None:
+    when = {"expires_after[anchor]": "created_at", "expires_after[seconds]": seconds}
+    assert error(upload(daemon, **when), 400)["param"] == "expires_after[seconds]"
+
+
 def test_content_is_a_download_and_never_a_page_of_ours(daemon: Daemon) -> None:
     made = upload(daemon, 'quote"; and 文.html', b"<script>alert(1)</script>").json()
     response = httpx.get(f"{daemon.url}/v1/files/{made['id']}/content")

@@ -190,6 +190,13 @@ _START = (
             _answers(*_START, b"* 1 FETCH (UID 5 RFC822.SIZE 9)\r\nTAG OK done\r\n", b"TAG NO no\r\n"),
             "refuses",
         ),
+        (
+            _answers(_START[0], _START[1], b"* 1 EXISTS\r\n* OK [UIDVALIDITY x] .\r\nTAG OK done\r\n"),
+            "not one of",
+        ),
+        (_answers(*_START[:2], b"* " + b"9" * 5_000 + b" EXISTS\r\n" + _START[2]), "not one of"),
+        (_answers(*_START, b"* 1 FETCH (UID 5 FLAGS {" + b"9" * 5_000 + b"}\r\n"), "not one of"),
+        (_answers(b"* CAPABILITY \xff\xfe\r\nTAG OK done\r\n"), "not one of"),
     ],
 )
 async def test_a_server_that_misbehaves_is_left_in_time(
