@@ -546,7 +546,7 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 def _seconds(value: object, default: float, limit: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return default
-    return min(float(value), limit)
+    return float(min(value, limit))  # a whole number may be larger than any float
 
 
 def _short(value: object) -> str:

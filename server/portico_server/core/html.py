@@ -5,6 +5,7 @@ Imports lxml, which is not for the start of the daemon: import this module where
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import Any, Final, Protocol
 
@@ -41,13 +42,35 @@ def declared_charset(data: bytes) -> str | None:
     return found.group(1).decode("ascii") if found else None
 
 
+_PYTHON_ALONE: Final = frozenset(
+    ("idna", "mbcs", "oem", "palmos", "punycode", "raw_unicode_escape", "undefined", "unicode_escape")
+)
+"""Encodings of Python that no document has: some take time by the square of what they decode, or raise."""
+
+
+def decoded(data: bytes, charset: str) -> str:
+    """The text of a document of somebody else, who also says its ``charset``: UTF-8 where that is none. What the charset
+    does not explain is replaced.
+    """
+    try:
+        name = codecs.lookup(charset).name.replace("-", "_")
+        # What calls itself GB2312 is written in its larger successor.
+        known = "gb18030" if name in ("gb2312", "gbk") else name
+        if known not in _PYTHON_ALONE:
+            return data.decode(known, "replace")
+    except (LookupError, ValueError):  # unknown, no encoding of texts, or not even a name
+        pass
+    return data.decode("utf-8", "replace")
+
+
+def local_name(tag: str) -> str:
+    """The name of an element or attribute without its namespace. lxml's own refuses names that its parser has taken."""
+    return tag.rpartition("}")[2]
+
+
 def parse(data: bytes, encoding: str) -> Any | None:
     """The root element, or ``None`` for what holds no HTML. What the encoding does not explain is replaced."""
-    try:
-        # What calls itself GB2312 is written in its larger successor.
-        text = data.decode("gb18030" if encoding.lower() in ("gb2312", "gbk") else encoding, "replace")
-    except LookupError:
-        text = data.decode("utf-8", "replace")
+    text = decoded(data, encoding)
     del data
     try:
         # As UTF-8 bytes: lxml refuses a string that declares another encoding.

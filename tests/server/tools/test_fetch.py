@@ -221,6 +221,18 @@ def test_broken_pages_are_read_as_far_as_they_go(data: bytes) -> None:
     assert isinstance(readable.read(data, "no-such-charset", "http://x/").text, str)
 
 
+@pytest.mark.parametrize(
+    "charset", ["punycode", "idna", "undefined", "unicode_escape", "rot13", "zip", "\x00", "x" * 5_000, ""]
+)
+def test_a_charset_that_no_document_has_is_read_as_utf_8(charset: str) -> None:
+    """Some of them take hours for a page of a megabyte, and some raise."""
+    data = "<p>Sluttårn \\x41</p>".encode() + b"a" * 1_000_000 + b"-" + b"a" * 1_000_000
+    assert "Sluttårn \\x41" in readable.read(data, charset, "http://x/").text
+    if charset.isprintable():
+        declared = f"<meta charset={charset}>".encode() + data
+        assert "Sluttårn \\x41" in readable.read(declared, None, "http://x/").text
+
+
 def test_chinese_pages_of_any_encoding() -> None:
     text = "<meta charset=gb2312><p>高山植物</p>"
     assert readable.read(text.encode("gb18030"), None, "http://x/").text == "高山植物"

@@ -9,6 +9,7 @@ from typing import Any
 
 from lxml import etree
 
+from portico_server.core.html import local_name
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument
 from portico_server.knowledge.parse import text
 
@@ -51,7 +52,7 @@ def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, 
         if not isinstance(node.tag, str):
             continue
         if event == "start":
-            path.append(etree.QName(node).localname)
+            path.append(local_name(node.tag))
             before[-1][path[-1]] += 1
             number, after = before[-1][path[-1]], node.getnext()
             several = number > 1 or (after is not None and after.tag == node.tag)
@@ -82,7 +83,7 @@ def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, 
 
 def _text_of(node: Any, name: str) -> str:
     """What an element says by itself: its attributes and its text."""
-    attributes = " ".join(f'{etree.QName(key).localname}="{value}"' for key, value in node.attrib.items())
+    attributes = " ".join(f'{local_name(key)}="{value}"' for key, value in node.attrib.items())
     own = " ".join((node.text or "").split())
     if not attributes and not own:
         return ""

@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 from lxml import etree
 
-from portico_server.core.html import declared_charset, parse
+from portico_server.core.html import declared_charset, local_name, parse
 from portico_server.core.words import whole_number
 
 MAX_LIST_BYTES = 50 * 1024 * 1024
@@ -186,7 +186,7 @@ def _link(entry: etree._Element) -> str:
 
 
 def _name(node: etree._Element) -> str:
-    return etree.QName(node).localname if isinstance(node.tag, str) else ""
+    return local_name(node.tag) if isinstance(node.tag, str) else ""
 
 
 def _is(node: etree._Element, name: str) -> bool:
@@ -240,9 +240,7 @@ def objects(data: bytes) -> tuple[list[dict[str, str]], str]:
     found, more, token = [], False, ""
     for node in root:
         if _is(node, "Contents"):
-            found.append(
-                {etree.QName(child).localname: child.text or "" for child in node if len(child) == 0}
-            )
+            found.append({_name(child): child.text or "" for child in node if len(child) == 0})
         elif _is(node, "IsTruncated"):
             more = node.text == "true"
         elif _is(node, "NextContinuationToken"):

@@ -284,6 +284,20 @@ def test_of_a_sitemap_no_more_is_read_than_is_asked_for() -> None:
         assert found == listing.Sitemap(tuple(f"https://example.com/{number}" for number in range(3)))
 
 
+def test_a_list_of_odd_names_and_charsets_is_read_or_left() -> None:
+    """Elements and charsets that a library's own functions raise for, though its parser takes them."""
+    feed = b"<rss><channel><D:x/><item><D:y/><link>https://example.com/a</link></item></channel></rss>"
+    assert listing.listed(feed, "https://example.com/feed", 3) in (
+        None,
+        listing.ListedFeed(("https://example.com/a",)),
+    )
+    assert listing.listed(b"<D:urlset/>", "https://example.com/", 3) is None
+    for charset in ("idna", "undefined", "punycode"):
+        assert listing.index(b"<a href='a.md'>\xff</a>", charset, "https://example.com/") == [
+            "https://example.com/a.md"
+        ]
+
+
 def test_no_password_in_a_link_reaches_the_name_of_a_file() -> None:
     """Whatever lists addresses: none of them has a user name, a password or a fragment."""
     link, wanted = "https://eve:secret@example.com/a?b=1#c", ("https://example.com/a?b=1",)
