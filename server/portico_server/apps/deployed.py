@@ -65,9 +65,9 @@ def _put(spec: dict[str, Any], place: str, value: Any) -> None:
             raise _nowhere(place, part, node, [name for name, _step in _all(spec)] if not number else [])
         node = found
     last = parts[-1]
-    number = whole_number(last)
-    if isinstance(node, list) and number is not None and number < len(node):
-        node[number] = value
+    at = whole_number(last)
+    if isinstance(node, list) and at is not None and at < len(node):
+        node[at] = value
     elif not isinstance(node, dict):
         raise _nowhere(place, last, node)
     elif value is None:

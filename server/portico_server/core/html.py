@@ -49,7 +49,7 @@ _PYTHON_ALONE: Final = frozenset(
 
 
 def decoded(data: bytes, charset: str) -> str:
-    """The text of a document of somebody else, who also says its ``charset``: UTF-8 where that is none. What the charset
+    """The text of a document of somebody else, who also says its ``charset``: UTF-8 where that is none. What it
     does not explain is replaced.
     """
     try:
