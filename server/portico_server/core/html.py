@@ -5,12 +5,13 @@ Imports lxml, which is not for the start of the daemon: import this module where
 
 from __future__ import annotations
 
-import codecs
 import re
 from typing import Any, Final, Protocol
 
 from lxml import etree
 from lxml.html import HTMLParser, document_fromstring
+
+from portico_server.core.words import decoded
 
 HIDDEN_TAGS: Final = frozenset(
     {"script", "style", "noscript", "template", "svg", "iframe", "object", "head", "nav", "button", "select"}
@@ -40,27 +41,6 @@ def declared_charset(data: bytes) -> str | None:
     """The encoding that a document says it has."""
     found = _CHARSET.search(data[:4096])
     return found.group(1).decode("ascii") if found else None
-
-
-_PYTHON_ALONE: Final = frozenset(
-    ("idna", "mbcs", "oem", "palmos", "punycode", "raw_unicode_escape", "undefined", "unicode_escape")
-)
-"""Encodings of Python that no document has: some take time by the square of what they decode, or raise."""
-
-
-def decoded(data: bytes, charset: str) -> str:
-    """The text of a document of somebody else, who also says its ``charset``: UTF-8 where that is none. What it
-    does not explain is replaced.
-    """
-    try:
-        name = codecs.lookup(charset).name.replace("-", "_")
-        # What calls itself GB2312 is written in its larger successor.
-        known = "gb18030" if name in ("gb2312", "gbk") else name
-        if known not in _PYTHON_ALONE:
-            return data.decode(known, "replace")
-    except (LookupError, ValueError):  # unknown, no encoding of texts, or not even a name
-        pass
-    return data.decode("utf-8", "replace")
 
 
 def local_name(tag: str) -> str:

@@ -3,6 +3,7 @@ only."""
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -42,6 +43,27 @@ def whole_number(text: str, digits: int = MAX_NUMBER_DIGITS) -> int | None:
     ``int`` raises for thousands of digits.
     """
     return int(text) if 0 < len(text) <= digits and text.isascii() and text.isdigit() else None
+
+
+_PYTHON_ALONE = frozenset(
+    ("idna", "mbcs", "oem", "palmos", "punycode", "raw_unicode_escape", "undefined", "unicode_escape")
+)
+"""Encodings of Python that no document has: some take time by the square of what they decode, or raise."""
+
+
+def decoded(data: bytes, charset: str) -> str:
+    """The text of a document of somebody else, who also says its ``charset``: UTF-8 where that is none. What it
+    does not explain is replaced.
+    """
+    try:
+        name = codecs.lookup(charset).name.replace("-", "_")
+        # What calls itself GB2312 is written in its larger successor.
+        known = "gb18030" if name in ("gb2312", "gbk") else name
+        if known not in _PYTHON_ALONE:
+            return data.decode(known, "replace")
+    except (LookupError, ValueError):  # unknown, no encoding of texts, or not even a name
+        pass
+    return data.decode("utf-8", "replace")
 
 
 def has_cjk(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whole numbers in texts from outside."""
+"""Whole numbers and charsets in what comes from outside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 from tests.daemon import ROOT
 
-from portico_server.core.words import whole_number
+from portico_server.core.words import decoded, whole_number
 
 NAMES_ALONE = {
     *("core/words.py", "api/openai/form.py", "models/openai_wire.py", "tools/fetch/client.py"),
@@ -51,3 +51,37 @@ def test_no_other_code_asks_whether_a_text_from_outside_is_digits() -> None:
         if re.search(r"\.is(?:digit|decimal|numeric)\(", file.read_text())
     }
     assert found == NAMES_ALONE | OWN, "read it with core.words.whole_number"
+
+
+@pytest.mark.parametrize(
+    "charset", ["punycode", "idna", "undefined", "unicode_escape", "rot13", "zip", "\x00", "x" * 5_000, ""]
+)
+def test_bytes_of_a_charset_that_no_document_has_are_read_as_utf_8(charset: str) -> None:
+    assert decoded("Sluttårn \\x41".encode() * 50_000, charset).startswith("Sluttårn \\x41S")
+
+
+def test_bytes_are_read_in_their_charset() -> None:
+    assert decoded("高山".encode("gb18030"), "GB2312") == "高山"
+    assert decoded("é".encode("latin-1"), "ISO-8859-1") == "é"
+
+
+CHOSEN_HERE = {
+    "core/words.py",
+    *(
+        "knowledge/parse/archive.py",
+        "knowledge/parse/formats.py",
+        "knowledge/parse/step.py",
+    ),  # found out from bytes
+}
+"""Where the charset is not one that somebody else has named."""
+
+
+def test_no_other_code_decodes_by_a_name_from_outside() -> None:
+    """Some encodings of Python take hours for a megabyte (punycode): `decoded` knows them."""
+    server = ROOT / "server" / "portico_server"
+    found = {
+        str(file.relative_to(server))
+        for file in server.rglob("*.py")
+        if re.search(r"\.decode\((?:[a-z_.]*(?:charset|encoding)|known)\b", file.read_text())
+    }
+    assert found == CHOSEN_HERE, "decode it with core.words.decoded"

@@ -21,6 +21,7 @@ from yarl import URL
 from portico_server import __version__
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.words import decoded
 from portico_server.http_answer import HttpAnswer
 from portico_server.tools.fetch.policy import AddressPolicy, is_public, is_unsafe
 
@@ -62,10 +63,7 @@ class Fetched:
     @property
     def text(self) -> str:
         """The body, decoded as it declares, or as UTF-8."""
-        try:
-            return self.data.decode(self.charset or "utf-8", "replace")
-        except LookupError:
-            return self.data.decode("utf-8", "replace")
+        return decoded(self.data, self.charset or "utf-8")
 
 
 async def fetch(ask: FetchRequest, policy: AddressPolicy) -> Fetched:
