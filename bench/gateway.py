@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from harness import HERE, PATIENCE, Report, Serving, daemon, free_port, load, process
+from harness import HERE, START_TIMEOUT_S, Report, Serving, daemon, free_port, load, process
 
 BODY = {"model": "up", "messages": [{"role": "user", "content": "Say a word sixty-four times."}]}
 CASES = {
@@ -59,7 +59,7 @@ def measure(serving: Serving, case: str, seconds: float) -> Sample:
 def settle(serving: Serving) -> None:
     """Wait until the daemon has done what it does after its start: imports, the default model's files."""
     watched = psutil.Process(serving.pid)
-    until = time.perf_counter() + PATIENCE
+    until = time.perf_counter() + START_TIMEOUT_S
     while watched.cpu_percent(1.0) > IDLE_PERCENT and time.perf_counter() < until:
         pass  # it is the look that takes a second
 

@@ -26,7 +26,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 HERE = Path(__file__).resolve().parent
-PATIENCE = 60.0
+START_TIMEOUT_S = 300.0
+"""Seconds that a server has for its first answer: on busy cores it imports for minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def end(child: subprocess.Popen[Any]) -> None:
 def wait_for(url: str, alive: Callable[[], bool]) -> float:
     """Seconds until a GET of ``url`` answers at all. TimeoutError if the process ends or time is up."""
     begin = time.perf_counter()
-    while time.perf_counter() - begin < PATIENCE and alive():
+    while time.perf_counter() - begin < START_TIMEOUT_S and alive():
         try:
             urllib.request.urlopen(url, timeout=5).close()
         except urllib.error.HTTPError:
