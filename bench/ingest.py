@@ -288,11 +288,11 @@ def stages(folder: Path) -> dict[str, float]:
         for part in parts
     ]
     read = clock()
-    terms = iter([analyse.analyse(text) for text in texts])
+    terms = {text: analyse.analyse(text) for text in texts}
     analysed = clock()
     with tempfile.TemporaryDirectory() as temporary:
         index = lexical.LexicalIndex(Path(temporary) / "index")
-        lexical.analyse = lambda _text: next(terms)
+        lexical.analyse = lambda text: terms.get(text) or analyse.analyse(text)
         index.put([(number, "file", text, "", "", number) for number, text in enumerate(texts)])
         index.commit(LogOffset(1, 1))
         index.close()
