@@ -24,6 +24,7 @@ from portico_server.canaries.canaries import CanaryService
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
+from portico_server.db.feed import Feed
 from portico_server.evals.evals import Evaluations
 from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
@@ -59,6 +60,7 @@ class ApiServices(Protocol):
 
     loaded: LoadedSettings
     database: Database
+    feed: Feed
     registry: Registry
     runner: Runner
     usage: UsageLog

@@ -91,6 +91,7 @@ __all__ = [
     "keys",
     "links",
     "mcp_servers",
+    "mcp_sessions",
     "mcp_tasks",
     "metadata",
     "models",
@@ -125,7 +126,7 @@ __all__ = [
     "webhooks",
 ]
 
-HEAD = "0039"
+HEAD = "0041"
 """The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
 
 # How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.
@@ -427,6 +428,18 @@ mcp_tasks = Table(
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
     Index("ix_mcp_tasks_finished_at", "finished_at"),
+)
+
+# Sessions of MCP where several daemons share the database: the requests by which any of them opens one again.
+mcp_sessions = Table(
+    "mcp_sessions",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("requests", JSON, nullable=False),
+    Column("used_at", Float, nullable=False),
+    Index("ix_mcp_sessions_owner_used_at", "owner", "used_at"),
+    Index("ix_mcp_sessions_used_at", "used_at"),
 )
 
 # Schedules. ``owner`` is null for a shared one; ``key`` is in whose name it runs: whoever made it.

@@ -1,4 +1,6 @@
-"""Calls over MCP that became tasks: clients must find them after a crash of the daemon."""
+"""Calls over MCP that became tasks, which clients must find after a crash of the daemon; and the sessions of MCP, which
+they must find at every daemon on the database.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from sqlalchemy import Connection, delete, select, true, update
 
 from portico_server.db.rows import Rows, portions
 from portico_server.db.rows import now as clock
-from portico_server.db.schema import mcp_tasks, runs
+from portico_server.db.schema import mcp_sessions, mcp_tasks, runs
 
 TaskStatus: TypeAlias = Literal["working", "completed", "failed", "cancelled"]
 
@@ -89,3 +91,65 @@ def lose(connection: Connection, *, every: bool) -> int:
         .where(mcp_tasks.c.status == "working", gone, mcp_tasks.c.run_id.not_in(select(runs.c.id)))
         .values(status="failed", message=LOST_MESSAGE, finished_at=now)
     ).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class McpSessionRow:
+    """A session of MCP. ``owner`` is the id of the key that began it.
+
+    ``requests``: what opens it, and what the client has set since, each as the client sent it. ``used_at``: seconds
+    since 1970 by the clock of the database, a minute late at most.
+    """
+
+    id: str
+    owner: str
+    requests: Mapping[str, Any]
+    used_at: float = 0.0
+
+
+_SESSIONS = Rows(mcp_sessions, McpSessionRow)
+
+
+def open_session(connection: Connection, row: McpSessionRow, idle_s: float, max_per_owner: int) -> None:
+    """Write a new one. Those that nobody has used for so long go, and the oldest of an owner who has too many."""
+    now = clock(connection)
+    used_at = mcp_sessions.c.used_at
+    connection.execute(delete(mcp_sessions).where(used_at < now - idle_s))
+    own = select(mcp_sessions.c.id).where(mcp_sessions.c.owner == row.owner)
+    surplus = connection.execute(own.order_by(used_at.desc()).offset(max_per_owner - 1)).scalars().all()
+    for portion in portions(surplus):
+        connection.execute(delete(mcp_sessions).where(mcp_sessions.c.id.in_(portion)))
+    _SESSIONS.add(connection, replace(row, used_at=now))
+
+
+def get_session(connection: Connection, session_id: str, idle_s: float) -> McpSessionRow | None:
+    """One that was used in so many seconds."""
+    row = _SESSIONS.get(connection, session_id)
+    return None if row is None or row.used_at < clock(connection) - idle_s else row
+
+
+def renew_sessions(connection: Connection, ids: Sequence[str]) -> None:
+    """They were used just now."""
+    now = clock(connection)
+    for portion in portions(ids):
+        some = mcp_sessions.c.id.in_(portion)
+        connection.execute(update(mcp_sessions).where(some).values(used_at=now))
+
+
+def change_session(
+    connection: Connection, session_id: str, name: str, request: Mapping[str, Any] | None, max_requests: int
+) -> None:
+    """Keep a request of a session under a name, or nothing of that name; no more than so many requests."""
+    one = mcp_sessions.c.id == session_id
+    found = connection.execute(select(mcp_sessions.c.requests).where(one).with_for_update()).scalar()
+    if found is None:
+        return
+    requests = {key: value for key, value in found.items() if key != name}
+    if request is not None and len(requests) < max_requests:
+        requests[name] = dict(request)
+    connection.execute(update(mcp_sessions).where(one).values(requests=requests))
+
+
+def end_session(connection: Connection, session_id: str) -> None:
+    """Remove one."""
+    connection.execute(delete(mcp_sessions).where(mcp_sessions.c.id == session_id))

@@ -107,7 +107,7 @@ class QuestionService:
         try:
             self._tell(row)
             async with asyncio.timeout(max(0.0, row.expires_at - time.time())):
-                await run.log.emit(_asked_event(row))
+                await run.log.emit(asked_event(row))
                 while row.status == "pending":
                     answered.clear()
                     row = await self._read(row.id)
@@ -155,6 +155,10 @@ class QuestionService:
                 f"There is no question '{question_id[:80]}'.", code="question_not_found", param="id"
             )
         return row
+
+    def is_awaited_here(self, question_id: str) -> bool:
+        """Whether a run of this daemon waits for the answer."""
+        return question_id in self._waiting
 
     async def list(
         self,
@@ -345,7 +349,8 @@ def _holder(caller: Principal, worker: str) -> str:
     return f"{caller.id}:{worker}"
 
 
-def _asked_event(row: QuestionRow) -> Asked:
+def asked_event(row: QuestionRow) -> Asked:
+    """A question as those who follow its run see it."""
     return Asked(
         row.id,
         row.kind,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -15,12 +13,10 @@ import mcp_types as types
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
-from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, KNOWN_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,23 +24,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from portico_server import __version__
 from portico_server.api.mcp import follow
 from portico_server.api.mcp.changes import Changes
-from portico_server.api.mcp.drawings import Drawings
 from portico_server.api.mcp.held import HeldRuns
 from portico_server.api.mcp.incoming import bind, key_of, narrow
 from portico_server.api.mcp.library import Library, StoreLibrary
 from portico_server.api.mcp.prompts import Completions, PromptOffers
 from portico_server.api.mcp.resources import ResourceOffers
+from portico_server.api.mcp.sessions import KeptSessions, McpSessions, SessionManager
 from portico_server.api.mcp.skills import EXTENSION as SKILLS
 from portico_server.api.mcp.skills import SkillOffers, SkillParams
 from portico_server.api.mcp.tasks import EXTENSION, KeptTasks, TaskCalls, TaskParams, UpdateParams
 from portico_server.api.mcp.tools import LISTED, TASK_AFTER_SECONDS, FoundTools, ToolCalls
-from portico_server.api.mcp.view_tools import ViewTools
 from portico_server.api.mcp.views import EXTENSION as VIEWS
+from portico_server.api.mcp.views import Drawings, ViewTools
 from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
 from portico_server.core.relay import event_data
 from portico_server.db.database import Database
+from portico_server.db.feed import Feed
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.runner import Runner
 from portico_server.settings import MB_BYTES, comma_separated
@@ -156,132 +153,6 @@ def event_of(document: bytes) -> bytes:
     return b"event: message\r\ndata: " + document + b"\r\n\r\n"
 
 
-# Room for new sessions: where as many are open as may be, one of the key that has most makes way.
-
-
-logger = logging.getLogger(__name__)
-
-_SESSION: Final = MCP_SESSION_ID_HEADER.encode("ascii")
-_VERSION: Final = b"mcp-protocol-version"
-
-
-class McpSessions:
-    """ASGI middleware around the package's session manager, which refuses a session beyond ``most``.
-
-    Assistants that are closed without a word leave their sessions behind. Of the key that has most, the one that nobody
-    has used for longest is ended as if its client had said so, and its id is a 404 from then on, upon which a client
-    begins a new session. One with a request or a stream in progress is never ended; where all are, the package refuses
-    with a 503.
-    """
-
-    def __init__(self, app: ASGIApp, max_sessions: int) -> None:
-        self._app = app
-        self._max_sessions = max_sessions
-        self._idle: dict[str, None] = {}
-        """Nobody uses these now; in order, the one that was left longest ago first."""
-        self._used: Counter[str] = Counter()
-        self._users: dict[str, object] = {}
-        """Who began each: nobody else may end it."""
-        self._opening = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        given = headers.get(_SESSION)
-        if given is not None:
-            await self._use(given.decode("latin-1"), scope, receive, send)
-        elif headers.get(_VERSION, b"").decode("latin-1") in ("", *HANDSHAKE_PROTOCOL_VERSIONS):
-            await self._open(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    async def _use(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
-        if session not in self._idle and session not in self._used:
-            await self._app(scope, receive, send)  # none of ours, or none any more
-            return
-        gone = False
-
-        async def send_noting(message: Message) -> None:
-            nonlocal gone
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                gone = status == 404 or (scope["method"] == "DELETE" and status == 200)
-            await send(message)
-
-        self._take(session)
-        try:
-            await self._app(scope, receive, send_noting)
-        finally:
-            self._leave(session)
-        if gone and session in self._idle:
-            del self._idle[session], self._users[session]
-
-    async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
-        session = ""
-
-        async def send_noting(message: Message) -> None:
-            nonlocal session
-            if message["type"] == "http.response.start" and message["status"] < 400:
-                session = dict(message["headers"]).get(_SESSION, b"").decode("latin-1")
-                if session:  # before its client knows of it
-                    self._take(session)
-                    self._users[session] = scope.get("user")
-                    self._opening -= 1
-            await send(message)
-
-        self._opening += 1
-        try:
-            await self._make_room()
-            await self._app(scope, receive, send_noting)
-        finally:
-            if session:
-                self._leave(session)
-            else:
-                self._opening -= 1
-
-    async def _make_room(self) -> None:
-        while self._idle and len(self._idle) + len(self._used) + self._opening > self._max_sessions:
-            held = Counter(map(_key, self._users.values()))
-            most = max(held[_key(self._users[session])] for session in self._idle)
-            session = next(one for one in self._idle if held[_key(self._users[one])] == most)
-            del self._idle[session]
-            logger.info("the session %s makes way for a new one", session)
-            await self._end(session)
-
-    async def _end(self, session: str) -> None:
-        """What the package does when a client ends its session."""
-        scope: Scope = {
-            "type": "http",
-            "method": "DELETE",
-            "path": "/mcp",
-            "query_string": b"",
-            "headers": [(_SESSION, session.encode("latin-1"))],
-            "user": self._users.pop(session),
-        }
-
-        async def receive_empty() -> Message:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def discard(_message: Message) -> None:
-            """Nobody waits for the answer."""
-
-        await self._app(scope, receive_empty, discard)
-
-    def _take(self, session: str) -> None:
-        self._idle.pop(session, None)
-        self._used[session] += 1
-
-    def _leave(self, session: str) -> None:
-        self._used[session] -= 1
-        if not self._used[session]:
-            del self._used[session]
-            self._idle[session] = None
-
-
-def _key(user: object) -> str:
-    """The id of the key that began a session."""
-    return str(getattr(user, "username", ""))
-
-
 MAX_ID_CHARS: Final = 256
 """Characters of an id that a client gives a request, and of its progress token."""
 
@@ -313,10 +184,11 @@ class _Server(Server[dict[str, Any]]):
 
 
 class McpAdapter:
-    """Serves requests while `lifespan` is open. Wants the caller as ``portico.caller`` in each request's
-    scope. ``patience``: seconds after which a call may become a task; ``alone``: no other daemon shares the database;
-    ``sessions``: how many may be open at once; ``models``: those that are tools of their own, ``*`` for all; ``find``:
-    when tools are found instead of listed; ``view_calls``: the tools of hosts that show views.
+    """Serves requests while `lifespan` is open. Wants the caller as ``portico.caller`` in each request's scope.
+
+    ``patience``: seconds after which a call may become a task; ``feed``: reaches the daemons that share the database,
+    if it can be shared; ``sessions``: how many may be open at once; ``models``: those that are tools of their own,
+    ``*`` for all; ``find``: when tools are found instead of listed; ``view_calls``: the tools of hosts that show views.
     """
 
     def __init__(
@@ -330,7 +202,7 @@ class McpAdapter:
         database: Database,
         *,
         max_body: int,
-        alone: bool = True,
+        feed: Feed | None = None,
         watch_stores: Callable[[Callable[[str], None]], None] | None = None,
         task_after_s: float = TASK_AFTER_SECONDS,
         sessions: int = MAX_SESSIONS,
@@ -342,7 +214,7 @@ class McpAdapter:
         self._held = HeldRuns()
         skill_offers = SkillOffers(skills)
         resources = ResourceOffers(library, skill_offers)
-        self._kept = KeptTasks(database, self._held, alone=alone)
+        self._kept = KeptTasks(database, self._held, alone=feed is None)
         tasks = TaskCalls(self._held, self._kept, registry, runner, library, questions)
         self._changes = Changes(resources, tasks)
         registry.watch(self._changes.names)
@@ -359,24 +231,28 @@ class McpAdapter:
         server.add_request_handler("tasks/get", TaskParams, tasks.get)
         server.add_request_handler("tasks/update", UpdateParams, tasks.update)
         server.add_request_handler("tasks/cancel", TaskParams, tasks.cancel)
-        self._sessions = StreamableHTTPSessionManager(
+        self._manager = SessionManager(
             server,
             # The gateway has checked Host and Origin; a second list here could only contradict it.
             security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
             max_request_body_size=max_body,
             max_sessions=sessions,
         )
-        self._app = AcceptEither(McpSessions(self._sessions.handle_request, sessions))
+        self._shared = None if feed is None else KeptSessions(database, questions, feed, sessions)
+        self._sessions = McpSessions(self._manager, sessions, self._shared)
+        self._app = AcceptEither(self._sessions)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Keep sessions and notices going; to be entered and left in one task."""
         await self._kept.start()
-        async with self._sessions.run():
+        async with self._manager.run():
             working = [
                 asyncio.create_task(self._changes.run(), name="mcp list changes"),
                 asyncio.create_task(self._kept.run(), name="mcp tasks"),
             ]
+            if self._shared is not None:
+                working.append(asyncio.create_task(self._shared.run(self._sessions), name="mcp sessions"))
             try:
                 yield
             finally:
@@ -407,7 +283,10 @@ class McpAdapter:
             return
         narrow(scope, only)
         bind(scope)
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except PorticoError as error:  # before there was an answer
+            await _error(error.status, types.INTERNAL_ERROR, error.message)(scope, receive, send)
 
 
 def build(services: ApiServices) -> McpAdapter:
@@ -422,7 +301,7 @@ def build(services: ApiServices) -> McpAdapter:
         services.questions,
         services.database,
         max_body=services.settings.max_body_mb * MB_BYTES,
-        alone=not services.settings.database,
+        feed=services.feed if services.settings.database else None,
         watch_stores=services.stores.watch,
         models=frozenset(comma_separated(services.settings.mcp_models)),
         find=FoundTools(services.tool_search, services.settings.mcp_tool_search),

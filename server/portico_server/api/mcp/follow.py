@@ -17,14 +17,13 @@ from mcp.server.connection import allowed_log_levels
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
-from mcp.shared.message import ServerMessageMetadata
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from portico.wire import Answered, Asked, Cited, Delta, Event, Status, StepFinished, StepStarted, ToolCalled
 from portico_server.api.mcp import inquiry
 from portico_server.api.mcp.held import HeldRun
-from portico_server.api.mcp.incoming import caller_of, connection_of
+from portico_server.api.mcp.incoming import ask_client, caller_of, connection_of
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.request import Result
 from portico_server.runs.questions import QuestionService
@@ -112,14 +111,10 @@ class RunFollower:
 
         Nobody else has the client's model: that it is refused is the answer.
         """
-        kind: type[types.CreateMessageResultWithTools | types.ElicitResult] = (
-            types.CreateMessageResultWithTools if question.kind == "chat" else types.ElicitResult
-        )
         try:
             try:
-                result = await self._context.session.send_request(
-                    request, kind, metadata=ServerMessageMetadata(related_request_id=self._context.request_id)
-                )
+                # By the id of the question, so that any daemon on the database knows what an answer is to.
+                result = inquiry.read(question, await ask_client(self._context, request, question.id))
             except (MCPError, ValidationError) as error:
                 if question.kind != "chat":
                     raise

@@ -49,6 +49,18 @@ def connection_of(context: ServerRequestContext[Any]) -> Connection:
     return context.session._connection
 
 
+async def ask_client(
+    context: ServerRequestContext[Any], request: types.InputRequest, request_id: str
+) -> dict[str, Any]:
+    """Ask the client while it waits for the answer to its own request; its result.
+
+    The package chooses ids of its own in every method that has a public name. Raises `MCPError`.
+    """
+    data = request.model_dump(by_alias=True, mode="json", exclude_none=True)
+    outbound = context.session._request_outbound
+    return await outbound.send_raw_request(data["method"], data.get("params"), {"request_id": request_id})
+
+
 def extension_of(context: ServerRequestContext[Any], identifier: str) -> bool:
     """Whether the client of this request has declared an extension."""
     capabilities = context.session.client_capabilities

@@ -36,11 +36,6 @@ def uri_of(store: str, file: str) -> str:
     return f"portico://stores/{quote(store, safe='')}/files/{quote(file, safe='')}"
 
 
-def artifact_uri(artifact_id: str) -> str:
-    """The URI of a file that a run made."""
-    return f"portico://artifacts/{artifact_id}"
-
-
 def parse_uri(uri: str) -> tuple[str, str]:
     """Store and file of a URI. Raises `MCPError` if it is none of ours."""
     match = _URI.fullmatch(uri)

@@ -12,7 +12,6 @@ import mcp_types as types
 
 from portico_server.api.mcp.apps import as_object
 from portico_server.api.mcp.library import Library
-from portico_server.api.mcp.resources import artifact_uri
 from portico_server.core.passage import cited, origin, to_json, to_text
 from portico_server.core.principal import Principal
 from portico_server.core.request import AppOutput, Artifact, Found, Reply, Result, ToolResult
@@ -106,7 +105,7 @@ async def _shown(artifact: Artifact, caller: Principal, library: Library) -> typ
     return types.ResourceLink(
         type="resource_link",
         name=artifact.name,
-        uri=artifact_uri(artifact.id),
+        uri=f"portico://artifacts/{artifact.id}",
         mime_type=artifact.media_type,
         size=artifact.bytes,
     )

@@ -17,14 +17,14 @@ import mcp_types as types
 from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import apps, follow, incoming, inquiry, view_tools, views
+from portico_server.api.mcp import apps, follow, incoming, inquiry, views
 from portico_server.api.mcp.follow import ClientGone, RunFollower
 from portico_server.api.mcp.held import HeldRun, HeldRuns
 from portico_server.api.mcp.incoming import caller_of, page
 from portico_server.api.mcp.library import Library
 from portico_server.api.mcp.result import failure, result_of
 from portico_server.api.mcp.tasks import TaskCalls
-from portico_server.api.mcp.view_tools import ViewTools
+from portico_server.api.mcp.views import ViewTools
 from portico_server.core import trace
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError, nearest
@@ -138,7 +138,7 @@ def is_plain(name: str) -> bool:
     return (
         0 < len(name) <= MAX_NAME_CHARS
         and name == name.strip("_")
-        and name not in view_tools.NAMES
+        and name not in views.NAMES
         and _FOREIGN.search(name) is None
     )
 
@@ -146,7 +146,7 @@ def is_plain(name: str) -> bool:
 def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
     """A name for each card: its own, ``search_NAME`` for a store, ``ask_NAME`` for a model.
 
-    A name that had to be changed, is too long, is one of `view_tools.NAMES` or is taken gets six letters of a hash of
+    A name that had to be changed, is too long, is one of `views.NAMES` or is taken gets six letters of a hash of
     the card's key behind it, so that it stays the same whatever else is there. Tools come before apps and apps before
     stores.
     """
@@ -154,7 +154,7 @@ def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
     for card in sorted(cards, key=lambda card: (_ORDER.index(card.kind), card.key)):
         wanted = f"{_PREFIXES.get(card.kind, '')}{card.name}"
         name = _FOREIGN.sub("_", wanted).strip("_")
-        if name != wanted or len(name) > MAX_NAME_CHARS or name in named or name in view_tools.NAMES:
+        if name != wanted or len(name) > MAX_NAME_CHARS or name in named or name in views.NAMES:
             name = f"{name[: MAX_NAME_CHARS - 7]}_{sha256(card.key.encode()).hexdigest()[:6]}".lstrip("_")
         named[name] = card
     return named
@@ -303,7 +303,7 @@ class ToolCalls:
             return await self._resume(context, params)
         name = params.name
         arguments: Mapping[str, Any] = params.arguments or {}
-        if self._view_calls is not None and name in view_tools.NAMES and views.shows_views(context):
+        if self._view_calls is not None and name in views.NAMES and views.shows_views(context):
             return await self._view_calls.call(context, name, arguments, self._find)
         named = await self._named(context) if self._find_tools.is_one(name) else {}
         if self._find_tools.instead_of(named):

@@ -1,23 +1,39 @@
-"""Small pages that a host shows beside a call: citations with the document's page, what a call asks, charts.
+"""Small pages that a host shows beside a call: citations with the document's page, what a call asks, charts; the tools
+that they call, and those whose results they draw.
 
 Only hosts that declare the extension are told of them. A page holds no data and no key: the host gives it the call and
-its result, and passes on the calls that it makes, those of `view_tools` among them. Built of ``page/src/views``.
+its result, and passes on the calls that it makes, those of `ViewTools` among them. Built of ``page/src/views``.
 
 Source: SEP-1865, the extension ``io.modelcontextprotocol/ui``, 2026-01-26.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
 
-from portico_server.api.mcp import apps
+from portico_server.api.mcp import apps, incoming
+from portico_server.api.mcp.incoming import caller_of
+from portico_server.api.mcp.result import failure
+from portico_server.core.errors import NotFound, PorticoError
+from portico_server.core.principal import Principal
 from portico_server.core.servable import Card
+from portico_server.knowledge.contents import MAX_MARKED_CHARS, MAX_PAGE
+from portico_server.runs.questions import QuestionService
+from portico_server.runs.runner import Runner
+from portico_server.tools.arguments import Checker
+
+if TYPE_CHECKING:
+    from portico_server.api.services import ApiServices
+    from portico_server.db.questions import QuestionRow
 
 EXTENSION: Final = "io.modelcontextprotocol/ui"
 MEDIA_TYPE: Final = "text/html;profile=mcp-app"
@@ -88,3 +104,308 @@ def _view_of(card: Card) -> View | None:
 def link(view: View, *visible: str) -> dict[str, Any]:
     """What a tool says of its view; ``visible``: to whom it is, if not to the model and the view alike."""
     return {"ui": {"resourceUri": uri_of(view), **({"visibility": list(visible)} if visible else {})}}
+
+
+PAGE: Final = "portico_page"
+QUESTIONS: Final = "portico_questions"
+ANSWER: Final = "portico_answer"
+EVAL: Final = "portico_eval"
+FINETUNE: Final = "portico_finetune"
+NAMES: Final = frozenset({PAGE, QUESTIONS, ANSWER, EVAL, FINETUNE})
+"""The tools that views call. Nothing else goes by these names."""
+
+MAX_QUESTIONS: Final = 100
+_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 200}
+
+
+def _tool(
+    name: str, title: str, description: str, schema: Mapping[str, Any], meta: Mapping[str, Any]
+) -> types.Tool:
+    return types.Tool(
+        name=name,
+        title=title,
+        description=description,
+        input_schema={"type": "object", "additionalProperties": False, **schema},
+        annotations=types.ToolAnnotations(
+            title=title,
+            read_only_hint=name != ANSWER,
+            destructive_hint=None if name != ANSWER else False,
+            open_world_hint=False,
+        ),
+        _meta=dict(meta),
+    )
+
+
+_PAGE_TOOL: Final = _tool(
+    PAGE,
+    "Draw a page",
+    "A page of a PDF in a store as a picture with a passage marked.",
+    {
+        "properties": {
+            "store": _TEXT,
+            "file": {**_TEXT, "description": "The file's id."},
+            "page": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE},
+            "passage": {"type": "string", "maxLength": MAX_MARKED_CHARS},
+        },
+        "required": ["store", "file", "page"],
+    },
+    link("citations", "app"),
+)
+_QUESTION_SCHEMA: Final = {
+    "properties": {"tool": {**_TEXT, "description": "Only what calls of this tool ask."}}
+}
+_QUESTIONS_TOOL: Final = _tool(
+    QUESTIONS,
+    "Open questions",
+    "What calls wait for: approvals and questions to a person, who answers them in the page that is shown.",
+    _QUESTION_SCHEMA,
+    link("approvals"),
+)
+_HIDDEN_QUESTIONS: Final = _QUESTIONS_TOOL.model_copy(update={"meta": link("approvals", "app")})
+_ANSWER_TOOL: Final = _tool(
+    ANSWER,
+    "Answer a question",
+    "The answer of a person to what a call asks.",
+    {
+        "properties": {
+            "id": _TEXT,
+            "accepted": {"type": "boolean"},
+            "value": {"description": "What the question's schema asks for."},
+            "note": {"type": "string", "maxLength": 10_000},
+        },
+        "required": ["id", "accepted"],
+    },
+    link("approvals", "app"),
+)
+_EVAL_TOOL: Final = _tool(
+    EVAL,
+    "Scores of an evaluation",
+    "How the runs of an evaluation scored, in the order in which they ran.",
+    {"properties": {"eval": {**_TEXT, "description": "Its id or name; the newest if left out."}}},
+    link("chart"),
+)
+_FINETUNE_TOOL: Final = _tool(
+    FINETUNE,
+    "Curve of a fine-tuning job",
+    "Training and validation loss of a fine-tuning job, step by step.",
+    {"properties": {"job": {**_TEXT, "description": "Its id; the newest if left out."}}},
+    link("chart"),
+)
+_CHARTS: Final = ((_EVAL_TOOL, "chat"), (_FINETUNE_TOOL, "finetune"))
+"""Each with the scope that its figures take."""
+
+
+MAX_RUNS: Final = 100
+"""Runs of an evaluation in one chart."""
+
+MAX_STEPS: Final = 1_000
+"""Steps of a fine-tuning job in one chart, the last ones."""
+
+_MEASURED: Final = ("train_loss", "valid_loss", "reward")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Lines of points ``(x, y)`` by their names, and a table with the same and more."""
+
+    title: str
+    x: str
+    lines: Mapping[str, Sequence[tuple[float, float]]]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | float | None]]
+
+    def to_json(self) -> dict[str, Any]:
+        """For the view."""
+        lines = [
+            {"name": name, "points": [{"x": x, "y": y} for x, y in points]}
+            for name, points in self.lines.items()
+        ]
+        rows = [list(row) for row in self.rows]
+        return {
+            "title": self.title,
+            "x": self.x,
+            "lines": lines,
+            "columns": list(self.columns),
+            "rows": rows,
+        }
+
+    def to_text(self) -> str:
+        """For a reader without the view."""
+        rows = [self.columns, *self.rows] if self.rows else [("There are no figures yet.",)]
+        table = "\n".join(" | ".join("" if cell is None else str(cell) for cell in row) for row in rows)
+        return f"{self.title}\n\n{table}"
+
+
+class Drawings:
+    """Each checks the caller's rights as the API of the same thing does."""
+
+    def __init__(self, services: ApiServices) -> None:
+        self._services = services
+
+    async def page(self, caller: Principal, store: str, file: str, number: int, passage: str) -> bytes:
+        """A page of a PDF as a PNG with the passage marked."""
+        stores = self._services.stores
+        return await stores.contents.page(await stores.get(store, caller), file, number, passage)
+
+    async def scores(self, caller: Principal, ref: str) -> Drawing:
+        """The mean scores of an evaluation's runs, by its id or name; of the newest one if that is empty."""
+        from portico_server.evals import statistics
+
+        evals = self._services.evals
+        if ref:
+            test = await evals.find(ref, caller)
+        else:
+            newest = (await evals.list(caller, limit=1, order="desc")).data
+            if not newest:
+                raise NotFound("There is no evaluation yet.", code="eval_not_found", param="eval")
+            [test] = newest
+        page = await self._services.eval_runs.list(
+            test.row.id, caller, limit=MAX_RUNS, order="desc", statuses=("completed",)
+        )
+        lines: dict[str, list[tuple[float, float]]] = {}
+        rows: list[tuple[str | float | None, ...]] = []
+        for number, row in enumerate(reversed(page.data), 1):
+            score = statistics.of(row.tally, "score")
+            if score.value is not None:
+                lines.setdefault(row.target, []).append((number, score.value))
+            passed = f"{row.tally['pass']}/{statistics.count(row.tally)}"
+            rows.append((number, row.name, row.target, _rounded(score.value), _rounded(score.error), passed))
+        columns = ("Run", "Name", "Model", "Score", "Standard error", "Passed")
+        return Drawing(test.row.name or test.row.id, "Run", lines, columns, rows)
+
+    async def curve(self, caller: Principal, job_id: str) -> Drawing:
+        """The losses of a fine-tuning job, or its reward; of the newest one if the id is empty."""
+        tuning = self._services.tuning
+        if job_id:
+            job = await tuning.get(job_id, caller)
+        else:
+            newest = (await tuning.list(caller, limit=1)).data
+            if not newest:
+                raise NotFound("There is no fine-tuning job yet.", code="fine_tune_not_found", param="job")
+            [job] = newest
+        page = await tuning.events(job, ("metrics",), limit=MAX_STEPS)
+        events = list(reversed(page.data))
+        lines = {
+            name: [
+                (float(event.step or 0), float(event.data[name])) for event in events if name in event.data
+            ]
+            for name in _MEASURED
+        }
+        lines = {name: points for name, points in lines.items() if points}
+        rows = [(event.step or 0, *(_rounded(event.data.get(name)) for name in lines)) for event in events]
+        return Drawing(f"{job.model}: {job.status}", "Step", lines, ("Step", *lines), rows)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+class ViewTools:
+    """The tools that views call, and those whose results they show; for hosts that show views."""
+
+    def __init__(self, drawings: Drawings, questions: QuestionService, runner: Runner) -> None:
+        self._drawings = drawings
+        self._questions = questions
+        self._runner = runner
+
+    def list(self, context: ServerRequestContext[Any]) -> Sequence[types.Tool]:
+        """Those that the caller may call at this endpoint; only the views call them where it shows one thing alone."""
+        if incoming.is_narrow(context):
+            return [_PAGE_TOOL, _HIDDEN_QUESTIONS, _ANSWER_TOOL]
+        caller = caller_of(context)
+        charts = [tool for tool, scope in _CHARTS if caller.allows(scope)]
+        return [_PAGE_TOOL, _QUESTIONS_TOOL, _ANSWER_TOOL, *charts]
+
+    async def call(
+        self,
+        context: ServerRequestContext[Any],
+        name: str,
+        arguments: Mapping[str, Any],
+        find: Callable[[ServerRequestContext[Any], str], Awaitable[Card]],
+    ) -> types.CallToolResult:
+        """Call one of them. ``find`` gives the card behind the name of another tool."""
+        tool = next((tool for tool in self.list(context) if tool.name == name), None)
+        if tool is None:
+            raise MCPError(
+                types.INVALID_PARAMS, f"There is no tool '{name}' here, or you have no access to it."
+            )
+        caller = caller_of(context)
+        try:
+            Checker(name, tool.input_schema).check(arguments)
+            if name == PAGE:
+                return await self._page(context, caller, arguments)
+            if name == ANSWER:
+                return await self._answer(caller, arguments)
+            if name == QUESTIONS:
+                about = await find(context, arguments["tool"]) if "tool" in arguments else None
+                return await self._open(context, caller, about)
+            chart = await (
+                self._drawings.scores(caller, arguments.get("eval", ""))
+                if name == EVAL
+                else self._drawings.curve(caller, arguments.get("job", ""))
+            )
+        except PorticoError as error:
+            return failure(error.message)
+        return _success(chart.to_text(), chart.to_json())
+
+    async def _page(
+        self, context: ServerRequestContext[Any], caller: Principal, given: Mapping[str, Any]
+    ) -> types.CallToolResult:
+        store, number = given["store"], int(given["page"])
+        if incoming.store_of(context) not in (None, store):
+            raise NotFound(f"The store '{store}' is not to be seen at this endpoint.")
+        data = await self._drawings.page(caller, store, given["file"], number, given.get("passage", ""))
+        picture = types.ImageContent(
+            type="image", data=base64.b64encode(data).decode(), mime_type="image/png"
+        )
+        return types.CallToolResult(content=[types.TextContent(type="text", text=f"Page {number}."), picture])
+
+    async def _open(
+        self, context: ServerRequestContext[Any], caller: Principal, about: Card | None
+    ) -> types.CallToolResult:
+        """What the caller's calls ask a person; of one tool, or of what this endpoint shows, if it is one thing."""
+        page = await self._questions.list(caller, status="pending", limit=MAX_QUESTIONS)
+        found = [
+            row
+            for row in reversed(page.data)
+            if row.kind in ("approval", "input") and self._is_shown(context, row, about)
+        ]
+        text = "\n".join(f"{row.id}: {row.name}: {row.message}" for row in found)
+        shown = [
+            {
+                "id": row.id,
+                "kind": row.kind,
+                "name": row.name,
+                "message": row.message,
+                "arguments": dict(row.arguments),
+                "answer_schema": row.answer_schema,
+            }
+            for row in found
+        ]
+        return _success(text or "Nothing waits for an answer.", {"questions": shown})
+
+    def _is_shown(self, context: ServerRequestContext[Any], row: QuestionRow, about: Card | None) -> bool:
+        if about is None and not incoming.is_narrow(context):
+            return True
+        run = self._runner.get(row.run_id)
+        if run is None or run.owner != caller_of(context).id:
+            return False
+        if about is not None:
+            return run.name == about.key
+        return run.name == incoming.only_of(context)
+
+    async def _answer(self, caller: Principal, given: Mapping[str, Any]) -> types.CallToolResult:
+        row = await self._questions.answer(
+            given["id"],
+            caller,
+            accepted=given["accepted"],
+            value=given.get("value"),
+            note=given.get("note", ""),
+        )
+        return _success("Accepted." if row.accepted else "Refused.", {"id": row.id, "accepted": row.accepted})
+
+
+def _success(text: str, structured: Mapping[str, Any]) -> types.CallToolResult:
+    return types.CallToolResult(
+        content=[types.TextContent(type="text", text=text)], structured_content=dict(structured)
+    )

@@ -24,8 +24,7 @@ from tests import daemon as daemons
 from tests.browser import CHROMIUM, Page, browser
 from tests.server.knowledge import documents
 
-from portico_server.api.mcp.view_tools import NAMES
-from portico_server.api.mcp.views import EXTENSION, MEDIA_TYPE
+from portico_server.api.mcp.views import EXTENSION, MEDIA_TYPE, NAMES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -1,0 +1,479 @@
+"""The sessions of MCP: room for new ones, and, where daemons share a database, the same session at all of them.
+
+Of a session there is a row: whose it is, and the requests that made it what it is. A daemon that does not have it opens
+it again by them. What a call asks the client is answered through the questions in the database, wherever the client's
+answer arrives; a cancel, a change and the end of a session are passed on by the feed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter, deque
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final
+
+from mcp.server.streamable_http import MCP_SESSION_ID_HEADER, StreamableHTTPServerTransport
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from pydantic import ValidationError
+from starlette.types import Message, Receive, Scope, Send
+
+from portico_server.api.mcp import inquiry
+from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.core.principal import Principal
+from portico_server.db import tasks as rows
+from portico_server.db.database import Database
+from portico_server.db.feed import Feed
+from portico_server.db.tasks import McpSessionRow
+from portico_server.runs.questions import QuestionService, asked_event
+
+logger = logging.getLogger(__name__)
+
+IDLE_TIMEOUT_S: Final = 30 * 60.0
+"""Seconds after which a session is closed that nobody uses; as the package has it."""
+
+RENEW_INTERVAL_S: Final = 60.0
+"""Seconds between two notes in the database of the sessions that were used."""
+
+TAKE_OVER_TIMEOUT_S: Final = 30.0
+"""Seconds in which a daemon opens a session again that another one has."""
+
+MAX_NOTED_BYTES: Final = 1024 * 1024
+"""Bytes of a message that means something for other daemons: an answer to what one of them asks, mostly."""
+
+MAX_KEPT_BYTES: Final = 64 * 1024
+"""Bytes of a request that is kept; a session that is opened by a larger one is known to its daemon alone."""
+
+MAX_KEPT_REQUESTS: Final = 256
+"""Requests that are kept of a session: its opening, the level of its logs, and the files that it watches."""
+
+MAX_UNSENT_NOTICES: Final = 1_000
+"""Notices for other daemons that may wait; beyond that the oldest are lost."""
+
+_SESSION: Final = MCP_SESSION_ID_HEADER.encode("ascii")
+_VERSION: Final = b"mcp-protocol-version"
+_OPENING: Final = "initialize"
+_NOTED: Final = (b"cancelled", b"setLevel", b"subscribe")
+"""One of these is in each message with a method that other daemons hear of."""
+_INITIALIZED: Final = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+
+_taken_over: ContextVar[str] = ContextVar("taken_over", default="")
+"""The id of the session that is being opened again, whatever id the package would give it."""
+
+
+class SessionManager(StreamableHTTPSessionManager):
+    """The package's sessions, which may be opened again under an id that they have at another daemon."""
+
+    def has(self, session: str) -> bool:
+        """Whether a session lives here."""
+        return session in self._server_instances
+
+    def _admit_session(self, requestor: Any) -> StreamableHTTPServerTransport | None:
+        transport = super()._admit_session(requestor)
+        session = _taken_over.get()
+        if transport is not None and session:
+            assert transport.mcp_session_id is not None
+            self._server_instances[session] = self._server_instances.pop(transport.mcp_session_id)
+            if transport.mcp_session_id in self._session_owners:
+                self._session_owners[session] = self._session_owners.pop(transport.mcp_session_id)
+            transport.mcp_session_id = session
+        return transport
+
+
+class McpSessions:
+    """ASGI middleware around the package's session manager, which refuses a session beyond ``max_sessions``.
+
+    Assistants that are closed without a word leave their sessions behind. Of the key that has most, the one that nobody
+    has used for longest is ended as if its client had said so, and its id is a 404 from then on, upon which a client
+    begins a new session. One with a request or a stream in progress is never ended; where all are, the package refuses
+    with a 503. Sessions that are ``kept`` are opened again instead.
+    """
+
+    def __init__(self, manager: SessionManager, max_sessions: int, kept: KeptSessions | None = None) -> None:
+        self._manager = manager
+        self._app = manager.handle_request
+        self._max_sessions = max_sessions
+        self._kept = kept
+        self._idle: dict[str, None] = {}
+        """Nobody uses these now; in order, the one that was left longest ago first."""
+        self._used: Counter[str] = Counter()
+        self._scopes: dict[str, Scope] = {}
+        """Who uses each, as of its last request: nobody else may end it."""
+        self._opening = 0
+        self._taking_over = asyncio.Lock()
+        self._applied: dict[str, dict[str, Any]] = {}
+        """The requests that each kept one has had here."""
+        self._renewed: set[str] = set()
+
+    def take_used(self) -> frozenset[str]:
+        """The sessions that were used here since this was asked, or are."""
+        used, self._renewed = self._renewed | self._used.keys(), set()
+        return frozenset(used)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        given = headers.get(_SESSION)
+        in_session = headers.get(_VERSION, b"").decode("latin-1") in ("", *HANDSHAKE_PROTOCOL_VERSIONS)
+        if given is not None:
+            session = given.decode("latin-1")
+            if in_session and self._kept is not None:
+                await self._take_over(session, self._kept, scope)
+            await self._use(session, scope, receive, send)
+        elif in_session:
+            await self._open(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _use(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if session not in self._idle and session not in self._used:
+            await self._app(scope, receive, send)  # none of ours, or none any more
+            return
+        own = _key(scope) == _key(self._scopes[session])
+        body = _Body(receive)
+        gone = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal gone
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                gone = status == 404 or (scope["method"] == "DELETE" and status == 200)
+                if self._kept is not None and own and status < 300:
+                    await self._note(session, self._kept, scope, body.data)
+            await send(message)
+
+        self._take(session)
+        try:
+            if own:
+                self._scopes[session] = _kept_scope(scope)
+            await self._app(scope, body.receive if self._kept is not None else receive, send_noting)
+        finally:
+            self._leave(session)
+        if gone and own and session in self._idle:
+            self._forget(session)
+
+    async def _note(self, session: str, kept: KeptSessions, scope: Scope, body: bytes) -> None:
+        """What other daemons must know of a request, before its client sees that it has arrived."""
+        if scope["method"] == "DELETE":
+            await kept.end(session)
+        elif scope["method"] == "POST":
+            request = await kept.note(session, body, scope["portico.caller"])
+            if request is not None:
+                self._applied.setdefault(session, {}).update(request)
+
+    async def _open(self, scope: Scope, receive: Receive, send: Send, taken_over: str = "") -> None:
+        session = ""
+        body = _Body(receive)
+
+        async def send_noting(message: Message) -> None:
+            nonlocal session
+            if message["type"] == "http.response.start" and message["status"] < 400:
+                session = dict(message["headers"]).get(_SESSION, b"").decode("latin-1")
+                if session:  # before its client knows of it
+                    self._take(session)
+                    self._scopes[session] = _kept_scope(scope)
+                    self._opening -= 1
+                    if self._kept is not None and not taken_over:
+                        self._applied[session] = await self._kept.open(session, _key(scope), body.data)
+            await send(message)
+
+        self._opening += 1
+        token = _taken_over.set(taken_over)
+        try:
+            await self._make_room()
+            await self._app(scope, body.receive if self._kept is not None else receive, send_noting)
+        finally:
+            _taken_over.reset(token)
+            if session:
+                self._leave(session)
+            else:
+                self._opening -= 1
+
+    # --- sessions of other daemons ----------------------------------------------------------------------------
+
+    async def _take_over(self, session: str, kept: KeptSessions, scope: Scope) -> None:
+        """Open a session here that another daemon has, if there is one of this caller; before a stream, catch up."""
+        if self._manager.has(session) and scope["method"] != "GET":
+            return
+        try:
+            async with asyncio.timeout(TAKE_OVER_TIMEOUT_S), self._taking_over:
+                row = await kept.find(session, _key(scope))
+                if row is None:
+                    return
+                if not self._manager.has(session):
+                    logger.info("the session %s is continued here", session)
+                    self._forget(session)
+                    opening = row.requests[_OPENING]
+                    await self._open(*_internal(_kept_scope(scope), opening), taken_over=session)
+                    if not self._manager.has(session):
+                        return
+                    self._applied[session] = {_OPENING: opening}
+                await self._catch_up(session, row, _kept_scope(scope))
+        except TimeoutError:
+            raise Unavailable(
+                f"The session could not be continued at this daemon within {TAKE_OVER_TIMEOUT_S:g} s. Try again."
+            ) from None
+
+    async def _catch_up(self, session: str, row: McpSessionRow, scope: Scope) -> None:
+        """Repeat here what the client has asked for elsewhere, and let the session hear of changes."""
+        await self._repeat(session, scope, _INITIALIZED)
+        applied = self._applied.setdefault(session, {})
+        for name, request in row.requests.items():
+            if name != _OPENING and applied.get(name) != request:
+                applied[name] = request
+                await self._repeat(session, scope, request)
+        for name in applied.keys() - row.requests.keys():
+            request = applied.pop(name)
+            if request["method"] == "resources/subscribe":
+                await self._repeat(session, scope, {**request, "method": "resources/unsubscribe"})
+
+    async def _repeat(self, session: str, scope: Scope, request: Mapping[str, Any]) -> None:
+        await self._app(*_internal(scope, request, session))
+
+    async def hear(self, notice: Mapping[str, Any]) -> None:
+        """What another daemon was told by a client about a session that lives here too."""
+        session = str(notice["session"])
+        scope = self._scopes.get(session)
+        if self._kept is None or scope is None or not self._manager.has(session):
+            return
+        match notice["what"]:
+            case "ended":
+                self._idle.pop(session, None)
+                await self._end(session)
+            case "cancelled":
+                params = {"requestId": notice["request"]}
+                cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
+                await self._repeat(session, scope, cancelled)
+            case _:
+                async with self._taking_over:
+                    row = await self._kept.find(session, _key(scope))
+                    if row is not None:
+                        await self._catch_up(session, row, scope)
+
+    # --- room -------------------------------------------------------------------------------------------------
+
+    async def _make_room(self) -> None:
+        while self._idle and len(self._idle) + len(self._used) + self._opening > self._max_sessions:
+            held = Counter(map(_key, self._scopes.values()))
+            most = max(held[_key(self._scopes[session])] for session in self._idle)
+            session = next(one for one in self._idle if held[_key(self._scopes[one])] == most)
+            del self._idle[session]
+            logger.info("the session %s makes way for a new one", session)
+            await self._end(session)
+
+    async def _end(self, session: str) -> None:
+        """What the package does when a client ends its session."""
+        scope = self._scopes.pop(session)
+        self._applied.pop(session, None)
+        await self._app(*_internal(scope, None, session, "DELETE"))
+
+    def _forget(self, session: str) -> None:
+        self._idle.pop(session, None)
+        self._scopes.pop(session, None)
+        self._applied.pop(session, None)
+
+    def _take(self, session: str) -> None:
+        self._renewed.add(session)
+        self._idle.pop(session, None)
+        self._used[session] += 1
+
+    def _leave(self, session: str) -> None:
+        self._used[session] -= 1
+        if not self._used[session]:
+            del self._used[session]
+            if session in self._scopes:
+                self._idle[session] = None
+
+
+class KeptSessions:
+    """The rows of sessions, and what the daemons on one database tell each other of them."""
+
+    def __init__(self, database: Database, questions: QuestionService, feed: Feed, max_sessions: int) -> None:
+        self._database = database
+        self._questions = questions
+        self._max_sessions = max_sessions
+        self._unsent: deque[dict[str, Any]] = deque(maxlen=MAX_UNSENT_NOTICES)
+        self._heard: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(MAX_UNSENT_NOTICES)
+        self._send = feed.report("mcp", self._collect)
+        feed.receive("mcp", self._hear)
+
+    async def open(self, session: str, owner: str, body: bytes) -> dict[str, Any]:
+        """Write a new one, and return the requests that are kept of it; where that fails, it is this daemon's alone."""
+        message = _message(body)
+        if message.get("method") != _OPENING or len(body) > MAX_KEPT_BYTES:
+            return {}
+        row = McpSessionRow(session, owner, {_OPENING: message})
+        try:
+            await self._database.write(rows.open_session, row, IDLE_TIMEOUT_S, self._max_sessions)
+        except PorticoError as error:
+            logger.warning("an MCP session is known to this daemon alone: %s", error.message)
+        return {_OPENING: message}
+
+    async def find(self, session: str, owner: str) -> McpSessionRow | None:
+        """One that is open, if it is this owner's."""
+        row = await self._database.read(rows.get_session, session, IDLE_TIMEOUT_S)
+        return row if row is not None and row.owner == owner else None
+
+    async def note(self, session: str, body: bytes, caller: Principal) -> dict[str, Any] | None:
+        """Pass on what a message in a session means for other daemons. A request that is kept is returned."""
+        if b'"method"' in body and not any(word in body for word in _NOTED):
+            return None
+        message = _message(body)
+        params = message.get("params")
+        params = params if isinstance(params, dict) else {}
+        match message.get("method"):
+            case None:
+                await self._answer(message, caller)
+            case "notifications/cancelled":
+                self._tell({"session": session, "what": "cancelled", "request": params.get("requestId")})
+            case "logging/setLevel":
+                return await self._change(session, "logging/setLevel", message)
+            case "resources/subscribe" if isinstance(params.get("uri"), str):
+                return await self._change(session, f"resources/subscribe {params['uri']}", message)
+            case "resources/unsubscribe" if isinstance(params.get("uri"), str):
+                await self._change(session, f"resources/subscribe {params['uri']}", None)
+        return None
+
+    async def _change(
+        self, session: str, name: str, request: Mapping[str, Any] | None
+    ) -> dict[str, Any] | None:
+        if request is not None and len(json.dumps(request)) > MAX_KEPT_BYTES:
+            return None
+        try:
+            await self._database.write(rows.change_session, session, name, request, MAX_KEPT_REQUESTS)
+        except PorticoError as error:
+            logger.warning("other daemons do not hear of a change of an MCP session: %s", error.message)
+        self._tell({"session": session, "what": "changed"})
+        return None if request is None else {name: request}
+
+    async def end(self, session: str) -> None:
+        """Remove one that its client has ended."""
+        try:
+            await self._database.write(rows.end_session, session)
+        except PorticoError as error:
+            logger.warning("other daemons do not hear of the end of an MCP session: %s", error.message)
+        self._tell({"session": session, "what": "ended"})
+
+    async def _answer(self, message: Mapping[str, Any], caller: Principal) -> None:
+        """Take the answer to what a call at another daemon asks: its id is that of the question."""
+        question_id = message.get("id")
+        if not isinstance(question_id, str) or self._questions.is_awaited_here(question_id):
+            return
+        try:
+            row = await self._questions.get(question_id, caller)
+            if row.status != "pending":
+                return
+            question = asked_event(row)
+            if "error" in message:
+                if question.kind == "chat":  # nobody else has the client's model
+                    note = str((message["error"] or {}).get("message"))[:1_000]
+                    await self._questions.answer(question_id, caller, accepted=False, note=note)
+                return
+            found = inquiry.answer_in(question, inquiry.read(question, message.get("result") or {}))
+            if found is not None:
+                await self._questions.answer(
+                    question_id, caller, accepted=found.accepted, value=found.value, note=found.note
+                )
+        except (PorticoError, ValidationError) as error:
+            logger.warning("an answer over MCP to '%s' could not be taken: %s", question_id[:80], error)
+
+    def _tell(self, notice: dict[str, Any]) -> None:
+        self._unsent.append(notice)
+        self._send()
+
+    def _collect(self, _each_second: bool) -> Mapping[str, Any]:
+        found = {str(number): notice for number, notice in enumerate(self._unsent)}
+        self._unsent.clear()
+        return found
+
+    def _hear(self, _origin: str, notices: Mapping[str, Any]) -> None:
+        for notice in notices.values():
+            if not self._heard.full():
+                self._heard.put_nowait(notice)
+
+    async def run(self, sessions: McpSessions) -> None:
+        """Follow what other daemons say of sessions, and note which are used, until cancelled."""
+        loop = asyncio.get_running_loop()
+        renew_at = loop.time() + RENEW_INTERVAL_S
+        while True:
+            try:
+                async with asyncio.timeout_at(renew_at):
+                    notice = await self._heard.get()
+            except TimeoutError:
+                renew_at = loop.time() + RENEW_INTERVAL_S
+                await self._renew(sessions.take_used())
+                continue
+            try:
+                await sessions.hear(notice)
+            except (PorticoError, KeyError, TypeError) as error:
+                logger.warning("what another daemon said of an MCP session is left out: %s", error)
+
+    async def _renew(self, used: frozenset[str]) -> None:
+        try:
+            if used:
+                await self._database.write_soon(rows.renew_sessions, sorted(used))
+        except PorticoError as error:
+            logger.warning("the use of MCP sessions was not noted: %s", error.message)
+
+
+class _Body:
+    """The first bytes of the body of a request, as they pass."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._pieces = bytearray()
+
+    @property
+    def data(self) -> bytes:
+        """The body; nothing of one that is too large."""
+        return bytes(self._pieces) if len(self._pieces) <= MAX_NOTED_BYTES else b""
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request" and len(self._pieces) <= MAX_NOTED_BYTES:
+            self._pieces += message.get("body", b"")
+        return message
+
+
+def _message(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _kept_scope(scope: Scope) -> Scope:
+    """What a request says of who is calling, and where."""
+    return {key: scope[key] for key in ("type", "http_version", "scheme", "path", "user") if key in scope} | {
+        key: value for key, value in scope.items() if key.startswith("portico.")
+    }
+
+
+def _internal(
+    scope: Scope, message: Mapping[str, Any] | None, session: str = "", method: str = "POST"
+) -> tuple[Scope, Receive, Send]:
+    """A request of our own to the package; nobody waits for its answer."""
+    headers = [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
+    if session:
+        headers.append((_SESSION, session.encode("latin-1")))
+    body = b"" if message is None else json.dumps(message).encode()
+    sent = False
+
+    async def receive() -> Message:
+        nonlocal sent
+        if sent:
+            await asyncio.Event().wait()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def discard(_message: Message) -> None: ...
+
+    return {**scope, "method": method, "query_string": b"", "headers": headers}, receive, discard
+
+
+def _key(scope: Scope) -> str:
+    """The id of the key that makes a request."""
+    return str(getattr(scope.get("user"), "username", ""))
