@@ -228,6 +228,29 @@ async def test_what_the_daemon_does_for_its_sake_ends_too(daemon: ApiServer) -> 
             assert told.json()["error"]["code"] == "key_revoked"
 
 
+OUTLIVING = {
+    "ingest": "Files that a key has added are still indexed.",
+    "embed": "The same, with another model.",
+    "link": "The same.",
+    "reindex": "The same.",
+    "finetune": "FineTuningJobs.revoke ends them, and the job as cancelled.",
+    "batch": "A batch looks each second whether its key is there, and keeps what was answered.",
+    "pull": "Admins fetch models, for everybody.",
+    "adapter_export": "Admins export them.",
+    "environment": "Admins build them.",
+    "better-model": "The daemon fetches it, for everybody.",
+    "answer test": "The daemon tests models, for everybody.",
+}
+"""Kinds of durable runs that a key's end does not end as it ends all others, and why."""
+
+
+async def test_every_kind_of_durable_run_says_what_becomes_of_it(daemon: ApiServer) -> None:
+    await daemon.services.stores.start()
+    kinds = daemon.services.scheduler._kinds
+    others = {name for name, kind in kinds.items() if not (kind.owned or kind.lent)}
+    assert others <= set(OUTLIVING), "a new kind is 'owned' or 'lent', or stands in OUTLIVING with the reason"
+
+
 async def test_the_groups_that_a_model_writes_for_its_stores_are_not_written_on(daemon: ApiServer) -> None:
     asked = asyncio.Event()
 
