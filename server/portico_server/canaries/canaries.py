@@ -320,10 +320,13 @@ class CanaryService:
         target = await self._database.read(rows.alias_target, alias)
         used = {name for row, _split in self._splits.values() for name in (row.baseline, row.target)}
         self._versions = {name: found for name, found in self._versions.items() if name in used}
+        meant = None if target is None else await self._registry.version(target)
+        if alias in self._splits:
+            return  # another one has begun meanwhile
         if target is None:
             self._registry.unalias(alias)
         else:
-            self._registry.alias(alias, target, await self._registry.version(target))
+            self._registry.alias(alias, target, meant)
 
     def _find(self, target: str) -> Servable | None:
         return self._versions.get(target) or self._registry.get(target)

@@ -22,6 +22,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.principal import SYSTEM
 from portico_server.core.relay import Relay, RelayResponse
+from portico_server.db import canaries as rows
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -220,6 +221,43 @@ async def test_rules_end_a_canary_with_reason_figures_and_an_event(splitter: Spl
 def _events(connection: Connection) -> list[str]:
     query = text("select payload from webhook_deliveries where event_type = 'canary.rolled_back'")
     return list(connection.execute(query).scalars())
+
+
+async def test_one_that_begins_while_another_ends_splits_its_calls(
+    splitter: Splitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of the first is still being taken over when the second is set."""
+    await splitter.means("old")
+    await splitter.split("new", weight=1.0)
+    database, target = splitter.served.services.database, rows.alias_target
+    ending, begun = asyncio.Event(), asyncio.Event()
+    read = database.read
+
+    async def slowly(function: Any, *given: Any) -> Any:
+        found = await read(function, *given)
+        if function is target and given == (splitter.alias,) and not ending.is_set() and ended:
+            ending.set()
+            await begun.wait()
+        return found
+
+    ended = False
+    canaries = splitter.served.services.canaries
+    restore = canaries._restore
+
+    async def restoring(alias: str) -> None:
+        nonlocal ended
+        ended = True
+        await restore(alias)
+
+    monkeypatch.setattr(database, "read", slowly)
+    monkeypatch.setattr(canaries, "_restore", restoring)
+    async with asyncio.timeout(60):
+        first = asyncio.create_task(splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {}))
+        await ending.wait()
+        await splitter.split("new", weight=1.0)
+        begun.set()
+        await first
+        assert await splitter.said() == "new"
 
 
 async def test_live_answers_are_judged_and_the_better_one_is_promoted(splitter: Splitter) -> None:
