@@ -235,6 +235,7 @@ class Services:
             responses_days=settings.keep_responses_days,
         )
         uploads = UploadedFiles(self.files, self.artifacts)
+        self.registry.files = self.stores.attachments(uploads)
         fetcher = OutwardFetcher(AddressPolicy.of(settings.tool_hosts))
         media = media_tools(self.registry, self.artifacts, uploads, fetcher)
         for tool in (*outward(settings), *self.code.tools, *media):
@@ -415,7 +416,9 @@ class Services:
         """Put guards around what they name, from the next call on."""
         self.guards = tuple(guards)
         self.registry.around = (
-            (lambda servable: guarded(servable, guards, self.registry.meanings)) if guards else None
+            (lambda servable: guarded(servable, guards, self.registry.meanings, self.registry.files))
+            if guards
+            else None
         )
 
     def _plugin_tables(self) -> Sequence[PluginTable[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,25 @@ class Evaluator(Protocol):
 
     async def check(self, source: str) -> None:
         """Raise `InvalidRequest` if ``source`` is not a function, or one that the interpreter can never run."""
+
+
+# Files that come with a question, for what reads text alone.
+
+
+class ReadsFiles(Protocol):
+    """Reads what messages bring along: `portico_server.knowledge.attachments.AttachmentReader`."""
+
+    async def as_text(
+        self,
+        messages: Iterable[Mapping[str, Any]],
+        caller: Principal,
+        *,
+        context_length: int | None = None,
+    ) -> Sequence[Mapping[str, Any]]:
+        """The messages with a text in place of each ``file`` part, for a context of so many tokens.
+
+        Raises `InvalidRequest` for a file that cannot be read or does not fit, `NotFound` for an unknown id.
+        """
 
 
 # Facts that outlive a conversation: what an agent asks of the knowledge, put in by the composition root.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -22,6 +22,24 @@ class Attachment:
     name: str
     media_type: str
     data: bytes
+
+
+FILES_CAPABILITY: Final = "files"
+"""What the card of a model says that is sent files as they are. All others read their text."""
+
+
+def is_file(part: Any) -> bool:
+    """Whether a part of a message's content is a file, as OpenAI has it."""
+    return isinstance(part, Mapping) and part.get("type") == "file"
+
+
+def holds_files(messages: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether one of the messages brings a file along."""
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, list) and any(map(is_file, content)):
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from portico_server.core.binding import (
     to_target,
 )
 from portico_server.core.errors import Conflict, NotFound, Unavailable, nearest
+from portico_server.core.interfaces import ReadsFiles
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.servable import Card, Kind, Servable, splits
 
@@ -92,6 +93,8 @@ class Registry:
         self._naming = asyncio.Lock()
         self.around: Callable[[Servable], Servable] | None = None
         """What is put around everything that is resolved: guards, if there are any."""
+        self.files: ReadsFiles | None = None
+        """Reads the files that come with a question, for what reads text alone."""
         self.versions: Versions | None = None
         """Finds versions of apps."""
 

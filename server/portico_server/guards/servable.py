@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,7 +11,8 @@ import orjson
 from portico.wire import Cited, Delta, Event, Passage, ToolCalled, ToolReturned, Usage
 from portico_server.core.context import Context, ContextWithin
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.core.media import Draw, Speak, Transcript
+from portico_server.core.interfaces import ReadsFiles
+from portico_server.core.media import Draw, Speak, Transcript, holds_files
 from portico_server.core.relay import Relay, RelayResponse, event_data
 from portico_server.core.request import (
     AppInput,
@@ -67,8 +68,15 @@ _FRAME: Final = frozenset(("id", "object", "created", "model", "system_fingerpri
 """What a frame may have beside its choices."""
 
 
-def guarded(servable: Servable, guards: Iterable[ContentGuard], aliases: Mapping[str, str]) -> Servable:
-    """The servable within the guards that are around it; itself if there are none."""
+def guarded(
+    servable: Servable,
+    guards: Iterable[ContentGuard],
+    aliases: Mapping[str, str],
+    files: ReadsFiles | None = None,
+) -> Servable:
+    """The servable within the guards that are around it; itself if there are none. ``files`` reads what comes with a
+    question: guards see its text, and so does the model.
+    """
     key = servable.card.key
     # What is around either side of a split is around both, and an alias of a version means its app.
     names = frozenset({key}) | getattr(servable, "names", frozenset())
@@ -82,16 +90,17 @@ def guarded(servable: Servable, guards: Iterable[ContentGuard], aliases: Mapping
     if not around:
         return servable
     if relays(servable):
-        return GuardedModel(servable, Guards(around))  # type: ignore[arg-type]  # it is a servable too
-    return GuardedServable(servable, Guards(around))
+        return GuardedModel(servable, Guards(around), files)  # type: ignore[arg-type]  # it is a servable too
+    return GuardedServable(servable, Guards(around), files)
 
 
 class GuardedServable:
     """A `Servable`: ``inner``, and nothing passes that the guards do not let pass."""
 
-    def __init__(self, inner: Servable, guards: Guards) -> None:
+    def __init__(self, inner: Servable, guards: Guards, files: ReadsFiles | None = None) -> None:
         self.inner = inner
         self.guards = guards
+        self.files = files
 
     @property
     def card(self) -> Card:
@@ -121,7 +130,11 @@ class GuardedServable:
             case Chat():
                 return replace(
                     request,
-                    messages=tuple(await guard_messages(request.messages, self.guards, context)),
+                    messages=tuple(
+                        await guard_messages(
+                            await self._read(request.messages, context), self.guards, context
+                        )
+                    ),
                     options=await guard_fields(
                         request.options, _UNREAD_OPTIONS, "input", self.guards, context
                     ),
@@ -142,6 +155,12 @@ class GuardedServable:
             case Draw():
                 return replace(request, prompt=(await texts([request.prompt], "input", context))[0])
         return request
+
+    async def _read(self, messages: Sequence[Message], context: Context) -> Sequence[Message]:
+        """The messages with the text of their files."""
+        if self.files is None or not holds_files(messages):
+            return messages
+        return await self.files.as_text(messages, context.caller)
 
     async def _cut(self, within: _GuardedContext, blocked: TextBlocked, request: Request) -> Result:
         """The end of an answer of which a part must not pass."""
@@ -309,7 +328,7 @@ class GuardedModel(GuardedServable):
 
     def over(self, inner: Relays) -> GuardedModel:
         """The same guards around another part of the model."""
-        return GuardedModel(inner, self.guards)  # type: ignore[arg-type]
+        return GuardedModel(inner, self.guards, self.files)  # type: ignore[arg-type]
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """See `portico_server.core.servable.Relays`. Raises `ContentBlocked` if what it is asked must not pass."""
@@ -338,7 +357,8 @@ class GuardedModel(GuardedServable):
             return request.body
         body = await guard_fields(request.body, _UNREAD, "input", self.guards, context)
         if request.operation == "chat/completions":
-            body["messages"] = await guard_messages(body["messages"], self.guards, context)
+            messages = await self._read(body["messages"], context)
+            body["messages"] = await guard_messages(messages, self.guards, context)
         for name in ("prompt", "input"):
             if self.guards.at("input") and _has_tokens(request.body.get(name)):
                 raise InvalidRequest(

@@ -27,9 +27,10 @@ from portico_server.db.database import Database
 from portico_server.db.names import claim_of, own_or_shared
 from portico_server.db.stores import SkippedRows, StoreFileCounts, StoreRow
 from portico_server.knowledge.archive.archives import StoreArchives
+from portico_server.knowledge.attachments import AttachmentReader
 from portico_server.knowledge.calibrate import Calibration, require_vectors
 from portico_server.knowledge.contents import StoreContents
-from portico_server.knowledge.files import FileStorage
+from portico_server.knowledge.files import FileStorage, UploadedFiles
 from portico_server.knowledge.follow import SourceFollower, existing_folder, follows, follows_nothing
 from portico_server.knowledge.generated import GroupGenerator
 from portico_server.knowledge.groups import Groups
@@ -164,6 +165,10 @@ class StoreService:
             self._calibration,
             self._changed,
         )
+
+    def attachments(self, uploads: UploadedFiles) -> AttachmentReader:
+        """What reads files that come with a question, by their bytes or by their ids among the ``uploads``."""
+        return AttachmentReader(self._readers, uploads)
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Call ``watcher`` with the id of a store whenever its files have changed."""

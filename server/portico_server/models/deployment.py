@@ -10,7 +10,8 @@ from pathlib import Path
 from portico.wire import Event, Usage, flat_options
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
-from portico_server.core.media import Draw, Speak, Transcribe
+from portico_server.core.interfaces import ReadsFiles
+from portico_server.core.media import FILES_CAPABILITY, Draw, Speak, Transcribe, holds_files
 from portico_server.core.relay import CAPABILITY, AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Chat, Detokenize, Embed, Moderate, Request, Rerank, Result, Tokenize
 from portico_server.core.servable import FUSION_WEIGHT, Card
@@ -60,7 +61,8 @@ class Deployment:
 
     ``origins`` has one entry for each process; the first is the model's own source, and what it turns out to be
     describes the model. ``cached`` says where its files are if they are here; ``changed`` is called when the card says
-    something new. ``queue_limit`` holds where the spec has none.
+    something new. ``queue_limit`` holds where the spec has none. ``files`` gives what reads files for a model that
+    reads text alone.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class Deployment:
         residency: Residency,
         queue_limit: int,
         changed: Callable[[], None],
+        files: Callable[[], ReadsFiles | None],
     ) -> None:
         self.spec = spec
+        self._files = files
         self.owner = owner
         self._created = created
         self._changed = changed
@@ -242,6 +246,8 @@ class Deployment:
         Raises `TooMany` if too many calls wait for it already.
         """
         self._check(request)
+        if request.operation == "chat/completions" and holds_files(request.body["messages"]):
+            request = await self._with_text(request, context)
         request = self._with_prompt(self._with_defaults(request))
         lease = self.pool.enter(request)
         try:
@@ -269,6 +275,16 @@ class Deployment:
                 code="model_lacks_capability",
                 param="model",
             )
+
+    async def _with_text(self, request: Relay, context: Context) -> Relay:
+        """The chat with the text of its files, for a model that is not sent files as they are."""
+        files = self._files()
+        if files is None or FILES_CAPABILITY in self._card.capabilities:
+            return request
+        messages = await files.as_text(
+            request.body["messages"], context.caller, context_length=self._description.context_length
+        )
+        return replace(request, body={**request.body, "messages": messages}, original=None)
 
     def _with_defaults(self, request: Relay) -> Relay:
         """The request with this model's own options where it leaves them open."""

@@ -482,6 +482,7 @@ class ModelService:
             residency=self.residency,
             queue_limit=self._settings.queue_limit,
             changed=lambda: self._registry.changed("model"),
+            files=lambda: self._registry.files,
         )
 
     def _origins(self, spec: ModelSpec, cached: Path | None) -> Sequence[ModelOrigin]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Final, Literal, Protocol
 
 from portico.wire import ErrorBody, Event, Usage
@@ -15,11 +16,12 @@ from portico_server.core.context import Context, Listener, innermost
 from portico_server.core.errors import InvalidRequest, TooMany, Unavailable
 from portico_server.core.event import EventLog
 from portico_server.core.ids import new_id
+from portico_server.core.media import holds_files
 from portico_server.core.principal import Principal
 from portico_server.core.question import Question, QuestionAnswer
 from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay
-from portico_server.core.request import Detokenize, Embed, Request, Rerank, Result, Tokenize
+from portico_server.core.request import Chat, Detokenize, Embed, Request, Rerank, Result, Tokenize
 from portico_server.core.servable import Card, Servable
 from portico_server.runs.quotas import Quotas, UsageMeter
 from portico_server.runs.redaction import Redaction
@@ -93,6 +95,15 @@ async def _counted(meter: UsageMeter, patient: bool) -> None:
             await asyncio.sleep(pause)
         else:
             return
+
+
+async def with_text(registry: Registry, servable: Servable, request: Request, caller: Principal) -> Request:
+    """What an app is asked: a chat with the text of its files. A model knows itself what it reads."""
+    if not isinstance(request, Chat) or servable.card.kind != "app" or not holds_files(request.messages):
+        return request
+    if registry.files is None:
+        return request
+    return replace(request, messages=tuple(await registry.files.as_text(request.messages, caller)))
 
 
 Status = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
@@ -343,6 +354,7 @@ class RunContext:
                 f"'{name}' was called {MAX_DEPTH} levels deep: something calls itself.", code="too_deep"
             )
         servable = await self._registry.resolve(name, self.caller)
+        request = await with_text(self._registry, servable, request, self.caller)
         child = RunContext(
             self._run,
             self._registry,

@@ -34,7 +34,7 @@ from portico_server.core.servable import Card, Relays, Servable
 from portico_server.db.usage import UsageRow
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import Quotas, UsageMeter
-from portico_server.runs.run import NO_USAGE, Run, RunContext, charged
+from portico_server.runs.run import NO_USAGE, Run, RunContext, charged, with_text
 from portico_server.runs.telemetry import Span, Telemetry
 from portico_server.runs.usage import CallCounts, DaemonHealth, UsageLog
 
@@ -288,11 +288,12 @@ class Runner:
             else:
                 servable = self._registry.admit(found, caller)
             run.model = _model_name(servable.card)
+            asked = await with_text(self._registry, servable, request, caller)
             if owner is None:
-                result = await servable.call(request, context)
+                result = await servable.call(asked, context)
             else:
-                async with charged(context, servable, request) as spend:
-                    result = await servable.call(request, context)
+                async with charged(context, servable, asked) as spend:
+                    result = await servable.call(asked, context)
                     spend(result)
             if run.model:  # of a model that its client lends, the client says any name
                 answered = self._registry.get(getattr(result, "model", ""), caller)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import orjson
 import pytest
 from openai import AsyncOpenAI, BadRequestError, InternalServerError
 from tests.api_server import ApiServer, RelayModel, api_server
+from tests.server.knowledge.documents import pdf
 
 from portico.wire import Event, GuardHit, Passage
 from portico_server import config
@@ -122,6 +124,8 @@ class Echo:
                 return Found(tuple(Passage(n, 0.5, text, "f", "f.md") for n, text in enumerate(texts, 1)))
             case AppInput():
                 return AppOutput({"said": [request.value]})
+            case Chat():
+                return Reply("".join(part["text"] for part in request.messages[-1]["content"]), "stop")
         raise AssertionError(request)
 
 
@@ -191,6 +195,24 @@ async def test_a_model_is_guarded_over_every_protocol(tmp_path: Path) -> None:
         assert other["message"]["content"] == "It is [CARD]. Write to [EMAIL]."
         reply = await services.runner.call("chat", "clerk", Chat(tuple(messages("whole card"))), LOCAL)
         assert isinstance(reply, Reply) and reply.content == "It is [CARD]. Write to [EMAIL]."
+
+
+async def test_a_guard_reads_the_files_that_come_with_a_question(tmp_path: Path) -> None:
+    file = {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{b64encode(pdf(CARD)).decode()}"}
+    asked: Any = [{"role": "user", "content": [{"type": "file", "file": file}]}]
+    read = "[File: a.pdf]\n[Page 1]\n[CARD]\n[End of file: a.pdf]"
+    async with api_server(tmp_path) as daemon, official(daemon) as client:
+        services = daemon.services
+        await services.models.add(ModelSpec("clerk", "fake://"))
+        services.guard([guard("mask", where=["input"])])
+        reply = await client.chat.completions.create(model="clerk", messages=asked)
+        assert (reply.choices[0].message.content or "").strip() == read
+        daemon.add(Echo(Card("helper", "app", id="app_1")))
+        said = await services.runner.call("chat", "helper", Chat(tuple(asked)), LOCAL)
+        assert isinstance(said, Reply) and said.content.strip() == read
+        services.guard([guard("block", where=["input"])])
+        with pytest.raises(BadRequestError, match="card"):
+            await client.chat.completions.create(model="clerk", messages=asked)
 
 
 async def test_what_must_not_pass_is_refused_or_ends_the_answer(tmp_path: Path) -> None:

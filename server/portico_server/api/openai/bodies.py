@@ -95,6 +95,18 @@ def _parts(parts: list[Any], path: str) -> None:
             image = part.get("image_url")
             if not isinstance(image, dict) or not isinstance(image.get("url"), str):
                 wrong(f"{at}.image_url", "must be an object with a string 'url'")
+        if kind == "file":
+            _file(part.get("file"), f"{at}.file")
+
+
+def _file(file: Any, path: str) -> None:
+    if not isinstance(file, dict):
+        wrong_type(path, "an object with 'file_data' or 'file_id'", file)
+    for name in ("file_data", "file_id", "filename"):
+        if file.get(name) is not None and not isinstance(file[name], str):
+            wrong_type(f"{path}.{name}", "a string", file[name])
+    if bool(file.get("file_data")) == bool(file.get("file_id")):
+        wrong(path, "needs either 'file_data' or 'file_id'", code="missing_required_parameter")
 
 
 def _tool_calls(calls: Any, path: str) -> None:

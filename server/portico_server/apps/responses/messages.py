@@ -179,7 +179,9 @@ class _Writer:
                     image["detail"] = part["detail"]
                 return {"type": "image_url", "image_url": image}
             case "input_file":
-                data = part.get("file_data") or self._media.get(part.get("file_id", ""), "")
+                data = part.get("file_data") or self._media.get(part.get("file_id", ""))
+                if data is None:
+                    return {"type": "file", "file": {"file_id": part["file_id"]}}
                 return {
                     "type": "file",
                     "file": {"filename": part.get("filename") or "file", "file_data": data},

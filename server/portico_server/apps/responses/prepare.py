@@ -19,6 +19,7 @@ from portico_server.apps.responses.request import ResponseRequest
 from portico_server.apps.responses.tool_context import ResponseFiles
 from portico_server.apps.responses.work import PreparedResponse
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError
+from portico_server.core.media import FILES_CAPABILITY
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Message
@@ -226,7 +227,10 @@ class Preparer:
             raise misconfigured from error
 
     async def _media(self, items: Iterable[Item], card: Card, caller: Principal) -> dict[str, str]:
-        """The uploaded files that messages name, as ``data:`` addresses, if the model can read them."""
+        """The uploaded files that messages name, as ``data:`` addresses: images, and files for a model that is sent
+        them as they are. The text of others is read when the model is asked.
+        """
+        kinds = ("input_image", "input_file") if FILES_CAPABILITY in card.capabilities else ("input_image",)
         found: dict[str, str] = {}
         room = MAX_WHOLE_CHARS
         for item in items:
@@ -234,10 +238,8 @@ class Preparer:
                 continue
             parts = item.get("content") or item.get("output") or ()
             for part in parts if isinstance(parts, list) else ():
-                if part["type"] == "input_file":
-                    _require_files(card)
                 file_id = part.get("file_id")
-                if part["type"] not in ("input_image", "input_file") or not file_id:
+                if part["type"] not in kinds or not file_id:
                     continue
                 if file_id not in found:
                     name, data = await self.uploads.read(file_id, caller, limit=room)
@@ -270,17 +272,6 @@ def _too_much(what: str) -> InvalidRequest:
         code="context_length_exceeded",
         param="input",
     )
-
-
-def _require_files(card: Card) -> None:
-    """Files as they are go to models that take them; the others read text and images."""
-    if "files" not in card.capabilities:
-        raise InvalidRequest(
-            f"'{card.name}' does not read files ('input_file'). Put the file into a vector store and use "
-            "'file_search', or send its text.",
-            code="unsupported_value",
-            param="input",
-        )
 
 
 def _keeps_sessions(card: Card) -> bool:

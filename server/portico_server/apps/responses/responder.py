@@ -26,7 +26,7 @@ from portico_server.apps.responses.messages import chat_options, function_json
 from portico_server.apps.responses.prepare import Preparer, PromptRenderer, row_of
 from portico_server.apps.responses.stream_reader import AnswerReader, Piece, pieces, whole
 from portico_server.apps.responses.tool_context import Emit, ResponseServices
-from portico_server.apps.responses.work import PreparedResponse, ResponseWork, unheard
+from portico_server.apps.responses.work import PreparedResponse, ResponseWork, named_as_input, unheard
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.event import MAX_UNREAD_EVENTS
@@ -199,7 +199,8 @@ class Responder:
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         request = Relay("chat/completions", body)
-        relayed = await self._runner.relay(model, ask.model, request, caller, kind=KIND)
+        with named_as_input():
+            relayed = await self._runner.relay(model, ask.model, request, caller, kind=KIND)
         if relayed.answered_by:
             machine.response["model"] = relayed.answered_by
         hearing = AnswerReader(machine)

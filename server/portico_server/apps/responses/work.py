@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -177,6 +178,17 @@ class PreparedResponse:
         return self.servable if relays(self.servable) else None
 
 
+@contextmanager
+def named_as_input() -> Iterator[None]:
+    """Around a chat that is asked: an error about its messages names ``input``, as its client does."""
+    try:
+        yield
+    except PorticoError as error:
+        if (error.param or "").startswith("messages["):
+            error.param = "input"
+        raise
+
+
 Note = Callable[[OfferedTool | None], Awaitable[None]]
 """Write down how far a response has come: before a tool is called, and when all that was asked for is done."""
 
@@ -258,7 +270,8 @@ class ResponseWork:
         messages = [*self.prepared.messages(), *self._declined]
         for attempt in range(MAX_SHORTENING_COUNT + 1):
             try:
-                await self._ask(messages, options, hearing)
+                with named_as_input():
+                    await self._ask(messages, options, hearing)
                 return hearing
             except PorticoError as error:
                 rest = shorter(messages) if self._may_shorten(error, attempt) else None

@@ -9,9 +9,8 @@ from starlette.responses import Response
 
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Presence
-from portico_server.api.openai.included import Included
 from portico_server.api.openai.responses.create import written
-from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page, response_document
+from portico_server.api.openai.responses.shapes import DOCUMENT, Included, answer, page, response_document
 from portico_server.api.sse import EventStream
 from portico_server.apps.responses.read import include as read_include
 from portico_server.core.errors import InvalidRequest, NotFound

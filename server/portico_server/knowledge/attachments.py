@@ -1,0 +1,183 @@
+"""Documents that come with a question, as text for models that read text alone."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import mimetypes
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Final
+
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.media import holds_files, is_file
+from portico_server.core.principal import Principal
+from portico_server.core.request import Message
+from portico_server.knowledge.document import Part, Unreadable
+from portico_server.knowledge.files import UploadedFiles
+from portico_server.knowledge.parse.formats import format_of
+from portico_server.knowledge.parse.pool import ReaderPool
+from portico_server.settings import MB_BYTES
+
+MAX_FILE_BYTES: Final = 64 * MB_BYTES
+"""Bytes of one file that is named by its id."""
+
+MAX_TEXT_CHARS: Final = 4_000_000
+"""Characters of the files of one call together."""
+
+MAX_TOKEN_CHARS: Final = 10
+"""Characters that a token may stand for on average: a text of more than so many for each token of a model's context is
+not read to its end.
+"""
+
+MAX_KEPT_CHARS: Final = 8_000_000
+"""Characters of texts that are kept: a conversation brings its files along with each turn."""
+
+READ_TIMEOUT_S: Final = 60.0
+"""Seconds for one file: somebody waits for the answer."""
+
+
+class AttachmentReader:
+    """Reads with the workers of the stores, within the same limits."""
+
+    def __init__(self, readers: ReaderPool, uploads: UploadedFiles) -> None:
+        self._readers = readers
+        self._uploads = uploads
+        self._texts: OrderedDict[tuple[str, bytes], str] = OrderedDict()
+        self._kept_chars = 0
+
+    async def as_text(
+        self, messages: Iterable[Message], caller: Principal, *, context_length: int | None = None
+    ) -> Sequence[Message]:
+        """The messages with a text in place of each ``file`` part.
+
+        Raises `InvalidRequest` for a file that cannot be read, and where they do not fit a context of so many tokens;
+        `NotFound` for an id that the caller has no file of.
+        """
+        room = (
+            MAX_TEXT_CHARS
+            if context_length is None
+            else min(MAX_TEXT_CHARS, context_length * MAX_TOKEN_CHARS)
+        )
+        made: list[Message] = []
+        for index, message in enumerate(messages):
+            if not holds_files([message]):
+                made.append(message)
+                continue
+            parts: list[Any] = []
+            for number, part in enumerate(message["content"]):
+                if is_file(part):
+                    text = await self._text(part, f"messages[{index}].content[{number}].file", caller, room)
+                    room -= len(text)
+                    part = {"type": "text", "text": text}
+                parts.append(part)
+            made.append({**message, "content": parts})
+        return made
+
+    async def _text(self, part: Mapping[str, Any], param: str, caller: Principal, room: int) -> str:
+        file = part.get("file")
+        name, data = await self._content(file if isinstance(file, Mapping) else {}, param, caller)
+        shown = "".join(letter if letter.isprintable() else " " for letter in name)[:200]
+        digest = await pools.FILES.run(_digest, data)
+        text = self._texts.get((name, digest))
+        if text is None:
+            text = await self._read(name, shown, data, param, room)
+            self._keep((name, digest), text)
+        elif len(text) > room:
+            raise _too_long(shown, param)
+        else:
+            self._texts.move_to_end((name, digest))
+        return f"\n\n[File: {shown}]\n{text}\n[End of file: {shown}]\n\n"
+
+    async def _content(self, file: Mapping[str, Any], param: str, caller: Principal) -> tuple[str, bytes]:
+        """Name and bytes."""
+        if file_id := file.get("file_id"):
+            return await self._uploads.read(file_id, caller, limit=MAX_FILE_BYTES, param=f"{param}.file_id")
+        given = str(file.get("file_data") or "")
+        head, comma, rest = given.partition(",")
+        media_type = head.removeprefix("data:").partition(";")[0] if comma else ""
+        try:
+            data = await pools.FILES.run(_decoded, rest if comma else given)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidRequest(
+                "The bytes of a file must be base64, or a URL of the form data:TYPE;base64,BYTES.",
+                code="invalid_file",
+                param=f"{param}.file_data",
+            ) from error
+        if not data:
+            raise InvalidRequest("The file is empty.", code="empty_file", param=f"{param}.file_data")
+        name = str(file.get("filename") or "file")
+        if format_of(name) is None and media_type:
+            name += mimetypes.guess_extension(media_type) or ""
+        return name, data
+
+    async def _read(self, name: str, shown: str, data: bytes, param: str, room: int) -> str:
+        texts: list[str] = []
+        size, page = 0, None
+        path = await pools.FILES.run(_written, data)
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S), aclosing(self._readers.read(path, name)) as runs:
+                async for run in runs:
+                    for part in run:
+                        text, page = _paged(part, page)
+                        size += len(text) + 1
+                        if size > room:
+                            raise _too_long(shown, param)
+                        texts.append(text)
+        except Unreadable as error:
+            raise InvalidRequest(f"'{shown}' {error.message}", code=error.code, param=param) from error
+        except TimeoutError as error:
+            raise InvalidRequest(
+                f"'{shown}' could not be read within {READ_TIMEOUT_S:g} s. Put it into a vector store, which takes its "
+                "time, and search that.",
+                code="file_too_slow",
+                param=param,
+            ) from error
+        finally:
+            await pools.FILES.run(path.unlink, True)
+        if not any(map(str.strip, texts)):
+            raise InvalidRequest(f"'{shown}' contains no text.", code="invalid_file", param=param)
+        return "\n".join(texts)
+
+    def _keep(self, key: tuple[str, bytes], text: str) -> None:
+        self._kept_chars += len(text) - len(self._texts.pop(key, ""))
+        self._texts[key] = text
+        while self._kept_chars > MAX_KEPT_CHARS:
+            self._kept_chars -= len(self._texts.popitem(last=False)[1])
+
+
+def _paged(part: Part, before: int | None) -> tuple[str, int | None]:
+    """The text of a part, below the number of its page where a new one begins; that number."""
+    page = part.place.page
+    if page is None or page == before:
+        return part.text, before
+    return f"[Page {page}]\n{part.text}", page
+
+
+def _too_long(shown: str, param: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"'{shown}' has more text than the model can be shown at once. Put it into a vector store and let the model "
+        "search there ('file_search'), or send a part of it.",
+        code="context_length_exceeded",
+        param=param,
+    )
+
+
+def _decoded(given: str) -> bytes:
+    return base64.b64decode(given, validate=True)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _written(data: bytes) -> Path:
+    with tempfile.NamedTemporaryFile(prefix="portico-", delete=False) as file:
+        file.write(data)
+    return Path(file.name)
