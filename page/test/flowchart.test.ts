@@ -106,6 +106,20 @@ test("a drawing is shapes, lines and text, and nothing of its source is anything
   expect(picture.textContent).toContain("<img src=x");
 });
 
+test("what would keep the page busy for long is not drawn, though its parts are few", () => {
+  const nodes = Array.from({ length: 150 }, (_, n) => `a${n}`);
+  const chain = `flowchart TD\n${nodes.join(" --> ")}`;
+  expect(read(chain)).not.toBeNull();
+  const across = Array.from({ length: 5 }, (_, n) => `\n a${n} --> a${149 - n}\n a${148 - n} --> a${n}`);
+  expect(read(chain + across.join(""))).not.toBeNull();
+  const more = Array.from({ length: 40 }, (_, n) => `\n a${n} --> a${149 - n}\n a${148 - n} --> a${n}`);
+  expect(read(chain + more.join(""))).toBeNull();
+  const deep = Array.from({ length: 30 }, (_, n) => `\n subgraph g${n}`).join("");
+  expect(read(`${chain}${deep}\n inner${"\n end".repeat(30)}`)).toBeNull();
+  const round = Array.from({ length: 100 }, (_, n) => `a${n} --> a${(n + 1) % 100}`).join("\n ");
+  expect(read(`flowchart LR\n ${round}`)).not.toBeNull();
+});
+
 test("edges of subgraphs, of nodes to themselves and twice between two are drawn", () => {
   const chart = read(
     "flowchart LR\n subgraph x\n a --> b\n end\n x --> c\n c --> x\n a --> a\n a -->|again| b\n subgraph y\n end",

@@ -11,6 +11,7 @@ const MAX_LINE_CHARS = 2_000;
 const MAX_NODES = 150;
 const MAX_EDGES = 300;
 const MAX_GROUPS = 40;
+const MAX_SPANS = 2_000; // rows that all arrows together pass: the layout takes half a second for as many
 const MAX_LABEL_CHARS = 200;
 const LINE_CHARS = 28;
 const LINE_HEIGHT = 18;
@@ -107,7 +108,42 @@ export function read(source: string): Flowchart | null {
         return null;
     }
   }
-  return open.length || !chart.nodes.size ? null : chart;
+  return open.length || !chart.nodes.size || spans(chart) > MAX_SPANS ? null : chart;
+}
+
+/** How many rows its arrows pass, about: what the layout's work grows with, and not with the arrows alone. */
+function spans(chart: Flowchart): number {
+  const below = new Map<string, string[]>();
+  for (const edge of chart.edges) {
+    const [from, to] = [endOf(chart, edge.from), endOf(chart, edge.to)];
+    if (from !== undefined && to !== undefined && from !== to)
+      below.set(from, [...(below.get(from) ?? []), to]);
+  }
+  const open = new Set<string>();
+  const done = new Set<string>();
+  const forward: [string, string][] = []; // an arrow back up is drawn as one down
+  const visit = (id: string): void => {
+    open.add(id);
+    for (const to of below.get(id) ?? []) {
+      if (!open.has(to) && !done.has(to)) visit(to);
+      forward.push(open.has(to) ? [to, id] : [id, to]);
+    }
+    open.delete(id);
+    done.add(id);
+  };
+  for (const id of chart.nodes.keys()) if (!done.has(id)) visit(id);
+  const place = new Map([...done].reverse().map((id, at) => [id, at]));
+  const row = new Map<string, number>();
+  for (const [from, to] of forward.sort(([a], [b]) => (place.get(a) ?? 0) - (place.get(b) ?? 0)))
+    row.set(to, Math.max(row.get(to) ?? 0, (row.get(from) ?? 0) + 1));
+  const passed = forward.reduce((sum, [from, to]) => sum + (row.get(to) ?? 0) - (row.get(from) ?? 0), 0);
+  let deepest = 0;
+  for (const node of chart.nodes.values()) {
+    let depth = 0;
+    for (let group = node.group; group; group = chart.groups.get(group)?.group ?? "") depth += 1;
+    deepest = Math.max(deepest, depth);
+  }
+  return passed * (2 * deepest + 1);
 }
 
 /** What is not a comment, a setting or the front matter, with single spaces. */
