@@ -14,16 +14,37 @@ from portico.values import Fact, Rating, Session, SessionMessage
 MAX_PAGE_MESSAGES = 1000
 """Messages that are asked for at once."""
 
+MAX_PAGE_SESSIONS = 1000
+"""Sessions that are asked for at once."""
+
 
 class Sessions(Group):
     """Conversations with apps and agents, with the memory of every agent of a tree."""
 
     async def list(
-        self, app: str | None = None, *, name: str | None = None, search: str = "", limit: int = 100
+        self,
+        app: str | None = None,
+        *,
+        name: str | None = None,
+        search: str = "",
+        after: str | None = None,
+        limit: int = 100,
     ) -> list[Session]:
-        """The one used last first; of an app, of a name, or those in which ``search`` was said."""
-        query = given(app=app, name=name, search=search or None, limit=limit)
-        return await self._transport.request("GET", "/api/sessions", list[Session], query=query)
+        """The one used last first; of an app, of a name, in which ``search`` was said, behind the session ``after``.
+        At most ``limit`` of them, whatever a page holds.
+        """
+        found: dict[str, Session] = {}
+        while len(found) < limit:
+            wanted = min(limit - len(found), MAX_PAGE_SESSIONS)
+            query = given(app=app, name=name, search=search or None, after=after, limit=wanted)
+            page = await self._transport.request("GET", "/api/sessions", Page[Session], query=query)
+            # One that is used meanwhile moves: it may come twice.
+            known = len(found)
+            found |= {session.id: session for session in page.data if session.id not in found}
+            if not page.has_more or len(found) == known:
+                break
+            after = page.data[-1].id
+        return list(found.values())
 
     async def open(
         self, app: str, name: str = "", *, title: str = "", metadata: Mapping[str, Any] | None = None

@@ -7,17 +7,29 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from portico._events import QuestionEvents, RunEvents
+from portico._read import Page
 from portico._request import at, by_id, given, named
 from portico._sync.group import Group
 from portico.values import Artifact, Claims, Pruned, Question, Run, RunEvent, TraceStep
+
+MAX_PAGE_RUNS = 500
+"""Runs that are asked for at once."""
 
 
 class Runs(Group):
     """Executions: calls, ingests, downloads."""
 
-    def list(self, limit: int = 50) -> list[Run]:
-        """The newest first."""
-        return self._transport.request("GET", "/api/runs", list[Run], query={"limit": limit})
+    def list(self, limit: int = 50, *, after: str | None = None) -> list[Run]:
+        """The newest first, or those behind the run ``after``; at most ``limit``, whatever a page holds."""
+        found: list[Run] = []
+        while len(found) < limit:
+            query = given(after=after, limit=min(limit - len(found), MAX_PAGE_RUNS))
+            page = self._transport.request("GET", "/api/runs", Page[Run], query=query)
+            found += page.data
+            if not page.has_more:
+                break
+            after = found[-1].id
+        return found
 
     def get(self, run_id: str) -> Run:
         """One by id. Raises `NotFound`."""

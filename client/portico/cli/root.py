@@ -114,6 +114,30 @@ COMPLETION = frozenset({"install_completion", "show_completion"})
 """Options of the whole program that typer puts into every application."""
 
 
+SAME_VERBS = (
+    frozenset({"add", "create", "make", "new"}),
+    frozenset({"delete", "remove", "rm"}),
+    frozenset({"describe", "get", "info", "show"}),
+    frozenset({"list", "ls"}),
+    frozenset({"change", "edit", "set", "update"}),
+)
+"""Words for one thing: a noun has the verb that fits it, and somebody may try another."""
+
+
+def _suggest_same_verb(group: TyperGroup) -> None:
+    """Have a command that does not exist name the verb that means the same, not the one that is spelt alike."""
+    resolve = group.resolve_command
+
+    def resolve_command(ctx: Any, args: list[str]) -> Any:
+        meaning = next((verbs for verbs in SAME_VERBS if args[0] in verbs), frozenset[str]())
+        same = next((verb for verb in group.commands if verb in meaning), None)
+        if same is not None and args[0] not in group.commands and not ctx.resilient_parsing:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{same}'?")
+        return resolve(ctx, args)
+
+    group.resolve_command = resolve_command  # type: ignore[method-assign]
+
+
 class _Loaded(MutableMapping[str, Any]):
     """Commands by name, imported when they are called."""
 
@@ -129,6 +153,8 @@ class _Loaded(MutableMapping[str, Any]):
             # Each module is an application of its own for typer; completion is installed for the program.
             command.params = [item for item in command.params if item.name not in COMPLETION]
             command.name = name
+            if isinstance(command, TyperGroup):
+                _suggest_same_verb(command)
             self._ready[name] = command
         return self._ready[name]
 

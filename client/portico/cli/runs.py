@@ -25,12 +25,13 @@ Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the run."
 @app.command("list", epilog="Example: portico runs list --limit 20")
 def show_all(
     context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many, newest first.")] = 20,
+    after: Annotated[str | None, typer.Option(help="Those behind the run with this id.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
     with connected(context) as client:
-        found = client.runs.list(limit)
+        found = client.runs.list(limit, after=after)
         stores = {} if as_json else {store.id: store.name for store in client.stores.list()}
     if as_json:
         print_json({"data": found})

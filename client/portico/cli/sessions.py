@@ -34,12 +34,13 @@ def show_all(
     context: typer.Context,
     of: Annotated[str | None, typer.Option("--app", help="Those of one app.")] = None,
     search: Annotated[str, typer.Option(help="Those in whose title or messages this was said.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
+    after: Annotated[str | None, typer.Option(help="Those behind the session with this id.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the sessions, the one used last first."""
     with connected(context) as client:
-        found = client.sessions.list(of, search=search, limit=limit)
+        found = client.sessions.list(of, search=search, after=after, limit=limit)
     if as_json:
         print_json({"data": found})
     elif not found:

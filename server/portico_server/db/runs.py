@@ -508,11 +508,16 @@ def get(connection: Connection, run_id: str) -> RunRow | None:
     return RunRow(**values)
 
 
-def newest(connection: Connection, limit: int, owner: str | None = None) -> RowPage[RunRow]:
-    """The newest runs first, as many as a page has room for; of one owner if given. Long results are left out, which
-    `get` has.
+def newest(
+    connection: Connection, limit: int, owner: str | None = None, *, after: str | None = None
+) -> RowPage[RunRow]:
+    """The newest runs first, as many as a page has room for; of one owner if given, behind the id ``after``. Long
+    results are left out, which `get` has.
     """
-    query = _RUNS.select.order_by(runs.c.created_at.desc())
+    # Ids begin with the time: they order runs as created_at does, and no two are equal.
+    query = _RUNS.select.order_by(runs.c.id.desc())
+    if after is not None:
+        query = query.where(runs.c.id < after)
     if owner is not None:
         query = query.where(runs.c.owner == owner)
     return _RUNS.page(connection, query, limit)

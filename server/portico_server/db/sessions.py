@@ -191,11 +191,14 @@ def newest(
     app: str | None = None,
     name: str | None = None,
     search: str = "",
-) -> list[SessionRow]:
+    after: SessionRow | None = None,
+) -> RowPage[SessionRow]:
     """Sessions, the one used last first; of an owner, an app by its id or by name, a name, with ``search`` in their
-    title or messages.
+    title or messages, behind ``after``.
     """
-    query = _SESSIONS.select.order_by(sessions.c.updated_at.desc(), sessions.c.id.desc()).limit(limit)
+    query = _SESSIONS.select.order_by(sessions.c.updated_at.desc(), sessions.c.id.desc())
+    if after is not None:
+        query = query.where(tuple_(sessions.c.updated_at, sessions.c.id) < (after.updated_at, after.id))
     if app is not None:
         query = query.where(or_(sessions.c.app == app, sessions.c.app_id == app))
     for column, wanted in ((sessions.c.owner, owner), (sessions.c.app_id, app_id), (sessions.c.name, name)):
@@ -205,7 +208,7 @@ def newest(
         query = query.where(
             or_(sessions.c.title.icontains(search, autoescape=True), sessions.c.id.in_(_saying(search)))
         )
-    return _SESSIONS.every(connection, query)
+    return _SESSIONS.page(connection, query, limit)
 
 
 def _saying(search: str) -> Select[tuple[str]]:

@@ -110,6 +110,9 @@ def test_sessions_are_listed_searched_and_named(shell: Shell, clerk: str) -> Non
     shell("agents", "chat", clerk, "--session", "other", given="hello\n")
     listed = shell.json("sessions", "list", "--app", clerk)["data"]
     assert [item["name"] for item in listed][:2] == ["other", "heater"]
+    rest = shell.json("sessions", "list", "--app", clerk, "--after", listed[0]["id"])["data"]
+    assert rest == listed[1:]
+    assert "begin after" in shell("sessions", "list", "--after", "conv_nope", code=1)
     found = shell.json("sessions", "list", "--search", "heater is")["data"]
     assert [item["name"] for item in found] == ["heater"]
     assert "'heater' is now called 'Cold'" in shell("sessions", "rename", "clerk/heater", "Cold")

@@ -82,6 +82,8 @@ def test_a_wrong_command_line_ends_with_2_and_a_suggestion(command: Command) -> 
     done = command("sttores")
     assert done.code == 2
     assert "stores" in done.err
+    for wrong, right in (("stores create", "add"), ("stores rm", "remove"), ("keys add", "create")):
+        assert f"Did you mean '{right}'?" in command(*wrong.split()).err
 
 
 def test_nobody_there_is_a_sentence(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,6 +401,9 @@ def test_runs_are_listed_shown_and_tailed(command: Command) -> None:
     events = command("runs", "tail", sync, "--json").json["data"]
     assert events[-1]["type"] == "finished"
     assert command("runs", "cancel", sync, "--json").json["status"] == "completed"
+    first, second = command("runs", "list", "--limit", "2", "--json").json["data"]
+    rest = command("runs", "list", "--after", first["id"], "--json").json["data"]
+    assert rest[0]["id"] == second["id"]
 
 
 def test_the_start_of_a_daemon_that_has_run_for_a_month_is_no_error(daemon: Daemon) -> None:

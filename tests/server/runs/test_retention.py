@@ -207,7 +207,7 @@ async def test_sessions_that_were_not_used_go_where_the_setting_says_so(served: 
     assert (await keeping.prune(dry_run=True)).sessions == 1
     assert (await keeping.prune()).sessions == 1
     left = await served.database.read(talks.newest, 10)
-    assert [row.name for row in left] == ["new"]
+    assert [row.name for row in left.data] == ["new"]
     for table in (session_messages, session_states):
         assert await served.count(table) == 1
 

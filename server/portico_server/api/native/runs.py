@@ -15,6 +15,7 @@ from portico_server.api.services import ApiServices
 from portico_server.api.shapes import ListedPart, shaped
 from portico_server.api.sse import EventStream, event_frame, frame
 from portico_server.core.errors import NotFound
+from portico_server.core.ids import is_id
 from portico_server.core.principal import Principal
 from portico_server.db import runs, steps
 from portico_server.db.runs import RunRow
@@ -56,22 +57,31 @@ class RunDescription(BaseModel):
 
 @router.get("")
 async def list_runs(
-    services: TheServices, caller: Caller, limit: Annotated[int, Query(ge=1, le=500)] = 50
+    services: TheServices,
+    caller: Caller,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    after: Annotated[str | None, Query(max_length=200)] = None,
 ) -> ListedPart[RunDescription]:
     """The newest runs of the caller: all durable ones, and those in memory that live or ended lately.
 
-    The single requests of a batch are not among them: its own run stands for them.
+    If ``has_more``, ask again with ``after``, the last id. The single requests of a batch are not among them: its own
+    run stands for them.
     """
+    if after is not None and not is_id(after, "run_"):
+        raise NotFound(f"There is no run '{after[:80]}' to begin after.", param="after")
     owner = None if caller.admin else caller.id
-    page = await services.database.read(runs.newest, limit, owner)
+    page = await services.database.read(runs.newest, limit, owner, after=after)
+    # A run in memory that is older than the last row of a page stands on a later one.
+    oldest = page.data[-1].id if page.has_more else ""
     found = {
         run.id: _living(run)
         for run in services.runner.list()
         if not run.behind and caller.sees(run.caller.id)
+        if run.id > oldest and (after is None or run.id < after)
     }
     for row in page.data:
         found[row.id] = _described(row, services.runner.get(row.id))
-    newest = sorted(found.values(), key=lambda run: run.created_at, reverse=True)
+    newest = sorted(found.values(), key=lambda run: run.id, reverse=True)
     return ListedPart(data=newest[:limit], has_more=page.has_more or len(newest) > limit)
 
 

@@ -9,7 +9,7 @@ from fastapi import Path, Query, Response
 from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.shapes import Listed
+from portico_server.api.shapes import Listed, ListedPart
 from portico_server.apps.agent.memory import LearntFact
 from portico_server.apps.agent.message import message_of
 from portico_server.apps.agent.sessions import AnswerRating, RatingValue
@@ -157,10 +157,15 @@ async def list_sessions(
     name: str | None = None,
     search: Annotated[str, Query(max_length=256)] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> Listed[Session]:
-    """The caller's sessions; of one ``app``, of one ``name``, or those in which ``search`` was said."""
-    rows = await services.agents.sessions.list(caller, app=app, name=name, search=search, limit=limit)
-    return Listed(data=[Session.model_validate(row) for row in rows])
+    after: Annotated[str | None, Query(max_length=200)] = None,
+) -> ListedPart[Session]:
+    """The caller's sessions, the one used last first; of one ``app``, of one ``name``, or those in which ``search`` was
+    said. If ``has_more``, ask again with ``after``, the last id: one that is used meanwhile moves to the beginning.
+    """
+    page = await services.agents.sessions.list(
+        caller, app=app, name=name, search=search, after=after, limit=limit
+    )
+    return ListedPart(data=[Session.model_validate(row) for row in page.data], has_more=page.has_more)
 
 
 @router.post("")

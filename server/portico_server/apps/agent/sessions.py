@@ -223,14 +223,20 @@ class AgentSessions:
         app: str | None = None,
         name: str | None = None,
         search: str = "",
+        after: str | None = None,
         limit: int = 100,
-    ) -> Sequence[SessionRow]:
-        """The caller's sessions, the one used last first. Who is asked for by name is the caller's own."""
+    ) -> RowPage[SessionRow]:
+        """The caller's sessions, the one used last first, behind the session ``after``. Who is asked for by name is the
+        caller's own. Raises `NotFound` about ``after``.
+        """
+        last = None if after is None else await self._database.read(sessions.get, after)
+        if after is not None and (last is None or not caller.sees(last.owner)):
+            raise NotFound(f"There is no session '{after[:80]}' to begin after.", param="after")
         if caller.admin and name is None:
-            return await self._database.read(sessions.newest, limit, app=app, search=search)
+            return await self._database.read(sessions.newest, limit, app=app, search=search, after=last)
         app_id = None if app is None else self._app(app, caller)[0]
         return await self._database.read(
-            sessions.newest, limit, owner=caller.id, app_id=app_id, name=name, search=search
+            sessions.newest, limit, owner=caller.id, app_id=app_id, name=name, search=search, after=last
         )
 
     async def messages(

@@ -141,3 +141,26 @@ async def test_a_run_that_is_not_there_is_a_404_and_a_wrong_number_a_400(daemon:
     run = await daemon.services.scheduler.ensure("job", "x")
     response = await daemon.client.get(f"/api/runs/{run}/events", headers={"last-event-id": "-1"})
     assert (response.status_code, response.json()["error"]["param"]) == (400, "Last-Event-ID")
+
+
+async def test_all_runs_are_read_a_page_at_a_time(daemon: ApiServer) -> None:
+    job = Job("a")
+    job.go.set()
+    daemon.services.scheduler.handle("job", job)
+    daemon.services.scheduler.handle("held", held := Job("a"))
+    begun = {await daemon.services.scheduler.ensure("job", f"job {number}") for number in range(5)}
+    for run in begun:
+        await follow(daemon, run)
+    begun.add(await daemon.services.scheduler.ensure("held", "lives"))
+    await held.began.wait()
+    listed: list[str] = []
+    while True:
+        after = {"after": listed[-1]} if listed else {}
+        page = (await daemon.client.get("/api/runs", params={"limit": 2, **after})).json()
+        listed += [run["id"] for run in page["data"]]
+        if not page["has_more"]:
+            break
+    held.go.set()
+    assert listed == sorted({*listed}, reverse=True) and begun <= {*listed}
+    refused = await daemon.client.get("/api/runs", params={"after": "run_nope"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (404, "after")

@@ -175,7 +175,7 @@ class AgentFixture:
 
     async def state(self, session: str, app: str = "app") -> dict[str, Any]:
         """The state dict of a session; empty if there is none."""
-        rows = await self.sessions.list(LOCAL, app=app, name=session)
+        rows = (await self.sessions.list(LOCAL, app=app, name=session)).data
         return await self.sessions.state_dict(rows[0].id, LOCAL) if rows else {}
 
 

@@ -522,3 +522,18 @@ def test_another_keys_sessions_do_not_exist(http: httpx.Client, stranger: httpx.
     assert stranger.get("/api/ratings").json()["data"] == []
     (own,) = stranger.get("/api/sessions").json()["data"]
     assert own["id"] != session["id"] and own["name"] == "secret"
+
+
+def test_all_sessions_are_read_a_page_at_a_time(http: httpx.Client, stranger: httpx.Client) -> None:
+    made = [http.post("/api/sessions", json={"app": "paged", "name": f"p{n}"}).json() for n in range(5)]
+    listed: list[str] = []
+    while True:
+        after = {"after": listed[-1]} if listed else {}
+        page = http.get("/api/sessions", params={"app": "paged", "limit": 2, **after}).json()
+        listed += [session["id"] for session in page["data"]]
+        if not page["has_more"]:
+            break
+    assert listed == [session["id"] for session in reversed(made)]
+    for client, after in ((http, "conv_nope"), (stranger, listed[0])):
+        refused = client.get("/api/sessions", params={"after": after})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (404, "after")

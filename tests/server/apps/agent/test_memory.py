@@ -52,7 +52,7 @@ async def test_without_a_session_nothing_is_kept(agent_fixture: AgentFixture) ->
     await agent_fixture.ask("a")
     await agent_fixture.ask("b")
     assert model.sent() == [{"role": "user", "content": "b"}]
-    assert await agent_fixture.sessions.list(LOCAL) == []
+    assert (await agent_fixture.sessions.list(LOCAL)).data == ()
 
 
 async def test_consecutive_messages_of_others_become_one_of_the_user(agent_fixture: AgentFixture) -> None:
@@ -60,7 +60,7 @@ async def test_consecutive_messages_of_others_become_one_of_the_user(agent_fixtu
     await agent_fixture.ask({"sender": "user", "content": "a"}, "s", path="x")
     agent_fixture.model("never")
     await agent_fixture.sessions.load_state_dict(
-        (await agent_fixture.sessions.list(LOCAL))[0].id,
+        (await agent_fixture.sessions.list(LOCAL)).data[0].id,
         LOCAL,
         {"memory": [{"sender": "user", "content": "a"}, {"sender": "critic", "content": "b"}]},
     )
@@ -135,7 +135,7 @@ async def test_a_turn_reads_the_newest_of_a_long_memory_and_no_result_without_it
 ) -> None:
     agent_fixture.model("first")
     await agent_fixture.ask("a", "s")
-    session = (await agent_fixture.sessions.list(LOCAL))[0].id
+    session = (await agent_fixture.sessions.list(LOCAL)).data[0].id
     call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     said = [{"sender": "user", "content": f"m{number}"} for number in range(9_999)]
     said[0] = {"sender": "a", "content": "", "type": "tool_call", "extra_info": {"tool_calls": [call]}}
@@ -160,7 +160,7 @@ async def test_a_turn_reads_the_newest_of_a_long_memory_and_no_result_without_it
 async def test_a_turn_reads_no_more_characters_than_its_bound(agent_fixture: AgentFixture) -> None:
     agent_fixture.model("first")
     await agent_fixture.ask("a", "s")
-    session = (await agent_fixture.sessions.list(LOCAL))[0].id
+    session = (await agent_fixture.sessions.list(LOCAL)).data[0].id
     said = [{"sender": "user", "content": letter * 3_000_000} for letter in "xyz"]
     await agent_fixture.sessions.load_state_dict(session, LOCAL, {"memory": said})
     model = agent_fixture.model("later")
@@ -174,10 +174,10 @@ async def test_a_session_is_the_callers_own(agent_fixture: AgentFixture) -> None
     await agent_fixture.ask("mine", "s")
     await agent_fixture.ask("theirs", "s", caller=OTHER)
     assert texts(model.sent()) == ["theirs"]
-    mine = (await agent_fixture.sessions.list(LOCAL, name="s"))[0]
+    mine = (await agent_fixture.sessions.list(LOCAL, name="s")).data[0]
     with pytest.raises(NotFound):
         await agent_fixture.sessions.get(mine.id, OTHER)
-    assert [row.id for row in await agent_fixture.sessions.list(OTHER)] != [mine.id]
+    assert [row.id for row in (await agent_fixture.sessions.list(OTHER)).data] != [mine.id]
 
 
 async def test_a_session_may_be_called_by_its_id(agent_fixture: AgentFixture) -> None:
@@ -190,7 +190,7 @@ async def test_a_session_may_be_called_by_its_id(agent_fixture: AgentFixture) ->
         await agent_fixture.ask("c", row.id, app="another")
     with pytest.raises(NotFound):
         await agent_fixture.ask("c", "conv_unknown")
-    assert len(await agent_fixture.sessions.list(LOCAL)) == 1
+    assert len((await agent_fixture.sessions.list(LOCAL)).data) == 1
 
 
 async def test_two_callers_of_one_session_follow_each_other(agent_fixture: AgentFixture) -> None:
@@ -241,7 +241,7 @@ async def test_a_turn_that_fails_leaves_nothing(agent_fixture: AgentFixture) -> 
     agent_fixture.model(InvalidRequest("No."))
     with pytest.raises(InvalidRequest):
         await agent_fixture.ask("a", "s")
-    assert await agent_fixture.sessions.list(LOCAL) == []
+    assert (await agent_fixture.sessions.list(LOCAL)).data == ()
     model = agent_fixture.model("ok")
     await agent_fixture.ask("b", "s")
     assert texts(model.sent()) == ["b"]
@@ -250,7 +250,7 @@ async def test_a_turn_that_fails_leaves_nothing(agent_fixture: AgentFixture) -> 
 async def test_a_session_that_is_reset_meanwhile_is_not_written_to(agent_fixture: AgentFixture) -> None:
     agent_fixture.model("ok")
     await agent_fixture.ask("a", "s")
-    row = (await agent_fixture.sessions.list(LOCAL))[0]
+    row = (await agent_fixture.sessions.list(LOCAL)).data[0]
 
     async def reset(_request: Chat) -> str:
         await agent_fixture.sessions.reset(row.id, LOCAL)
@@ -269,14 +269,14 @@ async def test_a_session_that_is_reset_meanwhile_is_not_written_to(agent_fixture
     agent_fixture.model(remove)
     with pytest.raises(NotFound):
         await agent_fixture.ask("b", "s")
-    assert await agent_fixture.sessions.list(LOCAL) == []
+    assert (await agent_fixture.sessions.list(LOCAL)).data == ()
 
 
 async def test_a_thousand_sessions_at_once_lose_and_mix_nothing(agent_fixture: AgentFixture) -> None:
     agent_fixture.model(lambda request: f"to {request.messages[-1]['content']} after {len(request.messages)}")
     for turn in range(2):
         await asyncio.gather(*(agent_fixture.ask(f"{n}.{turn}", f"s{n}") for n in range(1000)))
-    rows = await agent_fixture.sessions.list(LOCAL, limit=2000)
+    rows = (await agent_fixture.sessions.list(LOCAL, limit=2000)).data
     assert len(rows) == 1000
     for row in rows:
         number = row.name[1:]

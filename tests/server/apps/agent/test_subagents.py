@@ -52,7 +52,7 @@ async def test_a_reset_clears_the_whole_tree(agent_fixture: AgentFixture) -> Non
     agent_fixture.model("deep", name="deep")
     agent_fixture.model(calls(ask("expert", "when?")), "At noon.")
     await agent_fixture.ask("tides?", "s", agents=[{"agent": EXPERT}])
-    row = (await agent_fixture.sessions.list(LOCAL))[0]
+    row = (await agent_fixture.sessions.list(LOCAL)).data[0]
     assert set(await agent_fixture.state("s")) == {"portico_session", "memory", "expert.memory"}
     await agent_fixture.sessions.reset(row.id, LOCAL)
     assert await agent_fixture.state("s") == {"portico_session": 1}

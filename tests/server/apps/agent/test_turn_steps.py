@@ -182,7 +182,7 @@ async def test_a_handed_over_session_is_what_it_was_when_the_turn_began(desk: De
     desk.model(desk.hold, "late words", name="late")
     run = await desk.cut_off({**step, "steps": steps})
     database = desk.daemon.services.database
-    kept = (await desk.daemon.services.agents.sessions.list(LOCAL))[0]
+    kept = (await desk.daemon.services.agents.sessions.list(LOCAL)).data[0]
     before = await desk.daemon.services.agents.sessions.messages(kept.id, LOCAL)
 
     def lose(connection: Any) -> None:
