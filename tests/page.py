@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+import pytest_asyncio
 
-from tests.browser import Page
+from tests import daemon as daemons
+from tests.browser import Page, browser
 
 AXE = Path(__file__).resolve().parent.parent / "page" / "node_modules" / "axe-core" / "axe.min.js"
 """Where ``scripts/page install`` puts the checker of accessibility."""
@@ -82,6 +85,13 @@ async def violations(page: Page) -> list[str]:
         if each["impact"] in ("serious", "critical")
         for node in each["nodes"]
     ]
+
+
+async def reload(page: Page, url: str) -> None:
+    """Come again to what is open."""
+    place = await page.run("location.hash")
+    await page.open("about:blank")
+    await page.open(f"{url}/{place}")
 
 
 MANY_FILES = """(() => {
@@ -213,3 +223,47 @@ class Seen:
         await self.page.until("document.querySelector('main .chat') && true")
         await self.page.resize(width, 800)
         return replace(self, width=width)
+
+
+async def sound(seen: Seen) -> None:
+    """What is seen is accessible, and as wide as its window."""
+    if AXE.is_file():
+        assert await violations(seen.page) == []
+    await seen.page.until(f"document.documentElement.scrollWidth <= {seen.width}")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> AsyncIterator[Seen]:
+    """A daemon with the ``CONFIGURATION`` of the test's module, and a browser on it.
+
+    The module may have ``FOLDERS``, documents by name of the stores that follow them; ``VARIABLES`` of the daemon's
+    environment, or what makes them in a folder; ``FLAGS`` of the browser.
+    """
+    folder, module = tmp_path_factory.mktemp("page"), request.module
+    stores = []
+    for store, documents in getattr(module, "FOLDERS", {}).items():
+        (folder / store).mkdir()
+        for name, content in documents.items():
+            (folder / store / name).write_text(content, encoding="utf-8")
+        stores.append({"name": store, "folder": str(folder / store), "embedding_model": "vectors"})
+    given = {"stores": stores, **module.CONFIGURATION}
+    (folder / "portico.yaml").write_text(json.dumps(given), encoding="utf-8")
+    variables = getattr(module, "VARIABLES", {})
+    env = variables(folder) if callable(variables) else variables
+    with daemons.running(folder / "home", "--file", str(folder / "portico.yaml"), env=env) as daemon:
+        daemon.settle()
+        async with httpx.AsyncClient(timeout=60) as client:  # an agent is listed once its tools are there
+            for agent in module.CONFIGURATION.get("agents", ()):
+                (await client.get(f"{daemon.url}/v1/models/{agent['name']}")).raise_for_status()
+        async with browser(folder / "profile", *getattr(module, "FLAGS", ())) as page:
+            await page.open(daemon.url)
+            yield Seen(daemon.url, page, folder)
+            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
+async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
+    """The page as if just come, in a wide and in a narrow window."""
+    return await opened.again(request.param)

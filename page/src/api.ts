@@ -150,5 +150,115 @@ export function readFrame(block: string): Frame | null {
   return data.length && data[0] !== "[DONE]" ? { id, data: data.join("\n") } : null;
 }
 
+const FIRST_WAIT_MS = 300;
+const MAX_WAIT_MS = 5_000;
+const MAX_SILENCE_MS = 10 * 60_000;
+// A browser holds six connections to one address, those of all its tabs together. A page that nobody sees gives its own
+// back, asks now and then whether what it follows has ended, and hears the rest of it then.
+const UNSEEN_MS = 1_000;
+const UNSEEN_POLL_MS = 5_000;
+
+/** A stream of events that can be asked for again from any of them on. */
+export interface Followed {
+  /** Asks for the events behind that with the id `last`; empty: for all of them. */
+  open: (signal: AbortSignal, last: string) => Promise<Response>;
+  /** Whether all of it can be heard at once: asked while nobody sees the page. */
+  hasEnded: (signal: AbortSignal) => Promise<boolean>;
+  /** The connection that is there already; `unseen` ends it. */
+  first?: { frames: AsyncGenerator<Frame>; unseen: AbortController };
+  /** Whether the connection is cut and made again. */
+  onCut?: (isCut: boolean) => void;
+}
+
+/** The frames of a stream, over as many connections as it takes, until whoever reads them has enough or is `leaving`. */
+export async function* follow(stream: Followed, leaving: AbortSignal): AsyncGenerator<Frame> {
+  let { first } = stream;
+  let [wait, heard, last] = [FIRST_WAIT_MS, Date.now(), ""];
+  for (;;) {
+    const unseen = first?.unseen ?? new AbortController();
+    const unwatch = whenUnseen(() => unseen.abort());
+    try {
+      if (!first && document.hidden) {
+        await untilSeen(stream, leaving);
+        heard = Date.now();
+      }
+      const signal = AbortSignal.any([leaving, unseen.signal]);
+      const found = first?.frames ?? frames(await stream.open(signal, last));
+      first = undefined;
+      stream.onCut?.(false);
+      for await (const frame of found) {
+        last = frame.id || last;
+        [wait, heard] = [FIRST_WAIT_MS, Date.now()];
+        yield frame;
+      }
+    } catch (error) {
+      if (leaving.aborted) throw error;
+      if (isAbort(error)) continue; // nobody sees the page
+      if (!(error instanceof ApiError) || (error.status && error.status < 500)) throw error;
+    } finally {
+      first = undefined;
+      unwatch();
+    }
+    if (Date.now() - heard > MAX_SILENCE_MS)
+      throw new ApiError("The daemon does not answer.", 0, "no_answer");
+    stream.onCut?.(true);
+    await pause(wait, leaving);
+    wait = Math.min(wait * 2, MAX_WAIT_MS);
+  }
+}
+
+/** The events of a run, from the first one to its end; `hasEnded`: if it is known otherwise than by the run. */
+export async function* followRun<E extends { type: string }>(
+  run: string,
+  leaving: AbortSignal,
+  hasEnded?: Followed["hasEnded"],
+): AsyncGenerator<E> {
+  const path = `/api/runs/${part(run)}`;
+  const stream: Followed = {
+    open: (signal, last) =>
+      send(`${path}/events`, { signal, ...(last ? { headers: { "Last-Event-ID": last } } : {}) }),
+    hasEnded:
+      hasEnded ??
+      (async (signal) => (await json<{ finished_at: number | null }>(path, { signal })).finished_at !== null),
+  };
+  for await (const frame of follow(stream, leaving)) {
+    const event = JSON.parse(frame.data) as E;
+    yield event;
+    if (event.type === "finished" || event.type === "failed") return;
+  }
+}
+
+/** Does it once nobody has seen the page for a moment; returns what forgets that. */
+function whenUnseen(work: () => void): () => void {
+  let timer = 0;
+  const look = () => {
+    window.clearTimeout(timer);
+    if (document.hidden) timer = window.setTimeout(work, UNSEEN_MS);
+  };
+  look();
+  document.addEventListener("visibilitychange", look);
+  return () => {
+    window.clearTimeout(timer);
+    document.removeEventListener("visibilitychange", look);
+  };
+}
+
+async function untilSeen(stream: Followed, leaving: AbortSignal): Promise<void> {
+  while (document.hidden && !(await stream.hasEnded(leaving))) await pause(UNSEEN_POLL_MS, leaving, true);
+}
+
+/** `untilSeen`: no longer than until somebody sees the page. */
+export function pause(milliseconds: number, signal: AbortSignal, untilSeen = false): Promise<void> {
+  const ended = new AbortController();
+  const found = new Promise<void>((resolve, reject) => {
+    if (signal.aborted) reject(new DOMException("left", "AbortError"));
+    const timer = setTimeout(resolve, milliseconds);
+    ended.signal.addEventListener("abort", () => clearTimeout(timer));
+    signal.addEventListener("abort", () => reject(new DOMException("left", "AbortError")), ended);
+    if (untilSeen) document.addEventListener("visibilitychange", () => resolve(), ended);
+  });
+  return found.finally(() => ended.abort());
+}
+
 /** A part of a path. */
 export const part = encodeURIComponent;

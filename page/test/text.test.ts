@@ -13,7 +13,7 @@ import { bytes, placeLabel } from "../src/format";
 import { roundUp } from "../src/parts/Chart";
 import { link, readRoute } from "../src/route";
 import { readFilter, writeFilter } from "../src/run/filters";
-import { BEGUN, boxStates, follow } from "../src/run/RunDiagram";
+import { BEGUN, boxStates, withStepEvent } from "../src/run/RunDiagram";
 import { en } from "../src/words/en";
 import { zh } from "../src/words/zh";
 
@@ -270,11 +270,11 @@ test("the boxes of a diagram show what became of the steps of a run", () => {
     { type: "step_started", path: "all.each[2].write#2" },
     { type: "asked", id: "q", name: "write" },
   ];
-  const course = events.reduce(follow, BEGUN);
+  const course = events.reduce(withStepEvent, BEGUN);
   const live = boxStates(course, [], false);
   expect(live.get("all")?.state).toBe("running");
   expect(live.get("all.each.write")).toEqual({ state: "waiting", done: 2, begun: 3 });
-  const answered = boxStates(follow(course, { type: "answered", id: "q" }), [], false);
+  const answered = boxStates(withStepEvent(course, { type: "answered", id: "q" }), [], false);
   expect(answered.get("all.each.write")?.state).toBe("running");
   const trace = [{ path: "all.rest", status: "skipped" }] as Parameters<typeof boxStates>[1];
   const ended = boxStates(course, trace, true);

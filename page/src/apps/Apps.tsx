@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { frames, json, part, rows, send } from "../api";
+import { followRun, json, part, rows, send } from "../api";
 import { QuestionView } from "../chat/AnswerView";
 import { withQuestionEvent } from "../chat/answer";
 import { callSnippet, moment } from "../format";
@@ -96,10 +96,14 @@ function PackageCommand({ name }: { name: string }) {
   );
 }
 
+type RunEvent = { type: string; result?: unknown; error?: { message: string } };
+
 function RunForm({ app }: { app: App }) {
   const [run, setRun] = useState("");
   const [done, setDone] = useState<{ output: unknown } | null>(null);
   const [questions, setQuestions] = useState<Question[]>([]);
+  const [leaving] = useState(() => new AbortController());
+  useEffect(() => () => leaving.abort(), [leaving]);
   const [busy, error, work] = useWork();
   const path = `/api/runs/${part(run)}/trace`;
   const trace = useLoaded(
@@ -110,14 +114,12 @@ function RunForm({ app }: { app: App }) {
     work(async () => {
       setDone(null);
       setQuestions([]);
-      const asked = await send(`/api/apps/${part(app.name)}/run`, { json: { input: given } });
-      setRun(asked.headers.get("x-portico-run") ?? "");
-      for await (const frame of frames(asked)) {
-        const event = JSON.parse(frame.data) as {
-          type: string;
-          result?: unknown;
-          error?: { message: string };
-        };
+      const path = `/api/apps/${part(app.name)}/run?keep=true`;
+      const asked = await send(path, { json: { input: given }, signal: leaving.signal });
+      const begun = asked.headers.get("x-portico-run") ?? "";
+      asked.body?.cancel(); // its run is followed, also when nobody has seen the page for a while
+      setRun(begun);
+      for await (const event of followRun<RunEvent>(begun, leaving.signal)) {
         setQuestions((open) => withQuestionEvent(open, event));
         if (event.type === "finished") setDone({ output: event.result ?? null });
         if (event.type === "failed") throw new Error(event.error?.message ?? t("runs.failed"));

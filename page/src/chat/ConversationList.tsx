@@ -2,12 +2,13 @@ import { useRef, useState } from "preact/hooks";
 import { sentence } from "../api";
 import { moment } from "../format";
 import { Blocks } from "../parts/Blocks";
+import { Next } from "../parts/Table";
 import { Confirm, Dialog, FormDialog, Trouble } from "../parts/ui";
 import { link } from "../route";
 import type { Session } from "../types";
 import { t } from "../words/words";
 import { exportConversation } from "./ChatView";
-import { listError, look, remove, rename, search, session, sessions } from "./conversation";
+import { hasMore, listError, look, remove, rename, search, session, sessions } from "./conversation";
 import { metadataOf, titleOf } from "./sessions";
 
 const SEARCH_PAUSE_MS = 200;
@@ -35,15 +36,16 @@ export function ConversationList({ onOpen }: { onOpen: () => void }) {
         onInput={(event) => {
           search.value = event.currentTarget.value.trim();
           clearTimeout(timer.current);
-          timer.current = window.setTimeout(look, SEARCH_PAUSE_MS);
+          timer.current = window.setTimeout(() => look(), SEARCH_PAUSE_MS);
         }}
       />
-      <Trouble error={listError.value} retry={look} />
+      <Trouble error={listError.value} retry={() => look()} />
       <Blocks as="ul" rows={listed} height={ROW_HEIGHT_PX}>
         {(each) => (
           <Row key={each.id} session={each} current={session.value?.id === each.id} onOpen={onOpen} />
         )}
       </Blocks>
+      {hasMore.value && <Next load={() => look(true)} after={sessions.value} />}
       {!listed.length && !listError.value && (
         <p class="soft">{search.value ? t("conversations.noneFound") : t("conversations.none")}</p>
       )}

@@ -88,16 +88,35 @@ export const branches = computed<Session[]>(() => {
   return found.length > 1 ? found.sort((one, other) => one.created_at - other.created_at) : [];
 });
 
-let looking: AbortController | null = null;
+/** Whether there are sessions behind those of the list. */
+export const hasMore = signal(false);
 
-export async function look(): Promise<void> {
+let looking: AbortController | null = null;
+let lookedFor = "";
+
+/** Look at the list again, as far as it was loaded; `next`: load what comes behind it. */
+export async function look(next = false): Promise<void> {
+  if (next && looking) return; // what comes is another list, behind which it is asked for again
   looking?.abort();
-  looking = new AbortController();
+  const mine = new AbortController();
+  looking = mine;
+  const words = search.peek();
+  const before = words === lookedFor ? sessions.peek() : [];
   try {
-    sessions.value = await listSessions(search.peek(), looking.signal);
-    listError.value = "";
+    const after = next ? (before.at(-1)?.id ?? "") : "";
+    const page = await listSessions(words, after, next ? 1 : before.length, mine.signal);
+    const known = new Set(next ? before.map((each) => each.id) : []);
+    const added = page.data.filter((each) => !known.has(each.id));
+    batch(() => {
+      sessions.value = next ? [...before, ...added] : added;
+      hasMore.value = page.has_more;
+      listError.value = "";
+    });
+    lookedFor = words;
   } catch (error) {
     if (!(error instanceof DOMException)) listError.value = sentence(error);
+  } finally {
+    if (looking === mine) looking = null;
   }
 }
 
@@ -264,7 +283,7 @@ async function findBeside(): Promise<void> {
 export async function remove(which: Session): Promise<void> {
   await removeSession(which.id);
   const store = metadataOf(which).settings?.documents;
-  const all = await listSessions("");
+  const all = (await listSessions("", "", Number.POSITIVE_INFINITY)).data;
   for (const each of all) if (metadataOf(each).beside === which.id) await removeSession(each.id);
   // Branches have their documents in common.
   if (store && !all.some((each) => metadataOf(each).settings?.documents === store)) await removeStore(store);
@@ -305,7 +324,7 @@ export function watchConversations(): void {
     }
   });
   effect(() => {
-    if (status.value && apps.value) queueMicrotask(look);
+    if (status.value && apps.value) queueMicrotask(() => look());
   });
   effect(() => {
     if (sessions.value.length && session.value)

@@ -1,12 +1,12 @@
 // The daemon's sessions: the one history of page, terminal and SDK.
 
-import { json, part, rows } from "../api";
+import { json, type ListPage, part } from "../api";
 import type { Unsupported } from "../claims";
 import type { Content, Passage, Session, Usage } from "../types";
 import type { Answer, Call } from "./answer";
 
 const PAGE_SIZE = 1_000;
-const MAX_LISTED = 1_000;
+const SESSIONS_AT_ONCE = 500;
 const MAX_TITLE_CHARS = 60;
 const MAX_KEPT_CHARS = 20_000;
 
@@ -110,9 +110,27 @@ export function headline(question: string): string {
   return words.length <= MAX_TITLE_CHARS ? words : `${words.slice(0, MAX_TITLE_CHARS - 1).trimEnd()}…`;
 }
 
-export async function listSessions(search: string, signal?: AbortSignal): Promise<Session[]> {
-  const query = new URLSearchParams({ limit: String(MAX_LISTED), ...(search ? { search } : {}) });
-  return rows<Session>(`/api/sessions?${query}`, signal ? { signal } : {});
+/** The sessions behind the one with the id `after`, or those that were used last: `count` of them, if there are as many. */
+export async function listSessions(
+  search: string,
+  after: string,
+  count: number,
+  signal?: AbortSignal,
+): Promise<ListPage<Session>> {
+  const found: ListPage<Session> = { data: [], has_more: true };
+  while (found.has_more && (found.data.length < count || !found.data.length)) {
+    const last = found.data.at(-1)?.id ?? after;
+    const query = new URLSearchParams({
+      limit: String(SESSIONS_AT_ONCE),
+      ...(search ? { search } : {}),
+      ...(last ? { after: last } : {}),
+    });
+    const page = await json<ListPage<Session>>(`/api/sessions?${query}`, signal ? { signal } : {});
+    found.data.push(...page.data);
+    found.has_more = page.has_more;
+    if (!page.data.length) break;
+  }
+  return found;
 }
 
 export function getSession(id: string): Promise<Session> {

@@ -2,20 +2,13 @@
 // and what was missed is asked for again after a cut, a reload or a restart of the daemon.
 
 import { signal } from "@preact/signals";
-import { ApiError, frames, isAbort, json, part, send } from "../api";
+import { ApiError, type Followed, follow, followRun, frames, isAbort, json, part, pause, send } from "../api";
 import type { Content, Part } from "../types";
 import { type Answer, isOpen, newAnswer, withResponseEvent, withRunEvent } from "./answer";
 import { type Message, type Pending, type Settings, searched, textOf } from "./sessions";
 
-const FIRST_WAIT_MS = 300;
-const MAX_WAIT_MS = 5_000;
-const MAX_SILENCE_MS = 10 * 60_000;
 /** How long the run may take to end after its response. */
 const LAST_WORDS_MS = 2_000;
-// A browser holds six connections to one address, those of all its tabs together. A page that nobody sees gives its own
-// back, asks now and then whether the answer is there, and hears the rest of it then.
-const UNSEEN_MS = 1_000;
-const UNSEEN_POLL_MS = 5_000;
 const BEING_MADE = new Set(["queued", "in_progress"]);
 
 export interface Asked {
@@ -90,11 +83,8 @@ export class Turn {
   readonly cut = signal(false);
   pending: Pending | null = null;
   private readonly leaving = new AbortController();
-  /** Aborted when nobody sees the page: it listens again later. */
-  private unseen = new AbortController();
-  private waiting: Promise<void> | null = null;
+  private first: Followed["first"];
   private sequence = -1;
-  private event = "";
 
   constructor(
     readonly question: Content,
@@ -105,7 +95,9 @@ export class Turn {
 
   /** Ask. Returns once the daemon has acknowledged the question; raises why it has not. */
   async begin(asked: Asked): Promise<Pending> {
-    const response = await send("/v1/responses", { json: requestFor(asked), signal: this.listening() });
+    const unseen = new AbortController();
+    const signal = AbortSignal.any([this.leaving.signal, unseen.signal]);
+    const response = await send("/v1/responses", { json: requestFor(asked), signal });
     const run = response.headers.get("x-portico-run") ?? "";
     const stream = frames(response);
     const first = await stream.next();
@@ -113,11 +105,9 @@ export class Turn {
     const created = JSON.parse(first.value.data) as { response: { id: string } };
     this.pending = { response: created.response.id, run };
     this.hear(first.value.data);
-    this.rest = stream;
+    this.first = { frames: stream, unseen };
     return this.pending;
   }
-
-  private rest: AsyncGenerator<{ data: string }> | null = null;
 
   /** An answer that was begun before: by this page before a reload, or by another one. */
   resume(pending: Pending): void {
@@ -126,56 +116,13 @@ export class Turn {
 
   /** Follow the answer to its end, over as many connections as it takes. */
   async follow(): Promise<void> {
-    const unwatch = this.watch();
     const run = this.followRun();
     try {
-      await this.again(() => this.followResponse());
+      await this.followResponse();
       await Promise.race([run, pause(LAST_WORDS_MS, this.leaving.signal)]);
     } finally {
-      unwatch();
       this.leaving.abort();
       await run;
-    }
-  }
-
-  /** Give the connections back whenever nobody sees the page; returns what ends that. */
-  private watch(): () => void {
-    let timer = 0;
-    const look = () => {
-      window.clearTimeout(timer);
-      if (!document.hidden) return;
-      timer = window.setTimeout(() => {
-        this.unseen.abort();
-        this.unseen = new AbortController();
-      }, UNSEEN_MS);
-    };
-    look();
-    document.addEventListener("visibilitychange", look);
-    return () => {
-      window.clearTimeout(timer);
-      document.removeEventListener("visibilitychange", look);
-    };
-  }
-
-  /** What ends a connection: the reader has left, or does not see the page. */
-  private listening(): AbortSignal {
-    return AbortSignal.any([this.leaving.signal, this.unseen.signal]);
-  }
-
-  /** Wait as long as nobody sees the page and the answer is still made. */
-  private seen(): Promise<void> {
-    this.waiting ??= this.untilSeen().finally(() => {
-      this.waiting = null;
-    });
-    return this.waiting;
-  }
-
-  private async untilSeen(): Promise<void> {
-    while (document.hidden && this.pending) {
-      const path = `/v1/responses/${part(this.pending.response)}`;
-      const now = await json<{ status: string }>(path, { signal: this.leaving.signal });
-      if (!BEING_MADE.has(now.status)) return;
-      await pause(UNSEEN_POLL_MS, this.leaving.signal, true);
     }
   }
 
@@ -190,52 +137,35 @@ export class Turn {
     else this.leaving.abort();
   }
 
-  private async again(listen: () => Promise<void>): Promise<void> {
-    let wait = FIRST_WAIT_MS;
-    let heard = Date.now();
-    while (isOpen(this.answer.peek())) {
-      const before = this.sequence;
-      try {
-        if (!this.rest && document.hidden) {
-          await this.seen();
-          heard = Date.now();
-        }
-        await listen();
-      } catch (error) {
-        if (this.leaving.signal.aborted) throw error;
-        if (isAbort(error)) continue; // nobody sees the page
-        if (!(error instanceof ApiError)) throw error;
-        if (error.code === "events_made_anew") this.restart();
-        else if (error.status && error.status < 500) throw error;
-      }
-      if (!isOpen(this.answer.peek())) break;
-      if (this.sequence !== before) {
-        heard = Date.now();
-        wait = FIRST_WAIT_MS;
-      } else if (Date.now() - heard > MAX_SILENCE_MS) {
-        throw new ApiError("The daemon does not answer.", 0, "no_answer");
-      }
-      this.cut.value = true;
-      await pause(wait, this.leaving.signal);
-      wait = Math.min(wait * 2, MAX_WAIT_MS);
-    }
-    this.cut.value = false;
-  }
-
   private async followResponse(): Promise<void> {
-    const stream = this.rest ?? (await this.reconnect());
-    this.rest = null;
-    this.cut.value = false;
-    for await (const frame of stream) {
+    const stream: Followed = {
+      open: (signal) => this.reconnect(signal),
+      hasEnded: (signal) => this.isMade(signal),
+      onCut: (isCut) => {
+        this.cut.value = isCut;
+      },
+      ...(this.first ? { first: this.first } : {}),
+    };
+    for await (const frame of follow(stream, this.leaving.signal)) {
       this.hear(frame.data);
       if (!isOpen(this.answer.peek())) return;
     }
   }
 
-  private async reconnect(): Promise<AsyncGenerator<{ data: string }>> {
-    const id = part(this.pending?.response ?? "");
-    const path = `/v1/responses/${id}?stream=true&starting_after=${this.sequence}`;
-    return frames(await send(path, { signal: this.listening() }));
+  private async reconnect(signal: AbortSignal): Promise<Response> {
+    const path = `/v1/responses/${part(this.pending?.response ?? "")}?stream=true&starting_after=`;
+    try {
+      return await send(`${path}${this.sequence}`, { signal });
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.code !== "events_made_anew") throw error;
+      this.restart();
+      return send(`${path}${this.sequence}`, { signal });
+    }
+  }
+
+  private async isMade(signal: AbortSignal): Promise<boolean> {
+    const path = `/v1/responses/${part(this.pending?.response ?? "")}`;
+    return !BEING_MADE.has((await json<{ status: string }>(path, { signal })).status);
   }
 
   private hear(data: string): void {
@@ -256,40 +186,18 @@ export class Turn {
 
   /** Tools, passages and questions come from the run. An answer without them is better than none. */
   private async followRun(): Promise<void> {
-    let wait = FIRST_WAIT_MS;
-    while (this.pending?.run && isOpen(this.answer.peek()) && !this.leaving.signal.aborted) {
-      try {
-        await this.seen();
-        const headers: Record<string, string> = this.event ? { "Last-Event-ID": this.event } : {};
-        const path = `/api/runs/${part(this.pending.run)}/events`;
-        for await (const frame of frames(await send(path, { headers, signal: this.listening() }))) {
-          if (frame.id) this.event = frame.id;
-          const event = JSON.parse(frame.data) as { type: string };
-          if (event.type === "finished" || event.type === "failed") return;
+    if (!this.pending?.run) return;
+    const hasEnded = (signal: AbortSignal) => this.isMade(signal);
+    try {
+      for await (const event of followRun(this.pending.run, this.leaving.signal, hasEnded)) {
+        if (event.type !== "finished" && event.type !== "failed") {
           this.answer.value = withRunEvent(this.answer.peek(), event);
         }
-      } catch (error) {
-        if (this.leaving.signal.aborted) return;
-        if (isAbort(error)) continue;
-        if (error instanceof ApiError && error.status && error.status < 500) return;
       }
-      await pause(wait, this.leaving.signal).catch(() => undefined);
-      wait = Math.min(wait * 2, MAX_WAIT_MS);
+    } catch (error) {
+      if (!isAbort(error) && !(error instanceof ApiError)) throw error;
     }
   }
-}
-
-/** `untilSeen`: no longer than until somebody sees the page. */
-function pause(milliseconds: number, signal: AbortSignal, untilSeen = false): Promise<void> {
-  const ended = new AbortController();
-  const found = new Promise<void>((resolve, reject) => {
-    if (signal.aborted) reject(new DOMException("left", "AbortError"));
-    const timer = setTimeout(resolve, milliseconds);
-    ended.signal.addEventListener("abort", () => clearTimeout(timer));
-    signal.addEventListener("abort", () => reject(new DOMException("left", "AbortError")), ended);
-    if (untilSeen) document.addEventListener("visibilitychange", () => resolve(), ended);
-  });
-  return found.finally(() => ended.abort());
 }
 
 /** The question of a response that was begun before. */

@@ -111,9 +111,9 @@ function useSizes(place: { current: HTMLTableElement | null }, isLong: boolean, 
 /** Asks for what comes `after` the rows that are there, once its place is near what is seen, or at once where all of it
  * is wanted.
  */
-function Next(props: { load: () => void; after: unknown[]; isWanted: boolean }) {
+export function Next(props: { load: () => void; after: unknown[]; isWanted?: boolean }) {
   const place = useRef<HTMLButtonElement>(null);
-  const { load, after, isWanted } = props;
+  const { load, after, isWanted = false } = props;
   // biome-ignore lint/correctness/useExhaustiveDependencies: it is asked for once after these rows
   useEffect(() => {
     if (isWanted) return load();

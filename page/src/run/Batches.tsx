@@ -1,8 +1,8 @@
-import { json, part, rows } from "../api";
+import { json, type ListPage, part } from "../api";
 import { fetchFile } from "../chat/media";
 import { count, moment } from "../format";
 import { soft, Table } from "../parts/Table";
-import { Listing, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Listing, Trouble, usePages, useWork } from "../parts/ui";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 3_000;
@@ -21,7 +21,12 @@ interface Batch {
 }
 
 export function Batches() {
-  const found = useLoaded(() => rows<Batch>("/v1/batches?limit=100"), "batches", POLL_INTERVAL_MS);
+  const found = usePages(
+    (after) => json<ListPage<Batch>>(`/v1/batches?limit=100${after}`),
+    "batches",
+    "",
+    POLL_INTERVAL_MS,
+  );
   const [busy, error, work] = useWork();
   const download = (id: string, name: string) =>
     work(async () => {
@@ -40,6 +45,7 @@ export function Batches() {
             label={t("run.batches")}
             id="batches"
             rows={listed}
+            next={found.next}
             keyOf={(batch) => batch.id}
             columns={[
               {

@@ -1,15 +1,17 @@
 import { useState } from "preact/hooks";
-import { json, part, rows } from "../api";
+import { json, type ListPage, part, rows } from "../api";
 import { choose, startNew } from "../chat/conversation";
 import { uploadFile } from "../documents/upload";
 import { count, moment } from "../format";
 import { Chart } from "../parts/Chart";
-import { Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Next } from "../parts/Table";
+import { Dialog, Listing, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
 import { aliasesOf, refresh, status } from "../status";
 import { t } from "../words/words";
 import { AliasDialog } from "./Models";
 
 const POLL_INTERVAL_MS = 3_000;
+const JOBS_AT_ONCE = 50;
 const MAX_EVENTS = 1_000;
 const OPEN = new Set(["validating_files", "queued", "running"]);
 
@@ -41,7 +43,12 @@ interface Checkpoint {
 }
 
 export function Finetunes() {
-  const jobs = useLoaded(() => rows<Job>("/v1/fine_tuning/jobs?limit=100"), "jobs", POLL_INTERVAL_MS);
+  const jobs = usePages(
+    (after) => json<ListPage<Job>>(`/v1/fine_tuning/jobs?limit=${JOBS_AT_ONCE}${after}`),
+    "jobs",
+    "",
+    POLL_INTERVAL_MS,
+  );
   const [starting, setStarting] = useState(false);
   return (
     <>
@@ -62,6 +69,7 @@ export function Finetunes() {
           </ul>
         )}
       </Listing>
+      {jobs.next && <Next load={jobs.next} after={jobs.value ?? []} />}
       {starting && <NewJob onClose={() => setStarting(false)} onStart={jobs.reload} />}
     </>
   );

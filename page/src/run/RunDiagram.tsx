@@ -1,7 +1,7 @@
 // The diagram of a flow with the state of each step of a run on it, live while the run works.
 
 import { useEffect, useState } from "preact/hooks";
-import { frames, isAbort, part, send, sentence } from "../api";
+import { followRun, isAbort, part, send, sentence } from "../api";
 import { Trouble, useLoaded } from "../parts/ui";
 import type { TraceStep } from "../types";
 import { t } from "../words/words";
@@ -19,7 +19,7 @@ export const BEGUN: Course = { steps: {}, asked: {} };
 type RunEvent = { type: string; path?: string; error?: unknown; id?: string; name?: string };
 
 /** The course after one more event. */
-export function follow(course: Course, event: RunEvent): Course {
+export function withStepEvent(course: Course, event: RunEvent): Course {
   const { steps, asked } = course;
   const { path = "", id = "" } = event;
   if (event.type === "step_started") return { asked, steps: { ...steps, [path]: "running" } };
@@ -135,9 +135,8 @@ export function RunDiagram(props: {
     const listen = async () => {
       setCourse(BEGUN);
       setError("");
-      for await (const frame of frames(await send(`${path}/events`, { signal: leaving.signal }))) {
-        const event = JSON.parse(frame.data) as RunEvent;
-        setCourse((before) => follow(before, event));
+      for await (const event of followRun<RunEvent>(run, leaving.signal)) {
+        setCourse((before) => withStepEvent(before, event));
       }
       onEnd();
     };

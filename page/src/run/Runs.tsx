@@ -1,9 +1,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { frames, json, part, rows, send } from "../api";
+import { followRun, json, type ListPage, part } from "../api";
 import { QuestionView } from "../chat/AnswerView";
 import { count, dollars, duration, moment } from "../format";
 import { soft, Table } from "../parts/Table";
-import { Dialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
+import { Dialog, Listing, pretty, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import type { Run, TraceStep, Usage } from "../types";
 import { t } from "../words/words";
@@ -11,11 +11,16 @@ import { useProgress } from "./progress";
 import { boxOf, RunDiagram } from "./RunDiagram";
 
 const POLL_INTERVAL_MS = 3_000;
-const MAX_LISTED = 500;
+const RUNS_AT_ONCE = 100;
 const STARTED = new Set(["queued", "running", "waiting"]);
 
 export function Runs() {
-  const found = useLoaded(() => rows<Run>(`/api/runs?limit=${MAX_LISTED}`), "runs", POLL_INTERVAL_MS);
+  const found = usePages(
+    (after) => json<ListPage<Run>>(`/api/runs?limit=${RUNS_AT_ONCE}${after}`),
+    "runs",
+    "",
+    POLL_INTERVAL_MS,
+  );
   const [busy, error, work] = useWork();
   const opened = route.value.rest[1];
   const cancel = (run: Run) =>
@@ -33,6 +38,7 @@ export function Runs() {
             label={t("run.runs")}
             id="runs"
             rows={listed}
+            next={found.next}
             keyOf={(run) => run.id}
             text={(run) => `${run.kind} ${run.name} ${run.status} ${run.id}`}
             columns={[
@@ -92,10 +98,9 @@ interface GuardHit {
 }
 
 /** What guards found in a run that has ended: never the thing, its kind and what became of it. */
-async function guardHits(path: string): Promise<GuardHit[]> {
+async function guardHits(run: string): Promise<GuardHit[]> {
   const found: GuardHit[] = [];
-  for await (const frame of frames(await send(`${path}/events`))) {
-    const event = JSON.parse(frame.data) as GuardHit;
+  for await (const event of followRun<GuardHit>(run, new AbortController().signal)) {
     if (event.type === "guarded") found.push(event);
   }
   return found;
@@ -127,7 +132,7 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
         </p>
       )}
       {now?.error && <p class="bad">{now.error.message}</p>}
-      {ended && <GuardHits path={path} />}
+      {ended && <GuardHits run={id} />}
       {now && !ended && <WaitsFor run={id} />}
       {now?.kind === "flow" && trace.value && (
         <RunDiagram
@@ -183,8 +188,8 @@ function WaitsFor({ run }: { run: string }) {
   );
 }
 
-function GuardHits({ path }: { path: string }) {
-  const found = useLoaded(() => guardHits(path), path);
+function GuardHits({ run }: { run: string }) {
+  const found = useLoaded(() => guardHits(run), run);
   if (!found.value?.length) return <Trouble error={found.error} retry={found.retry} />;
   return (
     <ul id="guarded">

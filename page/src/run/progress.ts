@@ -1,7 +1,7 @@
 // How far a run is, by its events: from the first one on, so that it can be followed again after a reload.
 
 import { useEffect, useState } from "preact/hooks";
-import { frames, isAbort, part, send, sentence } from "../api";
+import { followRun, isAbort, sentence } from "../api";
 import { withQuestionEvent } from "../chat/answer";
 import type { Question } from "../types";
 import { t } from "../words/words";
@@ -34,10 +34,8 @@ export function useProgress<T>(run: string): Followed<T> & { again: () => void }
   // biome-ignore lint/correctness/useExhaustiveDependencies: another round follows it again
   useEffect(() => {
     const leaving = new AbortController();
-    const follow = async () => {
-      const response = await send(`/api/runs/${part(run)}/events`, { signal: leaving.signal });
-      for await (const frame of frames(response)) {
-        const event = JSON.parse(frame.data) as RunEvent<T>;
+    const listen = async () => {
+      for await (const event of followRun<RunEvent<T>>(run, leaving.signal)) {
         if (event.type === "status") setFound((before) => ({ ...before, progress: event }));
         else if (event.type === "finished") {
           setFound((before) => ({ ...before, ended: true, result: event.result ?? null }));
@@ -50,7 +48,7 @@ export function useProgress<T>(run: string): Followed<T> & { again: () => void }
       }
     };
     setFound(BEGUN);
-    follow().catch((caught) => {
+    listen().catch((caught) => {
       if (!isAbort(caught)) setFound((before) => ({ ...before, ended: true, error: sentence(caught) }));
     });
     return () => leaving.abort();

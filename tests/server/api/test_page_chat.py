@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from tests import daemon as daemons
 from tests.browser import CHROMIUM, Page, browser
-from tests.page import ANSWERS, Wire, answered, ask, choose, click, escape, fill, start, wire
+from tests.page import ANSWERS, Wire, answered, ask, choose, click, escape, fill, reload, start, wire
 from tests.server.knowledge import documents
 
 pytestmark = [
@@ -137,12 +137,6 @@ async def page(served: Served) -> Page:
 async def until_words(page: Page, count: int) -> None:
     """Wait until so many words of the story are there."""
     await page.until(f"({ANSWERS}).at(-1)?.includes('word{count}')")
-
-
-async def reload(page: Page, url: str) -> None:
-    address = await page.run("location.hash")
-    await page.open("about:blank")
-    await page.open(f"{url}/{address}")
 
 
 async def test_markdown_is_drawn_with_tables_code_and_formulas(page: Page) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests import daemon as daemons
-from tests.browser import CHROMIUM, Page, browser
-from tests.page import AXE, REFUSED, WIDTHS, Seen, click, escape, text, violations, visit
+from tests.browser import CHROMIUM, Page
+from tests.page import Seen, click, escape, sound, text, visit
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -65,29 +64,11 @@ source:
 """
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
-    folder = tmp_path_factory.mktemp("evals")
-    (folder / "portico.yaml").write_text(json.dumps(CONFIGURATION), encoding="utf-8")
-    with daemons.running(folder / "home", "--file", str(folder / "portico.yaml")) as daemon:
-        async with browser(folder / "profile") as page:
-            await page.open(daemon.url)
-            yield Seen(daemon.url, page, folder)
-            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
-
-
-@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
-async def seen(opened: Seen, request: pytest.FixtureRequest) -> AsyncIterator[Seen]:
-    yield await opened.again(request.param)
-    for test in opened.get("/v1/evals").json()["data"]:
-        opened.delete(f"/v1/evals/{test['id']}")
-
-
-async def sound(seen: Seen) -> None:
-    """What is seen is accessible, and as wide as its window."""
-    if AXE.is_file():
-        assert await violations(seen.page) == []
-    await seen.page.until(f"document.documentElement.scrollWidth <= {seen.width}")
+@pytest_asyncio.fixture(loop_scope="module")
+async def seen(seen: Seen) -> AsyncIterator[Seen]:
+    yield seen
+    for test in seen.get("/v1/evals").json()["data"]:
+        seen.delete(f"/v1/evals/{test['id']}")
 
 
 async def write(page: Page, specification: str) -> None:

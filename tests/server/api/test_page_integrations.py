@@ -6,16 +6,14 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
-from tests import daemon as daemons
-from tests.browser import CHROMIUM, Page, browser
-from tests.page import AXE, REFUSED, WIDTHS, Seen, click, escape, fill, text, violations, visit
+from tests.browser import CHROMIUM, Page
+from tests.page import Seen, click, escape, fill, sound, text, visit
 from tests.server.webhooks.receiver import Receiver, receiving
 from tests.slurm_standin import SlurmStandIn
 
@@ -27,6 +25,18 @@ pytestmark = [
 ]
 
 STRANGER = str(Path(__file__).parents[1] / "tools" / "mcp" / "stranger.py")
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """What the daemon finds in its environment: a Slurm that stands in, too."""
+    return {
+        "PORTICO_TOOL_HOSTS": "127.0.0.1",
+        "PORTICO_SLURM_PARTITION": "gpu",
+        "PATH": f"{SlurmStandIn(folder / 'bin').folder}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+VARIABLES = variables
 
 CONFIGURATION: dict[str, Any] = {
     "models": [
@@ -48,39 +58,10 @@ CONFIGURATION: dict[str, Any] = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
-    folder = tmp_path_factory.mktemp("mcp")
-    (folder / "portico.yaml").write_text(json.dumps(CONFIGURATION), encoding="utf-8")
-    given = ("--file", str(folder / "portico.yaml"))
-    variables = {
-        "PORTICO_TOOL_HOSTS": "127.0.0.1",
-        "PORTICO_SLURM_PARTITION": "gpu",
-        "PATH": f"{SlurmStandIn(folder / 'bin').folder}{os.pathsep}{os.environ['PATH']}",
-    }
-    with daemons.running(folder / "home", *given, env=variables) as daemon:
-        async with browser(folder / "profile") as page:
-            await page.open(daemon.url)
-            yield Seen(daemon.url, page, folder)
-            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
-
-
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
     with receiving() as found:
         yield found
-
-
-@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
-async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
-    return await opened.again(request.param)
-
-
-async def sound(seen: Seen) -> None:
-    """What is seen is accessible, and as wide as its window."""
-    if AXE.is_file():
-        assert await violations(seen.page) == []
-    await seen.page.until(f"document.documentElement.scrollWidth <= {seen.width}")
 
 
 CONTENT = "dialog[open] .chunks"

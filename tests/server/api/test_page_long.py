@@ -6,19 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
-from tests import daemon as daemons
-from tests.browser import CHROMIUM, PATIENCE, Page, browser
+from tests.browser import CHROMIUM, PATIENCE, Page
 from tests.page import (
     AXE,
     MANY_FILES,
-    REFUSED,
-    WIDTHS,
     Seen,
     answered,
     ask,
@@ -91,23 +88,11 @@ FILTER = "main input[aria-label='Type to filter']"
 FORWARD = "document.querySelector('main').scrollTop = document.querySelector('main').scrollHeight"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
-    folder = tmp_path_factory.mktemp("long")
-    (folder / "portico.yaml").write_text(json.dumps(CONFIGURATION), encoding="utf-8")
-    with daemons.running(folder / "home", "--file", str(folder / "portico.yaml")) as daemon:
-        daemon.settle()
-        async with browser(folder / "profile") as page:
-            await page.open(daemon.url)
-            yield Seen(daemon.url, page, folder)
-            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
-
-
-@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
-async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
-    await opened.page.open("about:blank")
-    await opened.page.open(opened.url)
-    return await opened.again(request.param)
+@pytest_asyncio.fixture(loop_scope="module")
+async def seen(seen: Seen) -> Seen:
+    await seen.page.open("about:blank")
+    await seen.page.open(seen.url)
+    return await seen.again(seen.width)
 
 
 async def show(page: Page, rows: int, *places: str) -> None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
-from tests import daemon as daemons
-from tests.browser import CHROMIUM, Page, browser, new_tab
-from tests.page import AXE, REFUSED, WIDTHS, Seen, answered, ask, click, start, text, violations
+from tests.browser import CHROMIUM, Page, new_tab
+from tests.page import WIDTHS, Seen, answered, ask, click, escape, reload, sound, start, text, visit
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -23,7 +20,7 @@ pytestmark = [
 
 STRANGER = str(Path(__file__).parents[1] / "tools" / "mcp" / "stranger.py")
 
-MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+FLAGS = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 FORM = {
     "type": "object",
@@ -47,6 +44,8 @@ SCRIPT: list[dict[str, Any]] = [
     {"match": "export", "content": "**Kept** for later."},
 ]
 
+VARIABLES = {"PORTICO_RECORDING_MODEL": "ear"}
+
 CONFIGURATION: dict[str, Any] = {
     "models": [
         {"name": "house", "source": "fake://", "aliases": ["default"], "parameters": {"script": SCRIPT}},
@@ -67,42 +66,10 @@ CONFIGURATION: dict[str, Any] = {
         {
             "name": "berths",
             "flow": {"step": {"op": "approve", "message": "Which berth?", "answer_schema": FORM}},
-        }
+        },
+        {"name": "gate", "flow": {"step": {"op": "approve", "name": "guard", "message": "Open it?"}}},
     ],
 }
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
-    folder = tmp_path_factory.mktemp("people")
-    (folder / "portico.yaml").write_text(json.dumps(CONFIGURATION), encoding="utf-8")
-    given = ("--file", str(folder / "portico.yaml"))
-    with daemons.running(folder / "home", *given, env={"PORTICO_RECORDING_MODEL": "ear"}) as daemon:
-        async with httpx.AsyncClient(timeout=60) as client:  # the agent is listed once its tool is there
-            (await client.get(f"{daemon.url}/v1/models/desk")).raise_for_status()
-        async with browser(folder / "profile", *MICROPHONE) as page:
-            await page.open(daemon.url)
-            yield Seen(daemon.url, page, folder)
-            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
-
-
-@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
-async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
-    return await opened.again(request.param)
-
-
-async def sound(seen: Seen) -> None:
-    """What is seen is accessible, and as wide as its window."""
-    if AXE.is_file():
-        assert await violations(seen.page) == []
-    await seen.page.until(f"document.documentElement.scrollWidth <= {seen.width}")
-
-
-async def reload(page: Page, url: str) -> None:
-    """Come again to the conversation that is open."""
-    place = await page.run("location.hash")
-    await page.open("about:blank")
-    await page.open(f"{url}/{place}")
 
 
 async def test_a_call_is_allowed_after_a_reload_and_refused_with_a_note(seen: Seen) -> None:
@@ -142,6 +109,31 @@ async def test_tabs_that_nobody_sees_take_no_connections_from_the_one_that_is_se
         await click(tabs[-1], "Allow", "#talk .question")
         assert await answered(tabs[-1]) == "It said tea."
     assert await answered(first) == "It said tea.", "it hears the rest when it is seen again"
+
+
+async def test_views_of_runs_that_nobody_sees_take_no_connections_from_the_one_that_is_seen(
+    opened: Seen,
+) -> None:
+    first = (await opened.again(WIDTHS[0])).page
+    await visit(first, "build", "apps", "gate")
+    await first.until("document.querySelector('dialog[open] form textarea') && true")
+    await first.type("dialog[open] form textarea", "Ada")
+    await first.run("document.querySelector('dialog[open] form').requestSubmit()")
+    await first.until(text("dialog[open] .question"))
+    run = await first.run(
+        "document.querySelector('dialog[open] a[href*=\"/run/runs/\"]').href.split('/').at(-1)"
+    )
+    async with AsyncExitStack() as stack:
+        tabs = [first]
+        for _number in range(4):  # each follows the run for what it asks and for its diagram
+            tabs.append(await stack.enter_async_context(new_tab(first)))
+            await tabs[-1].open(f"{opened.url}/#/run/runs/{run}")
+            await tabs[-1].until(text("dialog[open] .question"))
+        assert await first.run("document.visibilityState") == "hidden"
+        await click(tabs[-1], "Allow", "dialog[open] .question")
+        await tabs[-1].until("document.querySelector('dialog[open] .rundiagram .step.completed') && true")
+    await first.until(text("#output"))
+    await escape(first)
 
 
 def control(name: str) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from tests import daemon as daemons
-from tests.browser import CHROMIUM, Page, browser
-from tests.page import AXE, REFUSED, WIDTHS, Seen, click, escape, text, violations, visit
+from tests.browser import CHROMIUM, Page
+from tests.page import Seen, click, escape, sound, text, visit
 from tests.server.knowledge import documents as written
 
 pytestmark = [
@@ -45,35 +42,7 @@ WORKS = {
     "<i>town.md": "# Thornbury\n\nThe river Alder flows through Thornbury.\n",
 }
 
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
-    folder = tmp_path_factory.mktemp("retrieval")
-    stores = []
-    for store, documents in (("handbook", DOCUMENTS), ("works", WORKS)):
-        (folder / store).mkdir()
-        for name, content in documents.items():
-            (folder / store / name).write_text(content, encoding="utf-8")
-        stores.append({"name": store, "folder": str(folder / store), "embedding_model": "vectors"})
-    (folder / "portico.yaml").write_text(json.dumps({**CONFIGURATION, "stores": stores}), encoding="utf-8")
-    with daemons.running(folder / "home", "--file", str(folder / "portico.yaml")) as daemon:
-        daemon.settle()
-        async with browser(folder / "profile") as page:
-            await page.open(daemon.url)
-            yield Seen(daemon.url, page, folder)
-            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
-
-
-@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
-async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
-    return await opened.again(request.param)
-
-
-async def sound(seen: Seen) -> None:
-    """What is seen is accessible, and as wide as its window."""
-    if AXE.is_file():
-        assert await violations(seen.page) == []
-    await seen.page.until(f"document.documentElement.scrollWidth <= {seen.width}")
+FOLDERS = {"handbook": DOCUMENTS, "works": WORKS}
 
 
 async def put(page: Page, name: str, value: str) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from tests import daemon as daemons
-from tests.browser import CHROMIUM, Page, browser
-from tests.page import AXE, REFUSED, WIDTHS, Seen, click, escape, fill, text, violations, visit
+from tests.browser import CHROMIUM, Page
+from tests.page import AXE, Seen, click, escape, fill, text, violations, visit
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -36,6 +33,8 @@ VIEWS = [
     ),
 ]
 
+FOLDERS = {"handbook": {"lease.md": "# Lease\n\nThe rent of the flat is 840 euros a month.\n"}}
+
 CONFIGURATION: dict[str, Any] = {
     "models": [
         {"name": "house", "source": "fake://", "aliases": ["default"]},
@@ -57,28 +56,6 @@ CONFIGURATION: dict[str, Any] = {
         }
     ],
 }
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def opened(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
-    folder = tmp_path_factory.mktemp("views")
-    (folder / "docs").mkdir()
-    (folder / "docs" / "lease.md").write_text(
-        "# Lease\n\nThe rent of the flat is 840 euros a month.\n", encoding="utf-8"
-    )
-    stores = [{"name": "handbook", "folder": str(folder / "docs"), "embedding_model": "vectors"}]
-    (folder / "portico.yaml").write_text(json.dumps({**CONFIGURATION, "stores": stores}), encoding="utf-8")
-    with daemons.running(folder / "home", "--file", str(folder / "portico.yaml")) as daemon:
-        daemon.settle()
-        async with browser(folder / "profile") as page:
-            await page.open(daemon.url)
-            yield Seen(daemon.url, page, folder)
-            assert [said for said in page.complaints if not said.startswith(REFUSED)] == []
-
-
-@pytest_asyncio.fixture(loop_scope="module", params=WIDTHS)
-async def seen(opened: Seen, request: pytest.FixtureRequest) -> Seen:
-    return await opened.again(request.param)
 
 
 async def test_a_store_is_made_filled_searched_and_deleted(seen: Seen) -> None:

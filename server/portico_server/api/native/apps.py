@@ -322,8 +322,9 @@ async def run_app(
     caller: Caller,
     request: HttpRequest,
     stream: Annotated[bool, Query(description="false for one JSON answer")] = True,
+    keep: Annotated[bool, Query(description="true: the run continues when its listener leaves")] = False,
 ) -> Response:
-    """Run an app and stream its events; the header ``x-portico-run`` names the run. Leaving cancels it.
+    """Run an app and stream its events; the header ``x-portico-run`` names the run. Leaving cancels it, unless ``keep``.
 
     A durable flow continues when the listener leaves. Without ``stream``, the answer is ``{"run": …, "output": …}``.
     """
@@ -336,10 +337,10 @@ async def run_app(
         with services.runner.admitted(name, caller) as admission:
             run = await services.flows.begin(flow, given.input, caller)
             admission.follow(run)
-        stay = flow.durability != "off"
+        stay = keep or flow.durability != "off"
     else:
         run = services.runner.start("apps/run", name, asked, caller)
-        stay = False
+        stay = keep
     if not stream:
         output = await while_present(request, _output(services.runner, run, stay=stay))
         return Response(orjson.dumps({"run": run.id, "output": output}), media_type="application/json")

@@ -1,0 +1,5 @@
+"""What the browser tests of the page share."""
+
+from tests.page import opened, seen
+
+__all__ = ["opened", "seen"]
