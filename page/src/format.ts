@@ -34,6 +34,13 @@ export function moment(seconds: number): string {
     : then.toLocaleDateString(language.value, { year: "numeric", month: "short", day: "numeric" });
 }
 
+/** How long ago a moment in seconds since 1970 is, by days. */
+export function age(seconds: number): "today" | "yesterday" | "week" | "earlier" {
+  const midnight = new Date().setHours(0, 0, 0, 0);
+  const days = Math.ceil((midnight - seconds * 1000) / 86_400_000);
+  return days <= 0 ? "today" : days === 1 ? "yesterday" : days <= 7 ? "week" : "earlier";
+}
+
 /** A moment in seconds since 1970, with its day and its time. */
 export function dayAndTime(seconds: number): string {
   return new Date(seconds * 1000).toLocaleString(language.value, { dateStyle: "medium", timeStyle: "short" });

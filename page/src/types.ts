@@ -52,6 +52,8 @@ export interface Store {
   vector_weight: number | null;
   /** Whether passages that name the same are linked, and searches follow that. */
   links: boolean;
+  /** How it is searched, by it and by its app: `steps` is `off`, `auto` or a number. */
+  search: Record<string, unknown>;
   file_counts: { in_progress: number; completed: number; failed: number; cancelled: number; total: number };
   problem: string | null;
   skipped: Record<string, number>;

@@ -88,6 +88,12 @@ async def test_a_folder_is_added_and_changes_in_it_are_found(busy_daemon: Daemon
         await screen.until(lambda: any("freed of their links" in line for line in screen.told))
         await screen.until(lambda: " linked " not in screen.text("#detail"))
 
+        await screen.press("t")
+        await screen.until(lambda: isinstance(screen.app.screen, Form))
+        await screen.fill(steps="auto")
+        await screen.until(lambda: any("go in steps: auto" in line for line in screen.told))
+        await screen.until(lambda: "steps auto" in screen.text("#detail"))
+
         await screen.press("d")  # the focus is on the stores
         await screen.until(lambda: isinstance(screen.app.screen, Confirm))
         await screen.press("y")

@@ -418,14 +418,13 @@ function LiveAnswer({ talk }: { talk: Talk }) {
   );
 }
 
-/** The conversation as a file, to read or for programs. */
-export function exportConversation(kind: "md" | "json"): void {
-  const now = session.value;
+/** A conversation as a file, to read or for programs: the one that is open, or another with what was said in it. */
+export function exportConversation(kind: "md" | "json", now = session.value, said = messages.value): void {
   if (!now) return;
   const name = titleOf(now)
     .replace(/[^\p{L}\p{N} _-]/gu, "")
     .trim();
-  const content = (kind === "md" ? asMarkdown : asJson)(now, messages.value);
+  const content = (kind === "md" ? asMarkdown : asJson)(now, said);
   const type = kind === "md" ? "text/markdown" : "application/json";
   saveAs(new Blob([content], { type }), `${name || "conversation"}.${kind}`);
 }

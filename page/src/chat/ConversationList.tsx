@@ -1,6 +1,6 @@
 import { useRef, useState } from "preact/hooks";
 import { sentence } from "../api";
-import { moment } from "../format";
+import { age, moment } from "../format";
 import { Blocks } from "../parts/Blocks";
 import { Next } from "../parts/Table";
 import { Confirm, Dialog, FormDialog, Trouble } from "../parts/ui";
@@ -8,8 +8,19 @@ import { link } from "../route";
 import type { Session } from "../types";
 import { t } from "../words/words";
 import { exportConversation } from "./ChatView";
-import { hasMore, listError, look, remove, rename, search, session, sessions } from "./conversation";
-import { metadataOf, titleOf } from "./sessions";
+import {
+  hasMore,
+  listError,
+  look,
+  messages,
+  pin,
+  remove,
+  rename,
+  search,
+  session,
+  sessions,
+} from "./conversation";
+import { metadataOf, readMessages, titleOf } from "./sessions";
 
 const SEARCH_PAUSE_MS = 200;
 const ROW_HEIGHT_PX = 51;
@@ -40,10 +51,16 @@ export function ConversationList({ onOpen }: { onOpen: () => void }) {
         }}
       />
       <Trouble error={listError.value} retry={() => look()} />
-      <Blocks as="ul" rows={listed} height={ROW_HEIGHT_PX}>
-        {(each) => (
-          <Row key={each.id} session={each} current={session.value?.id === each.id} onOpen={onOpen} />
-        )}
+      <Blocks as="ul" rows={grouped(listed)} height={ROW_HEIGHT_PX}>
+        {(each) =>
+          typeof each === "string" ? (
+            <li key={each} class="group">
+              {t(each)}
+            </li>
+          ) : (
+            <Row key={each.id} session={each} current={session.value?.id === each.id} onOpen={onOpen} />
+          )
+        }
       </Blocks>
       {hasMore.value && <Next load={() => look(true)} after={sessions.value} />}
       {!listed.length && !listError.value && (
@@ -53,10 +70,26 @@ export function ConversationList({ onOpen }: { onOpen: () => void }) {
   );
 }
 
+type Group = "conversations.pinned" | `conversations.${ReturnType<typeof age>}`;
+
+/** What is pinned, then the others by the day on which they were used, below the names of these groups. */
+function grouped(listed: Session[]): (Session | Group)[] {
+  const groups = new Map<Group, Session[]>([["conversations.pinned", []]]);
+  for (const each of listed) {
+    const group: Group = metadataOf(each).pinned
+      ? "conversations.pinned"
+      : `conversations.${age(each.updated_at)}`;
+    groups.set(group, [...(groups.get(group) ?? []), each]);
+  }
+  return [...groups].flatMap(([group, members]) => (members.length ? [group, ...members] : []));
+}
+
 function Row(props: { session: Session; current: boolean; onOpen: () => void }) {
   const { session: each, current, onOpen } = props;
   const [opened, setOpened] = useState<"" | "menu" | "rename" | "remove">("");
   const [error, setError] = useState("");
+  const save = async (kind: "md" | "json") =>
+    exportConversation(kind, each, current ? messages.value : await readMessages(each.id));
   const attempt = (work: Promise<void>) => work.catch((caught) => setError(sentence(caught)));
   return (
     <li class={current ? "current" : ""}>
@@ -81,19 +114,27 @@ function Row(props: { session: Session; current: boolean; onOpen: () => void }) 
             <button type="button" onClick={() => setOpened("rename")}>
               {t("rename")}
             </button>
-            {current &&
-              (["md", "json"] as const).map((kind) => (
-                <button
-                  key={kind}
-                  type="button"
-                  onClick={() => {
-                    exportConversation(kind);
-                    setOpened("");
-                  }}
-                >
-                  {t(`export.${kind}`)}
-                </button>
-              ))}
+            <button
+              type="button"
+              onClick={() => {
+                setOpened("");
+                attempt(pin(each));
+              }}
+            >
+              {t(metadataOf(each).pinned ? "conversations.unpin" : "conversations.pin")}
+            </button>
+            {(["md", "json"] as const).map((kind) => (
+              <button
+                key={kind}
+                type="button"
+                onClick={() => {
+                  setOpened("");
+                  attempt(save(kind));
+                }}
+              >
+                {t(`export.${kind}`)}
+              </button>
+            ))}
             <button type="button" class="danger" onClick={() => setOpened("remove")}>
               {t("delete")}
             </button>

@@ -22,6 +22,7 @@ function ticked(form: FormData, name: string): string[] {
 function read(form: FormData, before: Settings): Settings {
   const instructions = String(form.get("instructions")).trim();
   const temperature = String(form.get("temperature"));
+  const share = String(form.get("share"));
   const most = String(form.get("tokens"));
   const [stores, tools, servers] = ["stores", "tools", "servers"].map((name) => ticked(form, name));
   return {
@@ -29,6 +30,7 @@ function read(form: FormData, before: Settings): Settings {
     ...(before.into ? { into: before.into } : {}),
     ...(instructions ? { instructions } : {}),
     ...(temperature ? { temperature: Number(temperature) } : {}),
+    ...(share ? { top_p: Number(share) } : {}),
     ...(most ? { max_output_tokens: Number(most) } : {}),
     ...(stores?.length ? { stores } : {}),
     ...(tools?.length ? { tools } : {}),
@@ -64,6 +66,10 @@ export function SettingsDialog({ onClose }: { onClose: () => void }) {
           step="0.1"
           defaultValue={given.temperature ?? ""}
         />
+      </label>
+      <label>
+        <span>{t("settings.share")}</span>
+        <input name="share" type="number" min="0" max="1" step="0.05" defaultValue={given.top_p ?? ""} />
       </label>
       <label>
         <span>{t("settings.tokens")}</span>

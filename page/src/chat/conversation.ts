@@ -291,6 +291,14 @@ export async function remove(which: Session): Promise<void> {
   await look();
 }
 
+/** Let it stand above the others in the list, or no more. */
+export async function pin(which: Session): Promise<void> {
+  const { pinned, ...others } = metadataOf(which);
+  const changed = await changeSession(which, { metadata: pinned ? others : { ...others, pinned: true } });
+  if (session.peek()?.id === which.id) session.value = changed;
+  await look();
+}
+
 export async function configure(chosen: Settings): Promise<void> {
   settings.value = chosen;
   const now = session.peek();

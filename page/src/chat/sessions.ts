@@ -14,6 +14,7 @@ const MAX_KEPT_CHARS = 20_000;
 export interface Settings {
   instructions?: string;
   temperature?: number;
+  top_p?: number;
   max_output_tokens?: number;
   /** Stores that are searched, by their ids. */
   stores?: string[];
@@ -40,6 +41,8 @@ export interface Pending {
 }
 
 export interface Metadata {
+  /** It stands above the others in the list. */
+  pinned?: boolean;
   /** Who is talked to, if it is another than whom the session began with. */
   target?: string;
   settings?: Settings;

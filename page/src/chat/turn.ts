@@ -50,10 +50,11 @@ export function requestFor(asked: Asked): Record<string, unknown> {
 }
 
 function parametersOf(settings: Settings): Record<string, unknown> {
-  const { instructions, temperature, max_output_tokens } = settings;
+  const { instructions, temperature, top_p, max_output_tokens } = settings;
   return {
     ...(instructions ? { instructions } : {}),
     ...(temperature === undefined ? {} : { temperature }),
+    ...(top_p === undefined ? {} : { top_p }),
     ...(max_output_tokens ? { max_output_tokens } : {}),
   };
 }

@@ -412,10 +412,23 @@ interface Stage {
   note: string;
 }
 
+/** How often one search may search again for what its passages lack. */
+const STEPS = ["off", "auto", 2, 3, 4] as const;
+
 /** Passages that answer a question, and how they were found. */
 function SearchBox({ store }: { store: Store }) {
   const [found, setFound] = useState<{ data: Passage[]; trace: Stage[] } | null>(null);
   const [busy, error, work] = useWork();
+  const steps = String(store.search.steps ?? "off");
+  const keepSteps = (chosen: string) =>
+    work(async () => {
+      const wanted = STEPS.find((each) => String(each) === chosen);
+      await json(`/api/stores/${part(store.id)}`, {
+        method: "PATCH",
+        json: { search: { ...store.search, steps: wanted } },
+      });
+      await refresh();
+    });
   return (
     <section class="search">
       <form
@@ -430,7 +443,13 @@ function SearchBox({ store }: { store: Store }) {
           work(async () => {
             setFound(
               await json(`/api/stores/${part(store.id)}/search`, {
-                json: { query, max_num_results: 10, trace: true, ...follow },
+                json: {
+                  query,
+                  max_num_results: 10,
+                  trace: true,
+                  steps: store.search.steps ?? "off",
+                  ...follow,
+                },
               }),
             );
           });
@@ -440,6 +459,21 @@ function SearchBox({ store }: { store: Store }) {
         <button type="submit" disabled={busy}>
           {t("search")}
         </button>
+        <label class="check">
+          {t("steps.label")}
+          <select
+            name="steps"
+            disabled={busy}
+            value={steps}
+            onChange={(event) => keepSteps(event.currentTarget.value)}
+          >
+            {STEPS.map((each) => (
+              <option key={each} value={String(each)}>
+                {typeof each === "number" ? t("steps.most", { count: each }) : t(`steps.${each}`)}
+              </option>
+            ))}
+          </select>
+        </label>
         {store.links && (
           <label class="check">
             <input type="checkbox" name="links" defaultChecked /> {t("links.follow")}

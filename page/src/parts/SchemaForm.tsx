@@ -50,7 +50,7 @@ export function SchemaForm(props: { schema: Schema | null; send: string; onSend:
     <form class="fields" onSubmit={submit}>
       {Object.entries(fields).map(([name, schema]) => (
         // biome-ignore lint/a11y/noLabelWithoutControl: the control is that of the field within
-        <label key={name}>
+        <label key={name} class={typeOf(schema) === "boolean" && !schema.enum ? "check tick" : ""}>
           <span>{schema.title ?? (name === VALUE && !whole ? t("form.answer") : name)}</span>
           <Field
             schema={schema}

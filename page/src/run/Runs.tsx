@@ -5,6 +5,7 @@ import { count, dollars, duration, moment } from "../format";
 import { soft, Table } from "../parts/Table";
 import { Dialog, Listing, pretty, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
+import { status } from "../status";
 import type { Run, TraceStep, Usage } from "../types";
 import { t } from "../words/words";
 import { useProgress } from "./progress";
@@ -40,15 +41,13 @@ export function Runs() {
             rows={listed}
             next={found.next}
             keyOf={(run) => run.id}
-            text={(run) => `${run.kind} ${run.name} ${run.status} ${run.id}`}
+            text={(run) => `${titleOf(run)} ${run.status} ${run.id}`}
             columns={[
               {
                 head: t("runs.what"),
                 cell: (run) => (
                   <>
-                    <a href={link("run", "runs", run.id)}>
-                      {run.kind} · {run.name}
-                    </a>
+                    <a href={link("run", "runs", run.id)}>{titleOf(run)}</a>
                     {run.error && <p class="bad">{run.error.message}</p>}
                   </>
                 ),
@@ -77,6 +76,13 @@ export function Runs() {
       {opened && <RunDialog key={opened} id={opened} onChange={found.reload} />}
     </>
   );
+}
+
+/** What people call it: jobs of a store have the store's id for a name. */
+function titleOf(run: Run): string {
+  const id = run.name.split("/").at(-1);
+  const store = status.value?.stores.find((each) => each.id === id);
+  return `${run.kind} · ${store ? run.name.replace(store.id, store.name) : run.name}`;
 }
 
 function lasted(run: Run): string {
@@ -124,7 +130,7 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
   const now = run.value;
   const ended = now !== null && !STARTED.has(now.status);
   return (
-    <Dialog title={now ? `${now.kind} · ${now.name}` : id} onClose={() => go(link("run", "runs"))} side>
+    <Dialog title={now ? titleOf(now) : id} onClose={() => go(link("run", "runs"))} side>
       <Trouble error={run.error || trace.error || error} retry={run.retry} />
       {now && (
         <p class="soft">

@@ -553,6 +553,11 @@ async def test_a_conversation_is_found_renamed_and_deleted(page: Page, served: S
     await page.run("document.querySelector('dialog[open] form').requestSubmit()")
     await page.until(f"({rows}).join() === 'Oysters'")
     assert served.get("/api/sessions?search=walrus")["data"][0]["title"] == "Oysters"
+    group = "document.querySelector('.conversations li.group').innerText"
+    for does, stands in (("Pin", "Pinned"), ("Unpin", "Today")):
+        await page.run("document.querySelector('.conversations li button').click()")
+        await click(page, does, "dialog[open]")
+        await page.until(f"{group} === {json.dumps(stands)}")
     await page.run("document.querySelector('.conversations li button').click()")
     await page.until("document.querySelector('dialog[open] .menu .danger')")
     await page.run("document.querySelector('dialog[open] .menu .danger').click()")

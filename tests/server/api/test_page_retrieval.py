@@ -118,6 +118,15 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
     await page.until(f"{LINKED}[0].includes('names “thornbury”')")
     await escape(page)
     assert await page.run("document.querySelectorAll('main :is(b, i)').length") == 0
+    path = next(
+        f"/api/stores/{each['id']}"
+        for each in seen.get("/api/stores").json()["data"]
+        if each["name"] == "works"
+    )
+    for steps in (2, "off"):
+        await put(page, "steps", str(steps))
+        while seen.get(path).json()["search"].get("steps", "off") != steps:
+            pass  # the store keeps it
     await click(page, "Links between passages")
     await click(page, "Remove the links")
     await page.until(f"{text('#linkstate')} === 'The passages of this store are not linked.'")

@@ -20,9 +20,13 @@ from portico_tui.text import amount, cell, count_reasons, counts, file_state, on
 from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.key_line import KeyLine
 from portico_tui.widgets.passages import Passages
+from portico_tui.widgets.schema_form import reader
 from portico_tui.widgets.table import Column, Table
 
-NEEDS_A_STORE = {"sync", "upload", "delete", "search", "reindex", "pause", "links"}
+STEPS = ("off", "auto", "2", "3", "4")
+"""Whether a search looks again for what its passages lack, and how often it may search in all."""
+
+NEEDS_A_STORE = {"sync", "upload", "delete", "search", "reindex", "pause", "links", "steps"}
 
 STORE_COLUMNS = (
     Column[Store]("STORE", lambda store: store.name, "bold", 24),
@@ -70,6 +74,9 @@ class Documents(Page):
         ),
         Binding(
             "l", "links", "Links", show=False, tooltip="Link the passages of the store, or remove the links"
+        ),
+        Binding(
+            "t", "steps", "Steps", show=False, tooltip="Whether a search looks again for what is missing"
         ),
         Binding("escape", "leave", "Files", tooltip="Back from a search to the files"),
     ]
@@ -213,7 +220,9 @@ class Documents(Page):
             )
             left = f"skipped {count_reasons(store.skipped)}" if store.skipped else ""
             linked = "linked" if store.links else ""
-            known = (some, left, amount(store.usage_bytes), store.embedding_model, linked, origin)
+            steps = store.search.get("steps", STEPS[0])
+            stepped = "" if steps == STEPS[0] else f"steps {steps}"
+            known = (some, left, amount(store.usage_bytes), store.embedding_model, linked, stepped, origin)
             messages = " · ".join(one_line(part) for part in known if part)
             lines.append(Content.styled(shorten(messages, max(self.size.width - 4, 20)), "dim"))
         if file is not None and not self._searching:
@@ -333,6 +342,28 @@ class Documents(Page):
             changed = await self.client.stores.change(store.id, links=not store.links)
             doing = "linked" if changed.links else "freed of their links"
             self.report("Links", f"The passages of '{store.name}' are being {doing} in the background.")
+            self.wake()
+
+    @work(group="steps")
+    async def action_steps(self) -> None:
+        store = self._store
+        if store is None:
+            return
+        now = str(store.search.get("steps", STEPS[0]))
+        known = reader({"type": "string", "enum": STEPS})
+        answers = await self.ask(
+            Form(
+                f"Searches of '{one_line(store.name)}'",
+                Field("steps", "Searches again for what is missing", now, choices=STEPS, check=known),
+            )
+        )
+        if answers is None:
+            return
+        with self.reporting(f"Steps of {store.name}"):
+            given = answers["steps"]
+            steps = int(given) if given.isdigit() else given
+            await self.client.stores.change(store.id, search={**store.search, "steps": steps})
+            self.report("Steps", f"Searches in '{store.name}' go in steps: {given}.")
             self.wake()
 
     @work(group="upload")

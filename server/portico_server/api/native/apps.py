@@ -324,9 +324,10 @@ async def run_app(
     stream: Annotated[bool, Query(description="false for one JSON answer")] = True,
     keep: Annotated[bool, Query(description="true: the run continues when its listener leaves")] = False,
 ) -> Response:
-    """Run an app and stream its events; the header ``x-portico-run`` names the run. Leaving cancels it, unless ``keep``.
+    """Run an app and stream its events; the header ``x-portico-run`` names the run. Leaving cancels it.
 
-    A durable flow continues when the listener leaves. Without ``stream``, the answer is ``{"run": …, "output": …}``.
+    With ``keep``, or if it is a durable flow, it continues when the listener leaves. Without ``stream``, the answer is
+    ``{"run": …, "output": …}``.
     """
     servable = await _resolve(services, name, caller)
     asked = _request(given)
