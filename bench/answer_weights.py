@@ -5,6 +5,10 @@ dev half and prints `portico_server/apps/answer/weights.py` with what each featu
 a listwise softmax (which of a question's candidates holds the gold answer). Refusals: a logistic regression (whether
 the article of the question was indexed), one for questions in Chinese and
 one for others. All linear, in NumPy, without chance.
+
+With ``--chains FILE`` it trains what passages say together instead: on the questions of `multihop.py` (templates
+``tuned``), of which three chains in five lack a passage, and on the dev half, all searched for in steps; FILE keeps
+their hits.
 """
 
 from __future__ import annotations
@@ -19,12 +23,15 @@ from typing import Any
 
 import numpy as np
 import wordllama
-from answers import DATA, Asked, Collection, is_dev, make_store, read_all
+from answers import BROKEN_SHARE, DATA, Asked, Collection, is_dev, make_store, read_all
 from harness import call, daemon
+from multihop import LANGUAGES, generate
 
 from portico.wire import Passage
-from portico_server.apps.answer.judge import SEARCH_RESULTS
+from portico_server.apps.answer.judge import MAX_COMPARED_PASSAGES, SEARCH_RESULTS, SentenceChain, chains
 from portico_server.apps.answer.material import Material
+from portico_server.apps.answer.weights import CHAIN
+from portico_server.knowledge.steps import names_in
 
 RIGHT_REFUSALS = 0.94
 FALSE_REFUSALS = 0.05
@@ -241,14 +248,154 @@ class Trainer:
         return weights, constant, line, doubt, shares
 
 
+TRAINED_CHAIN_COUNT = 50
+"""Chains in each language that are trained on."""
+
+BROKEN_WEIGHT = 0.5
+"""What a question counts of which a passage is missing, where one about something else counts 1 …"""
+
+PLAIN_WEIGHT = 0.3
+"""… and one that a single passage answers, where one about a chain counts 1."""
+
+WRONGLY_TOGETHER_SHARE, WRONGLY_ALONE_SHARE, WRONGLY_SURE_SHARE = 0.03, 0.01, 0.1
+"""The shares of questions without an answer that may lie above the three lines."""
+
+
+def searched_chains(sets: Sequence[Collection], path: Path) -> dict[str, list[dict[str, Any]]]:
+    """For each language the questions about chains, and for each set those of the dev half, with their hits."""
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, list[dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory() as temporary, daemon(Path(temporary) / "home") as portico:
+
+        def row(store: str, text: str, evidence: Sequence[str], *, known: bool) -> dict[str, Any]:
+            body = {"query": text, "max_num_results": SEARCH_RESULTS, "steps": "auto"}
+            hits = call(f"{portico.url}/api/stores/{store}/search", body)["data"]
+            rows = [(hit["filename"], hit["score"], hit["text"]) for hit in hits]
+            return {"text": text, "evidence": list(evidence), "known": known, "hits": rows}
+
+        for language in LANGUAGES:
+            made = generate(language, "tuned", 1, TRAINED_CHAIN_COUNT, BROKEN_SHARE)
+            make_store(portico.url, language, made.passages, Path(temporary) / language)
+            found[language] = [
+                row(language, item.text, item.evidence, known=item.answerable) for item in made.questions
+            ]
+        for data in sets:
+            make_store(portico.url, data.name, data.half(0), Path(temporary) / data.name)
+            found[data.name] = [
+                row(data.name, asked.text, [asked.document], known=asked.article % 2 == 0)
+                for asked in data.questions
+                if is_dev(asked.article)
+            ]
+    path.write_text(json.dumps(found), encoding="utf-8")
+    return found
+
+
+def chains_of(row: Mapping[str, Any], vectors: Vectors) -> list[tuple[SentenceChain, bool]]:
+    """The chains for a question, and whether each is its evidence and no more."""
+    passages = [
+        Passage(rank, score, text, name, name) for rank, (name, score, text) in enumerate(row["hits"], 1)
+    ]
+    given = Material(row["text"], passages, "", MAX_COMPARED_PASSAGES)
+    if not given.candidates:
+        return []
+    names = [tuple(names_in(passage.text)) for passage in passages]
+    found = chains(given, names, given.soft(vectors.of(given.texts())))
+    files = [[Path(passages[given.candidates[n].passage].filename).stem for n in c.candidates] for c in found]
+    return [
+        (chain, row["known"] and sorted(own) == sorted(row["evidence"]))
+        for chain, own in zip(found, files, strict=True)
+    ]
+
+
+def train_chains(of_chains: Sequence[Any], plain: Sequence[Any]) -> tuple[list[str], Any, float, list[float]]:
+    """Names and weights of the features, their constant, and the lines: several doubtful, several sure, one doubtful.
+
+    Each question gives one row: its evidence, or the chain that looks best by the weights so far, six times over.
+    """
+    names = list(CHAIN)
+    used = [
+        (matrix([chain.features for chain, _ in found], names), [right for _, right in found], known, chained)
+        for part, chained in ((of_chains, True), (plain, False))
+        for known, found in part
+        if found
+    ]
+    every = np.concatenate([rows for rows, *_ in used])
+    mean, spread = every.mean(axis=0), every.std(axis=0) + 1e-6
+    weights = np.zeros(len(names) + 1)
+    free = np.r_[np.ones(len(names)), 0.0]
+    for turn in range(6):
+        rows, known, worth = [], [], []
+        for own, rights, is_known, chained in used:
+            scores = ((own - mean) / spread) @ weights[:-1] if turn else own[:, 0]
+            if is_known and not any(rights):
+                continue
+            rows.append(own[rights.index(True)] if is_known else own[int(np.argmax(scores))])
+            known.append(float(is_known))
+            worth.append(
+                (1.0 if chained else PLAIN_WEIGHT) if is_known else BROKEN_WEIGHT if chained else 1.0
+            )
+        scaled = np.c_[(np.array(rows) - mean) / spread, np.ones(len(rows))]
+        there, share = np.array(known), np.array(worth)
+        share[there == 1] *= share[there == 0].sum() / share[there == 1].sum()
+
+        def gradient(weights: Any, scaled: Any = scaled, there: Any = there, share: Any = share) -> Any:
+            likely = 1 / (1 + np.exp(-scaled @ weights))
+            return scaled.T @ (share * (likely - there)) / share.sum() + 1e-2 * free * weights
+
+        weights = _descend(gradient, len(names) + 1, 600)
+    own = weights[:-1] / spread
+    constant = float(weights[-1] - mean @ own)
+
+    def line(part: Sequence[Any], wrongly: float, *, several: bool) -> float:
+        best = [
+            max(
+                (
+                    float(matrix([chain.features], names)[0] @ own) + constant
+                    for chain, _ in found
+                    if (len(chain.candidates) > 1) == several
+                ),
+                default=-99.0,
+            )
+            for known, found in part
+            if not known
+        ]
+        return float(np.quantile(best, 1 - wrongly))
+
+    doubtful = line(plain, WRONGLY_TOGETHER_SHARE, several=True)
+    sure = max(doubtful, line(of_chains, WRONGLY_SURE_SHARE, several=True))
+    return names, own, constant, [doubtful, sure, line(plain, WRONGLY_ALONE_SHARE, several=False)]
+
+
+def print_chains(sets: Sequence[Collection], path: Path) -> None:
+    """Train both scripts, and print their weights."""
+    vectors = Vectors()
+    rows = {
+        name: [(row["known"], chains_of(row, vectors)) for row in own]
+        for name, own in searched_chains(sets, path).items()
+    }
+    for script, language in (("", "en"), ("_CJK", "zh")):
+        plain = [row for data in sets if data.name.endswith(language) for row in rows[data.name]]
+        names, own, constant, (doubtful, sure, one) = train_chains(rows[language], plain)
+        print(f"CHAIN{script} = {_table(names, own)}")
+        print(f"CHAIN{script}_LINES = DecisionLines({constant:.3f}, {doubtful:.3f}, {sure:.3f})")
+        print(f"CHAIN{script}_ONE_SCORE = {one:.3f}")
+
+
 def main() -> None:
     """Train with and without vectors; print the module and what each feature is worth."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--hits", type=Path, required=True, help="where the hits are kept between runs")
+    parser.add_argument("--hits", type=Path, help="where the hits are kept between runs")
+    parser.add_argument("--chains", type=Path, metavar="FILE", help="train chains, whose hits FILE keeps")
     parser.add_argument("--ablate", action="store_true", help="also print the shares without each feature")
     options = parser.parse_args()
     sets = read_all(options.data)
+    if options.chains:
+        print_chains(sets, options.chains)
+        return
+    if not options.hits:
+        parser.error("give --hits, or --chains")
     hits = searched(sets, options.hits)
     lines = []
     for title, vectors in (("", Vectors()), ("_WITHOUT_VECTORS", None)):

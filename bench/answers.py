@@ -4,6 +4,8 @@ FOLDER holds sets as for `retrieval.py`, each with ``answers.jsonl.gz`` (``id``,
 ``answers``). Answers are asked for over HTTP, of a daemon with what is installed by default, which quotes. With
 ``--reader`` another model answers besides: the source of one, or ``ideal``, which is `ideal_reader.py`. It is tested by
 the daemon as any model is, and writes only if it passes.
+With ``--chains N`` only questions of one to four hops are asked (`multihop.py`), of a store that searches in steps; of
+three chains in five one passage is left out, so that what needs it cannot be answered.
 Half of the articles are indexed; questions about the others cannot be answered. What was tuned was tuned on the
 articles of the dev half; the table shows the test half, and the dev half with ``--dev``.
 """
@@ -26,11 +28,15 @@ from pathlib import Path
 from typing import Any
 
 from harness import HERE, Report, call, daemon, free_port, process
+from multihop import LANGUAGES, MultihopQuestion, generate
 
 DATA = HERE.parent.parent / "shared" / "data" / "retrieval"
 
 DENIALS = ("not in these documents", "没有相关内容", "沒有相關內容")
 """What a refusal says."""
+
+DOUBTS = ("The nearest passages:", "最接近的段落：")
+"""What is said before passages that may not answer."""
 
 TEST_TIMEOUT_S = 180.0
 
@@ -94,12 +100,13 @@ def read_all(data: Path) -> list[Collection]:
     return sets
 
 
-def make_store(url: str, name: str, documents: Mapping[str, str], folder: Path) -> None:
+def make_store(url: str, name: str, documents: Mapping[str, str], folder: Path, steps: str = "off") -> None:
     """A store with an app over ``documents``, searchable when this returns."""
     folder.mkdir()
     for identity, text in documents.items():
         (folder / f"{identity}.txt").write_text(text, encoding="utf-8")
-    call(f"{url}/api/stores", {"name": name, "folder": str(folder), "app": True})
+    search = {"steps": steps}
+    call(f"{url}/api/stores", {"name": name, "folder": str(folder), "app": True, "search": search})
     run = call(f"{url}/api/stores/{name}/sync", {})["run"]
     urllib.request.urlopen(f"{url}/api/runs/{run}/events", timeout=3600).read()  # they end with the run
     counts = call(f"{url}/api/stores/{name}")["file_counts"]
@@ -124,6 +131,10 @@ class Answer:
     def writes(self) -> bool:
         """Whether the words are a model's own."""
         return not self.quotes and not self.denies
+
+    @property
+    def doubts(self) -> bool:
+        return any(doubt in self.text for doubt in DOUBTS)
 
     @property
     def denies(self) -> bool:
@@ -218,7 +229,8 @@ def measure(options: argparse.Namespace, sets: Sequence[Collection], reader: str
         daemon(Path(temporary) / "home", *how) as portico,
     ):
         for data in sets:
-            make_store(portico.url, data.name, data.half(0), Path(temporary) / data.name)
+            folder = Path(temporary) / data.name
+            make_store(portico.url, data.name, data.half(0), folder, options.steps)
         way = await_test(portico.url, sets[0].name, sets[0].questions[0].text) if reader else "quote"
         pairs = [(data, data) for data in sets]
         if options.across:
@@ -230,6 +242,44 @@ def measure(options: argparse.Namespace, sets: Sequence[Collection], reader: str
                 )
                 row = {"documents": documents.name, "asked in": asked.name, "half": "dev" if dev else "test"}
                 report.add(reader=reader or "(installed)", test=way, **row, **found)
+
+
+BROKEN_SHARE = 0.6
+"""Of the chains, those of which a passage is left out."""
+
+
+def measure_chains(options: argparse.Namespace, report: Report) -> None:
+    """A row for each language and number of hops: questions whose evidence is there, and those of which some is not."""
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        daemon(Path(temporary) / "home") as portico,
+    ):
+        for language in LANGUAGES:
+            made = generate(language, options.templates, options.seed, options.chains, BROKEN_SHARE)
+            make_store(portico.url, language, made.passages, Path(temporary) / language, options.steps)
+            answers = [(asked, ask(portico.url, language, asked.text)) for asked in made.questions]
+            for hops in sorted({asked.hops for asked in made.questions}):
+                own = [(asked, answer) for asked, answer in answers if asked.hops == hops]
+                report.add(documents=language, hops=hops, **_of_chains(own))
+
+
+def _of_chains(answers: Sequence[tuple[MultihopQuestion, Answer]]) -> dict[str, Any]:
+    there = [(asked, answer) for asked, answer in answers if asked.answerable]
+    gone = [answer for asked, answer in answers if not asked.answerable]
+    return {
+        "questions": len(there),
+        "gold": _share([asked.answer in answer.text for asked, answer in there]),
+        "in doubt": _share([answer.doubts for _asked, answer in there]),
+        "false refusals": _share([answer.denies for _asked, answer in there]),
+        "evidence": _share(
+            [set(asked.evidence) <= {Path(name).stem for name in answer.files} for asked, answer in there]
+        ),
+        "quotes": statistics.fmean(len(answer.quotes) for _asked, answer in there),
+        "unanswerable": len(gone),
+        "right refusals": _share([answer.denies for answer in gone]),
+        "wrongly sure": _share([not answer.denies and not answer.doubts for answer in gone]),
+        "p50 s": statistics.median(answer.seconds for _asked, answer in answers),
+    }
 
 
 def chosen(
@@ -256,8 +306,29 @@ def main() -> None:
     parser.add_argument("--dev", action="store_true", help="also show the half that was tuned on")
     parser.add_argument("--reader", metavar="ideal|SOURCE", help="another model that answers besides")
     parser.add_argument("--across", action="store_true", help="also ask across languages")
+    parser.add_argument("--chains", type=int, default=0, help="ask about so many chains in each language")
+    parser.add_argument("--templates", choices=("tuned", "heldout"), default="heldout")
+    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--steps", default="off", help="of the stores: off, auto, 2 to 4")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.chains:
+        columns = (
+            "documents",
+            "hops",
+            "questions",
+            "gold",
+            "in doubt",
+            "false refusals",
+            "evidence",
+            "quotes",
+        )
+        chained = Report(
+            "Answers from chains", (*columns, "unanswerable", "right refusals", "wrongly sure", "p50 s")
+        )
+        measure_chains(options, chained)
+        chained.show(options.json)
+        return
     sets = read_all(options.data)
     columns = (
         *(

@@ -29,11 +29,16 @@ LANGUAGES = ("en", "zh")
 
 @dataclass(frozen=True, slots=True)
 class MultihopQuestion:
-    """A question, how many passages answer it together, and their names."""
+    """A question, how many passages answer it together, their names, and the answer.
+
+    ``answerable``: whether all of them are there.
+    """
 
     text: str
     hops: int
     evidence: tuple[str, ...]
+    answer: str = ""
+    answerable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,14 +360,21 @@ class Names:
         return self._fresh(lambda: self._syllables(2))
 
 
-def generate(language: str, templates: str, seed: int, chains: int = CHAINS) -> MultihopSet:
-    """A set in one language (``en``, ``zh``) of one set of templates (``tuned``, ``heldout``)."""
+def generate(
+    language: str, templates: str, seed: int, chains: int = CHAINS, broken: float = 0.0
+) -> MultihopSet:
+    """A set in one language (``en``, ``zh``) of one set of templates (``tuned``, ``heldout``).
+
+    Of a share ``broken`` of the chains one passage of the evidence is left out, with what contradicts it.
+    """
     chance = random.Random(f"{seed} {language} {templates}")
+    breaks = random.Random(f"{seed} {language} {templates} broken")
     names = Names(language, chance)
     facts, asides, fillers = FACTS[language][templates], ASIDES[language], FILLERS[language]
     space = " " if language == "en" else ""
     passages: list[str] = []
-    drafts: list[tuple[str, int, list[int]]] = []
+    drafts: list[tuple[str, int, list[int], str]] = []
+    dropped: set[int] = set()
 
     def put(sentence: str) -> int:
         around = chance.sample(list(fillers), 2)
@@ -385,6 +397,8 @@ def generate(language: str, templates: str, seed: int, chains: int = CHAINS) -> 
             ("river", place, river),
         )
         numbers = [put(chance.choice(facts[kind]).format(a=a, b=b)) for kind, a, b in steps]
+        lost = breaks.choice(steps)[0] if breaks.random() < broken else ""
+        dropped |= {number for number, (kind, _, _) in zip(numbers, steps, strict=True) if kind == lost}
         for kind, name in (("product", product), ("maker", maker), ("person", person), ("place", place)):
             for sentence in chance.sample(list(asides[kind]), 2):
                 put(sentence.format(x=name))
@@ -393,18 +407,22 @@ def generate(language: str, templates: str, seed: int, chains: int = CHAINS) -> 
             other = {"made": names.maker, "founded": names.person, "born": names.place, "river": names.river}[
                 kind
             ]()
-            put(CONFLICTS[language].format(claim=chance.choice(facts[kind]).format(a=a, b=other)))
+            number = put(CONFLICTS[language].format(claim=chance.choice(facts[kind]).format(a=a, b=other)))
+            dropped |= {number} if kind == lost else set()
         for hops, form in QUESTIONS[language][templates]:
             begin = 0 if "{product}" in form else 1
-            drafts.append((form.format(product=product, maker=maker), hops, numbers[begin : begin + hops]))
+            text = form.format(product=product, maker=maker)
+            drafts.append((text, hops, numbers[begin : begin + hops], steps[begin + hops - 1][2]))
     order = list(range(len(passages)))
     chance.shuffle(order)  # neighbours in a listing have nothing to do with each other
     called = {number: f"p{position:05}" for position, number in enumerate(order)}
     return MultihopSet(
-        {called[number]: passages[number] for number in order},
+        {called[number]: passages[number] for number in order if number not in dropped},
         [
-            MultihopQuestion(text, hops, tuple(called[number] for number in evidence))
-            for text, hops, evidence in drafts
+            MultihopQuestion(
+                text, hops, tuple(called[number] for number in evidence), answer, dropped.isdisjoint(evidence)
+            )
+            for text, hops, evidence, answer in drafts
         ],
     )
 

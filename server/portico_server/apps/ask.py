@@ -200,6 +200,7 @@ class AskApp:
             max_num_results=max(share.count, SEARCH_RESULTS),
             infer_filters=True,
             steps=await self._steps(model),
+            names=True,
         )
         found = await context.call(self._place, search, listener=context.emit)
         assert isinstance(found, Found)
@@ -207,7 +208,7 @@ class AskApp:
             return await self._say(
                 [no_documents(turns.question, waiting=found.waiting > 0)], (), most, context
             )
-        judgement = await self._judge(query, turns, found.passages, context)
+        judgement = await self._judge(query, turns, found, context)
         if judgement.verdict == "absent":
             return await self._say([not_found(turns.question)], (), most, context)
         differing = await _differing(query, judgement, found.passages)
@@ -217,8 +218,8 @@ class AskApp:
                 quotes.pieces, quotes.passages, most, context, introduced=quotes.introduced
             )
         shown = list(range(len(near(found.passages[: share.count]))))
-        if differing is not None:
-            shown += sorted({side.passage for side in differing.sides} - {*shown})
+        needed = [*judgement.chain, *(differing.sides if differing is not None else ())]
+        shown += sorted({candidate.passage for candidate in needed} - {*shown})
         passages = tuple(replace(found.passages[place], rank=rank) for rank, place in enumerate(shown, 1))
         await context.emit(Cited(passages))
         unsupported = request.options.get("unsupported") or self._unsupported
@@ -259,19 +260,18 @@ class AskApp:
         drives = servable is not None and await self._trust.way(servable.card) == "write"
         return Steps(0 if wanted == "auto" else wanted, model if drives else "", **said)
 
-    async def _judge(
-        self, query: str, turns: prompt.Turns, passages: Sequence[Passage], context: Context
-    ) -> Judgement:
+    async def _judge(self, query: str, turns: prompt.Turns, found: Found, context: Context) -> Judgement:
         """Whether the passages answer. Where strong vectors found them, words that are missing prove nothing."""
         follows = bool(turns.earlier) and query != turns.question and query.startswith(turns.earlier)
         question, earlier = (turns.question, turns.earlier) if follows else (query, "")
         judgement = await judge(
             question[: prompt.QUERY_LIMIT],
-            passages,
+            found.passages,
             self._vectors_within(context),
             earlier=earlier[: prompt.QUERY_LIMIT],
+            names=found.names,
         )
-        if judgement.verdict == "absent" and passages and self._trusted():
+        if judgement.verdict == "absent" and found.passages and self._trusted():
             return replace(judgement, verdict="doubtful")
         return judgement
 
@@ -579,10 +579,11 @@ class _Answer:
 
 
 async def _differing(question: str, judgement: Judgement, passages: Sequence[Passage]) -> Difference | None:
-    """What another file says otherwise than the best sentence, where there is an answer."""
+    """What another file says otherwise than the best sentence, or the last of several, where there is an answer."""
     if judgement.verdict != "answered" or not judgement.candidates:
         return None
-    return await SEARCH.run(difference, question, judgement.candidates[0][0], passages)
+    best = judgement.chain[-1] if judgement.chain else judgement.candidates[0][0]
+    return await SEARCH.run(difference, question, best, passages)
 
 
 def _is_app(card: Card) -> bool:

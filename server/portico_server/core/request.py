@@ -102,6 +102,7 @@ class Search:
     0 to 1, is what the vectors count beside the words; ``None`` is what their model's profile says. ``infer_filters``:
     what the question says of the files' attributes ("since 2024") is met by those that are searched. ``links``: whether
     links between passages are followed; ``None``: as the store does. ``steps``: what is searched for after that.
+    ``names``: whether what the passages name is wanted, where links or steps lead from one to the next.
     """
 
     query: str
@@ -116,6 +117,7 @@ class Search:
     infer_filters: bool = False
     links: bool | None = None
     steps: Steps | None = None
+    names: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +280,7 @@ class Found:
     """The answer to `Search`: passages in rank order; ``trace`` if it was asked for; ``queries``: what was searched.
 
     Where a store has no passage it says how many of its ``files`` can be searched, and how many are ``waiting``.
+    ``names``: what each passage names, in folded characters, if that was asked for.
     """
 
     passages: tuple[Passage, ...]
@@ -285,6 +288,7 @@ class Found:
     queries: tuple[str, ...] = ()
     files: int | None = None
     waiting: int = 0
+    names: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

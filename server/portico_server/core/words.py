@@ -140,3 +140,21 @@ ENGLISH_STOPWORDS = frozenset(_ENGLISH.split())
 
 CHINESE_STOPWORDS = frozenset(_CHINESE.split())
 """In simplified characters, as the analyser writes them."""
+
+
+def says(text: str, name: str) -> bool:
+    """Whether a folded text has a folded name in it, as whole words where it has letters at its ends."""
+    at = text.find(name)
+    while at >= 0:
+        end = at + len(name)
+        before = at > 0 and _is_letter(text[at - 1]) and _is_letter(name[0])
+        behind = end < len(text) and _is_letter(text[end]) and _is_letter(name[-1])
+        if not before and not behind:
+            return True
+        at = text.find(name, at + 1)
+    return False
+
+
+def _is_letter(char: str) -> bool:
+    """Whether words are written with it, between spaces: not what Chinese is written with."""
+    return char.isalnum() and not "\u2e80" <= char <= "\u9fff"

@@ -30,7 +30,7 @@ from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.links.follow import follow_links
 from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, SearchTrace, fuse_best
 from portico_server.knowledge.refine import Refiner, choose_stores, rewrite_question
-from portico_server.knowledge.steps import StepSearch, check_steps, search_further
+from portico_server.knowledge.steps import StepSearch, check_steps, names_in, search_further
 from portico_server.runs.runner import Runner
 
 MAX_QUERY_CHARS = 100_000
@@ -119,7 +119,10 @@ class Searcher:
                 passages = await self._best(
                     request, queries, known, files, condition, context, trace, last_change
                 )
-        return Found(passages, tuple(trace.stages) if request.trace else (), tuple(queries))
+        names: tuple[tuple[str, ...], ...] = ()
+        if request.names and (request.steps is not None or self._follows_links(request)):
+            names = await pools.SEARCH.run(_names, [passage.text for passage in passages])
+        return Found(passages, tuple(trace.stages) if request.trace else (), tuple(queries), names=names)
 
     async def _best(
         self,
@@ -367,6 +370,10 @@ def _filter_files(
 
 def _left(said: Sequence[Filter], rows: _FileAttributes, files: frozenset[str] | None) -> list[str]:
     return [file for file, own in rows if (files is None or file in files) and leaves(said, own)]
+
+
+def _names(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(names_in(text)) for text in texts)
 
 
 def _permits(condition: Filter | None, row: HitRow) -> bool:

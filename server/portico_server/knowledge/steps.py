@@ -23,6 +23,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.prompts import builtin
 from portico_server.core.request import Chat, Reply, Steps
+from portico_server.core.words import says
 from portico_server.db.links import FILE, REFERENCE, LinkRow
 from portico_server.knowledge.chunk.prompts import answer_text
 from portico_server.knowledge.index.handle import Ranking
@@ -515,30 +516,17 @@ class _NameWalk:
         known = self._passages.get(chunk)
         if known is None:
             from portico_server.knowledge.analyse import fold
-            from portico_server.knowledge.links.rules import LinkSource, short_names, terms
 
             text = self.texts[chunk]
-            named = terms(LinkSource(text))
-            found = {term.text: term.weight for term in named if term.kind not in (REFERENCE, FILE)}
-            for name in short_names(found):
-                found.setdefault(name, 1)
-            known = self._passages[chunk] = _WalkedPassage(fold(text), found)
+            known = self._passages[chunk] = _WalkedPassage(fold(text), names_in(text))
         return known
 
 
-def says(text: str, name: str) -> bool:
-    """Whether a folded text has a folded name in it, as whole words where it has letters at its ends."""
-    at = text.find(name)
-    while at >= 0:
-        end = at + len(name)
-        before = at > 0 and _is_letter(text[at - 1]) and _is_letter(name[0])
-        behind = end < len(text) and _is_letter(text[end]) and _is_letter(name[-1])
-        if not before and not behind:
-            return True
-        at = text.find(name, at + 1)
-    return False
+def names_in(text: str) -> dict[str, int]:
+    """What a passage names, folded, with the worth of each, the best first."""
+    from portico_server.knowledge.links.rules import LinkSource, short_names, terms
 
-
-def _is_letter(char: str) -> bool:
-    """Whether words are written with it, between spaces: not what Chinese is written with."""
-    return char.isalnum() and not "\u2e80" <= char <= "\u9fff"
+    found = {term.text: term.weight for term in terms(LinkSource(text)) if term.kind not in (REFERENCE, FILE)}
+    for name in short_names(found):
+        found.setdefault(name, 1)
+    return found

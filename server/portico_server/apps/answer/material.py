@@ -84,14 +84,21 @@ def quote_candidate(passage: int, place: int, unit: QuotableUnit, text: str) -> 
 
 
 class Material:
-    """``passages`` in their order; the first `MAX_QUOTED_PASSAGES` give the candidates.
+    """``passages`` in their order; the first ``quoted`` give the candidates.
 
     ``earlier`` is the question that this one follows up, whose words count half.
     """
 
-    def __init__(self, question: str, passages: Sequence[Passage], earlier: str = "") -> None:
+    def __init__(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        earlier: str = "",
+        quoted: int = MAX_QUOTED_PASSAGES,
+    ) -> None:
         self.question = question
         self.passages = passages
+        self._quoted = passages[:quoted]
         folded = fold(f"{question}\n{earlier}")
         texts = [fold(passage.text) for passage in passages]
         joined = (word for word in compounds(folded) if any(word in text for text in texts))
@@ -100,13 +107,11 @@ class Material:
         self.question_terms = list(dict.fromkeys(in_order))
         self.characters = characters(folded)
         self.kind = expects.kind(question)
-        self._holds = expects.holds(self.kind, question)
+        self.holds = expects.holds(self.kind, question)
         self.cjk = has_cjk(question)
         self._folded_question = fold(question)[:MAX_QUESTION_CHARACTERS]
         self.candidates = self._candidates()
-        self._context = [
-            frozenset(stems(words(fold(context_of(passage))))) for passage in passages[:MAX_QUOTED_PASSAGES]
-        ]
+        self._context = [frozenset(stems(words(fold(context_of(passage))))) for passage in self._quoted]
         everywhere = [frozenset(stems(words(text))) for text in texts]
         counts = Counter(term for found in everywhere for term in found)
         self._everywhere = everywhere
@@ -135,7 +140,7 @@ class Material:
     def _candidates(self) -> list[QuoteCandidate]:
         found: list[QuoteCandidate] = []
         seen: set[str] = set()
-        for number, passage in enumerate(self.passages[:MAX_QUOTED_PASSAGES]):
+        for number, passage in enumerate(self._quoted):
             parts = units(passage.text, code=is_code(passage), headings=passage.place.heading)
             for place, unit in enumerate(parts):
                 text = passage.text[unit.start : unit.end]
@@ -234,7 +239,7 @@ class Material:
             start, end = candidate.unit.lead
             before |= frozenset(stems(words(fold(passage.text[start:end]))))
         above = self._above(number)
-        right = self._holds(candidate.text)
+        right = self.holds(candidate.text)
         features = {
             "cov": _share(self.rarity, own),
             "near": _share(near, own),
@@ -309,7 +314,7 @@ class Material:
 
     def of_passages(self, soft: SoftMatch | None) -> Mapping[str, float]:
         """The features by which an answer is in the passages, or is not."""
-        count = min(len(self.passages), MAX_QUOTED_PASSAGES)
+        count = len(self._quoted)
         held = [self._everywhere[number] | self._context[number] for number in range(count)]
         named = frozenset(stems([word.lower() for word in _NAME.findall(self.question)]))
         scores = [passage.score for passage in self.passages]
@@ -330,7 +335,7 @@ class Material:
             "gap": scores[0] - (scores[1] if len(scores) > 1 else 0.0) if scores else 0.0,
             "gap_5": scores[0] - (scores[4] if len(scores) > 4 else 0.0) if scores else 0.0,
             "terms": math.log(max(len(self.question_terms), 1)),
-            "type": float(any(self._holds(candidate.text) for candidate in self.candidates)),
+            "type": float(any(self.holds(candidate.text) for candidate in self.candidates)),
         }
         if self.cjk:
             features |= self._chinese_of_passages(count)

@@ -41,16 +41,17 @@ class QuotedAnswer:
 def quoted(
     question: str, judgement: Judgement, passages: Sequence[Passage], differing: Difference | None = None
 ) -> QuotedAnswer:
-    """The best one or two candidates of ``judgement`` as an answer to ``question``, or those that do not agree.
+    """The best one or two candidates of ``judgement`` as an answer to ``question``, those that answer it together, or
+    those that do not agree.
 
     Where the judgement is doubtful or sources differ, a fixed sentence in the question's language comes first.
     """
     if differing is not None:
         intro = documents_differ(question, differing.by)
-        chosen = list(differing.sides)
+        chosen = [*judgement.chain[:-1], *differing.sides]
     else:
         intro = nearest_passages(question) if judgement.verdict == "doubtful" else ""
-        chosen = _chosen(judgement.candidates)
+        chosen = list(judgement.chain) or _chosen(judgement.candidates)
     places = _places(passages, {candidate.passage for candidate in chosen})
     shown = tuple(replace(passages[place], rank=rank) for rank, place in enumerate(places, 1))
     pieces = [f"{intro}\n\n"] if intro else []

@@ -173,3 +173,48 @@ EVIDENCE_CJK_WITHOUT_VECTORS: Mapping[str, float] = {
 }
 
 EVIDENCE_CJK_WITHOUT_VECTORS_LINES = DecisionLines(-10.370, -0.763, 0.540)
+
+CHAIN: Mapping[str, float] = {
+    "cover": -1.714,
+    "cover_rare": 0.798,
+    "strong": 2.918,
+    "more": 4.586,
+    "hop_low": -0.29,
+    "last": 0.072,
+    "cosine": 7.103,
+    "fresh": 4.343,
+    "type": 0.114,
+    "asked": -3.008,
+    "one": -0.322,
+    "words_of_hop": 0.212,
+    "words_square": -0.507,
+}
+"""The logarithm of the odds that sentences of which each names something of the one before answer together."""
+
+CHAIN_LINES = DecisionLines(-3.685, 1.089, 2.015)
+"""Three in a hundred questions that nothing answers lie above the first; of those of which one hop is missing, one in
+ten above the second.
+"""
+
+CHAIN_ONE_SCORE = 0.650
+"""The line above which a single sentence that names what the question does keeps it from being denied."""
+
+CHAIN_CJK: Mapping[str, float] = {
+    "cover": -0.758,
+    "cover_rare": 5.007,
+    "strong": 1.49,
+    "more": 2.843,
+    "hop_low": 1.528,
+    "last": -4.657,
+    "cosine": -0.132,
+    "fresh": -2.236,
+    "type": 0.585,
+    "asked": -0.936,
+    "one": -0.603,
+    "words_of_hop": -0.055,
+    "words_square": -0.31,
+}
+
+CHAIN_CJK_LINES = DecisionLines(3.0, 2.793, 3.029)
+
+CHAIN_CJK_ONE_SCORE = 0.469

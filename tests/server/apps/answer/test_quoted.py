@@ -4,13 +4,14 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests import daemon as daemons
+from tests.server.knowledge.documents import write_files
 
 from portico import Client
 from portico.errors import InvalidRequest
@@ -70,6 +71,23 @@ def ledgers() -> dict[str, str]:
     }
 
 
+RIVER_QUESTION = "Which river flows through the town where the founder of Harwick Works was born?"
+
+WORKS = {
+    "works.md": "Harwick Works was founded by Edith Calloway.",
+    "founder.md": "Edith Calloway was born in the town of Thornbury.",
+    "town.md": "The river Alder flows through Thornbury, where boats are built.",
+}
+
+
+def among(texts: Mapping[str, str]) -> dict[str, str]:
+    """Texts among others that have nothing to do with them."""
+    notices = {
+        f"notice{n}.md": f"Notice {n}: the pump of street {n} is repaired on a dry day." for n in range(30)
+    }
+    return {**texts, **notices}
+
+
 @pytest.fixture(scope="module")
 def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     root = tmp_path_factory.mktemp("quoted")
@@ -77,11 +95,10 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     stores = ""
     stored = {"bakery": BAKERY, "mooncakes": MOONCAKES, "farm": ledgers(), "mixed": {**ledgers(), **RECIPES}}
     for name, files in stored.items():
-        folder = root / name
-        folder.mkdir()
-        for file, text in files.items():
-            (folder / file).write_text(text, encoding="utf-8")
-        stores += f"  - {{name: {name}, folder: {folder}}}\n"
+        stores += f"  - {{name: {name}, folder: {write_files(root / name, files)}}}\n"
+    for name, texts in {"works": WORKS, "dry": {**WORKS, "town.md": "Thornbury has two schools."}}.items():
+        folder = write_files(root / name, among(texts))
+        stores += f"  - {{name: {name}, folder: {folder}, search: {{steps: 4}}}}\n"
     config.write_text(f"{CONFIGURATION}stores:\n{stores}")
     with daemons.running(root / "home", "--file", str(config)) as daemon:
         daemon.settle()
@@ -365,3 +382,17 @@ def test_how_an_app_answers_is_said_in_the_sdk_on_the_command_line_and_in_a_conf
             client.apply({"stores": [{"name": "drawer", "answers": "quota"}]}, folder=str(tmp_path))
         assert raised.value.param == "stores[0].answers"
         client.stores.remove("drawer")
+
+
+def test_what_passages_say_together_is_quoted_with_one_sentence_for_each(http: httpx.Client) -> None:
+    answer = ask(http, "works", RIVER_QUESTION)
+    found = quotes(answer["content"])
+    assert answer["content"].startswith(">")
+    assert {text for text, _ in found} == set(WORKS.values())
+    assert len({number for _, number in found}) == 3
+    named = {item["file_citation"]["filename"] for item in answer["annotations"] if "file_citation" in item}
+    assert set(WORKS) <= named
+
+
+def test_passages_that_lead_only_a_part_of_the_way_are_not_said_to_answer(http: httpx.Client) -> None:
+    assert not ask(http, "dry", RIVER_QUESTION)["content"].startswith(">")
