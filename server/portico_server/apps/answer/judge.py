@@ -60,7 +60,7 @@ MAX_CHAINS = 2_000
 COMMON_SHARE, MIN_COMMON_PASSAGES = 0.5, 2
 """What more than this share of the passages name, or more than so many of a few, leads nowhere."""
 
-STRONG_COSINE = 0.55
+MIN_STRONG_COSINE = 0.55
 """Likeness of two words from which they say the same."""
 
 MIN_SURE_COSINE = 0.4
@@ -315,7 +315,7 @@ class _ChainGraph:
         return {
             "cover": float(covered.mean()),
             "cover_rare": float(covered @ rare / (rare.sum() + 1e-9)),
-            "strong": float((covered > STRONG_COSINE).mean()),
+            "strong": float((covered > MIN_STRONG_COSINE).mean()),
             "more": float((covered - usual).mean()),
             "hop_low": float(aligned.max(axis=1).min()),
             "last": float(aligned[-1].max()),
