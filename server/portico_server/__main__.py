@@ -18,7 +18,7 @@ from typing import Any
 
 from portico_server.core.errors import PorticoError
 from portico_server.settings import Settings, load
-from portico_server.subprocesses import unproxied
+from portico_server.subprocesses import set_for_daemon, unproxied
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from portico_server import maintenance
 
             return maintenance.run(given, loaded)
+        # NumPy reads it when it is first imported. More threads wait for each other by spinning, which costs each
+        # search of a store without a graph several times what it computes.
+        set_for_daemon("OPENBLAS_NUM_THREADS", "1")
         # What is imported stays: looking for garbage in it, again and again, would be a tenth of the start.
         gc.disable()
         from portico_server import app

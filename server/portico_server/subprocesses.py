@@ -91,6 +91,17 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
+_for_daemon: set[str] = set()
+"""Names of variables that we have set for this process alone."""
+
+
+def set_for_daemon(name: str, value: str) -> None:
+    """Set a variable of our environment which the operator has not set; what `inherited` gives lacks it."""
+    if name not in os.environ:
+        os.environ[name] = value
+        _for_daemon.add(name)
+
+
 def inherited(*without: str) -> dict[str, str]:
     """Our environment less our own settings, secrets, and what begins with one of the prefixes ``without``.
 
@@ -99,7 +110,9 @@ def inherited(*without: str) -> dict[str, str]:
     ours = {
         name: value
         for name, value in {**os.environ, **unproxied(os.environ)}.items()
-        if not name.startswith(("PORTICO_", *without)) and not name.upper().endswith(_SECRET)
+        if not name.startswith(("PORTICO_", *without))
+        and not name.upper().endswith(_SECRET)
+        and name not in _for_daemon
     }
     return {**ours, **SAFE_PATH}
 

@@ -174,6 +174,9 @@ SLOW_DISK_S = 0.02
 HOLD_OFF_S = 10.0
 """Seconds in which it is not tried again after it took longer."""
 
+READ_HOLD_OFF_S = 1.0
+"""The same for `Database.read_now`."""
+
 
 _COMMITTED = "portico.committed"
 """Where a connection keeps the topics of `after_commit`."""
@@ -198,6 +201,7 @@ class Database:
     ``await database.read(function, *arguments)`` calls ``function(connection, *arguments)`` in a transaction of a
     reader thread, ``write`` likewise in the only writer thread; what ``write`` returned is on disk. ``write_soon`` is a
     ``write`` that does not wait for the disk: what it returned survives the end of this process, not a power cut.
+    ``read_now`` reads a few rows without a thread.
     ``submit`` is either of these for a caller who continues meanwhile; ``rows`` and ``try_write_now`` are for the one
     statement that flows wait for, ``row`` for one that many calls wait for at once.
     """
@@ -220,6 +224,8 @@ class Database:
         """Rows that are written at the end of this turn of the event loop, by their statement."""
         self._swift_from = 0.0
         """The moment from which `try_write_now` may be tried."""
+        self._read_now_from = 0.0
+        """The moment from which `read_now` may be tried."""
         if self.postgres is not None:
             return
         self._write_engine = self._engine("BEGIN IMMEDIATE", pool_size=1)
@@ -343,6 +349,33 @@ class Database:
             if started:
                 timings.waited.observe(started - since)
                 timings.took.observe(perf_counter() - started)
+
+    def read_now(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T | None:
+        """What ``function`` reads of a few rows, done in the event loop before this returns, with SQLite's own
+        connection. ``None``: it found nothing, or was not done, and `read` should.
+
+        The way to a reader and back costs more than the rows. Where reading took long of late, it is not tried.
+        """
+        if self.postgres is not None or time.monotonic() < self._read_now_from:
+            return None
+        held = self._held.get(self._swift_engine)
+        if held is None:
+            self._writer.do(lambda: self._kept_connection(self._swift_engine))  # to open a file takes longer
+            return None
+        started = perf_counter()
+        try:
+            driver: Any = held.connection.driver_connection
+            return function(driver, *args, **kwargs)
+        except DATABASE_ERRORS:
+            self._drop_connection(self._swift_engine)
+            return None  # the reader reports why, should it meet the same
+        finally:
+            took = perf_counter() - started
+            self._reading.took.observe(took)
+            if took > SLOW_DISK_S:
+                self._read_now_from = time.monotonic() + READ_HOLD_OFF_S
 
     def load(self) -> Mapping[str, Timings]:
         """How busy it is, by ``read`` and ``write``."""

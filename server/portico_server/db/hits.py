@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Text, bindparam, cast, func, select
 
 from portico_server.core.request import Attributes
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.chunks import ChunkRow, in_file, place_of, runs
-from portico_server.db.rows import portions
+from portico_server.db.rows import DriverQuery, portions
 from portico_server.db.schema import chunks, files, store_files
 
 
@@ -61,14 +63,27 @@ _HITS = (
 )
 
 
+_HITS_NOW = DriverQuery(_HITS)
+
+
 def get(connection: Connection, store_id: str, wanted: Sequence[int]) -> dict[int, HitRow]:
     """Those of the chunks ``wanted`` of a store that still exist, by id."""
     found: dict[int, HitRow] = {}
     for part in portions(wanted):
-        for row in connection.execute(_HITS, {"store": store_id, "wanted": part}):
-            chunk, file, name, own, ordinal, text, place, group, created_at = row
-            found[chunk] = HitRow(chunk, file, ordinal, text, place_of(place), name, own, group, created_at)
+        found |= _by_id(connection.execute(_HITS, {"store": store_id, "wanted": part}))
     return found
+
+
+def get_now(driver: sqlite3.Connection, store_id: str, wanted: Sequence[int]) -> dict[int, HitRow]:
+    """`get` of a few chunks, for `Database.read_now`."""
+    return _by_id(_HITS_NOW.rows(driver, store=store_id, wanted=wanted))
+
+
+def _by_id(rows: Iterable[Sequence[Any]]) -> dict[int, HitRow]:
+    return {
+        chunk: HitRow(chunk, file, ordinal, text, place_of(place), name, own, group, created_at)
+        for chunk, file, name, own, ordinal, text, place, group, created_at in rows
+    }
 
 
 def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attributes]]:

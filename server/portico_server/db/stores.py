@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
@@ -16,7 +17,7 @@ from portico_server.db import chunks
 from portico_server.db import files as file_rows
 from portico_server.db.files import MIRRORED_OWNER
 from portico_server.db.names import claim_of, lock, require_free
-from portico_server.db.rows import Order, RowPage, Rows
+from portico_server.db.rows import DriverQuery, Order, RowPage, Rows
 from portico_server.db.runs import FOR
 from portico_server.db.schema import files, group_files, store_files, store_skips, stores
 
@@ -163,6 +164,23 @@ def _require_free(connection: Connection, store_id: str) -> None:
 
 
 get = _STORES.get
+
+_BY_ID = DriverQuery(_STORES.select.where(stores.c.id == bindparam("store")))
+_BY_CLAIM = DriverQuery(_STORES.select.where(stores.c.claim == bindparam("claim")))
+
+
+def get_now(driver: sqlite3.Connection, store_id: str) -> StoreRow | None:
+    """`get` for `Database.read_now`."""
+    return _STORES.first_now(driver, _BY_ID, store=store_id)
+
+
+def meant_now(driver: sqlite3.Connection, name: str, owner: str) -> StoreRow | None:
+    """What a key means by a name, for `Database.read_now`: its own store, then the shared one."""
+    for whose in (owner, None):
+        row = _STORES.first_now(driver, _BY_CLAIM, claim=claim_of(whose, name))
+        if row is not None:
+            return row
+    return None
 
 
 def named(connection: Connection, name: str, owner: str | None) -> StoreRow | None:

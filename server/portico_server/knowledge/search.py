@@ -326,7 +326,10 @@ class Searcher:
         step = request.max_num_results + 8
         for i in range(0, len(good), step):
             part = good[i : i + step]
-            rows = await self._database.read(hits.get, self._store_id, [chunk for chunk, _ in part])
+            wanted = [chunk for chunk, _ in part]
+            rows = self._database.read_now(hits.get_now, self._store_id, wanted)
+            if rows is None:
+                rows = await self._database.read(hits.get, self._store_id, wanted)
             for chunk, score in part:
                 row = rows.get(chunk)
                 if (

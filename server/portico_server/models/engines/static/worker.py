@@ -17,6 +17,9 @@ from portico_server.subprocesses import own
 MAX_BATCH_TEXTS = 64
 """Texts embedded at once: texts of one batch are padded to the longest of it."""
 
+MAX_DIRECT_CHARS = 1_000
+"""Characters of a single text up to which it is embedded in the event loop: a question of a search."""
+
 
 class StaticServer:
     """OpenAI's embeddings endpoint over wordllama. ``model`` is a loaded WordLlama."""
@@ -31,12 +34,15 @@ class StaticServer:
         full = int(self._model.embedding.shape[1])
         dimensions = dimensions_of(body, full)
         encoding = encoding_of(body)
+        name = str(body.get("model", ""))
+        if (
+            len(texts) == 1 and len(texts[0]) <= MAX_DIRECT_CHARS
+        ):  # the way to a thread costs more than the vector
+            return _json(self._work(texts, dimensions, encoding, name))
         async with self._lock:
             # In a thread, so that a long batch does not keep the next request from being read.
-            data = await asyncio.to_thread(
-                self._work, texts, dimensions, encoding, str(body.get("model", ""))
-            )
-        return web.Response(body=data, content_type="application/json")
+            data = await asyncio.to_thread(self._work, texts, dimensions, encoding, name)
+        return _json(data)
 
     def _work(self, texts: list[str], dimensions: int | None, encoding: str, name: str) -> bytes:
         # Texts of like length go together, so that little is spent on padding.
@@ -51,6 +57,10 @@ class StaticServer:
             for place, row in zip(places, rows, strict=True):
                 vectors[place] = shorten(row.tobytes(), dimensions)
         return orjson.dumps(document(vectors, encoding, name, Usage(tokens)))
+
+
+def _json(data: bytes) -> web.Response:
+    return web.Response(body=data, content_type="application/json")
 
 
 def load_vectors() -> Any:
