@@ -35,9 +35,8 @@ class StaticServer:
         dimensions = dimensions_of(body, full)
         encoding = encoding_of(body)
         name = str(body.get("model", ""))
-        if (
-            len(texts) == 1 and len(texts[0]) <= MAX_DIRECT_CHARS
-        ):  # the way to a thread costs more than the vector
+        short = len(texts) == 1 and len(texts[0]) <= MAX_DIRECT_CHARS
+        if short and not self._lock.locked():  # the way to a thread costs more than the vector
             return _json(self._work(texts, dimensions, encoding, name))
         async with self._lock:
             # In a thread, so that a long batch does not keep the next request from being read.
