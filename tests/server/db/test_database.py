@@ -1,6 +1,7 @@
 """The database: migrations, damage, one writer."""
 
 import asyncio
+import math
 import sqlite3
 import sys
 import threading
@@ -120,6 +121,35 @@ async def test_after_a_slow_disk_the_event_loop_leaves_writing_to_the_thread(
     assert database.try_write_now(put, [("second",)])
     assert not database.try_write_now(put, [("third",)])
     database.close()
+
+
+async def test_few_rows_are_read_without_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database.at(tmp_path / "portico.db")
+    database.prepare()
+    put = partial(_put, "first")
+    monkeypatch.setattr(db, "SLOW_DISK_S", math.inf)  # however busy the machine is
+
+    def count(driver: sqlite3.Connection) -> int:
+        return int(driver.execute("select count(*) from aliases").fetchone()[0])
+
+    def fail(driver: sqlite3.Connection) -> None:
+        driver.execute("select * from nowhere")
+
+    assert database.read_now(count) is None  # its connection is opened in the writer's thread
+    await database.write(put)
+    assert database.read_now(count) == 1
+    assert database.read_now(fail) is None  # whoever asks a reader is told why
+    assert database.read_now(count) is None
+    await database.write(_nothing)
+    assert database.read_now(count) == 1
+    monkeypatch.setattr(db, "SLOW_DISK_S", 0.0)  # so every disk is too slow
+    assert database.read_now(count) == 1
+    assert database.read_now(count) is None
+    database.close()
+
+
+def _put(name: str, connection: Connection) -> None:
+    connection.execute(text("insert into aliases values (:name, 'x')"), {"name": name})
 
 
 def _nothing(_connection: Connection) -> None: ...

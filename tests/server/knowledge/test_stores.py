@@ -1,5 +1,6 @@
 """Stores: who sees which, under which name, and what they record."""
 
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotF
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Search
 from portico_server.core.servable import Card
-from portico_server.db import chunks
+from portico_server.db import chunks, hits
+from portico_server.db import database as db
 from portico_server.db import stores as rows
 from portico_server.knowledge.contents import FileToAttach
 
@@ -238,3 +240,30 @@ async def test_the_names_of_stores_are_watched(shop: StoreServices) -> None:
 
 def test_a_card_needs_the_scope_of_its_store() -> None:
     assert Card("papers", "store").scope == "stores:papers:read"
+
+
+async def test_what_is_read_without_a_thread_is_what_a_reader_reads(
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "SLOW_DISK_S", math.inf)  # however busy the machine is
+    database = shop.database
+    shared = await shop.stores.create("papers", LOCAL, description="What we wrote", metadata={"year": "2026"})
+    own = await shop.stores.create("papers-of-alice", ALICE)
+    row = await shop.upload("a.md", "# Fees\n\nThe fee is 40 euros.")
+    await shop.stores.contents.attach(shared, [FileToAttach(row.id, {"team": "sales", "year": 2026})], LOCAL)
+    await shop.settled(shared)
+    while (
+        database.read_now(rows.get_now, shared.id) is None
+    ):  # its connection is opened in the writer's thread
+        await database.write(lambda _connection: None)
+    for store in (shared, own):
+        assert database.read_now(rows.get_now, store.id) == await database.read(rows.get, store.id)
+    assert database.read_now(rows.meant_now, "papers", ALICE.id) == await database.read(rows.get, shared.id)
+    assert database.read_now(rows.meant_now, "papers-of-alice", ALICE.id) == await database.read(
+        rows.get, own.id
+    )
+    assert database.read_now(rows.meant_now, "papers-of-alice", BOB.id) is None
+    wanted = list(range(1, 50))
+    found = await database.read(hits.get, shared.id, wanted)
+    assert found and database.read_now(hits.get_now, shared.id, wanted) == found
+    assert database.read_now(hits.get_now, shared.id, []) == {}

@@ -125,9 +125,7 @@ def _together(
     if likely >= (lines.doubtful if answers_alone else lines.absent):
         verdict: Verdict = "answered" if is_sure or answers_alone else "doubtful"
         chain = [material.candidates[number] for number in best]
-        if (
-            alone.verdict != "absent" and alone.candidates
-        ):  # what answers alone as far as words tell stays the first
+        if alone.verdict != "absent" and alone.candidates:  # what may answer alone stays the first
             first = alone.candidates[0][0]
             chain = [first, *chain] if first.text not in [candidate.text for candidate in chain] else chain
         return Judgement(verdict, alone.candidates, tuple(chain))
