@@ -8,7 +8,8 @@ from fastapi import Body, Query
 from starlette.responses import Response
 
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.openai.responses.shapes import DOCUMENT, Included, answer, page
+from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page
+from portico_server.api.openai.responses.stored import Included
 from portico_server.apps.responses.event_builder import shown
 from portico_server.apps.responses.read import include as read_include
 from portico_server.db.conversations import ConversationRow

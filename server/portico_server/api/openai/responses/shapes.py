@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import Depends, Query
 from starlette.responses import Response
 
 from portico_server.apps.responses.event_builder import shown
@@ -16,17 +15,6 @@ from portico_server.db.responses import ResponseRow
 DOCUMENT: dict[int | str, dict[str, Any]] = {
     200: {"description": "As at OpenAI", "content": {"application/json": {"schema": {"type": "object"}}}}
 }
-
-
-def _included(
-    include: Annotated[list[str] | None, Query()] = None,
-    bracketed: Annotated[list[str] | None, Query(alias="include[]")] = None,
-) -> list[str]:
-    return [*(include or ()), *(bracketed or ())]
-
-
-Included = Annotated[list[str], Depends(_included)]
-"""What ``include`` in a query asks for; OpenAI's clients write lists as ``include[]=…``."""
 
 
 def response_document(row: ResponseRow, include: frozenset[str]) -> dict[str, Any]:

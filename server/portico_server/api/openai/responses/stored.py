@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import Body, Query, Request
+from fastapi import Body, Depends, Query, Request
 from starlette.responses import Response
 
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Presence
 from portico_server.api.openai.responses.create import written
-from portico_server.api.openai.responses.shapes import DOCUMENT, Included, answer, page, response_document
+from portico_server.api.openai.responses.shapes import DOCUMENT, answer, page, response_document
 from portico_server.api.sse import EventStream
 from portico_server.apps.responses.read import include as read_include
 from portico_server.core.errors import InvalidRequest, NotFound
 
 router = new_router(prefix="/v1/responses", tags=["OpenAI: responses"])
+
+
+def _included(
+    include: Annotated[list[str] | None, Query()] = None,
+    bracketed: Annotated[list[str] | None, Query(alias="include[]")] = None,
+) -> list[str]:
+    return [*(include or ()), *(bracketed or ())]
+
+
+Included = Annotated[list[str], Depends(_included)]
+"""What ``include`` in a query asks for; OpenAI's clients write lists as ``include[]=…``."""
 
 
 @router.post("/input_tokens", responses=DOCUMENT, response_class=Response)
