@@ -64,7 +64,7 @@ async def test_files_that_are_gone_stay_where_that_is_wanted(shop: StoreServices
     assert (result["added"], result["removed"]) == (1, 0)
     assert set(await names(shop, store)) == {"a.md", "b.md", "deep/deeper/文档 😀.txt"}
     store = await shop.stores.update(store.id, LOCAL, {"keep_removed": False})
-    await shop.settled(store)
+    await shop.sync(store)  # of the run that the change began
     assert set(await names(shop, store)) == {"b.md"}
 
 
