@@ -13,7 +13,7 @@ from portico.wire import JSON, Status
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
 from portico_server.core.context import Context
-from portico_server.core.errors import InvalidRequest, Unavailable
+from portico_server.core.errors import Unavailable
 from portico_server.core.ids import new_id
 from portico_server.core.words import searched_name
 from portico_server.db import store_files, stores
@@ -25,6 +25,7 @@ from portico_server.db.stores import SkippedRows, StoreFileRow, StoreRow
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.parse.formats import format_of
+from portico_server.knowledge.sources.fetch import source_too_large
 from portico_server.knowledge.sources.source import FetchFailure, StoreSource, Unchanged
 from portico_server.knowledge.walk import SourceEntry, Walk
 
@@ -312,11 +313,9 @@ def _mirrored(
 
 def _require_some(source: StoreSource, found: Walk, known: Mapping[str, StoreFileRow]) -> None:
     if found.max_files is not None and len(known.keys() | found.files.keys()) > found.max_files:
-        raise InvalidRequest(
+        raise source_too_large(
             f"The {source.address} has new documents beside {len(known):,} earlier ones, and a source has at most "
             f"{found.max_files:,} files. Raise the setting source_max_files, or begin another store.",
-            code="source_too_large",
-            param="source",
         )
     if found.bare and len(known) >= MANY_FILES:
         raise Unavailable(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from portico_server.core.request import Found, Search
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.stores import StoreFileRow, StoreRow
+from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.files import FILE_BLOBS, FileStorage
 from portico_server.knowledge.stores import StoreService
 from portico_server.launchers.local import this_machine
@@ -58,6 +59,24 @@ class StoreServices:
     ) -> FileRow:
         raw = data.encode() if isinstance(data, str) else data
         return await self.files.create(name, purpose, pieces(raw), caller)
+
+    async def filled(
+        self,
+        texts: Mapping[str, str],
+        *,
+        name: str = "book",
+        linked: bool = False,
+        attributes: Mapping[str, dict[str, Any]] | None = None,
+        chunking: Mapping[str, Any] | None = None,
+    ) -> StoreRow:
+        """A new store whose files are indexed: names with texts; ``attributes`` by name, ``chunking`` for all."""
+        store = await self.stores.create(name, LOCAL, links=linked)
+        rows = [(file, await self.upload(file, text)) for file, text in texts.items()]
+        await self.stores.contents.attach(
+            store, [FileToAttach(row.id, (attributes or {}).get(file), chunking) for file, row in rows], LOCAL
+        )
+        await self.settled(store)
+        return await self.stores.get(name, LOCAL)
 
     async def events(self, run_id: str) -> list[Event]:
         """All events of a durable run, when it has ended."""

@@ -18,7 +18,6 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.calibrate import WeightScore, best, check_questions, score
-from portico_server.knowledge.contents import FileToAttach
 
 
 @pytest.fixture
@@ -27,17 +26,11 @@ async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
         yield shop
 
 
-async def filled(shop: StoreServices) -> StoreRow:
-    store = await shop.stores.create("book", LOCAL)
-    for name, text in {
-        "harbour.txt": "The harbour opens at six in the morning.",
-        "bread.txt": "Bread is baked at two hundred degrees.",
-        "snow.txt": "The snow lotus grows in high mountains.",
-    }.items():
-        row = await shop.upload(name, text)
-        await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
-    await shop.settled(store)
-    return store
+TEXTS = {
+    "harbour.txt": "The harbour opens at six in the morning.",
+    "bread.txt": "Bread is baked at two hundred degrees.",
+    "snow.txt": "The snow lotus grows in high mountains.",
+}
 
 
 async def measured(shop: StoreServices, store: StoreRow, **wish: Any) -> dict[str, Any]:
@@ -75,7 +68,7 @@ def test_questions_that_cannot_be_measured_are_named(given: Any) -> None:
 
 
 async def test_a_measured_weight_is_kept_and_used_and_told(shop: StoreServices) -> None:
-    store = await filled(shop)
+    store = await shop.filled(TEXTS)
     questions = [
         {"question": "when does the harbour open", "file": "harbour.txt"},
         {"question": "how hot is bread baked", "passage": "Bread is  baked at two hundred"},
@@ -104,7 +97,7 @@ async def test_nothing_is_measured_where_there_is_nothing_to_weigh(shop: StoreSe
     with pytest.raises(InvalidRequest) as refused:
         await shop.stores.update(words.id, LOCAL, {"vector_weight": 0.5})
     assert (refused.value.code, refused.value.param) == ("no_vectors", "vector_weight")
-    store = await filled(shop)
+    store = await shop.filled(TEXTS)
     for wish in ({}, {"questions": [], "generate": 3}, {"generate": 3, "model": "letters"}):
         with pytest.raises(InvalidRequest):
             await shop.stores.calibrate(store, LOCAL, wish)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,7 +21,6 @@ from portico_server.db.schema import chunks as chunk_table
 from portico_server.db.schema import links as link_table
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import jobs
-from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.links.rules import LinkSource, question_terms, terms
 
 CHAIN = chain(12)
@@ -31,24 +30,6 @@ CHAIN = chain(12)
 async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
     async with store_services(tmp_path / "home") as shop:
         yield shop
-
-
-async def filled(
-    shop: StoreServices,
-    texts: Mapping[str, str] = CHAIN,
-    *,
-    name: str = "book",
-    linked: bool = True,
-    attributes: Mapping[str, dict[str, Any]] | None = None,
-    chunking: Mapping[str, Any] | None = None,
-) -> StoreRow:
-    store = await shop.stores.create(name, LOCAL, links=linked)
-    found = [(file, await shop.upload(file, text)) for file, text in texts.items()]
-    await shop.stores.contents.attach(
-        store, [FileToAttach(row.id, (attributes or {}).get(file), chunking) for file, row in found], LOCAL
-    )
-    await shop.settled(store)
-    return await shop.stores.get(name, LOCAL)
 
 
 async def names(
@@ -159,14 +140,14 @@ def test_terms_of_a_passage_and_of_a_question_are_bounded() -> None:
 async def test_a_question_of_four_hops_is_answered_with_its_evidence_by_links_alone(
     shop: StoreServices,
 ) -> None:
-    store = await filled(shop)
+    store = await shop.filled(CHAIN, linked=True)
     assert set((await names(shop, store))[:4]) == CHAIN_EVIDENCE
     assert not set(await names(shop, store, links=False)) >= CHAIN_EVIDENCE
     found = await shop.searched(store, CHAIN_QUESTION)
     [stage] = [stage for stage in found.trace if stage.name == "links"]
     assert stage.candidates and "passages" in stage.note
     assert all(0 <= passage.score <= 1 for passage in found.passages)
-    plain = await filled(shop, name="plain", linked=False)
+    plain = await shop.filled(CHAIN, name="plain")
     assert await names(shop, plain) == await names(shop, store, links=False)
     assert "links" not in {stage.name for stage in (await shop.searched(plain, CHAIN_QUESTION)).trace}
     assert await names(shop, store, ranker="lexical") == await names(
@@ -212,7 +193,7 @@ async def test_a_store_that_turns_links_on_catches_up_and_a_run_that_was_cut_off
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "MAX_BATCH_CHUNKS", 3)
-    store = await filled(shop, linked=False)
+    store = await shop.filled(CHAIN)
     assert await count(shop) == 0
     # The first portion alone has been written when the daemon ends.
     await shop.database.write(_turned_on, store.id)
@@ -242,7 +223,7 @@ def _turned_on(connection: Connection, store_id: str) -> None:
 
 async def test_a_start_of_the_daemon_takes_up_what_is_to_be_linked(tmp_path: Path) -> None:
     async with store_services(tmp_path / "home") as shop:
-        store = await filled(shop, linked=False)
+        store = await shop.filled(CHAIN)
         await shop.database.write(_turned_on, store.id)
     async with store_services(tmp_path / "home") as shop:
         [run] = shop.begun
@@ -253,23 +234,28 @@ async def test_a_start_of_the_daemon_takes_up_what_is_to_be_linked(tmp_path: Pat
 async def test_circles_pages_that_all_say_the_same_and_a_name_in_every_passage_stay_bounded(
     shop: StoreServices,
 ) -> None:
-    circle = await filled(
-        shop,
+    circle = await shop.filled(
         {
             "a.md": "The Alpha Works wrote to Beta Works. See [b](b.md).",
             "b.md": "The Beta Works wrote to Gamma Works. See [c](c.md).",
             "c.md": "The Gamma Works wrote to Alpha Works. See [a](a.md).",
         },
         name="circle",
+        linked=True,
     )
     assert set(await names(shop, circle, "Whom did Alpha Works write to?")) == {"a.md", "b.md", "c.md"}
-    same = await filled(shop, {f"{n}.txt": "Zorbat Works made it." for n in range(30)}, name="same")
+    same = await shop.filled(
+        {f"{n}.txt": "Zorbat Works made it." for n in range(30)}, name="same", linked=True
+    )
     assert len(await names(shop, same, "What did Zorbat Works make?")) == 1
     text = "\n\n".join(
         f"Zorbat Works made the part number {n} of the machine in the hall." for n in range(400)
     )
-    crowd = await filled(
-        shop, {"crowd.txt": text}, name="crowd", chunking={"type": "sentence", "size": 60, "overlap": 0}
+    crowd = await shop.filled(
+        {"crowd.txt": text},
+        name="crowd",
+        chunking={"type": "sentence", "size": 60, "overlap": 0},
+        linked=True,
     )
     key = next(iter(term.key(crowd.id) for term in terms(LinkSource("Zorbat Works"))))
     assert await shop.database.read(links.naming, [key]) == []
@@ -279,7 +265,7 @@ async def test_circles_pages_that_all_say_the_same_and_a_name_in_every_passage_s
 
 
 async def test_a_question_of_ten_thousand_words_is_answered(shop: StoreServices) -> None:
-    store = await filled(shop)
+    store = await shop.filled(CHAIN, linked=True)
     assert await names(shop, store, "Orlix lamp " + "of the Works in Port " * 2_500)
 
 
@@ -290,7 +276,7 @@ async def test_passages_that_a_key_may_not_read_are_in_no_walk_no_neighbours_and
     shop: StoreServices,
 ) -> None:
     teams = {name: {"team": "board" if name == "velling.txt" else "all"} for name in CHAIN}
-    store = await filled(shop, attributes=teams)
+    store = await shop.filled(CHAIN, attributes=teams, linked=True)
     reader = Principal("key_r", frozenset({"stores:*:read"}), ((store.id, Filter("eq", "team", "all")),))
     found = await names(shop, store, caller=reader)
     assert "velling.txt" not in found and {"lamp.txt", "works.txt"} <= set(found)
@@ -315,7 +301,9 @@ async def test_passages_that_a_key_may_not_read_are_in_no_walk_no_neighbours_and
 
 
 async def test_neighbours_come_in_pages_and_unknown_ones_are_not_found(shop: StoreServices) -> None:
-    store = await filled(shop, {f"{n}.txt": f"Part {n} was made by Zorbat Works." for n in range(5)})
+    store = await shop.filled(
+        {f"{n}.txt": f"Part {n} was made by Zorbat Works." for n in range(5)}, linked=True
+    )
     view = await shop.stores.get(store.id, LOCAL)
     chunk = await chunk_of(shop, store, "0.txt")
     page = await shop.stores.links.neighbours(view, chunk, limit=3)
@@ -325,7 +313,7 @@ async def test_neighbours_come_in_pages_and_unknown_ones_are_not_found(shop: Sto
     assert not {item.chunk for item in page.data} & {item.chunk for item in rest.data}
     file = (await shop.stores.contents.named(view, ["0.txt"]))["0.txt"]
     assert await shop.stores.links.chunk_at(view, file.file_id, 3) == chunk
-    other = await filled(shop, {"x.txt": "Part 9 was made by Zorbat Works."}, name="other")
+    other = await shop.filled({"x.txt": "Part 9 was made by Zorbat Works."}, name="other", linked=True)
     strange = await chunk_of(shop, other, "x.txt")
     for unknown in (strange, 10**9):
         with pytest.raises(NotFound) as missing:
@@ -336,7 +324,7 @@ async def test_neighbours_come_in_pages_and_unknown_ones_are_not_found(shop: Sto
 
 
 async def test_a_graph_is_graphml_with_every_node_that_an_edge_names(shop: StoreServices) -> None:
-    store = await filled(shop, {**CHAIN, "bad.txt": "The <Orlix> & 'Orlix' Orlix lamp."})
+    store = await shop.filled({**CHAIN, "bad.txt": "The <Orlix> & 'Orlix' Orlix lamp."}, linked=True)
     view = await shop.stores.get(store.id, LOCAL)
     tree = ElementTree.fromstring(b"".join([piece async for piece in shop.stores.links.graph(view)]))
     space = {"g": "http://graphml.graphdrawing.org/xmlns"}
@@ -352,7 +340,7 @@ async def test_a_graph_is_graphml_with_every_node_that_an_edge_names(shop: Store
 async def test_an_archive_says_that_its_store_has_links_and_they_are_made_again(
     shop: StoreServices, tmp_path: Path
 ) -> None:
-    store = await filled(shop)
+    store = await shop.filled(CHAIN, linked=True)
     archive = tmp_path / "book.zip"
     with archive.open("wb") as file:
         async for piece in shop.stores.portable.export(await shop.stores.get(store.id, LOCAL)):

@@ -20,7 +20,6 @@ from portico_server.core.request import Chat, Filter, Found, Reply, Request, Sea
 from portico_server.core.servable import Card
 from portico_server.core.words import says
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.steps import covered_share
 
 CHAIN = chain(40)
@@ -57,22 +56,6 @@ async def shop(tmp_path: Path) -> AsyncIterator[StoreServices]:
         yield shop
 
 
-async def filled(
-    shop: StoreServices,
-    texts: Mapping[str, str] = CHAIN,
-    *,
-    linked: bool = False,
-    attributes: Mapping[str, dict[str, Any]] | None = None,
-) -> StoreRow:
-    store = await shop.stores.create("book", LOCAL, links=linked)
-    found = [(file, await shop.upload(file, text)) for file, text in texts.items()]
-    await shop.stores.contents.attach(
-        store, [FileToAttach(row.id, (attributes or {}).get(file)) for file, row in found], LOCAL
-    )
-    await shop.settled(store)
-    return await shop.stores.get("book", LOCAL)
-
-
 async def asked(
     shop: StoreServices,
     store: StoreRow,
@@ -103,7 +86,7 @@ def notes(found: Found) -> dict[str, str]:
 async def test_rules_find_the_evidence_of_four_hops_without_a_model_or_links(
     shop: StoreServices, linked: bool
 ) -> None:
-    store = await filled(shop, linked=linked)
+    store = await shop.filled(CHAIN, linked=linked)
     plain = await shop.runner.call(
         "search", f"store/{store.id}", Search(CHAIN_QUESTION, max_num_results=5, links=False), LOCAL
     )
@@ -119,7 +102,7 @@ async def test_rules_find_the_evidence_of_four_hops_without_a_model_or_links(
 
 
 async def test_rules_follow_names_in_chinese(shop: StoreServices) -> None:
-    store = await filled(shop, CHINESE)
+    store = await shop.filled(CHINESE)
     question = "制造星澜牌座钟的公司的创始人，其出生地有哪条河流经？"
     assert set(names(await asked(shop, store, Steps(4), question))) >= CHAIN_EVIDENCE - {"velling.txt"} | {
         "shen.txt"
@@ -127,7 +110,7 @@ async def test_rules_follow_names_in_chinese(shop: StoreServices) -> None:
 
 
 async def test_each_step_is_an_event_and_a_limit_is_kept(shop: StoreServices) -> None:
-    store = await filled(shop)
+    store = await shop.filled(CHAIN)
     events: list[Event] = []
 
     async def search(context: Context) -> Found:
@@ -148,7 +131,7 @@ async def test_each_step_is_an_event_and_a_limit_is_kept(shop: StoreServices) ->
 
 
 async def test_a_question_whose_words_the_first_passage_holds_takes_no_step(shop: StoreServices) -> None:
-    store = await filled(shop)
+    store = await shop.filled(CHAIN)
     question = "By whom was the Orlix lamp built?"
     found = await asked(shop, store, Steps(), question)
     assert notes(found) == {"step (1)": "100% of the question's words: enough"}
@@ -158,7 +141,7 @@ async def test_a_question_whose_words_the_first_passage_holds_takes_no_step(shop
 
 async def test_circles_and_pages_that_say_the_same_end(shop: StoreServices) -> None:
     texts = {f"{n}.txt": f"Orlix {n} refers to Orlix {(n + 1) % 30} and Harwick Works." for n in range(30)}
-    store = await filled(shop, texts)
+    store = await shop.filled(texts)
     found = await asked(shop, store, Steps(4), "What does Orlix 3 of Harwick Works refer to in the end?")
     assert 1 <= len(notes(found)) <= 4
     assert len(found.passages) == 5
@@ -167,7 +150,7 @@ async def test_circles_and_pages_that_say_the_same_end(shop: StoreServices) -> N
 async def test_a_question_of_ten_thousand_words_and_one_that_names_nothing_are_answered(
     shop: StoreServices,
 ) -> None:
-    store = await filled(shop)
+    store = await shop.filled(CHAIN)
     assert names(await asked(shop, store, Steps(4), "Orlix lamp " + "of the Works in Port " * 2_500))
     assert names(await asked(shop, store, Steps(4), "founder of what?"))
     assert names(await asked(shop, store, Steps(4), "zzzz")) == names(await asked(shop, store, None, "zzzz"))
@@ -175,7 +158,7 @@ async def test_a_question_of_ten_thousand_words_and_one_that_names_nothing_are_a
 
 async def test_no_step_reaches_what_the_caller_may_not_read(shop: StoreServices) -> None:
     teams = {name: {"team": "board" if name == "velling.txt" else "all"} for name in CHAIN}
-    store = await filled(shop, attributes=teams)
+    store = await shop.filled(CHAIN, attributes=teams)
     reader = Principal("key_r", frozenset({"stores:*:read"}), ((store.id, Filter("eq", "team", "all")),))
     found = await asked(shop, store, Steps(4), caller=reader, count=16)
     assert "velling.txt" not in names(found) and {"lamp.txt", "works.txt"} <= set(names(found))
@@ -206,7 +189,7 @@ async def test_a_budget_beyond_its_limits_is_refused(shop: StoreServices, steps:
 async def test_a_model_says_what_to_search_for_until_it_has_enough(shop: StoreServices) -> None:
     searches = iter(["Harwick Works money", "birth of Mara Velling", "Barges to Port Ansel"])
     shop.registry.add(writer := Writer(lambda _: step(next(searches))))
-    store = await filled(shop)
+    store = await shop.filled(CHAIN)
     found = await asked(shop, store, Steps(4, "writer"), count=8)
     assert set(names(found)) >= CHAIN_EVIDENCE
     assert notes(found)["step (2)"] == "Harwick Works money"
@@ -225,7 +208,7 @@ async def test_a_model_says_what_to_search_for_until_it_has_enough(shop: StoreSe
 )
 async def test_rules_continue_where_a_model_answers_nonsense(shop: StoreServices, said: str) -> None:
     shop.registry.add(writer := Writer(lambda _: said))
-    store = await filled(shop)
+    store = await shop.filled(CHAIN)
     found = await asked(shop, store, Steps(4, "writer"))
     assert set(names(found)) >= CHAIN_EVIDENCE
     assert len(writer.asked) == 1
@@ -237,7 +220,7 @@ async def test_a_model_that_fails_or_is_not_there_is_replaced_by_the_rules(shop:
         raise EngineFailed("The process crashed.")
 
     shop.registry.add(Writer(fail))
-    store = await filled(shop)
+    store = await shop.filled(CHAIN)
     for model in ("writer", "nobody"):
         found = await asked(shop, store, Steps(4, model))
         assert set(names(found)) >= CHAIN_EVIDENCE
@@ -246,7 +229,7 @@ async def test_a_model_that_fails_or_is_not_there_is_replaced_by_the_rules(shop:
 
 async def test_a_model_that_repeats_itself_is_replaced_by_the_rules(shop: StoreServices) -> None:
     shop.registry.add(writer := Writer(lambda _: step("Harwick Works", " harwick   WORKS ", CHAIN_QUESTION)))
-    store = await filled(shop)
+    store = await shop.filled(CHAIN)
     found = await asked(shop, store, Steps(4, "writer"))
     assert len(writer.asked) == 2
     assert any("repeats itself: by rules" in stage.note for stage in found.trace)
@@ -255,7 +238,7 @@ async def test_a_model_that_repeats_itself_is_replaced_by_the_rules(shop: StoreS
 
 async def test_calls_and_tokens_are_a_budget(shop: StoreServices) -> None:
     shop.registry.add(writer := Writer(lambda prompt: step(f"Port Ansel {len(prompt)}")))
-    store = await filled(shop)
+    store = await shop.filled(CHAIN)
     for budget in (Steps(4, "writer", max_calls=1), Steps(4, "writer", max_tokens=100)):
         writer.asked.clear()
         found = await asked(shop, store, budget)
@@ -269,7 +252,7 @@ async def test_calls_and_tokens_are_a_budget(shop: StoreServices) -> None:
 async def test_what_a_model_calls_useful_moves_up_and_numbers_that_are_none_do_nothing(
     shop: StoreServices,
 ) -> None:
-    store = await filled(shop)
+    store = await shop.filled(CHAIN)
     plain = names(await asked(shop, store, None))
     shop.registry.add(Writer(lambda _: step(enough=True, useful=(4, 99, 0, -3))))
     found = names(await asked(shop, store, Steps(4, "writer")))
@@ -283,7 +266,7 @@ async def test_a_passage_that_says_what_to_search_for_leads_nowhere_else(shop: S
         "salary.txt": "The salary of the director is secret.",
     }
     attributes = {"salary.txt": {"team": "board"}} | {name: {"team": "all"} for name in (*CHAIN, "trap.txt")}
-    store = await filled(shop, {**CHAIN, **trap}, attributes=attributes)
+    store = await shop.filled({**CHAIN, **trap}, attributes=attributes)
     shop.registry.add(Writer(lambda _: step(*["salary of the director"] * 10)))
     reader = Principal(
         "key_r", frozenset({"stores:*:read", "chat"}), ((store.id, Filter("eq", "team", "all")),)
@@ -304,7 +287,7 @@ async def test_seconds_are_a_budget_and_a_cancelled_search_ends_in_its_step(shop
             raise AssertionError
 
     shop.registry.add(Silent(str))
-    store = await filled(shop)
+    store = await shop.filled(CHAIN)
     found = await asked(shop, store, Steps(4, "writer", max_seconds=0.1))
     assert found.passages and any("seconds are over" in stage.note for stage in found.trace)
     reached.clear()

@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 
 from portico_server.blobs.s3 import BucketEndpoint
 from portico_server.core import pools
-from portico_server.core.errors import InvalidRequest, Unavailable
+from portico_server.core.errors import Unavailable
 from portico_server.core.interfaces import FetchedResponse, Fetcher, FetchSession
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
@@ -72,11 +72,9 @@ class BucketSource:
                 for item in objects:
                     self._see(found, item)
                 if len(self._tags) > self._limits.files:
-                    raise InvalidRequest(
+                    raise fetch.source_too_large(
                         f"{self._address} holds more than {self._limits.files:,} files. Follow a prefix of it, or "
                         "raise the setting source_max_files.",
-                        code="source_too_large",
-                        param="source",
                     )
                 if not token:
                     break

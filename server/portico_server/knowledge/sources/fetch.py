@@ -68,6 +68,11 @@ def unreadable(address: str, reason: str) -> Unavailable:
     )
 
 
+def source_too_large(reason: str) -> InvalidRequest:
+    """A whole source is more than its limits allow."""
+    return InvalidRequest(reason, code="source_too_large", param="source")
+
+
 async def drop_received(files: FileStorage, taken: Iterable[FetchResult]) -> None:
     """Delete the bytes that were received before something went wrong."""
     for item in taken:
@@ -99,10 +104,8 @@ async def read_body(body: AsyncIterator[bytes], most: int) -> bytes:
     async for block in body:
         data += block
         if len(data) > most:
-            raise InvalidRequest(
-                f"The list of what is to be followed has more than {most // MB_BYTES} MB; follow parts of it.",
-                code="source_too_large",
-                param="source",
+            raise source_too_large(
+                f"The list of what is to be followed has more than {most // MB_BYTES} MB; follow parts of it."
             )
     return bytes(data)
 

@@ -116,11 +116,9 @@ class MailSource:
         try:
             async with self._opened() as (call, folder):
                 if folder.messages > self._limits.files:
-                    raise InvalidRequest(
+                    raise fetch.source_too_large(
                         f"The {self.address} holds more than {self._limits.files:,} messages. Follow a smaller one, or "
                         "raise the setting source_max_files.",
-                        code="source_too_large",
-                        param="source",
                     )
                 listed = await call(LIST_TIMEOUT_S, lambda: folder.listed(self._limits.files))
                 at = {item.uid: f"{folder.validity}.{item.uid}" for item in listed}

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.core.interfaces import FetchedResponse, FetchSession
-from portico_server.knowledge.sources.fetch import read_body
+from portico_server.knowledge.sources.fetch import read_body, source_too_large
 
 if TYPE_CHECKING:
     from portico_server.knowledge.sources.listing import Sitemap
@@ -179,10 +179,8 @@ def _may_list(came: FetchedResponse, head: bytes) -> bool:
 
 
 def _too_many(what: str, address: str) -> InvalidRequest:
-    return InvalidRequest(
+    return source_too_large(
         f"{_shortened(address)} lists more than {what}. Follow a part of it, or raise the setting source_max_files.",
-        code="source_too_large",
-        param="source",
     )
 
 

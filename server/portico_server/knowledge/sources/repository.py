@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from portico_server import git
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
-from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.core.interfaces import FetchedResponse, Fetcher
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
@@ -82,11 +82,9 @@ class GitSource:
         if below and not any(path.startswith(below) for _what, _tab, path in entries):
             raise self._refused(f"there is no folder '{self._address.folder}' in it")
         if len(found.files) > self._limits.files:
-            raise InvalidRequest(
+            raise fetch.source_too_large(
                 f"{self._address.url} holds more than {self._limits.files:,} files. Follow a folder of it with "
                 "#subdirectory=FOLDER, or raise the setting source_max_files.",
-                code="source_too_large",
-                param="source",
             )
         self._notes.keep({seen.at for seen in found.files.values()})
         return found

@@ -211,10 +211,8 @@ class WebDavSource:
         return name_on_disk(_path(at).removeprefix(_path(self._root)).strip("/"))
 
     def _too_large(self, what: str, how: str) -> InvalidRequest:
-        return InvalidRequest(
+        return fetch.source_too_large(
             f"{self._root} holds more than {what}. Follow a folder of it{how}.",
-            code="source_too_large",
-            param="source",
         )
 
 

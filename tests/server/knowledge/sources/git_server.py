@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.server.knowledge.sources.folder import write_files
+
 
 @dataclass
 class GitServer:
@@ -32,13 +34,7 @@ class GitServer:
 
     def commit(self, **files: str | None) -> None:
         """Write files, or remove those that are ``None``, and commit. ``__`` in a name is a slash, ``_`` a dot."""
-        for key, text in files.items():
-            path = self.folder / key.replace("__", "/").replace("_", ".")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if text is None:
-                path.unlink()
-            else:
-                path.write_text(text, encoding="utf-8")
+        write_files(self.folder, files)
         self.git("add", "-A")
         self.git("commit", "-q", "-m", "Change")
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from tests.server.knowledge.sources.folder import write_files
 from wsgidav.fs_dav_provider import FilesystemProvider
 from wsgidav.wsgidav_app import WsgiDAVApp
 
@@ -38,13 +39,7 @@ class WebDavServer:
 
     def write(self, **files: str | None) -> None:
         """Write files, or remove those that are ``None``. ``__`` in a name is a slash, ``_`` a dot."""
-        for key, text in files.items():
-            path = self.folder / key.replace("__", "/").replace("_", ".")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if text is None:
-                path.unlink()
-            else:
-                path.write_text(text, encoding="utf-8")
+        write_files(self.folder, files)
 
     def taken(self) -> list[str]:
         """The paths of what was fetched since the last call."""
