@@ -2,6 +2,8 @@
 
 Two daemons over one instant upstream, measured in turn in short rounds. A machine that does other things as well
 changes rates and waits, but hardly the processor time that a daemon takes for a request: look at that figure first.
+Two processes of the same code differ by some percent for as long as they live, by where their memory lies: so both are
+started several times. ``--against .`` compares this checkout with itself, and says what a ratio is worth here.
 Goal: ≤1.03 × the processor time of the other one in each case.
 """
 
@@ -80,7 +82,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--against", type=Path, required=True, help="a checkout, or the Python of one")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=4, help="measurements of each start")
+    parser.add_argument("--starts", type=int, default=4, help="how often both are started")
     parser.add_argument("--case", choices=CASES, action="append", help="measure these alone")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -96,19 +99,23 @@ def main() -> None:
         ).url
         config = folder / "portico.yaml"
         config.write_text(json.dumps({"models": [{"name": "up", "source": f"{upstream}/v1#up"}]}))
-        daemons = {
-            name: stack.enter_context(daemon(folder / name, "--file", str(config), python=python))
-            for name, python in pythons.items()
-        }
-        for serving in daemons.values():
-            settle(serving)
-        samples: dict[str, dict[str, list[Sample]]] = {case: {name: [] for name in daemons} for case in cases}
-        for number in range(options.rounds + 1):
-            for case in cases:
-                for name in sorted(daemons, reverse=number % 2 == 1):  # neither is always the first
-                    sample = measure(daemons[name], case, options.seconds)
-                    if number:  # the first round warms up
-                        samples[case][name].append(sample)
+        samples: dict[str, dict[str, list[Sample]]] = {case: {name: [] for name in pythons} for case in cases}
+        for start in range(options.starts):
+            with contextlib.ExitStack() as started:
+                daemons = {
+                    name: started.enter_context(
+                        daemon(folder / f"{name}-{start}", "--file", str(config), python=pythons[name])
+                    )
+                    for name in sorted(pythons, reverse=start % 2 == 1)  # neither is always the first
+                }
+                for serving in daemons.values():
+                    settle(serving)
+                for number in range(options.rounds + 1):
+                    for case in cases:
+                        for name in sorted(daemons, reverse=number % 2 == 1):
+                            sample = measure(daemons[name], case, options.seconds)
+                            if number:  # the first round warms up
+                                samples[case][name].append(sample)
     report = Report("Gateway", ("case", "figure", "other", "this", "this / other (middle half)"))
     for case, by_name in samples.items():
         for figure, attribute in (("cpu µs", "cpu"), ("req/s", "rate"), ("p50 ms", "p50")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Protocol, TypeAlias
 
 from portico.wire import Event
@@ -11,6 +12,11 @@ from portico_server.core.question import Question, QuestionAnswer
 from portico_server.core.request import Request, Result
 
 Listener: TypeAlias = Callable[[Event], Awaitable[None]]
+
+ENDS_AT: ContextVar[float | None] = ContextVar("ends_at", default=None)
+"""The moment at which this very call is cancelled by whoever made it, where that is known: a second timer for the same
+moment would cost and do nothing.
+"""
 
 
 class Context(Protocol):

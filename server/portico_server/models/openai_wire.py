@@ -131,7 +131,8 @@ def _size(value: Any) -> int:
 
 # Inside a JSON string the quotes would be escaped, so this cannot be matched by anything a model wrote. A usage
 # object holds numbers and objects of numbers, no deeper and no texts.
-_USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
+_USAGE_NAME = b'"usage"'
+_USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})')
 
 
 def usage_from_json(value: Mapping[str, Any]) -> Usage:
@@ -158,13 +159,16 @@ def usage_to_json(usage: Usage) -> dict[str, Any]:
 
 def usage_in(data: bytes) -> Usage | None:
     """The last usage object in ``data`` (a JSON document or SSE frames), or ``None``."""
-    found = _USAGE.findall(data)
-    if not found:
-        return None
-    try:
-        return usage_from_json(orjson.loads(found[-1]))
-    except orjson.JSONDecodeError:
-        return None
+    at = data.rfind(_USAGE_NAME)  # from the end, where it stands: an answer may be long
+    while at >= 0:
+        found = _USAGE.match(data, at)
+        if found is not None:
+            try:
+                return usage_from_json(orjson.loads(found[1]))
+            except orjson.JSONDecodeError:
+                return None
+        at = data.rfind(_USAGE_NAME, 0, at)
+    return None
 
 
 def _count(value: Any) -> int:

@@ -14,6 +14,7 @@ import orjson
 from yarl import URL
 
 from portico_server.core import trace
+from portico_server.core.context import ENDS_AT
 from portico_server.core.errors import DeadlineExceeded, EngineFailed, PorticoError
 from portico_server.core.retry_after import retry_after_s
 from portico_server.http_answer import open_session
@@ -95,8 +96,11 @@ class EngineTransport:
         data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > LARGE_BODY_BYTES else body
         if isinstance(body, aiohttp.FormData):  # which says by itself where its parts end
             headers = {name: value for name, value in headers.items() if name != "Content-Type"}
+        sent = session.request(method, route.url, data=data, headers=headers, allow_redirects=False)
+        if deadline == ENDS_AT.get():
+            return await sent
         async with asyncio.timeout_at(deadline):
-            return await session.request(method, route.url, data=data, headers=headers, allow_redirects=False)
+            return await sent
 
     async def get(self, route: Route, *, deadline: float | None) -> bytes:
         """A small document. Raises as `post`, and `PorticoError` for a status other than 200."""

@@ -24,7 +24,7 @@ from portico.wire import (
     field_names,
 )
 from portico_server.core import pools, trace
-from portico_server.core.context import Context
+from portico_server.core.context import ENDS_AT, Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, Forbidden, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -52,6 +52,8 @@ _NUMBERS: Final = frozenset({int, float, bool})
 _MAX_PARTS: Final = 20_000
 """Values within a result that are looked at; one that has more is taken to fill the room."""
 
+_EVENTS_WITH_TEXT: Final = (Delta, ToolReturned)
+
 
 class EndedRuns:
     """The runs, oldest first."""
@@ -62,9 +64,10 @@ class EndedRuns:
 
     def add(self, run: Run) -> None:
         """One that has just ended. The oldest are forgotten for it."""
-        weight = weigh(run.result) + sum(
-            len(event.text) for event in run.log.kept if isinstance(event, Delta | ToolReturned)
-        )
+        weight = weigh(run.result)
+        for event in run.log.kept:
+            if isinstance(event, _EVENTS_WITH_TEXT):
+                weight += len(event.text)
         self._runs.append((run, weight))
         self._weight += weight
         while len(self._runs) > MAX_ENDED_RUNS or (self._weight > MAX_ENDED_BYTES and len(self._runs) > 1):
@@ -469,6 +472,7 @@ class Runner:
         deadline = asyncio.get_running_loop().time() + self._timeout
         context = RunContext(run, self._registry, run.log.emit, self._questions, self.quotas)
         span = self._calling(run, servable, name, request)
+        ends_at = ENDS_AT.set(deadline)
         try:
             async with asyncio.timeout_at(deadline) as until:
                 run.clock.start(deadline, until)
@@ -492,6 +496,8 @@ class Runner:
         except BaseException:
             await self._end_relay(run, "failed", span)
             raise
+        finally:
+            ENDS_AT.reset(ends_at)
         relayed.run = run.id
         if relayed.answered_by:
             run.model = relayed.answered_by

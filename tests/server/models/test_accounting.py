@@ -38,6 +38,14 @@ def test_usage_is_found_where_it_is_and_nowhere_else(document: object, usage: Us
 def test_the_last_of_several_counts() -> None:
     first, last = ({"usage": {"prompt_tokens": count}} for count in (1, 2))
     assert usage_in(orjson.dumps(first) + b"\n" + orjson.dumps(last)) == Usage(2)
+    without = orjson.dumps({"usage": None, "choices": []})
+    assert usage_in(orjson.dumps(first) + b"\n" + without) == Usage(1)
+
+
+def test_an_answer_made_to_look_like_many_usage_objects_is_read_once() -> None:
+    braces = b'{"usage": ' * 200_000
+    assert usage_in(braces) is None
+    assert usage_in(braces + orjson.dumps({"usage": FULL})) == Usage(3, 2, 1)
 
 
 def test_there_and_back() -> None:
