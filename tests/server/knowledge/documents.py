@@ -94,13 +94,22 @@ def pdf(
     return _assemble(objects, encrypt=encrypt, title=title)
 
 
-def laid_out(pieces: Sequence[tuple[int, int, str]], *, turned: bool = False) -> bytes:
+_TURNED = ("", "0 1 -1 0 612 0 cm\n", "-1 0 0 -1 612 792 cm\n", "0 -1 1 0 0 792 cm\n")
+
+
+def laid_out(
+    pieces: Sequence[tuple[int, int, str]], *, quarters: int = 0, rotate: int | None = None, drawn: str = ""
+) -> bytes:
     """A PDF of one page with pieces of text, in their order: points from the left, from the lower edge, the text.
 
-    ``turned``: written up the page, which is shown turned, as wide pages are in reports.
+    It is written so that it stands upright when the page is turned clockwise by so many ``quarters``, as wide pages are
+    in reports, and is shown turned by ``rotate`` quarters, or upright. ``drawn`` is turned with the text.
     """
-    shown = "0 1 -1 0 792 0 cm\n" * turned + "".join(
-        f"BT /F 10 Tf {x} {y} Td ({text}) Tj ET\n" for x, y, text in pieces
+    turned = quarters if rotate is None else rotate
+    shown = (
+        _TURNED[quarters]
+        + drawn
+        + "".join(f"BT /F 10 Tf {x} {y} Td ({text}) Tj ET\n" for x, y, text in pieces)
     )
     return _assemble(
         [
@@ -108,7 +117,7 @@ def laid_out(pieces: Sequence[tuple[int, int, str]], *, turned: bool = False) ->
             b"<< /Type /Pages /Kids [4 0 R] /Count 1 >>",
             b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 5 0 R "
-            b"/Resources << /Font << /F 3 0 R >> >> " + b"/Rotate 90 " * turned + b">>",
+            b"/Resources << /Font << /F 3 0 R >> >> /Rotate %d >>" % (90 * turned),
             _stream(shown.encode()),
         ],
         encrypt=False,

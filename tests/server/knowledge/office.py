@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
 from xml.sax.saxutils import escape
 
+_MATH = "http://schemas.openxmlformats.org/officeDocument/2006/math"
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006/relationships"
 
@@ -48,6 +49,31 @@ def _shape(text: str, role: str = "") -> str:
     return f"<p:sp><p:nvSpPr>{holder}</p:nvSpPr><p:txBody>{lines}</p:txBody></p:sp>"
 
 
+def formula_shape(formula: str, *, whole: bool) -> str:
+    """A text with a formula as PowerPoint has it, with its picture for older programs: of the ``whole`` shape, or of
+    the formula alone.
+    """
+    math = f'<m:oMathPara xmlns:m="{_MATH}"><m:oMath>{formula}</m:oMath></m:oMathPara>'
+    drawn = f'<a14:m xmlns:a14="http://schemas.microsoft.com/office/drawing/2010/main">{math}</a14:m>'
+    if whole:
+        shape = _shape("The mean is ").replace("</a:p>", f"{drawn}</a:p>")
+        return _alternative(shape, _shape("The mean is \u00a0"))
+    rest = _alternative(drawn, _run("Formula")) + _run(" exactly.")
+    return _shape("The mean is ").replace("</a:p>", f"{rest}</a:p>")
+
+
+def _alternative(choice: str, fallback: str) -> str:
+    space = "http://schemas.openxmlformats.org/markup-compatibility/2006"
+    return (
+        f'<mc:AlternateContent xmlns:mc="{space}"><mc:Choice Requires="a14">{choice}</mc:Choice>'
+        f"<mc:Fallback>{fallback}</mc:Fallback></mc:AlternateContent>"
+    )
+
+
+def _run(text: str) -> str:
+    return f"<a:r><a:t>{text}</a:t></a:r>"
+
+
 def _slide(kind: str, content: str) -> str:
     return (
         f'<p:{kind} xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main" '
@@ -56,8 +82,11 @@ def _slide(kind: str, content: str) -> str:
     )
 
 
-def slides(*content: tuple[str, str, str], table: Sequence[Sequence[str]] = ()) -> bytes:
-    """A presentation: title, text and notes of each slide, shown in the reverse order of the files' numbers."""
+def slides(*content: tuple[str, str, str], table: Sequence[Sequence[str]] = (), shapes: str = "") -> bytes:
+    """A presentation: title, text and notes of each slide, shown in the reverse order of the files' numbers.
+
+    ``table`` and ``shapes`` are on the first one.
+    """
     members: dict[str, str] = {}
     relations = {}
     order = ""
@@ -77,6 +106,7 @@ def slides(*content: tuple[str, str, str], table: Sequence[Sequence[str]] = ()) 
                 for row in table
             )
             body += f"<p:graphicFrame><a:graphic><a:tbl>{rows}</a:tbl></a:graphic></p:graphicFrame>"
+        body += shapes * (i == 0)
         members[f"ppt/slides/slide{number}.xml"] = _slide("sld", body)
         if notes:
             members[f"ppt/notesSlides/n{number}.xml"] = _slide("notes", _shape(notes, "body"))

@@ -70,25 +70,36 @@ async def test_slides_of_an_opendocument_presentation_have_their_notes(read: Rea
     ]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_formula_on_a_slide_is_text_once(read: Reading, whole: bool) -> None:
+    mean = "<m:f><m:num><m:r><m:t>a+b</m:t></m:r></m:num><m:den><m:r><m:t>2</m:t></m:r></m:den></m:f>"
+    shapes = office.formula_shape(mean, whole=whole)
+    (part,) = await read("talk.pptx", office.slides(("Means", "Two numbers", ""), shapes=shapes))
+    end = "" if whole else " exactly."
+    assert part.text == f"Means\nTwo numbers\nThe mean is (a+b)/2{end}"
+
+
 async def test_a_formula_without_a_value_is_shown_as_it_is_written(read: Reading) -> None:
     data = office.sheets({"Fees": [["Boat", "Fee"], ["Dinghy", 15], ["Sum", "=SUM(B2:B2)"]]})
     (part,) = await read("fees.xlsx", data)
     assert part.text == "Boat | Fee\nDinghy | 15\nSum | =SUM(B2:B2)"
 
 
-@pytest.mark.parametrize("turned", [False, True])
-async def test_columns_of_a_page_are_read_one_behind_the_other(read: Reading, turned: bool) -> None:
+@pytest.mark.parametrize(("quarters", "rotate"), [(0, 0), (1, 1), (2, 2), (3, 3), (1, 0), (0, 3)])
+async def test_columns_of_a_page_are_read_one_behind_the_other(
+    read: Reading, quarters: int, rotate: int
+) -> None:
     left = [f"The keeper of lighthouse {number} counts ships" for number in range(6)]
     right = [f"In winter {number} the harbour freezes over" for number in range(6)]
-    pieces = [(60, 740, "A study of keepers and of all that they have seen from the towers of the north")]
+    pieces = [(60, 540, "A study of keepers and of all that they have seen from the towers of the north")]
     for number, (here, there) in enumerate(zip(left, right, strict=True)):
-        pieces += [(60, 700 - 14 * number, here), (330, 700 - 14 * number, there)]
-    (part,) = await read("study.pdf", documents.laid_out(pieces, turned=turned))
+        pieces += [(60, 500 - 14 * number, here), (330, 500 - 14 * number, there)]
+    (part,) = await read("study.pdf", documents.laid_out(pieces, quarters=quarters, rotate=rotate))
     assert [line.strip() for line in part.text.split("\n")] == [pieces[0][2], *left, *right]
     rows = [
-        (x, 700 - 14 * n, text) for n in range(9) for x, text in ((60, f"Crane {n}"), (330, f"{n} tonnes"))
+        (x, 500 - 14 * n, text) for n in range(9) for x, text in ((60, f"Crane {n}"), (330, f"{n} tonnes"))
     ]
-    (part,) = await read("table.pdf", documents.laid_out(rows, turned=turned))
+    (part,) = await read("table.pdf", documents.laid_out(rows, quarters=quarters, rotate=rotate))
     assert "Crane 3 3 tonnes" in part.text, "a table is read row by row"
 
 

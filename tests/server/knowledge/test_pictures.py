@@ -70,6 +70,24 @@ def test_a_table_is_rows_below_its_header_between_the_text_around_it() -> None:
     assert parts[2].place.label() == "page 2 · row 2"
 
 
+@pytest.mark.parametrize(("quarters", "rotate"), [(0, 0), (1, 1), (2, 2), (3, 3), (1, 0), (3, 0), (0, 1)])
+def test_a_table_on_a_turned_page_is_rows_too(quarters: int, rotate: int) -> None:
+    rows = [("Boat", "Fee"), ("Dinghy", "15 crowns"), ("Trawler", "90 crowns")]
+    pieces = [(60, 500, "What a berth costs in summer.")]
+    for number, row in enumerate(rows):
+        pieces += [(x, 470 - 20 * number, text) for x, text in zip((60, 200), row, strict=True)]
+    pieces.append((60, 400, "Paid at the gate."))
+    across = [f"55 {y} m 300 {y} l S\n" for y in (484, 464, 444, 424)]
+    downs = [f"{x} 424 m {x} 484 l S\n" for x in (55, 195, 300)]
+    data = documents.laid_out(pieces, quarters=quarters, rotate=rotate, drawn="".join([*across, *downs]))
+    parts = list(pdf.read(SourceDocument("fees.pdf", data)))
+    assert [(part.text, part.place.row) for part in parts] == [
+        ("What a berth costs in summer.", None),
+        ("Boat | Fee\nDinghy | 15 crowns\nTrawler | 90 crowns", 2),
+        ("Paid at the gate.", None),
+    ]
+
+
 def test_a_long_table_repeats_its_header_over_each_group_of_rows() -> None:
     rows = ["Boat", *(f"Boat number {n} of the northern harbour" for n in range(40))]
     found = list(pdf.group_rows([f"{row} | {n}" for n, row in enumerate(rows)], 400))
@@ -80,7 +98,7 @@ def test_a_long_table_repeats_its_header_over_each_group_of_rows() -> None:
 
 
 def test_a_page_without_borders_is_not_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(self: pdf.PdfTables, number: int) -> list[pdf.PdfTable]:
+    def never(self: pdf.PdfTables, number: int, page: object, quarters: int) -> list[pdf.PdfTable]:
         raise AssertionError("a page without lines was searched for tables")
 
     monkeypatch.setattr(pdf.PdfTables, "_find", never)

@@ -13,7 +13,7 @@ from docx.table import Table
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import section as titles
-from portico_server.knowledge.parse.container import check_container
+from portico_server.knowledge.parse.container import MATH, check_container, formula_text
 
 _HEADING = re.compile(r"heading (\d)", re.I)
 
@@ -50,61 +50,15 @@ def read(source: SourceDocument) -> Iterator[Part]:
         raise Unreadable("contains no text.")
 
 
-# Formulas, as a line of text: (a + b)/2, x^2, a_n, √(x).
-
-_MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
-_SCRIPTS = (("_", "sub"), ("^", "sup"))
-
-
 def _write_out_formulas(root: Any) -> None:
     """Put each formula as a run of text where it stands: what reads paragraphs passes over formulas."""
     for kind in ("oMathPara", "oMath"):
-        for node in list(root.iter(f"{_MATH}{kind}")):
+        for node in list(root.iter(f"{MATH}{kind}")):
             run, text = OxmlElement("w:r"), OxmlElement("w:t")
-            text.text = _formula(node)
+            text.text = formula_text(node)
             run.append(text)
             run.tail = node.tail
             node.getparent().replace(node, run)
-
-
-def _formula(node: Any) -> str:
-    """A part of a formula; what has no rule of its own is what its parts are, one after the other."""
-    kind = node.tag.removeprefix(_MATH) if isinstance(node.tag, str) else ""
-    if kind == "t":
-        return node.text or ""
-    if kind == "f":
-        return f"{_grouped(node, 'num')}/{_grouped(node, 'den')}"
-    if kind in ("sSup", "sSub", "sSubSup", "nary"):
-        base = _formula_in(node, "e")
-        marks = [f"{mark}{_grouped(node, part)}" for mark, part in _SCRIPTS if _formula_in(node, part)]
-        if kind == "nary":
-            sign = node.find(f"{_MATH}naryPr/{_MATH}chr")
-            return f"{'∫' if sign is None else sign.get(f'{_MATH}val', '')}{''.join(marks)} {base}"
-        return base + "".join(marks)
-    if kind == "rad":
-        return f"{'' if not _formula_in(node, 'deg') else _grouped(node, 'deg')}√({_formula_in(node, 'e')})"
-    if kind == "d":
-        ends = [node.find(f"{_MATH}dPr/{_MATH}{end}") for end in ("begChr", "endChr")]
-        left, right = (
-            usual if each is None else each.get(f"{_MATH}val", "")
-            for each, usual in zip(ends, "()", strict=True)
-        )
-        return f"{left}{', '.join(_formula(each) for each in node.findall(f'{_MATH}e'))}{right}"
-    if kind == "m":
-        rows = node.findall(f"{_MATH}mr")
-        return f"[{'; '.join(', '.join(_formula(each) for each in row) for row in rows)}]"
-    return "".join(_formula(each) for each in node if not str(each.tag).endswith("Pr"))
-
-
-def _formula_in(node: Any, part: str) -> str:
-    found = node.find(f"{_MATH}{part}")
-    return "" if found is None else _formula(found).strip()
-
-
-def _grouped(node: Any, part: str) -> str:
-    """A part, in parentheses if it is more than one name or number."""
-    said = _formula_in(node, part)
-    return said if said.isalnum() else f"({said})"
 
 
 def _path(about: str, heading: list[tuple[int, str]]) -> tuple[str, ...]:

@@ -56,6 +56,13 @@ class TextBox:
             box = TextBox(box.bottom, -box.right, box.top, -box.left)
         return box
 
+    def holds(self, other: TextBox) -> bool:
+        """Whether the middle of the other one is in it."""
+        return (
+            2 * self.left <= other.left + other.right <= 2 * self.right
+            and 2 * self.bottom <= other.bottom + other.top <= 2 * self.top
+        )
+
     def is_level_with(self, other: TextBox) -> bool:
         """Whether both stand in one line."""
         shared = min(self.top, other.top) - max(self.bottom, other.bottom)
@@ -68,36 +75,38 @@ def text_by_columns(page: pdfium.PdfTextPage, text: str) -> str:
     if not 2 * MIN_COLUMN_ROWS <= count <= MAX_TEXT_PIECES:
         return text
     quarters = _lies(page)
-    pieces = [TextBox(*page.get_rect(number)).turned(quarters) for number in range(count)]
+    pieces = _pieces(page, quarters)
     regions = list(_regions(pieces))
     if len(regions) < 2:
         return text
-    ordered = "\n".join(
-        _lines_in(page, box, pieces, quarters) if quarters else _text_in(page, box) for box in regions
-    )
+    ordered = "\n".join(_text_in(page, box, pieces, quarters) for box in regions)
     # Letters that lie across each other would be lost, or stand there twice.
     return ordered if len("".join(ordered.split())) == len("".join(text.split())) else text
 
 
-def _text_in(page: pdfium.PdfTextPage, box: TextBox) -> str:
-    return str(page.get_text_bounded(left=box.left, bottom=box.bottom, right=box.right, top=box.top))
+def _pieces(page: pdfium.PdfTextPage, quarters: int) -> list[TextBox]:
+    """The pieces of a page's text as it is turned clockwise by so many quarters, in the order of the file."""
+    return [TextBox(*page.get_rect(number)).turned(quarters) for number in range(page.count_rects())]
 
 
-def _lines_in(page: pdfium.PdfTextPage, region: TextBox, pieces: Sequence[TextBox], quarters: int) -> str:
-    """The text of a region of a turned page: PDFium ends no line there."""
+def _text_in(page: pdfium.PdfTextPage, region: TextBox, pieces: Sequence[TextBox], quarters: int) -> str:
+    """The text of a region of a page that is turned clockwise by so many quarters, as ``pieces`` are."""
+    if not quarters:
+        return _bounded_text(page, region)
+    # PDFium ends no line there.
     found = ""
     before: TextBox | None = None
     for piece in pieces:
-        if (
-            region.left <= piece.left
-            and piece.right <= region.right
-            and region.bottom <= piece.bottom <= region.top
-        ):
+        if region.holds(piece):
             if before is not None:
                 found += " " if piece.is_level_with(before) else "\n"
-            found += _text_in(page, piece.turned(-quarters % 4)).strip()
+            found += _bounded_text(page, piece.turned(-quarters % 4)).strip()
             before = piece
     return found
+
+
+def _bounded_text(page: pdfium.PdfTextPage, box: TextBox) -> str:
+    return str(page.get_text_bounded(left=box.left, bottom=box.bottom, right=box.right, top=box.top))
 
 
 def _lies(page: pdfium.PdfTextPage) -> int:
@@ -190,15 +199,12 @@ MAX_LINE_POINTS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class PdfTable:
-    """A table: where it stands, in points from the left and the lower edge of the page, and its rows.
+    """A table: where it stands on the page as its letters stand upright, and its rows.
 
     Each row is its cells with `` | `` between them; the first one is the header.
     """
 
-    left: float
-    bottom: float
-    right: float
-    top: float
+    box: TextBox
     rows: Sequence[str]
 
 
@@ -210,41 +216,66 @@ class PdfTables:
         self._document: Any = None
         self._left = MAX_TABLE_PAGES
 
-    def on(self, number: int, page: pdfium.PdfPage) -> list[PdfTable]:
-        """The tables of a page, counted from 0, from its upper edge down; none if they stand beside each other."""
-        if self._left <= 0 or page.get_rotation() or not ruled(page):
+    def on(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
+        """The tables of a page, counted from 0, that is turned clockwise by so many quarters, from its upper edge
+        down; none if they stand beside each other.
+        """
+        if self._left <= 0 or page.get_mediabox()[:2] != (0, 0) or page.get_cropbox() != page.get_mediabox():
+            return []
+        if not ruled(page):
             return []
         self._left -= 1
-        found = sorted(self._find(number), key=lambda table: -table.top)
-        apart = all(above.bottom >= below.top for above, below in pairwise(found))
+        found = sorted(self._find(number, page, quarters), key=lambda table: -table.box.top)
+        apart = all(above.box.bottom >= below.box.top for above, below in pairwise(found))
         return found if apart else []
 
     def close(self) -> None:
         if self._document is not None:
             self._document.close()
 
-    def _find(self, number: int) -> list[PdfTable]:
+    def _find(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
         import pdfplumber  # half a second: for documents with tables alone
 
+        whole = TextBox(*page.get_mediabox()).turned(quarters)
         try:
+            if page.get_rotation() != 90 * quarters:
+                with pdfplumber.open(BytesIO(_page_alone(self._source, number, quarters))) as turned:
+                    return list(_tables_of(turned.pages[0], whole))
             if self._document is None:
                 content = self._source.content
                 self._document = pdfplumber.open(BytesIO(content) if isinstance(content, bytes) else content)
-            page = self._document.pages[number]
-            if tuple(page.mediabox[:2]) != (0, 0) or page.cropbox != page.mediabox:
-                return []
-            height = float(page.height)
-            found = []
-            for table in page.find_tables():
-                rows = [" | ".join(_cell_text(cell) for cell in row) for row in table.extract()]
-                rows = [row for row in rows if row.strip(" |")]
-                if len(rows) > 1 and "|" in rows[0]:
-                    x0, top, x1, bottom = table.bbox
-                    found.append(PdfTable(x0, height - bottom, x1, height - top, rows))
-            page.close()
+            looked_at = self._document.pages[number]
+            found = list(_tables_of(looked_at, whole))
+            looked_at.close()
         except Exception:  # noqa: BLE001  # it raises what it likes at a page that PDFium reads well
             return []
         return found
+
+
+def _page_alone(source: SourceDocument, number: int, quarters: int) -> bytes:
+    """A document of one page of another, counted from 0, to be shown turned clockwise by so many quarters."""
+    document, alone = pdfium.PdfDocument(source.content), pdfium.PdfDocument.new()
+    try:
+        alone.import_pages(document, [number])
+        alone[0].set_rotation(90 * quarters)
+        written = BytesIO()
+        alone.save(written)
+        return written.getvalue()
+    finally:
+        alone.close()
+        document.close()
+
+
+def _tables_of(page: Any, whole: TextBox) -> Iterator[PdfTable]:
+    """The tables of a page as pdfplumber shows it; ``whole`` is the page as its letters stand upright."""
+    for table in page.find_tables():
+        rows = [" | ".join(_cell_text(cell) for cell in row) for row in table.extract()]
+        rows = [row for row in rows if row.strip(" |")]
+        if len(rows) > 1 and "|" in rows[0]:
+            x0, top, x1, bottom = table.bbox
+            yield PdfTable(
+                TextBox(whole.left + x0, whole.top - bottom, whole.left + x1, whole.top - top), rows
+            )
 
 
 def ruled(page: pdfium.PdfPage) -> bool:
@@ -397,9 +428,10 @@ def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list
         raw_text = textpage.get_text_range()
         text = tidy(raw_text)
         if text:
-            found = tables.on(number, page)
+            quarters = _lies(textpage)
+            found = tables.on(number, page, quarters)
             if found:
-                return _around(page, textpage, found), False
+                return _around(page, textpage, found, quarters), False
             return [_PdfBlock(tidy(text_by_columns(textpage, raw_text)))], False
     finally:
         textpage.close()
@@ -466,25 +498,29 @@ def _told(ask: Any, form: Any, annotation: Any) -> str:
     return " ".join(buffer.raw.decode("utf-16-le", "replace").replace("\x00", " ").split())
 
 
-def _around(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[PdfTable]) -> list[_PdfBlock]:
+def _around(
+    page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[PdfTable], quarters: int
+) -> list[_PdfBlock]:
     """The tables of a page, and the text above, beside and below them."""
-    width, height = page.get_size()
+    whole = TextBox(*page.get_mediabox()).turned(quarters)
+    pieces = _pieces(textpage, quarters) if quarters else []
     blocks: list[_PdfBlock] = []
 
     def take(left: float, bottom: float, right: float, top: float) -> None:
         if right - left > 1 and top - bottom > 1:
-            text = tidy(textpage.get_text_bounded(left=left, bottom=bottom, right=right, top=top))
+            text = tidy(_text_in(textpage, TextBox(left, bottom, right, top), pieces, quarters))
             if text:
                 blocks.append(_PdfBlock(text))
 
-    above = height
+    above = whole.top
     for table in tables:
-        take(0, table.top, width, above)
-        take(0, table.bottom, table.left, table.top)
+        box = table.box
+        take(whole.left, box.top, whole.right, above)
+        take(whole.left, box.bottom, box.left, box.top)
         blocks.extend(_PdfBlock(text, row) for row, text in group_rows(table.rows, ROW_GROUP_CHARS))
-        take(table.right, table.bottom, width, table.top)
-        above = table.bottom
-    take(0, 0, width, above)
+        take(box.right, box.bottom, whole.right, box.top)
+        above = box.bottom
+    take(whole.left, whole.bottom, whole.right, above)
     return blocks
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import section as titles
-from portico_server.knowledge.parse.container import open_checked, tree
+from portico_server.knowledge.parse.container import MATH, formula_text, open_checked, tree
 
 DOCUMENT_KIND = "PowerPoint presentation"
 
 _A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
+_ALTERNATIVES = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
 _TITLES = ("title", "ctrTitle")
 _SKIPPED_PLACEHOLDERS = ("sldNum", "ftr", "dt", "hdr", "sldImg")
 """Placeholders that stand on every slide and say nothing about it."""
@@ -30,6 +31,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
         about = titles.office_title(archive, source.name)
         for number, name in enumerate(_slides(archive), start=1):
             slide = tree(archive, name, DOCUMENT_KIND)
+            _drop_fallbacks(slide)
             title, lines = _text(slide)
             notes = _notes(archive, name)
             if notes:
@@ -67,6 +69,15 @@ def _related(archive: zipfile.ZipFile, name: str) -> dict[str, tuple[str, str]]:
     return found
 
 
+def _drop_fallbacks(slide: Any) -> None:
+    """Leave out what stands for older programs beside what has text or a formula: it is the same, or a picture."""
+    for node in list(slide.iter(_ALTERNATIVES)):
+        choices = list(node)
+        if choices and next(choices[0].iter(f"{_A}t", f"{MATH}oMath"), None) is not None:
+            for other in choices[1:]:
+                node.remove(other)
+
+
 def _text(slide: Any) -> tuple[str, list[str]]:
     """The title, and the other lines."""
     title = ""
@@ -91,8 +102,11 @@ def _paragraphs(shape: Any) -> list[str]:
 
 
 def _runs(paragraph: Any) -> Iterator[str]:
-    for item in paragraph.iter(f"{_A}t", f"{_A}br"):
-        yield "\n" if item.tag == f"{_A}br" else item.text or ""
+    for item in paragraph.iter(f"{_A}t", f"{_A}br", f"{MATH}oMath"):
+        if item.tag == f"{MATH}oMath":
+            yield formula_text(item)
+        else:
+            yield "\n" if item.tag == f"{_A}br" else item.text or ""
 
 
 def _rows(table: Any) -> Iterator[str]:
