@@ -386,6 +386,7 @@ class Services:
         for kind, quotas in (("keys used", self.runner.quotas), ("apps used", self.runner.app_quotas)):
             quotas.wake = self.feed.report(kind, quotas.report)
             self.feed.receive(kind, quotas.hear)
+        self.feed.answer(internal.RUN_QUESTION, internal.runs_in_memory(self))
         self.feed.receive("cancelled", lambda _origin, _run: self.scheduler.check_leases())
 
     async def _refresh_models(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import secrets
 import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,6 +231,116 @@ def test_a_run_that_is_cancelled_at_the_other_makes_no_further_call(pair: Pair) 
         assert calling.result().status_code >= 400
     traced = answered(pair.b, "GET", f"/api/runs/{run}/trace")["steps"]
     assert len([step for step in traced if step["status"] == "completed"]) <= 1
+
+
+def flow_of(*words: str) -> dict[str, Any]:
+    """One step of the model after the other, with one event each at least."""
+    steps = [
+        {"op": "llm", "name": f"s{number}", "model": "echo", "user": word}
+        for number, word in enumerate(words)
+    ]
+    return {
+        "flow": {"portico_flow": 1, "step": {"op": "pipeline", "name": "p", "steps": steps}},
+        "input": "x",
+    }
+
+
+class Events:
+    """A stream of events, as far as it has come."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self.seen: list[tuple[int, dict[str, Any]]] = []
+
+    def read(self, kind: str = "") -> dict[str, Any]:
+        """The next one of a kind, the last one without; those before it are kept too."""
+        number = 0
+        for line in self._lines:
+            if line.startswith("id: "):
+                number = int(line[4:])
+            elif line.startswith("data: "):
+                event = json.loads(line[6:])
+                self.seen.append((number, event))
+                if kind and event.get("type") == kind:
+                    return event
+        assert not kind, (kind, self.seen[-5:])
+        return self.seen[-1][1]
+
+
+@contextmanager
+def events(
+    daemon: Daemon, method: str, path: str, after: int = 0, **more: Any
+) -> Iterator[tuple[httpx.Response, Events]]:
+    headers = {"last-event-id": str(after)} if after else {}
+    with httpx.stream(method, daemon.url + path, headers=headers, timeout=WAIT_S, **more) as answer:
+        assert answer.status_code == 200
+        yield answer, Events(answer.iter_lines())
+
+
+def test_a_run_in_memory_is_seen_followed_and_cancelled_at_the_other(pair: Pair) -> None:
+    with events(pair.a, "POST", "/api/flows/run", json=flow_of("one", "endless", "two")) as (began, there):
+        run = began.headers["x-portico-run"]
+        until(lambda: answered(pair.b, "GET", f"/api/runs/{run}")["last_event"] >= 3, "B sees how far it is")
+        found = answered(pair.b, "GET", f"/api/runs/{run}")
+        assert found["status"] == "running" and found == answered(pair.a, "GET", f"/api/runs/{run}")
+        with events(pair.b, "GET", f"/api/runs/{run}/events") as (_, here):
+            here.read("step_finished")
+            traced = answered(pair.b, "GET", f"/api/runs/{run}/trace")
+            assert [step["path"] for step in traced["steps"]] == ["p.s0"]
+            assert call(pair.b, "GET", f"/api/runs/{run}/trace?format=mermaid").text.startswith("gantt")
+            cancelled = answered(pair.b, "POST", f"/api/runs/{run}/cancel")
+            assert cancelled["status"] == "cancelled" and cancelled["error"]["code"] == "cancelled"
+            assert here.read()["type"] == there.read()["type"] == "failed"
+        assert here.seen == there.seen
+    number = here.seen[2][0]
+    with events(pair.b, "GET", f"/api/runs/{run}/events", after=number) as (_, rest):
+        rest.read()
+    assert rest.seen == here.seen[3:]
+    assert answered(pair.b, "POST", f"/api/runs/{run}/cancel") == answered(pair.a, "GET", f"/api/runs/{run}")
+
+
+def test_a_run_in_memory_of_the_other_belongs_to_its_key(pair: Pair) -> None:
+    keys = [
+        answered(pair.a, "POST", "/api/keys", json={"name": name, "scopes": ["chat", "models:read"]})["key"]
+        for name in ("mine", "another")
+    ]
+    until(
+        lambda: all(call(pair.b, "GET", "/v1/models", key).status_code != 401 for key in keys), "B knows them"
+    )
+    began = call(pair.a, "POST", "/api/flows/run", keys[0], json=flow_of("one"))
+    path = f"/api/runs/{began.headers['x-portico-run']}"
+    assert call(pair.b, "GET", path, keys[0]).json()["status"] == "completed"
+    for method, where in (("GET", path), ("GET", f"{path}/events"), ("POST", f"{path}/cancel")):
+        refused = call(pair.b, method, where, keys[1])
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "run_not_found")
+
+
+def test_large_events_of_a_run_in_memory_arrive_whole_at_the_other(pair: Pair) -> None:
+    word = secrets.token_hex(200_000)  # nothing that is made smaller on the way
+    began = call(pair.a, "POST", "/api/flows/run", json=flow_of(word))
+    run = began.headers["x-portico-run"]
+    at_both = [call(daemon, "GET", f"/api/runs/{run}/events").text for daemon in pair.both]
+    assert at_both[0] == at_both[1] and word in at_both[1]
+
+
+def test_what_follows_a_run_in_memory_of_a_daemon_that_is_killed_hears_that_it_is_lost(
+    pair: Pair, tmp_path: Path
+) -> None:
+    third = start(tmp_path, "c", pair.database, CONFIGURATION)
+    try:
+        with events(third, "POST", "/api/flows/run", json=flow_of("one", "endless")) as (began, _):
+            run = began.headers["x-portico-run"]
+            until(lambda: call(pair.b, "GET", f"/api/runs/{run}").is_success, "B knows the third")
+            with events(pair.b, "GET", f"/api/runs/{run}/events") as (_, here):
+                here.read("step_finished")
+                third.process.kill()
+                error = here.read()["error"]
+        assert error["code"] == "run_lost" and run in error["message"]
+        gone = call(pair.b, "GET", f"/api/runs/{run}")
+        assert (gone.status_code, gone.json()["error"]["code"]) == (404, "run_not_found")
+        assert "ends with its daemon" in gone.json()["error"]["message"]
+    finally:
+        end(third)
 
 
 def test_connections_that_the_database_drops_cost_no_500_and_no_change_of_another_daemon(

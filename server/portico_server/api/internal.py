@@ -1,17 +1,20 @@
 """Requests that come from within: they take the same way as a client's, without the network.
 
-So a line of a batch has the same checks, limits, errors and rows of usage as a call over HTTP.
+So a line of a batch has the same checks, limits, errors and rows of usage as a call over HTTP. Another daemon on the
+same database asks for the runs that are in the memory of this one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import import_module
 from typing import Any, Final
 
 import orjson
 
+from portico.wire import event_to_json
 from portico_server.api import errors
 from portico_server.api.exchange import Exchange, Message
 from portico_server.api.hot import HOT, Handler
@@ -20,7 +23,21 @@ from portico_server.batches.spec import AnswerLine, LineAnswer
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.principal import Principal
+from portico_server.db.feed import Answer
+from portico_server.runs.run import Run
 from portico_server.settings import MB_BYTES
+
+RUN_QUESTION: Final = "run"
+"""What another daemon asks of a run: ``do`` is ``describe``, ``cancel``, ``events`` or ``steps``."""
+
+EVENT_WAIT_S: Final = 1.0
+"""Seconds that a question for the next events of a run waits for them."""
+
+CANCEL_WAIT_S: Final = 2.0
+"""Seconds that a question waits for the end of a run that it cancels."""
+
+MAX_EVENT_BYTES: Final = 256 * 1024
+"""Bytes of the events in one answer, beyond which the next is asked for."""
 
 _HEADERS: Final = [(b"content-type", b"application/json")]
 
@@ -51,6 +68,51 @@ def internal_request(services: ApiServices) -> AnswerLine:
         )
 
     return ask
+
+
+def runs_in_memory(services: ApiServices) -> Answer:
+    """What answers other daemons about the runs in the memory of this one.
+
+    Who may see a run is decided by the daemon that asks; its rights are those of the database.
+    """
+
+    async def answer(question: Mapping[str, Any]) -> Any:
+        run = services.runner.get(question["run"])
+        if run is None or run.durable:
+            return None
+        match question["do"]:
+            case "events":
+                return await _next_events(run, question["after"])
+            case "steps":
+                rows = [list(row) for row in await services.flows.steps(run.id)]
+                return {"steps": rows, "result": services.flows.without_secrets(run.id, run.result)}
+            case "cancel" if run.task is not None and not run.task.done():
+                run.task.cancel()
+                await asyncio.wait([run.task], timeout=CANCEL_WAIT_S)
+        return {
+            **{
+                name: getattr(run, name)
+                for name in ("id", "kind", "name", "status", "created_at", "finished_at")
+            },
+            "error": run.error.to_json()["error"] if run.error else None,
+            "usage": asdict(run.usage),
+            "last_event": run.log.last,
+            "owner": run.caller.id,
+        }
+
+    return answer
+
+
+async def _next_events(run: Run, after: int) -> Mapping[str, Any]:
+    found, ended = await run.log.since(after, EVENT_WAIT_S)
+    events: list[Any] = []
+    size = 0
+    for number, event in found:
+        events.append((number, event.type, event_to_json(event)))
+        size += len(orjson.dumps(events[-1]))
+        if size > MAX_EVENT_BYTES:
+            break
+    return {"events": events, "ended": ended and len(events) == len(found)}
 
 
 class _RecordedExchange:

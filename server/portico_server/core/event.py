@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from portico.wire import Event, Failed, Finished
 
@@ -84,6 +84,17 @@ class EventLog:
                 item = await queue.get()
                 ended = isinstance(item[1], ENDINGS)
                 yield item
+
+    async def since(self, after: int, wait_s: float) -> tuple[list[tuple[int, Event]], bool]:
+        """The kept events with a number above ``after``, and whether no others will come.
+
+        If there are none, it waits for the first for ``wait_s`` seconds at most.
+        """
+        if not self._closed and self._last <= after:
+            with suppress(TimeoutError), self._listening(MAX_UNREAD_EVENTS) as queue:
+                async with asyncio.timeout(wait_s):
+                    await queue.get()
+        return [item for item in self._kept if item[0] > after], self._closed
 
     @contextmanager
     def _listening(self, ahead: int) -> Iterator[asyncio.Queue[tuple[int, Event]]]:

@@ -1,4 +1,4 @@
-"""What the daemons on one PostgreSQL tell each other: that a table has changed, and small messages.
+"""What the daemons on one PostgreSQL tell each other: that a table has changed, small messages, questions and answers.
 
 A daemon on SQLite is alone: nothing here runs or is sent.
 """
@@ -6,14 +6,21 @@ A daemon on SQLite is alone: nothing here runs or is sent.
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
+import itertools
 import logging
+import time
+import zlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import orjson
 from sqlalchemy import Connection, select
 
-from portico_server.core.errors import PorticoError
+from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db.database import RETRY_S, Database
 from portico_server.db.schema import CHANNEL, epochs
 
@@ -31,9 +38,40 @@ SEND_INTERVAL_S: Final = 0.05
 MAX_NOTICE_BYTES: Final = 7_000
 """Bytes of one notice; PostgreSQL takes less than 8,000."""
 
+PRESENT_S: Final = 10.0
+"""Seconds after its last message in which a daemon counts as there; each announces itself every two seconds."""
+
+ANSWER_TIMEOUT_S: Final = 5.0
+"""Seconds in which a daemon answers before it is asked once more: a notice may be lost."""
+
+MAX_ASK_ATTEMPTS: Final = 3
+
+MAX_ASKED_COUNT: Final = 1_000
+"""Questions that may wait for answers, and that are answered, at a time."""
+
+MAX_ANSWER_BYTES: Final = 2**20
+"""Bytes of a compressed answer; it is sent in pieces, each in a notice."""
+
+MAX_PLAIN_BYTES: Final = 32 * 2**20
+"""Bytes of an answer before it is compressed."""
+
+PIECE_CHARS: Final = 6_000
+
 Refresh: TypeAlias = Callable[[], Awaitable[None]]
 Receive: TypeAlias = Callable[[str, Any], None]
 """Called with the name of the daemon that sent a message, and what it says."""
+
+Answer: TypeAlias = Callable[[Any], Awaitable[Any]]
+"""Called with the question of another daemon; returns JSON, or ``None`` if this daemon knows nothing of it."""
+
+
+@dataclass(slots=True)
+class _OpenQuestion:
+    """A question that waits: for which daemons, and what they have said so far."""
+
+    waiting: set[str]
+    answer: asyncio.Future[tuple[str, Any] | None]
+    pieces: dict[str, dict[int, str]] = field(default_factory=dict)
 
 
 class Feed:
@@ -52,6 +90,13 @@ class Feed:
         self._heard: dict[str, int] = {}
         self._reports: dict[str, Callable[[bool], Mapping[str, Any]]] = {}
         self._wake = asyncio.Event()
+        self._heard_at: dict[str, float] = {}
+        """When each other daemon was heard last, by `time.monotonic`."""
+        self._outbox: deque[tuple[str, Any]] = deque(maxlen=10 * MAX_ASKED_COUNT)
+        self._answers: dict[str, Answer] = {}
+        self._questions: asyncio.Queue[tuple[str, Mapping[str, Any]]] = asyncio.Queue(MAX_ASKED_COUNT)
+        self._asked: dict[int, _OpenQuestion] = {}
+        self._numbers = itertools.count(1)
 
     def refresh(self, table: str, refresh: Refresh) -> None:
         """Call ``refresh`` after another daemon has changed the table."""
@@ -70,13 +115,83 @@ class Feed:
         self._reports[kind] = collect
         return self._wake.set
 
+    def answer(self, kind: str, answer: Answer) -> None:
+        """Answer the questions of a kind that other daemons ask with `ask`."""
+        self._answers[kind] = answer
+
+    async def ask(self, kind: str, question: Any, daemon: str = "") -> tuple[str, Any] | None:
+        """What another daemon answers, after its name: ``daemon``, or the first that knows an answer.
+
+        ``None`` if all daemons that are there know none, or the one that is asked has gone. Raises `Unavailable` if one
+        is there and does not answer. A question may arrive more than once.
+        """
+        for _ in range(MAX_ASK_ATTEMPTS):
+            others = {daemon} & self._present() if daemon else self._present()
+            if not others:
+                return None
+            if self._postgres is None or len(self._asked) >= MAX_ASKED_COUNT:
+                raise Unavailable("Too much is asked of other daemons just now. Try again.", retry_after=1)
+            number = next(self._numbers)
+            asked = self._asked[number] = _OpenQuestion(others, asyncio.get_running_loop().create_future())
+            self._outbox.append(("ask", {"kind": kind, "id": number, "to": daemon, "question": question}))
+            self._wake.set()
+            try:
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    return await asked.answer
+            except TimeoutError:
+                continue
+            finally:
+                del self._asked[number]
+        raise Unavailable(
+            f"Another daemon on this database has not answered for {MAX_ASK_ATTEMPTS * ANSWER_TIMEOUT_S:g} s. "
+            "Try again.",
+            code="daemon_silent",
+            retry_after=1,
+        )
+
+    def _present(self) -> set[str]:
+        """The other daemons that were heard of lately."""
+        now = time.monotonic()
+        self._heard_at = {name: at for name, at in self._heard_at.items() if now - at < PRESENT_S}
+        return set(self._heard_at)
+
     async def run(self) -> None:
-        """Listen and send until cancelled; a connection that is lost is replaced."""
+        """Listen, send and answer until cancelled; a connection that is lost is replaced."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen(), name="feed")
+            while True:
+                origin, asked = await self._questions.get()
+                tasks.create_task(self._reply(origin, asked), name="answer to another daemon")
+
+    async def _reply(self, origin: str, asked: Mapping[str, Any]) -> None:
+        head = {"to": origin, "id": asked["id"]}
+        answer = self._answers.get(asked["kind"])
+        try:
+            said = {"answer": None if answer is None else await answer(asked["question"])}
+            plain = orjson.dumps(said)
+            packed = zlib.compress(plain, 1)
+            if len(packed) > MAX_ANSWER_BYTES or len(plain) > MAX_PLAIN_BYTES:
+                raise Unavailable("The answer is too large to be passed on. Ask the daemon that has it.")
+        except PorticoError as error:
+            packed = zlib.compress(orjson.dumps({"failed": error.message}))
+        except Exception:  # of one question: others are answered
+            logger.exception("a question of another daemon could not be answered")
+            packed = zlib.compress(
+                orjson.dumps({"failed": "The other daemon failed; its log has the reason."})
+            )
+        text = base64.b64encode(packed).decode()
+        pieces = [text[start : start + PIECE_CHARS] for start in range(0, len(text), PIECE_CHARS)]
+        for part, piece in enumerate(pieces):
+            self._outbox.append(("answer", {**head, "part": part, "of": len(pieces), "text": piece}))
+        self._wake.set()
+
+    async def _listen(self) -> None:
         while self._postgres is not None:
             try:
                 connection = await self._postgres.connect()
                 try:
                     await connection.add_listener(CHANNEL, self._listener)
+                    self._outbox.append(("hello", {}))
                     await self._follow(connection)
                 finally:
                     connection.terminate()
@@ -121,11 +236,13 @@ class Feed:
 
     async def _send(self, connection: asyncpg.Connection[Any], poll: bool) -> None:
         assert self._postgres is not None
-        messages = [
+        messages: list[tuple[str, Any]] = [
             (kind, {name: report})
             for kind, collect in self._reports.items()
             for name, report in collect(poll).items()
         ]
+        while self._outbox:
+            messages.append(self._outbox.popleft())
         while messages:
             size, count = 0, 0
             for message in messages:
@@ -147,12 +264,43 @@ class Feed:
                 self._heard[table] = max(number, self._heard.get(table, 0))
                 if own and self._seen.get(table, 0) == number - 1:
                     self._seen[table] = number  # made here, and known here
+            if origin and not own:
+                self._heard_at[origin] = time.monotonic()
             for kind, data in () if own else notice.get("messages", ()):
-                if kind in self._receivers:
-                    self._receivers[kind](origin, data)
+                match kind:
+                    case "hello":
+                        self._outbox.append(("here", {}))
+                    case "ask" if data["to"] in ("", self._postgres.origin) and not self._questions.full():
+                        self._questions.put_nowait((origin, data))
+                    case "answer" if data["to"] == self._postgres.origin:
+                        self._take(origin, data)
+                    case _ if kind in self._receivers:
+                        self._receivers[kind](origin, data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("a notice in the database cannot be read: %s", error)
         self._wake.set()
+
+    def _take(self, origin: str, data: Mapping[str, Any]) -> None:
+        """One piece of an answer; the last of it ends the wait."""
+        asked = self._asked.get(data["id"])
+        if asked is None or asked.answer.done():
+            return
+        pieces = asked.pieces.setdefault(origin, {})
+        pieces[data["part"]] = data["text"]
+        if len(pieces) < data["of"]:
+            return
+        asked.waiting.discard(origin)
+        try:
+            packed = base64.b64decode("".join(pieces[part] for part in range(data["of"])), validate=True)
+            said = orjson.loads(zlib.decompressobj().decompress(packed, MAX_PLAIN_BYTES))
+        except (binascii.Error, zlib.error, orjson.JSONDecodeError):
+            said = {"failed": "The answer of another daemon cannot be read."}
+        if "failed" in said:
+            asked.answer.set_exception(Unavailable(said["failed"], code="daemon_failed"))
+        elif said["answer"] is not None:
+            asked.answer.set_result((origin, said["answer"]))
+        elif not asked.waiting:
+            asked.answer.set_result(None)
 
 
 def _numbers(connection: Connection) -> dict[str, int]:

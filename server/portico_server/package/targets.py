@@ -351,7 +351,7 @@ def _service(facts: PackageFacts) -> dict[str, Any]:
         **named("Service", "v1", facts.label, _labels(facts)),
         "spec": {
             "selector": _labels(facts),
-            # Runs in memory and MCP sessions are those of one daemon.
+            # Loaded models and cached prompts are those of one daemon.
             "sessionAffinity": "ClientIP",
             "ports": [{"name": "http", "port": 80, "targetPort": "http"}],
         },

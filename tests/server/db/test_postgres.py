@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,6 +22,7 @@ from portico_server.core.errors import InvalidRequest, NotFound, TooMany, Unavai
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM
 from portico_server.db import conversations, responses, rows, runs
+from portico_server.db import feed as feed_module
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
 from portico_server.db.models import put_model
@@ -236,6 +238,48 @@ async def test_a_notice_that_is_lost_costs_a_poll(
             await pair[0].write(alias, str(number))
             async with asyncio.timeout(60):
                 await refreshed.wait()
+
+
+async def test_a_daemon_asks_the_others_and_hears_if_they_know_nothing_fail_or_are_silent(
+    pair: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def answer(question: str) -> Any:
+        asked.append(question)
+        match question:
+            case "known":
+                return {"large": "é" * 100_000}
+            case "full":
+                raise Unavailable("The disk is full.")
+            case "wrong":
+                raise ValueError(question)
+            case "too large":
+                return random.Random(0).randbytes(2**21).hex()
+            case "silent":
+                await asyncio.Event().wait()
+        return None
+
+    first, second = Feed(pair[0]), Feed(pair[1])
+    assert await first.ask("word", "known") is None, "nobody else is there"
+    second.answer("word", answer)
+    heard = asyncio.Event()
+    first.receive("here I am", lambda *_: heard.set())
+    second.report("here I am", lambda each_second: {"": 1} if each_second else {})
+    async with following(first, second), asyncio.timeout(60):
+        await heard.wait()
+        told = await first.ask("word", "known")
+        assert told == (pair[1].postgres.origin, {"large": "é" * 100_000})  # type: ignore[union-attr]
+        assert told is not None and await first.ask("word", "known", told[0]) == told
+        assert await first.ask("word", "unknown") is await first.ask("other", "known") is None
+        assert await first.ask("word", "known", "gone") is None
+        for question, reason in (("full", "disk is full"), ("wrong", "log"), ("too large", "too large")):
+            with pytest.raises(Unavailable, match=reason):
+                await first.ask("word", question)
+        monkeypatch.setattr(feed_module, "ANSWER_TIMEOUT_S", 0.1)
+        with pytest.raises(Unavailable, match="has not answered") as silent:
+            await first.ask("word", "silent")
+        assert silent.value.code == "daemon_silent" and "silent" in asked
 
 
 async def test_limits_count_what_other_daemons_let_in(pair: tuple[Database, Database]) -> None:

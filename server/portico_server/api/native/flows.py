@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from portico.wire import Failed, Usage
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.native.runs import RunDescription, RunTokens, find_run, retrieve_run, tokens
+from portico_server.api.native.runs import FoundRun, RunDescription, RunTokens, find_run, retrieve_run, tokens
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import CheckedSpec, shaped
 from portico_server.api.sse import EventStream, event_frame
@@ -155,16 +155,20 @@ async def run_trace(
     ``svg``: the diagram of the flow as the run began with it; each step's box has its path as ``data-step``. Of a run
     in memory it is that of the deployed app.
     """
-    row, living = await find_run(services, run_id, caller)
+    found = await find_run(services, run_id, caller)
     if format == "svg":
-        return Response(svg(_diagram(services, caller, row, living)), media_type="image/svg+xml")
-    rows = await services.flows.steps(run_id)
+        return Response(svg(_diagram(services, caller, found)), media_type="image/svg+xml")
+    if found.elsewhere is None:
+        rows, result = await services.flows.steps(run_id), _result(services, found.row, found.living)
+    else:
+        told = await found.elsewhere.ask(services, "steps")
+        rows, result = [StepRow(*each) for each in told["steps"]], told["result"]
     if format == "mermaid":
         return Response(gantt(run_id, rows), media_type="text/plain")
     return RunTrace(
         run=run_id,
         usage=tokens(sum(map(step_usage, rows), Usage())),
-        steps=[_step(each, full) for each in _with_result(rows, _result(services, row, living))],
+        steps=[_step(each, full) for each in _with_result(rows, result)],
     )
 
 
@@ -185,8 +189,9 @@ async def fork_run(run_id: str, given: RunFork, services: TheServices, caller: C
     return await retrieve_run(run.id, services, caller)
 
 
-def _diagram(services: ApiServices, caller: Principal, row: RunRow | None, living: Run | None) -> DiagramNode:
-    run = row or living
+def _diagram(services: ApiServices, caller: Principal, found: FoundRun) -> DiagramNode:
+    row = found.row
+    run = row or found.living or (found.elsewhere.description if found.elsewhere else None)
     assert run is not None
     if run.kind != FLOW_KIND:
         raise InvalidRequest(f"'{run.id}' is not a run of a flow, so it has no diagram.", param="format")

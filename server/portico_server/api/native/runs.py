@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import BaseModel, Field
 
 from portico.wire import ErrorBody, Failed, Finished, Usage
+from portico_server.api import internal
 from portico_server.api.endpoint import Admin, Caller, Seen, TheServices, new_router
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import ListedPart, shaped
 from portico_server.api.sse import EventStream, event_frame, frame
-from portico_server.core.errors import NotFound
+from portico_server.core.errors import NotFound, Unavailable
 from portico_server.core.ids import is_id
 from portico_server.core.principal import Principal
 from portico_server.db import runs, steps
@@ -116,7 +117,10 @@ async def prune_runs(body: PruneRequest, services: TheServices, _caller: Admin) 
 @router.get("/{run_id}")
 async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> RunDescription:
     """One run."""
-    row, living = await find_run(services, run_id, caller)
+    found = await find_run(services, run_id, caller)
+    row, living = found.row, found.living
+    if found.elsewhere is not None:
+        return found.elsewhere.description
     if row is None:
         assert living is not None
         return _living(living)
@@ -131,7 +135,12 @@ async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> Ru
 @router.post("/{run_id}/cancel")
 async def cancel_run(run_id: str, services: TheServices, caller: Caller) -> RunDescription:
     """Stop a run, and wait until it has stopped. One that has ended stays as it is."""
-    row, living = await find_run(services, run_id, caller)
+    found = await find_run(services, run_id, caller)
+    row, living = found.row, found.living
+    if found.elsewhere is not None:
+        while (description := await found.elsewhere.ask(services, "cancel"))["finished_at"] is None:
+            continue  # each question waits for it there
+        return _elsewhere(description)
     if living is not None:
         await living.cancel()
         await services.scheduler.settled(run_id)
@@ -153,26 +162,72 @@ async def run_events(
     after: Seen,
 ) -> EventStream:
     """The events of a run, from the first one or from the one after ``Last-Event-ID``, until it ends."""
-    row, living = await find_run(services, run_id, caller)
-    if row is None:
-        assert living is not None
-        return EventStream(_live_events(living, after))
+    found = await find_run(services, run_id, caller)
+    if found.elsewhere is not None:
+        return EventStream(_events_elsewhere(services, found.elsewhere, after))
+    if found.row is None:
+        assert found.living is not None
+        return EventStream(_live_events(found.living, after))
     return EventStream(_durable_events(services, run_id, after))
 
 
-async def find_run(services: ApiServices, run_id: str, caller: Principal) -> tuple[RunRow | None, Run | None]:
-    """The row of a durable run, and the run itself if it lives here. `NotFound` if there is neither."""
+@dataclass(frozen=True, slots=True)
+class RunElsewhere:
+    """A run in the memory of another daemon on this database, which is named as the feed names it."""
+
+    daemon: str
+    description: RunDescription
+
+    async def ask(self, services: ApiServices, do: str, **more: Any) -> Any:
+        """What that daemon says. Raises `Unavailable` if it has gone, and the run with it, or does not answer."""
+        run_id = self.description.id
+        question = {"do": do, "run": run_id, **more}
+        told = await services.feed.ask(internal.RUN_QUESTION, question, self.daemon)
+        if told is None:
+            raise Unavailable(
+                f"The daemon that had the run '{run_id}' in memory has gone or has forgotten it, and the run with it. "
+                "Durable runs outlive their daemon.",
+                code="run_lost",
+                param="id",
+            )
+        return told[1]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """The row of a durable run, the run itself if it lives here, or the run in memory of another daemon."""
+
+    row: RunRow | None
+    living: Run | None
+    elsewhere: RunElsewhere | None = None
+
+
+async def find_run(services: ApiServices, run_id: str, caller: Principal) -> FoundRun:
+    """A run that the caller may see. Raises `NotFound`; `Unavailable` if a daemon that may have it does not answer."""
     living = services.runner.get(run_id)
     row = await services.database.read(runs.get, run_id)
+    if row is None and living is None and is_id(run_id, "run_"):
+        told = await services.feed.ask(internal.RUN_QUESTION, {"do": "describe", "run": run_id})
+        if told is not None and caller.sees(told[1]["owner"]):
+            return FoundRun(None, None, RunElsewhere(told[0], _elsewhere(told[1])))
     owner = row.owner if row else living.caller.id if living else ""
     if (row is None and living is None) or not caller.sees(owner):
-        elsewhere = (
-            " Only the daemon that began a run in memory knows it." if services.database.postgres else ""
-        )
+        lost = " A run in memory ends with its daemon." if services.database.postgres else ""
         raise NotFound(
-            f"There is no run '{run_id}', or it ended long ago.{elsewhere}", code="run_not_found", param="id"
+            f"There is no run '{run_id}', or it ended long ago.{lost}", code="run_not_found", param="id"
         )
-    return row, living
+    return FoundRun(row, living)
+
+
+async def _events_elsewhere(services: ApiServices, run: RunElsewhere, after: int) -> AsyncIterator[bytes]:
+    yield b": %s\n\n" % run.description.id.encode()
+    ended = False
+    while not ended:
+        told = await run.ask(services, "events", after=after)
+        ended = told["ended"]
+        for number, kind, event in told["events"]:
+            after = number
+            yield frame(number, kind, event)
 
 
 async def _live_events(run: Run, after: int) -> AsyncIterator[bytes]:
@@ -229,6 +284,10 @@ def _living(run: Run) -> RunDescription:
         usage=tokens(run.usage),
         last_event=run.log.last,
     )
+
+
+def _elsewhere(told: Mapping[str, Any]) -> RunDescription:
+    return RunDescription.model_validate({name: told[name] for name in RunDescription.model_fields})
 
 
 def tokens(usage: Usage) -> RunTokens:
