@@ -14,7 +14,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import json
 import re
 import secrets
@@ -33,6 +32,7 @@ from portico.errors import (
     Unauthenticated,
     Unavailable,
 )
+from portico.wire import is_loopback
 
 METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
@@ -115,18 +115,6 @@ class SignInPrompt:
 
 
 Show = Callable[[SignInPrompt], None]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    host = host.lower()
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified
 
 
 def require_private(url: str) -> None:

@@ -16,7 +16,6 @@ from typing import Any, BinaryIO, Generic, TypeVar, Unpack, cast, overload
 import httpx
 
 from portico._bodies import Bodies
-from portico._issuer import is_loopback
 from portico._read import error_body, read
 from portico._request import Options, Upload
 from portico._sign_ins import SignInAuth
@@ -30,6 +29,7 @@ from portico.errors import (
     PorticoError,
     from_status,
 )
+from portico.wire import is_loopback
 
 T = TypeVar("T")
 Headers = Mapping[str, str]

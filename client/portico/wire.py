@@ -5,6 +5,7 @@ The daemon sends these as JSON objects with a ``type``; the SDK reads them back 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
@@ -567,3 +568,15 @@ def flat_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as fields of a request: those of ``extra_body`` stand among the others."""
     named = {name: value for name, value in options.items() if name != "extra_body"}
     return {**named, **(options.get("extra_body") or {})}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, without brackets, is this machine."""
+    host = host.lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified

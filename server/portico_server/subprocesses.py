@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
+
+from portico.wire import is_loopback
 
 SAFE_PATH: Final = {"PYTHONSAFEPATH": "1"}
 """The same for interpreters that a child starts by itself."""
@@ -119,14 +120,7 @@ def inherited(*without: str) -> dict[str, str]:
 
 def is_local(host: str | None) -> bool:
     """Whether a host of a URL is this machine, which no proxy can reach for us."""
-    name = (host or "").strip("[]").lower().rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified
+    return is_loopback((host or "").strip("[]").rstrip("."))
 
 
 def unproxied(environment: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hmac
 import logging
 import secrets
@@ -630,8 +629,3 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 def hash_of(secret: str) -> str:
     """By which a secret is known, here and in the database."""
     return sha256(secret.encode()).hexdigest()
-
-
-def base64url(data: bytes) -> str:
-    """Without padding, as tokens and addresses have it."""
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -4,8 +4,6 @@ them: they are signed, and hold the session that they are for.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 import time
 import zlib
@@ -15,7 +13,8 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.api.auth import Auth, base64url
+from portico_server.api.auth import Auth
+from portico_server.api.oidc import base64url, from_base64url
 from portico_server.core.errors import Forbidden, InvalidRequest, Unauthenticated
 from portico_server.core.principal import Principal
 
@@ -106,8 +105,8 @@ def _rights(caller: Principal) -> str:
 
 def _bytes(text: str) -> bytes:
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
+        return from_base64url(text)
+    except ValueError:
         raise _unknown() from None
 
 

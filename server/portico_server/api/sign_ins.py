@@ -22,8 +22,15 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
 
-from portico_server.api.auth import Auth, SignedIn, base64url, hash_of
-from portico_server.api.oidc import OidcClient, TokenVerifier, VerifiedToken, page_clients, published_address
+from portico_server.api.auth import Auth, SignedIn, hash_of
+from portico_server.api.oidc import (
+    OidcClient,
+    TokenVerifier,
+    VerifiedToken,
+    base64url,
+    page_clients,
+    published_address,
+)
 from portico_server.core import pools
 from portico_server.core.errors import (
     Forbidden,

@@ -18,6 +18,8 @@ from portico_server.db.schema import adapters, aliases, apps, models, stores
 Kind: TypeAlias = Literal["app", "store", "model"]
 
 T = TypeVar("T")
+Reader = TypeVar("Reader")
+"""What reads the database: a connection, or its driver for `Database.read_now`."""
 
 
 class Owned(Protocol):
@@ -38,10 +40,10 @@ def claim_of(owner: str | None, name: str) -> str:
 
 
 def own_or_shared(
-    connection: Connection, named: Callable[[Connection, str, str | None], T | None], name: str, owner: str
+    reader: Reader, named: Callable[[Reader, str, str | None], T | None], name: str, owner: str
 ) -> T | None:
     """What a key means by a name: its own thing, then the shared one. ``named`` finds that of one owner."""
-    return named(connection, name, owner) or named(connection, name, None)
+    return named(reader, name, owner) or named(reader, name, None)
 
 
 def as_meant(found: Iterable[R], owner: str) -> list[R]:

@@ -174,13 +174,9 @@ def get_now(driver: sqlite3.Connection, store_id: str) -> StoreRow | None:
     return _STORES.first_now(driver, _BY_ID, store=store_id)
 
 
-def meant_now(driver: sqlite3.Connection, name: str, owner: str) -> StoreRow | None:
-    """What a key means by a name, for `Database.read_now`: its own store, then the shared one."""
-    for whose in (owner, None):
-        row = _STORES.first_now(driver, _BY_CLAIM, claim=claim_of(whose, name))
-        if row is not None:
-            return row
-    return None
+def named_now(driver: sqlite3.Connection, name: str, owner: str | None) -> StoreRow | None:
+    """`named` for `Database.read_now`."""
+    return _STORES.first_now(driver, _BY_CLAIM, claim=claim_of(owner, name))
 
 
 def named(connection: Connection, name: str, owner: str | None) -> StoreRow | None:

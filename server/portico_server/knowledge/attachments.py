@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
@@ -120,16 +120,20 @@ class AttachmentReader:
     async def _read(self, name: str, shown: str, data: bytes, param: str, room: int) -> str:
         texts: list[str] = []
         size, page = 0, None
-        path = await pools.FILES.run(_written, data)
         try:
-            async with asyncio.timeout(READ_TIMEOUT_S), aclosing(self._readers.read(path, name)) as runs:
-                async for run in runs:
-                    for part in run:
-                        text, page = _paged(part, page)
-                        size += len(text) + 1
-                        if size > room:
-                            raise _too_long(shown, param)
-                        texts.append(text)
+            with tempfile.NamedTemporaryFile(prefix="portico-") as file:
+                await pools.FILES.run(_write, file, data)
+                async with (
+                    asyncio.timeout(READ_TIMEOUT_S),
+                    aclosing(self._readers.read(Path(file.name), name)) as runs,
+                ):
+                    async for run in runs:
+                        for part in run:
+                            text, page = _paged(part, page)
+                            size += len(text) + 1
+                            if size > room:
+                                raise _too_long(shown, param)
+                            texts.append(text)
         except Unreadable as error:
             raise InvalidRequest(f"'{shown}' {error.message}", code=error.code, param=param) from error
         except TimeoutError as error:
@@ -139,8 +143,6 @@ class AttachmentReader:
                 code="file_too_slow",
                 param=param,
             ) from error
-        finally:
-            await pools.FILES.run(path.unlink, True)
         if not any(map(str.strip, texts)):
             raise InvalidRequest(f"'{shown}' contains no text.", code="invalid_file", param=param)
         return "\n".join(texts)
@@ -177,7 +179,6 @@ def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _written(data: bytes) -> Path:
-    with tempfile.NamedTemporaryFile(prefix="portico-", delete=False) as file:
-        file.write(data)
-    return Path(file.name)
+def _write(file: IO[bytes], data: bytes) -> None:
+    file.write(data)
+    file.flush()

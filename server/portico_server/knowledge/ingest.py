@@ -6,8 +6,17 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from weakref import WeakValueDictionary
@@ -18,6 +27,7 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError, TooLarge
 from portico_server.core.histogram import Histogram
+from portico_server.core.principal import SYSTEM
 from portico_server.db import changes, groups
 from portico_server.db import stores as rows
 from portico_server.db.chunks import NewChunk
@@ -39,6 +49,7 @@ from portico_server.knowledge.ingest_target import (
 from portico_server.knowledge.model_calls import embed_texts
 from portico_server.knowledge.parse.pool import ReaderPool
 from portico_server.knowledge.parse.workers import WorkersUnavailable
+from portico_server.runs.run import at_expense_of
 
 # What several readers have read, gathered for one writer: small files share a transaction, long ones come in runs.
 
@@ -249,6 +260,8 @@ class Ingest:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._wanted: Counter[str] = Counter()
         """How many wait for the lock of a store."""
+        self._reread: Counter[str] = Counter()
+        """Stores of which all files are read again, at their owners' expense."""
 
     async def run(
         self, store: StoreRow, context: Context, *, changed: bool = False, mirrored: bool = False
@@ -274,6 +287,22 @@ class Ingest:
         if in_groups.total:
             result |= {"in_groups": in_groups.done - in_groups.failed, "failed_in_groups": in_groups.failed}
         return result
+
+    @contextmanager
+    def rereading(self, store_id: str) -> Iterator[None]:
+        """While files are read again that nobody has uploaded lately: their uploaders do not pay for that."""
+        self._reread[store_id] += 1
+        try:
+            yield
+        finally:
+            self._reread[store_id] -= 1
+            if not self._reread[store_id]:
+                del self._reread[store_id]
+
+    def _at_expense(self, row: StoreFileRow, target: ChunkTarget, context: Context) -> Context:
+        """The context in which models are called for a file, see `ChunkTarget.payer`."""
+        key = target.owner if row.store_id in self._reread else target.payer(row)
+        return at_expense_of(context, key or SYSTEM.id)
 
     async def _turn(
         self,
@@ -452,11 +481,11 @@ class Ingest:
         if partial is not None:
             target.resume_after(row, partial.weight)
         held: list[NewChunk] = []
-        chunking = target.chunking(row)
+        chunking, charged = target.chunking(row), self._at_expense(row, target, context)
         try:
             async with (
                 self._files.open(row.sha256) as path,
-                aclosing(self._readers.read(path, row.filename, chunking, context, indexed=True)) as runs,
+                aclosing(self._readers.read(path, row.filename, chunking, charged, indexed=True)) as runs,
             ):
                 async for parts in runs:
                     new = [NewChunk(part.text, part.place) for part in parts]
@@ -483,7 +512,10 @@ class Ingest:
         """Embed and write what was read; the files of which nothing more is wanted. Sets the messages of failures."""
         dropped: set[str] = set()
         await self._take_room(batch, target)
-        vectors = await self._vectors([item for item in batch if item.message is None], target, context)
+        vectors: dict[int, Sequence[bytes]] = {}
+        for part in self._by_payer(batch, target):
+            charged = self._at_expense(part[0].row, target, context)
+            vectors |= await self._vectors(part, target, charged)
         good: list[IndexedChunks] = []
         for item in batch:
             if item.row.file_id in dropped:
@@ -501,6 +533,14 @@ class Ingest:
             kept = await target.put(good)
             dropped |= {item.row.file_id for item in good} - kept
         return dropped
+
+    def _by_payer(self, batch: Sequence[ReadChunks], target: ChunkTarget) -> Iterable[list[ReadChunks]]:
+        """What could be read, by at whose expense it is embedded."""
+        found: dict[str | None, list[ReadChunks]] = {}
+        for item in batch:
+            if item.message is None:
+                found.setdefault(target.payer(item.row), []).append(item)
+        return found.values()
 
     async def _take_room(self, batch: Sequence[ReadChunks], target: ChunkTarget) -> None:
         """Fail what was read if the owner of the store keeps too much on the disk already."""

@@ -27,6 +27,9 @@ class ChunkTarget(Protocol):
     def chunking(self, row: StoreFileRow) -> Mapping[str, Any]:
         """How a file is cut."""
 
+    def payer(self, row: StoreFileRow) -> str | None:
+        """The key at whose expense a file is read and embedded; ``None``: the operator's."""
+
     def failure(self, row: StoreFileRow, error: PorticoError) -> str:
         """The sentence that says why a file could not be indexed."""
 
@@ -57,6 +60,9 @@ class StoreTarget:
 
     def chunking(self, row: StoreFileRow) -> Mapping[str, Any]:
         return row.chunking
+
+    def payer(self, row: StoreFileRow) -> str | None:
+        return self.owner or row.whose
 
     def failure(self, row: StoreFileRow, error: PorticoError) -> str:
         return f"{row.filename} could not be indexed: {error.message}"
@@ -130,6 +136,9 @@ class GroupTarget:
 
     def chunking(self, row: StoreFileRow) -> Mapping[str, Any]:
         return self._group.chunking
+
+    def payer(self, row: StoreFileRow) -> str | None:
+        return self.owner
 
     def failure(self, row: StoreFileRow, error: PorticoError) -> str:
         return f"{row.filename} could not be put into the group '{self._group.name}': {error.message}"

@@ -47,8 +47,9 @@ class Reindex:
         result: dict[str, JSON] = {}
         await self._indexes.reset(store.id)
         if files:
-            await self._database.write(rows.wait_again, store.id)
-            read = await self._ingest.run(store, context)
+            with self._ingest.rereading(store.id):
+                await self._database.write(rows.wait_again, store.id)
+                read = await self._ingest.run(store, context)
             assert isinstance(read, dict)
             result |= read
         models = {DEFAULT_GROUP: store.embedding_model}

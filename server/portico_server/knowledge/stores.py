@@ -641,7 +641,7 @@ class StoreService:
     async def _find_row(self, ref: str, caller: Principal) -> StoreRow | None:
         """A store by its name, the caller's own before a shared one, or by its id."""
         if is_store_name(ref):
-            row = self._database.read_now(rows.meant_now, ref, caller.id)
+            row = self._database.read_now(own_or_shared, rows.named_now, ref, caller.id)
             return row or await self._database.read(own_or_shared, rows.named, ref, caller.id)
         row = self._database.read_now(rows.get_now, ref) or await self._database.read(rows.get, ref)
         return row if row is not None and caller.sees(row.owner) else None

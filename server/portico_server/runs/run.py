@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Protocol
 
 from portico.wire import ErrorBody, Event, Usage
@@ -80,6 +80,15 @@ class ModelCalls:
         if meter is not None and servable.card.kind == "model" and isinstance(usage, Usage):
             self.usage += usage
             meter.spend(usage.prompt_tokens + usage.completion_tokens)
+
+
+@dataclass(slots=True)
+class ExpenseShare:
+    """What a run has used at the expense of another key than its own."""
+
+    key: str
+    charge: ModelCalls = field(default_factory=ModelCalls)
+    usage: Usage = NO_USAGE
 
 
 async def _counted(meter: UsageMeter, patient: bool) -> None:
@@ -191,6 +200,7 @@ class Run:
         "redaction",
         "replayed",
         "reported",
+        "shares",
         "result",
         "revoked",
         "spans",
@@ -250,6 +260,8 @@ class Run:
         """What the usage rows of earlier attempts say; ``None`` if they have all that is replayed."""
         self.charge = ModelCalls()
         """What its calls of models have cost its key."""
+        self.shares: dict[str, ExpenseShare] = {}
+        """What is not at the expense of its key, by whose it is (`at_expense_of`)."""
         self.meter: UsageMeter | None = None
         """What counts it among the calls of its key, if that has limits."""
         self.task: asyncio.Task[Any] | None = None
@@ -302,7 +314,7 @@ class QuestionAsker(Protocol):
 class RunContext:
     """`portico_server.core.context.Context` for a run or one of its children."""
 
-    __slots__ = ("_asks", "_caller", "_depth", "_listener", "_quotas", "_registry", "_run")
+    __slots__ = ("_asks", "_caller", "_depth", "_listener", "_quotas", "_registry", "_run", "_share")
 
     def __init__(
         self,
@@ -313,9 +325,11 @@ class RunContext:
         quotas: Quotas,
         depth: int = 0,
         caller: Principal | None = None,
+        share: ExpenseShare | None = None,
     ) -> None:
         self._run = run
         self._caller = caller or run.caller
+        self._share = share
         self._registry = registry
         self._listener = listener
         self._asks = asks
@@ -337,8 +351,17 @@ class RunContext:
 
     def on_behalf_of(self, caller: Principal) -> RunContext:
         """The same run with the rights of somebody else: what the daemon calls because that one asked for it."""
+        return self._varied(caller, self._share)
+
+    def at_expense_of(self, key: str) -> RunContext:
+        """The same run, at the expense of another key, whose limits hold for it and in whose usage it stands."""
+        if key == self._run.owner:
+            return self if self._share is None else self._varied(self._caller, None)
+        return self._varied(self._caller, self._run.shares.setdefault(key, ExpenseShare(key)))
+
+    def _varied(self, caller: Principal, share: ExpenseShare | None) -> RunContext:
         return RunContext(
-            self._run, self._registry, self._listener, self._asks, self._quotas, self._depth, caller
+            self._run, self._registry, self._listener, self._asks, self._quotas, self._depth, caller, share
         )
 
     @property
@@ -346,6 +369,9 @@ class RunContext:
         return self._run.clock.deadline
 
     def emit(self, event: Event) -> Awaitable[None]:
+        if self._share is not None and type(event) is Usage:
+            self._share.usage += event
+            return _nobody(event)
         return self._listener(event)  # not a coroutine of its own: a flow says two things of every step
 
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
@@ -363,6 +389,7 @@ class RunContext:
             self._quotas,
             self._depth + 1,
             self._caller,
+            self._share,
         )
         spans = self._run.spans
         if spans is None:
@@ -374,7 +401,11 @@ class RunContext:
     @property
     def is_metered(self) -> bool:
         """Whether the run is at the expense of a key that has limits."""
-        return self._quotas.of(self._run.owner) is not None
+        return self._meter is not None
+
+    @property
+    def _meter(self) -> UsageMeter | None:
+        return self._quotas.of(self._run.owner if self._share is None else self._share.key)
 
     async def _charged(self, servable: Servable, request: Request, child: RunContext) -> Result:
         """Call it, and charge what it costs to the key of the run."""
@@ -390,11 +421,12 @@ class RunContext:
         self, servable: Servable, request: Request | Relay
     ) -> AsyncIterator[Callable[[Any], None]]:
         """As `charged`."""
-        run, meter = self._run, self._quotas.of(self._run.owner)
+        run, meter = self._run, self._meter
+        charge = run.charge if self._share is None else self._share.charge
         # What nobody waits for waits itself; whoever does wait hears of the limit at once.
-        patient, counted = run.durable or run.behind, run.meter is not None
-        async with run.charge.call(meter, servable, request, patient=patient, counted=counted):
-            yield lambda result: run.charge.spend(meter, servable, result)
+        patient, counted = run.durable or run.behind, run.meter is not None and self._share is None
+        async with charge.call(meter, servable, request, patient=patient, counted=counted):
+            yield lambda result: charge.spend(meter, servable, result)
 
     async def ask(self, question: Question) -> QuestionAnswer:
         if self._asks is None:
@@ -417,6 +449,12 @@ async def charged(
             yield spend
     else:
         yield lambda _result: None
+
+
+def at_expense_of(context: Context, key: str) -> Context:
+    """The context of a run at the expense of another key, see `RunContext.at_expense_of`."""
+    found = innermost(context)
+    return found.at_expense_of(key) if isinstance(found, RunContext) else context
 
 
 def _check_capabilities(question: Question, client_model_features: frozenset[str]) -> None:

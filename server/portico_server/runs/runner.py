@@ -563,24 +563,35 @@ class Runner:
         if not (run.behind or run.durable):
             self.answered_at = now
         first = run.first_byte_at
-        self._usage.add(
-            UsageRow(
-                run_id=run.id,
-                key_id=run.owner,
-                name=run.name,
-                operation=run.kind,
-                status=run.status,  # type: ignore[arg-type]  # it has ended
-                error_code=run.error.code if run.error else None,
-                created_at=run.created_at,
-                milliseconds=(now - run.started - run.clock.waited) * 1e3,
-                first_byte_milliseconds=None if first is None else (first - run.started) * 1e3,
-                prompt_tokens=used.prompt_tokens,
-                completion_tokens=used.completion_tokens,
-                cached_tokens=used.cached_tokens,
-                cost=used.cost,
-                model=run.model,
-            )
+        row = UsageRow(
+            run_id=run.id,
+            key_id=run.owner,
+            name=run.name,
+            operation=run.kind,
+            status=run.status,  # type: ignore[arg-type]  # it has ended
+            error_code=run.error.code if run.error else None,
+            created_at=run.created_at,
+            milliseconds=(now - run.started - run.clock.waited) * 1e3,
+            first_byte_milliseconds=None if first is None else (first - run.started) * 1e3,
+            prompt_tokens=used.prompt_tokens,
+            completion_tokens=used.completion_tokens,
+            cached_tokens=used.cached_tokens,
+            cost=used.cost,
+            model=run.model,
         )
+        self._usage.add(row)
+        for share in run.shares.values():
+            if share.usage is not NO_USAGE:
+                took = share.usage
+                self._usage.add(
+                    row._replace(
+                        key_id=share.key,
+                        prompt_tokens=took.prompt_tokens,
+                        completion_tokens=took.completion_tokens,
+                        cached_tokens=took.cached_tokens,
+                        cost=took.cost,
+                    )
+                )
 
     async def revoke(self, owner: str) -> None:
         """End the runs that have the rights of a key which was revoked."""

@@ -343,6 +343,74 @@ async def test_what_models_do_for_a_key_s_stores_is_at_its_expense(tmp_path: Pat
         assert (sums["failed"], "tokens per day" in sums["errors"][0][1]) == (1, True), sums
 
 
+async def test_in_a_shared_store_who_uploaded_a_file_pays_for_it_and_the_operator_for_the_rest(
+    tmp_path: Path,
+) -> None:
+    """Whichever run reads it: one that another key began, a sync, one that reads all again; groups are the operator's."""
+    async with asyncio.timeout(60), api_server(tmp_path) as daemon:
+        await daemon.services.models.add(
+            ModelSpec("vectors", "fake://", task="embedding", parameters={"dimensions": 8})
+        )
+        body = {"name": "shelf", "embedding_model": "vectors"}
+        store = (await daemon.client.post("/api/stores", json=body)).json()["id"]
+        secrets: dict[str, str] = {}
+        ids: dict[str, str] = {}
+        for name in ("small", "large"):
+            body = {
+                "name": name,
+                "scopes": ["chat", "stores:shelf:write"],
+                "limits": {"tokens_per_day": 50},
+            }
+            made = (await daemon.client.post("/api/keys", json=body)).json()
+            secrets[name], ids[name] = made["key"], made["id"]
+
+        async def put(name: str, text: bytes) -> None:
+            own = {"authorization": f"Bearer {secrets[name]}"}
+            form = {"file": (f"{name}.md", text, "text/markdown")}
+            kept = await daemon.client.post(
+                "/v1/files", files=form, data={"purpose": "assistants"}, headers=own
+            )
+            answer = await daemon.client.post(
+                f"/v1/vector_stores/{store}/files", json={"file_id": kept.json()["id"]}, headers=own
+            )
+            assert answer.status_code == 200, answer.text
+
+        async def settled() -> None:
+            while True:
+                runs = (await daemon.client.get("/api/runs")).json()["data"]
+                if all(run["status"] not in ("queued", "running") for run in runs):
+                    return
+                for run in runs:
+                    await daemon.client.get(f"/api/runs/{run['id']}/events")
+
+        async def used() -> dict[str, int]:
+            rows = (await daemon.client.get("/api/usage/course?by=key")).json()["data"]
+            tokens = {row["series"]: row["prompt_tokens"] for row in rows}
+            return {key: count for key, count in tokens.items() if count}
+
+        # Nothing is indexed yet: the first run, which is for the small one, finds the files of both.
+        await put("small", b"One word.")
+        await put("large", b"word " * 500)
+        await daemon.services.stores.start()
+        await settled()
+        first = await used()
+        assert set(first) == set(ids.values()) and first[ids["small"]] < 50 < first[ids["large"]], first
+        meters = {name: daemon.services.runner.quotas.of(key) for name, key in ids.items()}
+        assert {name: meter.spent for name, meter in meters.items() if meter} == {
+            name: first[key] for name, key in ids.items()
+        }
+        # What the operator asks for is not theirs to pay: all files again, and a group.
+        await daemon.client.post("/api/stores/shelf/reindex", json={"files": True})
+        await settled()
+        group = {"name": "short", "chunking_strategy": {"type": "sentence"}}
+        answer = await daemon.client.post("/api/stores/shelf/groups", json=group)
+        assert answer.status_code == 200, answer.text
+        await settled()
+        later = await used()
+        assert {key: later[key] for key in first} == first
+        assert later["system"] > first[ids["large"]], later
+
+
 async def test_the_vector_of_a_question_counts_after_a_restart_too(tmp_path: Path) -> None:
     """The rows of usage, from which limits are taken up, know what a search has embedded."""
     body = {"name": "phone", "scopes": ["chat", "stores:*:manage"], "limits": {"tokens_per_day": 60}}

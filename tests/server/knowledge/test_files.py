@@ -1,16 +1,20 @@
 """Files: bytes kept once, rows that own them, names that cannot mislead."""
 
 import asyncio
+import base64
 import errno
 import os
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.server.knowledge.store_services import pieces
 
 from portico_server.blobs.place import FolderBlobs
+from portico_server.core import pools
 from portico_server.core.errors import (
     Forbidden,
     InvalidRequest,
@@ -22,8 +26,11 @@ from portico_server.core.errors import (
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
-from portico_server.knowledge.files import FILE_BLOBS, FileStorage
+from portico_server.knowledge.attachments import AttachmentReader
+from portico_server.knowledge.files import FILE_BLOBS, FileStorage, UploadedFiles
 from portico_server.knowledge.names import check_filename, is_store_name, name_on_disk, store_name
+from portico_server.knowledge.parse.pool import ReaderPool
+from portico_server.runs.artifacts import ArtifactStore
 
 ALICE = Principal("key_alice", frozenset({"chat"}))
 BOB = Principal("key_bob", frozenset({"chat"}))
@@ -248,3 +255,24 @@ def test_a_store_is_named_after_its_folder(folder: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["", " x", "a/b", "a:b", "vs_1", "a\nb", "x" * 129])
 def test_what_cannot_be_the_name_of_a_store(name: str) -> None:
     assert not is_store_name(name)
+
+
+async def test_a_file_of_a_call_that_is_cancelled_leaves_nothing_behind(
+    files: FileStorage, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    readers = ReaderPool(workers=1, seconds=10, memory=2**30)
+    data = base64.b64encode(b"x" * 2**24).decode()
+    part = {"type": "file", "file": {"filename": "a.txt", "file_data": data}}
+    reader = AttachmentReader(readers, UploadedFiles(files, cast("ArtifactStore", None)))
+    reading = asyncio.create_task(reader.as_text([{"role": "user", "content": [part]}], ALICE))
+    async with asyncio.timeout(60):
+        while not list(folder.iterdir()):  # noqa: ASYNC110  # nobody is told of it
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait([reading])
+        await pools.FILES.run(int)
+    assert reading.cancelled() and list(folder.iterdir()) == []
+    await readers.close()

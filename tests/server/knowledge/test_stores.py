@@ -15,6 +15,7 @@ from portico_server.core.servable import Card
 from portico_server.db import chunks, hits
 from portico_server.db import database as db
 from portico_server.db import stores as rows
+from portico_server.db.names import own_or_shared
 from portico_server.knowledge.contents import FileToAttach
 
 ALICE = Principal("key_alice", frozenset({"stores:*:manage"}))
@@ -258,11 +259,12 @@ async def test_what_is_read_without_a_thread_is_what_a_reader_reads(
         await database.write(lambda _connection: None)
     for store in (shared, own):
         assert database.read_now(rows.get_now, store.id) == await database.read(rows.get, store.id)
-    assert database.read_now(rows.meant_now, "papers", ALICE.id) == await database.read(rows.get, shared.id)
-    assert database.read_now(rows.meant_now, "papers-of-alice", ALICE.id) == await database.read(
-        rows.get, own.id
-    )
-    assert database.read_now(rows.meant_now, "papers-of-alice", BOB.id) is None
+    for name, whose, meant in (
+        ("papers", ALICE, await database.read(rows.get, shared.id)),
+        ("papers-of-alice", ALICE, await database.read(rows.get, own.id)),
+        ("papers-of-alice", BOB, None),
+    ):
+        assert database.read_now(own_or_shared, rows.named_now, name, whose.id) == meant
     wanted = list(range(1, 50))
     found = await database.read(hits.get, shared.id, wanted)
     assert found and database.read_now(hits.get_now, shared.id, wanted) == found
