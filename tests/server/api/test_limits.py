@@ -346,7 +346,7 @@ async def test_what_models_do_for_a_key_s_stores_is_at_its_expense(tmp_path: Pat
 async def test_in_a_shared_store_who_uploaded_a_file_pays_for_it_and_the_operator_for_the_rest(
     tmp_path: Path,
 ) -> None:
-    """Whichever run reads it: one that another key began, a sync, one that reads all again; groups are the operator's."""
+    """Whichever run reads it, also one that another key began. Reading all again and groups are the operator's."""
     async with asyncio.timeout(60), api_server(tmp_path) as daemon:
         await daemon.services.models.add(
             ModelSpec("vectors", "fake://", task="embedding", parameters={"dimensions": 8})
