@@ -120,10 +120,10 @@ class Feed:
         self._answers[kind] = answer
 
     async def ask(self, kind: str, question: Any, daemon: str = "") -> tuple[str, Any] | None:
-        """What another daemon answers, after its name: ``daemon``, or the first that knows an answer.
+        """Return the name of the daemon that answers, and its answer: ``daemon``, or the first that knows one.
 
-        ``None`` if all daemons that are there know none, or the one that is asked has gone. Raises `Unavailable` if one
-        is there and does not answer. A question may arrive more than once.
+        Return ``None`` if every running daemon knows no answer, or if those that have not answered have ended. Raise
+        `Unavailable` if a running daemon does not answer. A question may arrive more than once.
         """
         for _ in range(MAX_ASK_ATTEMPTS):
             others = {daemon} & self._present() if daemon else self._present()
@@ -139,7 +139,8 @@ class Feed:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
                     return await asked.answer
             except TimeoutError:
-                continue
+                if not asked.waiting & self._present():
+                    return None
             finally:
                 del self._asked[number]
         raise Unavailable(

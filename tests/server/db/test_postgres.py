@@ -240,7 +240,7 @@ async def test_a_notice_that_is_lost_costs_a_poll(
                 await refreshed.wait()
 
 
-async def test_a_daemon_asks_the_others_and_hears_if_they_know_nothing_fail_or_are_silent(
+async def test_a_daemon_asks_the_others_and_hears_if_they_know_nothing_fail_end_or_are_silent(
     pair: tuple[Database, Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -257,6 +257,9 @@ async def test_a_daemon_asks_the_others_and_hears_if_they_know_nothing_fail_or_a
             case "too large":
                 return random.Random(0).randbytes(2**21).hex()
             case "silent":
+                await asyncio.Event().wait()
+            case "ended":
+                monkeypatch.setattr(feed_module, "PRESENT_S", 0.0)
                 await asyncio.Event().wait()
         return None
 
@@ -280,6 +283,8 @@ async def test_a_daemon_asks_the_others_and_hears_if_they_know_nothing_fail_or_a
         with pytest.raises(Unavailable, match="has not answered") as silent:
             await first.ask("word", "silent")
         assert silent.value.code == "daemon_silent" and "silent" in asked
+        monkeypatch.setattr(feed_module, "MAX_ASK_ATTEMPTS", 1)
+        assert await first.ask("word", "ended") is None
 
 
 async def test_limits_count_what_other_daemons_let_in(pair: tuple[Database, Database]) -> None:
