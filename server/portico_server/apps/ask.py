@@ -26,7 +26,7 @@ from portico_server.apps.answer.differences import Difference, difference
 from portico_server.apps.answer.judge import SEARCH_RESULTS, Embedder, Judgement, judge
 from portico_server.apps.answer.quote import measured, near, other_side, quoted
 from portico_server.apps.answer.trust import ReaderTest
-from portico_server.apps.language import no_documents, not_found, unsupported_answer
+from portico_server.apps.language import no_documents, not_found, unread_files, unsupported_answer
 from portico_server.apps.prompt import QUERY_LIMIT, Turns, search_query, text_of
 from portico_server.apps.relevance import terms
 from portico_server.core.context import Context
@@ -186,6 +186,22 @@ class AskApp:
         self.card = _card(store)
 
     async def call(self, request: Request, context: Context) -> Reply:
+        """Answer. Where files of the store are still being read, the last sentence says how many."""
+        searches: list[Found] = []
+        reply = await self._reply(request, context, searches)
+        found = searches[0] if searches else None
+        if not found or not found.files or not found.waiting or reply.finish_reason != "stop":
+            return reply
+        assert isinstance(request, Chat)
+        if _needs_a_writer(request.options):
+            return reply  # JSON, or calls of tools: a sentence would spoil them
+        question = prompt.split(request.messages).question
+        note = f"\n\n{unread_files(question, found.waiting, found.files + found.waiting)}"
+        await context.emit(Delta(note))
+        return replace(reply, content=f"{reply.content}{note}")
+
+    async def _reply(self, request: Request, context: Context, searches: list[Found]) -> Reply:
+        """Answer, and add what the search found to ``searches``."""
         if not isinstance(request, Chat):
             raise InvalidRequest(f"'{self.card.name}' is a chat app: it takes chat messages, nothing else.")
         _refuse(request.options, self.card.name)
@@ -204,6 +220,7 @@ class AskApp:
         )
         found = await context.call(self._place, search, listener=context.emit)
         assert isinstance(found, Found)
+        searches.append(found)
         if found.files == 0:
             return await self._say(
                 [no_documents(turns.question, waiting=found.waiting > 0)], (), most, context

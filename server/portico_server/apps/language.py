@@ -77,6 +77,21 @@ _WAITING: Mapping[str, str] = {
 }
 
 
+_UNREAD: Mapping[str, str] = {
+    "en": "Files still being read: {waiting} of {total}.",
+    "zh-Hans": "还有文件在读取中：{waiting} 个（共 {total} 个）。",
+    "zh-Hant": "還有檔案在讀取中：{waiting} 個（共 {total} 個）。",
+    "ja": "まだ読み込み中のファイル：{total} 件中 {waiting} 件。",
+    "ko": "아직 읽고 있는 파일: {total}개 중 {waiting}개.",
+    "ru": "Ещё читаются файлы: {waiting} из {total}.",
+    "de": "Noch nicht gelesene Dateien: {waiting} von {total}.",
+    "fr": "Fichiers encore en cours de lecture : {waiting} sur {total}.",
+    "es": "Archivos que aún se están leyendo: {waiting} de {total}.",
+    "it": "File ancora in lettura: {waiting} di {total}.",
+    "pt": "Ficheiros ainda a ser lidos: {waiting} de {total}.",
+}
+
+
 _NEAREST: Mapping[str, str] = {
     "en": "These documents may not answer this. The nearest passages:",
     "zh-Hans": "这些文档未必回答了这个问题。最接近的段落：",
@@ -173,6 +188,11 @@ def not_found(question: str) -> str:
 def no_documents(question: str, *, waiting: bool) -> str:
     """The sentence that says that there are no documents to search, or not yet, in the language of the question."""
     return (_WAITING if waiting else _EMPTY)[language(question)]
+
+
+def unread_files(question: str, waiting: int, total: int) -> str:
+    """The sentence that says how many files are not read yet, in the language of the question."""
+    return _UNREAD[language(question)].format(waiting=waiting, total=total)
 
 
 def nearest_passages(question: str) -> str:

@@ -279,7 +279,8 @@ class Stage:
 class Found:
     """The answer to `Search`: passages in rank order; ``trace`` if it was asked for; ``queries``: what was searched.
 
-    Where a store has no passage it says how many of its ``files`` can be searched, and how many are ``waiting``.
+    Where a store has no passage, or `Search.names` is set, it says how many of its ``files`` can be searched, and how
+    many are ``waiting`` to be read.
     ``names``: what each passage names, in folded characters, if that was asked for.
     """
 

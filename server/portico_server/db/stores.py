@@ -442,6 +442,14 @@ def unfinished(connection: Connection) -> list[str]:
     return [row.store_id for row in connection.execute(query)]
 
 
+def has_waiting(connection: Connection, store_id: str) -> bool:
+    """Whether files of a store wait to be indexed."""
+    query = select(store_files.c.file_id).where(
+        store_files.c.store_id == store_id, store_files.c.status == "in_progress"
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
 def waiting_files(connection: Connection) -> int:
     """How many files of all stores wait to be indexed."""
     query = select(func.count()).select_from(stores.join(store_files, store_files.c.store_id == stores.c.id))

@@ -47,6 +47,7 @@ from portico_server.knowledge.ingest_target import (
     StoreTarget,
 )
 from portico_server.knowledge.model_calls import embed_texts
+from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.parse.pool import ReaderPool
 from portico_server.knowledge.parse.workers import WorkersUnavailable
 from portico_server.runs.run import at_expense_of
@@ -227,6 +228,13 @@ class IngestTally:
     done: int = 0
     failed: int = 0
     total: int = 0
+    reading: dict[str, str] = field(default_factory=dict)
+    """By file id, what is being read: a file's name, and of a long text also how much of it is written."""
+
+    def status(self) -> Status:
+        """How far the run is, with the file that has been read for longest as the message."""
+        message = next(iter(self.reading.values()), "")
+        return Status("index", message, done=self.done, total=self.total, unit="files")
 
 
 class Ingest:
@@ -419,6 +427,7 @@ class Ingest:
 
         async def read(row: StoreFileRow, *, resumed: bool) -> None:
             pools.KEY.set(target.owner or row.whose or "")
+            tally.reading[row.file_id] = row.filename
             partial = await PartialFile.find(self._database, row, target.model) if resumed else None
             try:
                 await self._read(row, target, gathering, dropped, context, partial)
@@ -433,8 +442,7 @@ class Ingest:
                     if fresh:
                         resumed |= await target.partial_files(fresh)
                         tally.total += len(fresh)
-                        status = Status("index", "", done=tally.done, total=tally.total, unit="files")
-                        await context.emit(status)
+                        await context.emit(tally.status())
                     for row in feed.take(reading.values(), self._workers):
                         task = readers.create_task(read(row, resumed=row.file_id in resumed))
                         reading[task] = row
@@ -454,6 +462,8 @@ class Ingest:
                 while batch := await gathering.take():
                     batch = [item for item in batch if item.row.file_id not in dropped]
                     dropped |= await self._write(batch, target, context)
+                    for file_id in dropped:
+                        tally.reading.pop(file_id, None)
                     await self._report(batch, tally, context)
         except BaseExceptionGroup as errors:
             ours, others = errors.split(PorticoError)
@@ -493,7 +503,7 @@ class Ingest:
                     used += sum(len(part.text.encode()) for part in parts)
                     while len(held) > MAX_BATCH_CHUNKS:
                         await gathering.put(
-                            ReadChunks(row, began, held[:MAX_BATCH_CHUNKS], first, last=False)
+                            ReadChunks(row, began, held[:MAX_BATCH_CHUNKS], first, last=False, used=used)
                         )
                         held, first = held[MAX_BATCH_CHUNKS:], False
                     if row.file_id in dropped:
@@ -587,15 +597,25 @@ class Ingest:
         """Count the files that are done, and say so."""
         for item in batch:
             if item.last or item.message is not None:
+                tally.reading.pop(item.row.file_id, None)
                 tally.done += 1
                 tally.failed += item.message is not None
                 self.ended["failed" if item.message is not None else "completed"] += 1
                 took = (time.perf_counter() - item.began) * 1e3
                 self.seconds.observe(took / 1e3)
                 await context.emit(StepFinished(f"index/{item.row.filename}", took, item.message))
+            elif item.row.file_id in tally.reading:
+                tally.reading[item.row.file_id] = _progress(item)
         if batch:
-            last = batch[-1].row.filename
-            await context.emit(Status("index", last, done=tally.done, total=tally.total, unit="files"))
+            await context.emit(tally.status())
+
+
+def _progress(item: ReadChunks) -> str:
+    """The name of a file that is written in part; of a text also the percentage, by its bytes."""
+    form = format_of(item.row.filename)
+    if not item.row.bytes or (form is not None and not form.media_type.startswith("text/")):
+        return item.row.filename
+    return f"{item.row.filename} {min(99, 100 * item.used // item.row.bytes)} %"
 
 
 async def _probe(model: str, error: PorticoError, context: Context) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from portico.wire import Status
 from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden, InvalidRequest, nearest
 from portico_server.core.principal import Principal
@@ -116,8 +117,18 @@ class StoreServable:
             await self._before()
         last_change, self._last_change = self._last_change, None
         found = await self._searcher.search(request, context, last_change)
-        if found.passages:
+        if found.passages and not (
+            request.names and await self._database.read(rows.has_waiting, self._store_id)
+        ):
             return found
+        found = await self._counted(found, context)
+        if found.waiting:
+            total = (found.files or 0) + found.waiting
+            await context.emit(Status("index", "", done=found.files, total=total, unit="files"))
+        return found
+
+    async def _counted(self, found: Found, context: Context) -> Found:
+        """``found`` with the files that the caller may read: those that can be searched, and those that wait."""
         condition = self._condition(context.caller)
         if condition is None:
             counts = await self._database.read(rows.counts, [self._store_id])

@@ -13,7 +13,7 @@ from tests.registry_fixture import (
     passage,
 )
 
-from portico.wire import Cited, Claimed, Delta
+from portico.wire import Cited, Claimed, Delta, Passage
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
@@ -282,6 +282,37 @@ async def test_of_an_empty_store_it_is_said_that_it_is_empty(
     daemon.add(ScriptedServable(Card("docs", "store", labels={"app": True}), nothing), FixedModel("invented"))
     reply, events = await answer(daemon, ask(question))
     assert (reply.content, events) == (said, [Cited(()), Delta(said)])
+
+
+UNREAD = "\n\nFiles still being read: 3 of 9."
+
+
+@pytest.mark.parametrize(
+    ("passages", "waiting", "labels", "options", "ends"),
+    [
+        ((PORT,), 3, {"answers": "write"}, {}, UNREAD),
+        ((PORT,), 3, {"answers": "quote"}, {}, UNREAD),
+        ((), 3, {"answers": "write"}, {}, UNREAD),
+        ((PORT,), 0, {"answers": "write"}, {}, "[1]."),
+        ((PORT,), 3, {"answers": "write"}, {"response_format": {"type": "json_object"}}, "[1]."),
+    ],
+)
+async def test_the_answer_of_a_store_that_is_being_read_ends_with_what_is_unread(
+    daemon: RegistryFixture,
+    passages: tuple[Passage, ...],
+    waiting: int,
+    labels: dict[str, object],
+    options: dict[str, object],
+    ends: str,
+) -> None:
+    async def partly(_request: Request, _context: Context) -> Result:
+        return Found(passages, files=6, waiting=waiting)
+
+    card = Card("docs", "store", labels={"app": True, "id": "vs_docs", **labels})
+    daemon.add(ScriptedServable(card, partly), FixedModel("Port 7419 [1]."))
+    reply, events = await answer(daemon, ask("Which port does the daemon listen on?", **options))
+    assert reply.content.endswith(ends)
+    assert "".join(event.text for event in events if isinstance(event, Delta)) == reply.content
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from portico.wire import Status
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.request import Embed, Request, Vectors
+from portico_server.core.request import Embed, Request, Search, Vectors
 from portico_server.db import chunks as chunk_rows
 from portico_server.db import runs as run_rows
 from portico_server.db import stores
@@ -283,6 +283,42 @@ async def test_progress_is_told_in_files(shop: StoreServices) -> None:
     told = [(event.done, event.total, event.unit) for event in events if isinstance(event, Status)]
     assert told[:1] == [(0, 3, "files")]
     assert (3, 3, "files") in told
+
+
+async def test_progress_names_the_file_that_is_read_and_how_much_of_it_is_written(
+    shop: StoreServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 20)
+    store = await shop.stores.create("told", LOCAL)
+    row = await shop.upload("big.txt", "".join(f"Word number {i} of many. " for i in range(20_000)))
+    await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
+    await shop.settled(store)
+    runs = [run for run in reversed(shop.runner.list()) if run.kind == "ingest"]
+    progress = [event for run in runs for event in await shop.events(run.id) if isinstance(event, Status)]
+    shares = [
+        int(event.message.removeprefix("big.txt ").removesuffix(" %"))
+        for event in progress
+        if event.message.endswith(" %")
+    ]
+    assert len(shares) > 2 and shares == sorted(shares) and shares[-1] <= 99
+    assert (progress[0].done, progress[0].total) == (0, 1)
+
+
+async def test_an_app_learns_how_many_files_of_its_store_are_unread(shop: StoreServices) -> None:
+    store = await shop.stores.create("partly", LOCAL)
+    first = await shop.upload("port.txt", "The lighthouse listens on port 7419.")
+    await shop.stores.contents.attach(store, [FileToAttach(first.id)], LOCAL)
+    await shop.settled(store)
+    search = Search("port of the lighthouse", names=True)
+    async with shop.stores.ingest.writing(store.id):  # nothing is read meanwhile
+        rows = [await shop.upload(f"{i}.txt", f"Word number {i}.") for i in range(2)]
+        await shop.stores.contents.attach(store, [FileToAttach(row.id) for row in rows], LOCAL)
+        run = shop.runner.start("search", f"store/{store.id}", search, LOCAL)
+        found = await shop.runner.wait(run)
+        assert (found.files, found.waiting, len(found.passages)) == (1, 2, 1)
+        assert Status("index", "", done=1, total=3, unit="files") in await shop.events(run.id)
+    await shop.settled(store)
+    assert (await shop.runner.call("search", f"store/{store.id}", search, LOCAL)).waiting == 0
 
 
 async def test_what_was_acknowledged_is_indexed_after_a_restart(tmp_path: Path) -> None:
