@@ -108,6 +108,9 @@ SPEED_BYTES = 2 * MB_BYTES
 MAX_PROGRESS_EVENTS = 100
 """Progress events of one download, at most about this many."""
 
+UNREACHABLE_INTERVAL_S = 86_400.0
+"""Seconds for which nothing is offered whose sources could not be reached."""
+
 DECISION_FILE = "better-model.json"
 """The file in the home folder that says what was decided."""
 
@@ -126,8 +129,9 @@ class ProbedSource:
 class ModelOffer:
     """What could take the tiny model's place. ``seconds``: how long fetching it takes, about, where it could be told.
 
-    ``state``: ``none`` (no better model fits, or the tiny one does not answer any more), ``available`` from
-    ``source``, ``unreachable`` (``tried`` says why), ``fetching`` in ``run``, ``declined``.
+    ``state``: ``none`` (no better model fits, the tiny one does not answer any more, or an earlier offer of the last
+    `UNREACHABLE_INTERVAL_S` seconds could not reach its sources either), ``available`` from ``source``, ``unreachable``
+    (``tried`` says why), ``fetching`` in ``run``, ``declined``.
     """
 
     state: State
@@ -170,6 +174,8 @@ class BetterModelOffer:
         self._note = settings.home / DECISION_FILE
         self._run: str | None = None
         self.tiny = tiny
+        noted = self._decided()
+        self._unreachable_at = noted.get("at") if noted.get("decision") == "unreachable" else None
         scheduler.handle("better-model", self._fetch, concurrency=1)
 
     @property
@@ -183,6 +189,17 @@ class BetterModelOffer:
         return self._run is not None
 
     @property
+    def is_unreachable(self) -> bool:
+        """Whether none of its sources could be reached lately."""
+        at = self._unreachable_at
+        return isinstance(at, int | float) and time.time() - at < UNREACHABLE_INTERVAL_S
+
+    @property
+    def recommended(self) -> ModelRecommendation | None:
+        """The better model, unless its sources could not be reached lately."""
+        return None if self.is_unreachable else self._machine.recommended
+
+    @property
     def hint(self) -> str | None:
         """One line for beside an answer: what the tiny model is, and how to get the better one."""
         if not self.tiny_answers:
@@ -191,6 +208,8 @@ class BetterModelOffer:
         said = f"{self.tiny.name} is a very small model: it can quote your documents, not write about them."
         if self._run is not None and better is not None:
             return f"{said} {better.name} is being fetched and takes its place."
+        if self.is_unreachable:
+            return f"{said} No model hub could be reached."
         if better is None:
             return f"{said} Give 'default' a larger one: portico models alias default NAME."
         return f"{said} Better: portico up --model auto ({better.name}, {better.size_gb:g} GB)."
@@ -218,9 +237,15 @@ class BetterModelOffer:
             except PorticoError as error:
                 tried.append(ProbedSource(source, error.message))
             else:
+                if self._unreachable_at is not None:
+                    self._note.unlink(missing_ok=True)
+                    self._unreachable_at = None
                 return ModelOffer(
                     "available", better.name, source, found, seconds, better.reason, tuple(tried)
                 )
+        if self.is_unreachable:
+            return ModelOffer("none")
+        self._decide("unreachable", better)
         return ModelOffer(
             "unreachable", better.name, size_bytes=size, reason=better.reason, tried=tuple(tried)
         )
@@ -324,9 +349,11 @@ class BetterModelOffer:
 
     def _decide(self, decision: str, better: ModelRecommendation | None, run: str | None = None) -> None:
         draft = self._note.with_suffix(".new")
-        said = {"decision": decision, "model": better.name if better else None, "run": run, "at": time.time()}
+        now = time.time()
+        said = {"decision": decision, "model": better.name if better else None, "run": run, "at": now}
         draft.write_text(json.dumps(said), encoding="utf-8")
         draft.replace(self._note)
+        self._unreachable_at = now if decision == "unreachable" else None
 
 
 def sources_of(better: ModelRecommendation) -> tuple[str, ...]:

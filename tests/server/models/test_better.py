@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -116,6 +117,29 @@ async def test_what_was_declined_is_not_offered_again(tmp_path: Path) -> None:
                 await daemon.models.better.decline()
             assert (await daemon.models.better.offer()).state == "declined"
     assert json.loads((tmp_path / "better-model.json").read_text())["model"] == "larger"
+
+
+async def test_what_cannot_be_reached_is_said_once_a_day_and_not_offered_meanwhile(tmp_path: Path) -> None:
+    unreachable = {"hf_endpoint": NOBODY, "modelscope_endpoint": NOBODY}
+    async with offered(tmp_path, **unreachable) as daemon:
+        assert "--model auto" in (daemon.models.better.hint or "")
+        states = [(await daemon.models.better.offer()).state for _attempt in range(2)]
+        assert states == ["unreachable", "none"]
+    async with offered(tmp_path, **unreachable) as daemon:
+        assert daemon.models.better.recommended is None
+        assert "No model hub could be reached" in (daemon.models.better.hint or "")
+        assert (await daemon.models.better.offer()).state == "none"
+    note = tmp_path / "better-model.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "at": time.time() - 90_000}))
+    async with offered(tmp_path, **unreachable) as daemon:
+        assert daemon.models.better.recommended == BETTER
+        assert (await daemon.models.better.offer()).state == "unreachable"
+    async with (
+        serving(Hub({FILE: gguf(LLAMA, [("w", (64, 64), 0)])})) as hub,
+        offered(tmp_path, hf_endpoint=hub.url) as daemon,
+    ):
+        assert (await daemon.models.better.offer()).state == "available"
+        assert "--model auto" in (daemon.models.better.hint or "")
 
 
 @pytest.mark.model

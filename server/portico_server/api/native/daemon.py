@@ -77,7 +77,7 @@ async def daemon_status(services: TheServices, caller: Caller) -> Status:
     """The daemon at a glance."""
     sees_models = caller.allows("models:read") or caller.allows("chat")
     found = await services.stores.list(caller)
-    recommended = services.models.machine.recommended
+    recommended = services.models.better.recommended
     apps = await services.registry.cards(caller, "app")
     return Status(
         version=__version__,
