@@ -50,9 +50,9 @@ def _ask_person(client: Client) -> str | None:
         case "fetching":
             return found.run
         case "unreachable":
-            typer.echo(f"{one_line(found.name)} would fit this machine, but no source has it now:", err=True)
-            for item in found.tried:
-                typer.echo(f"  {one_line(item.source)}: {one_line(item.reason)}", err=True)
+            typer.echo(
+                "No model hub can be reached, so the tiny model stays: it quotes your documents.", err=True
+            )
         case "available":
             typer.echo(_described(found), err=True)
             try:

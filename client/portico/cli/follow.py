@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from portico.cli.session import ReportedError
 from portico.client import AsyncClient
 from portico.errors import NotFound, PorticoError
 from portico.values import Run
+from portico.wire import Finished
 
 KINDS = {
     "pull": "Fetching",
@@ -39,16 +40,20 @@ async def follow(
     further: Callable[[Run], bool] | None = None,
     *,
     ended_too: bool = True,
+    last_line: Callable[[Run], Awaitable[str | None]] | None = None,
 ) -> list[Ended]:
     """Show the runs until they end, then the background runs that ``further`` picks, until none is left.
 
-    Not ``ended_too``: those that have ended already are left out.
+    Not ``ended_too``: those that have ended already are left out. ``last_line``: what is printed of a run that ended
+    well; "" for nothing, ``None`` for what its last event says.
 
     A run that fails is in the result, not an exception. One that ended so long ago that it is forgotten is left out: a
     daemon reports its start for as long as it runs.
     """
     ended: list[Ended] = []
-    names = {store.id: store.name for store in (await client.status()).stores}
+    status = await client.status()
+    names = {model.source: model.name for model in status.models}
+    names |= {store.id: store.name for store in status.stores}
     with Bars() as bars:
         runs: list[Run] = []
         for run_id in dict.fromkeys(run_ids):
@@ -58,7 +63,7 @@ async def follow(
                     runs.append(run)
         while runs:
             async with asyncio.TaskGroup() as tasks:
-                watching = [tasks.create_task(_watch(client, run, names, bars)) for run in runs]
+                watching = [tasks.create_task(_watch(client, run, names, bars, last_line)) for run in runs]
             ended += [task.result() for task in watching]
             seen = {item.run.id for item in ended}
             # Whoever watches a folder may try again meanwhile: what it fails with was said.
@@ -72,11 +77,21 @@ async def follow(
     return ended
 
 
-async def _watch(client: AsyncClient, run: Run, names: dict[str, str], bars: Bars) -> Ended:
+async def _watch(
+    client: AsyncClient,
+    run: Run,
+    names: dict[str, str],
+    bars: Bars,
+    last_line: Callable[[Run], Awaitable[str | None]] | None,
+) -> Ended:
     bar = bars.bar(f"{LABELS.get(run.kind, run.kind)} {names.get(run.name, run.name)}")
     try:
         async for item in client.runs.events(run.id):
-            bar.take(item)
+            line = await last_line(run) if last_line and isinstance(item.event, Finished) else None
+            if line is None:
+                bar.take(item)
+            else:
+                bar.end(line)
     except PorticoError as error:
         bar.fail(error.message)
     return Ended(run, bar.failed)

@@ -1,54 +1,69 @@
-"""Progress of runs: bars on a terminal, one line at the end elsewhere. All of it on standard error."""
+"""Progress of runs: a line that is updated on a terminal, one line at the end elsewhere. All on standard error."""
 
 from __future__ import annotations
 
 from types import TracebackType
 
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.text import Text
 
-from portico.cli.render import amount, console, one_line
+from portico.cli.render import amount, console, one_line, shorten
 from portico.values import RunEvent
 from portico.wire import Failed, Finished, Status
 
+SPINNER_WIDTH = 2
+"""Columns before the text of a line that is updated."""
+
 
 class Bars:
-    """Bars for runs that continue at the same time."""
+    """One line on a terminal that shows how far runs are which continue at the same time."""
 
     def __init__(self) -> None:
         self._console = console(error=True)
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[amount]}", markup=False),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
+        self._line = self._console.status("") if self._console.is_terminal else None
+        self._texts: dict[Bar, str] = {}
 
     def bar(self, label: str) -> Bar:
-        """A bar for one run."""
-        return Bar(self._progress, label)
+        """A part of the line for one run."""
+        bar = Bar(self, label)
+        self.show(bar, bar.label)
+        return bar
+
+    def show(self, bar: Bar, text: str) -> None:
+        """Let the part of ``bar`` be ``text``."""
+        self._texts[bar] = text
+        self._update()
+
+    def end(self, bar: Bar, line: str, style: str) -> None:
+        """Remove the part of ``bar`` and print ``line``, if there is one, above."""
+        self._texts.pop(bar, None)
+        self._update()
+        if line:
+            self._console.print(Text(one_line(line), style))
+
+    def _update(self) -> None:
+        if self._line is not None:
+            line = shorten(" · ".join(self._texts.values()), self._console.width - SPINNER_WIDTH)
+            self._line.update(escape(line))
 
     def __enter__(self) -> Bars:
-        self._progress.start()
+        if self._line is not None:
+            self._line.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._line is not None:
+            self._line.stop()
 
 
 class Bar:
-    """The bar of one run, fed with its events."""
+    """The part of the line that shows one run, fed with its events."""
 
-    def __init__(self, progress: Progress, label: str) -> None:
-        self._progress = progress
-        self._label = one_line(label)
-        self._task = progress.add_task(self._label, total=None, amount="")
+    def __init__(self, bars: Bars, label: str) -> None:
+        self._bars = bars
+        self.label = one_line(label)
         self._last: Status | None = None
         self.failed: str | None = None
         """The sentence that ended the run, if one did."""
@@ -57,41 +72,46 @@ class Bar:
         match item.event:
             case Status() as status:
                 self._last = status
-                self._progress.update(
-                    self._task,
-                    description=f"{self._label}: {one_line(status.stage)}",
-                    completed=status.done or 0,
-                    total=status.total,
-                    amount=_amount(status),
-                )
+                self._bars.show(self, progress_text(self.label, status))
             case Failed(error=error):
                 self.fail(error.message)
             case Finished():
                 done = _amount(self._last) if self._last and self._last.done else "done"
-                self._end(f"{self._label}: {done}", "green")
+                self.end(f"{self.label}: {done}")
+
+    def end(self, line: str) -> None:
+        """End it with a line."""
+        self._bars.end(self, line, "green")
 
     def fail(self, message: str) -> None:
-        """End the bar with the sentence that ended the run."""
+        """End it with the sentence that ended the run."""
         self.failed = message
-        self._end(f"{self._label}: {message}", "red")
+        self._bars.end(self, f"{self.label}: {message}", "red")
 
-    def _end(self, line: str, style: str) -> None:
-        self._progress.remove_task(self._task)
-        self._progress.refresh()
-        self._progress.console.print(Text(one_line(line), style))
+
+def progress_text(label: str, status: Status) -> str:
+    """How far a run is: ``Reading docs, 3 of 9: big.txt 40 %`` or ``Fetching smollm2: 40.1 of 93.4 MB``."""
+    if status.unit == "files" and status.message and status.done is not None and status.total:
+        return (
+            f"{label}, {min(status.done + 1, status.total):g} of {status.total:g}: {one_line(status.message)}"
+        )
+    if status.unit == "bytes":
+        return f"{label}: {_amount(status)}"
+    what = status.message if status.unit == "chunks" and status.message else status.stage
+    progress = _amount(status) if status.done is not None else ""
+    return f"{label}: {one_line(what)}{', ' if progress else ''}{progress}"
 
 
 def _amount(status: Status) -> str:
     if status.done is None:
         return one_line(status.message)
-    if status.unit == "bytes":
-        done = amount(status.done)
-        return f"{done} of {amount(status.total)}" if status.total else done
-    return (
-        f"{status.done:g} of {status.total:g} {status.unit}"
-        if status.total
-        else f"{status.done:g} {status.unit}"
-    )
+    if status.unit != "bytes":
+        done, total, unit = f"{status.done:g}", f"{status.total or 0:g}", f" {status.unit}"
+    else:
+        done, total, unit = amount(status.done), amount(status.total), ""
+        if done.rpartition(" ")[2] == total.rpartition(" ")[2]:
+            done = done.rpartition(" ")[0]
+    return f"{done} of {total}{unit}" if status.total else f"{done}{unit}"
 
 
 class Spinner:

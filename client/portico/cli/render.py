@@ -97,12 +97,17 @@ def shorten(text: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
-def count_reasons(reasons: Mapping[str, int]) -> str:
-    """How many were left out, and why: ``3 (2 of an unknown kind, 1 empty)``; nothing if none were."""
+def count_reasons(reasons: Mapping[str, int], others: int) -> str:
+    """How many files were left out beside ``others``, and why: ``3 of 9 files: 2 of an unknown kind, 1 empty``; nothing
+    if none were.
+    """
     if not reasons:
         return ""
     ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    return f"{sum(reasons.values())} ({', '.join(f'{count} {one_line(why)}' for why, count in ordered)})"
+    left_out = sum(reasons.values())
+    total = left_out + others
+    why = ", ".join(f"{count} {one_line(reason)}" for reason, count in ordered)
+    return f"{left_out} of {total} file{'' if total == 1 else 's'}: {why}"
 
 
 def amount(size: float | None) -> str:

@@ -1,39 +1,80 @@
-"""What `portico up` shows: the start-up runs as bars, then one panel with everything needed to continue."""
+"""What `portico up` shows: one panel with everything needed to continue, then how far the start-up runs are."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
+from contextlib import suppress
 
+import typer
 from rich.rule import Rule
 from rich.text import Text
 
-from portico.cli.follow import follow
+from portico.cli.follow import LABELS, follow
 from portico.cli.render import console, count_reasons, one_line, print_json
-from portico.client import AsyncClient
-from portico.values import Status, Store
+from portico.client import AsyncClient, Client
+from portico.errors import NotFound
+from portico.values import Run, Status, Store
 
 
-def show(url: str, key: str | None, *, as_json: bool, started_here: bool = True) -> Status:
-    """Follow the start-up of the daemon at ``url`` to its end and print the panel, or one JSON document.
+def show(url: str, key: str | None, *, as_json: bool, asks: bool, started_here: bool = True) -> Status:
+    """Print the panel of the daemon at ``url``, or follow its start-up runs and print one JSON document.
 
-    ``begun``: this command began it. Of another start only what still runs is shown.
+    ``asks``: a better model is offered next, so that the panel need not. ``started_here``: this command began the
+    start-up runs; of another start only those that still run are followed.
     """
-    status = asyncio.run(_settled(url, key, started_here))
-    if as_json:
-        print_json(summary(status, url))
-    else:
-        _print_panel(status, url)
+    with Client(url, key) as client:
+        status = client.status()
+    if not as_json:
+        _print_panel(status, url, asks=asks)
+        return status
+    follow_start(url, key, status, started_here=started_here)
+    with Client(url, key) as client:
+        status = client.status()
+    print_json(summary(status, url))
     return status
 
 
-async def _settled(url: str, key: str | None, started_here: bool) -> Status:
+def follow_start(url: str, key: str | None, status: Status, *, started_here: bool = True) -> None:
+    """Follow the start-up runs to their end. Of each store whose files are read one line says so.
+
+    A run that fails is shown, and the daemon serves.
+    """
+    asyncio.run(_follow_start(url, key, status, started_here))
+
+
+async def _follow_start(url: str, key: str | None, status: Status, started_here: bool) -> None:
+    lines: dict[str, str] = {}
     async with AsyncClient(url, key) as client:
-        status = await client.status()
-        # What a start could not do must not hide what it did: failures are shown, and the daemon serves.
-        await follow(client, status.startup, further=lambda run: True, ended_too=started_here)
-        return await client.status()
+
+        async def last_line(run: Run) -> str | None:
+            if run.kind not in ("sync", "ingest"):
+                return None
+            store = await client.stores.get(run.name)
+            if store.id in lines or store.file_counts.in_progress:
+                return ""  # another run of the store says it
+            lines[store.id] = files_line(store)
+            return lines[store.id]
+
+        await follow(
+            client, status.startup, further=lambda run: True, ended_too=started_here, last_line=last_line
+        )
+
+
+def print_unfinished(url: str, key: str | None, status: Status) -> None:
+    """Say which start-up runs continue in the background, and which stores lack files."""
+    names = {store.id: store.name for store in status.stores}
+    unfinished: set[str] = set()
+    with Client(url, key) as client:
+        for run_id in status.startup:
+            with suppress(NotFound):
+                run = client.runs.get(run_id)
+                if not run.ended:
+                    unfinished.add(run.name)
+                    what = f"{LABELS.get(run.kind, run.kind)} {one_line(names.get(run.name, run.name))}"
+                    typer.echo(f"{what} continues in the background: portico runs tail {run.id}", err=True)
+    for store in status.stores:
+        if store.id not in unfinished and (store.skipped or not store.file_counts.total):
+            typer.echo(files_line(store), err=True)
 
 
 def summary(status: Status, url: str) -> dict[str, object]:
@@ -55,8 +96,8 @@ def summary(status: Status, url: str) -> dict[str, object]:
     }
 
 
-def _print_panel(status: Status, url: str) -> None:
-    body = _body(status, url, status.apps[0] if status.apps else "default")
+def _print_panel(status: Status, url: str, *, asks: bool) -> None:
+    body = _body(status, url, asks=asks)
     out = console()
     if not out.is_terminal:
         out.print(body)
@@ -65,59 +106,39 @@ def _print_panel(status: Status, url: str) -> None:
     out.print(Rule(f"Portico {one_line(status.version)}"), body, Rule())
 
 
-def _body(status: Status, url: str, model: str) -> Text:
-    body = Text()
-
-    def line(name: str, value: str) -> None:
-        body.append(f"{name:<10} ", "dim")
-        body.append(f"{one_line(value)}\n")
-
-    line("Page", f"{url}/  (portico open)")
-    line("OpenAI API", f"{url}/v1")
-    line("MCP", f"{url}/mcp")
-    line("Reference", f"{url}/docs")
+def _body(status: Status, url: str, *, asks: bool) -> Text:
+    lines = [("Page", f"{url}/  (portico open)"), ("OpenAI API", f"{url}/v1"), ("MCP", f"{url}/mcp")]
     if status.apps:
-        line("Chat app", ", ".join(status.apps))
+        app = f" --app {status.apps[0]}" if len(status.apps) > 1 else ""
+        lines += [("App", ", ".join(status.apps)), ("Ask", f'portico ask "What is this about?"{app}')]
     else:
-        line("Chat app", "none yet: portico stores add ./docs")
-    for store in status.stores:
-        if store.skipped or not store.file_counts.total:
-            line("Skipped" if store.file_counts.total else "Empty", _left_out(store))
-    line("Data", status.home)
+        lines.append(("App", "none yet: portico stores add ./docs"))
+    lines.append(("Data", status.home))
     for problem in status.problems:
         label, _, rest = problem.line.partition(": ")
-        line(label.capitalize(), rest)
-    if status.small_model is not None:
-        line("Model", status.small_model.hint)
-    body.append("\nOpenAI client\n", "bold")
-    body.append(python_snippet(url, model) + "\n")
-    body.append("\nMCP, for an IDE assistant\n", "bold")
-    body.append(mcp_snippet(url))
+        lines.append((label.capitalize(), rest))
+    if (small := status.small_model) is not None:
+        quotes = f"{small.names[0]}, a very small model: it quotes your documents."
+        lines.append(("Model", quotes if asks else small.hint))
+    body = Text()
+    for number, (name, value) in enumerate(lines):
+        body.append(f"{name:<10} ", "dim")
+        body.append(f"{one_line(value)}" + ("\n" if number < len(lines) - 1 else ""))
     return body
 
 
-def _left_out(store: Store) -> str:
-    """What of a store is not read."""
-    skipped = f"{count_reasons(store.skipped)} skipped: portico stores show {store.name} --files"
-    if store.file_counts.total:
-        return f"{store.name}: {skipped}"
-    return f"{store.name} holds no documents{f'; {skipped}' if store.skipped else ''}"
-
-
-def python_snippet(url: str, model: str) -> str:
-    """Python that asks ``model`` through OpenAI's own client."""
-    key = 'os.environ["PORTICO_API_KEY"]' if os.environ.get("PORTICO_API_KEY") else '"local"'
-    name = json.dumps(model, ensure_ascii=False)
-    first = "import os\n" if key.startswith("os.") else ""
-    return (
-        f"{first}from openai import OpenAI\n"
-        f'client = OpenAI(base_url="{url}/v1", api_key={key})\n'
-        'question = [{"role": "user", "content": "What is this about?"}]\n'
-        f"answer = client.chat.completions.create(model={name}, messages=question)\n"
-        "print(answer.choices[0].message.content)"
-    )
-
-
-def mcp_snippet(url: str) -> str:
-    """The entry for an assistant's list of MCP servers."""
-    return json.dumps({"mcpServers": {"portico": {"url": f"{url}/mcp"}}})
+def files_line(store: Store) -> str:
+    """How many files of a store are ready, and what is not, in a line."""
+    counts = store.file_counts
+    if counts.total:
+        ready = "1 file is" if counts.completed == 1 else f"{counts.completed} files are"
+        sentences = [f"{store.name}: {ready} ready."]
+    else:
+        sentences = [f"{store.name} holds no documents."]
+    if counts.failed:
+        sentences.append(f"{counts.failed} could not be read.")
+    if store.skipped:
+        sentences.append(f"Skipped {count_reasons(store.skipped, counts.total)}.")
+    if counts.failed or store.skipped:
+        sentences.append(f"portico stores show {store.name} --files")
+    return one_line(" ".join(sentences))

@@ -424,8 +424,8 @@ def _show_synced(client: Client, found: Store, as_json: bool) -> None:
             typer.echo(f"{more} more: portico stores show {found.name} --files")
     if not found.file_counts.total and found.skipped:
         raise InvalidRequest(
-            f"Nothing of {found.follows} can be read, so '{found.name}' is empty: "
-            f"{count_reasons(found.skipped)}. It is still followed.",
+            f"Nothing of {found.follows} can be read, so '{found.name}' is empty. Skipped "
+            f"{count_reasons(found.skipped, 0)}. It is still followed.",
             code="nothing_readable",
             param="folder",
         )
@@ -454,7 +454,7 @@ def _print(found: Store, as_json: bool = False, *, listed: bool = False) -> None
             ("files", f"{counts.completed} ready, {counts.in_progress} waiting, {counts.failed} failed"),
             ("problem", found.problem),
             ("why they failed", reasons),
-            ("skipped", count_reasons(found.skipped)),
+            ("skipped", count_reasons(found.skipped, counts.total)),
             ("size", amount(found.usage_bytes)),
             ("made", moment(found.created_at)),
         ]

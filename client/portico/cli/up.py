@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -83,6 +84,7 @@ def up(
             child,
             place,
             docs or [],
+            port,
             better_wanted,
             may_ask=not model and not as_json,
             as_json=as_json,
@@ -101,6 +103,7 @@ def _accompany(
     child: DaemonProcess,
     place: list[str],
     docs: list[Path],
+    port: int | None,
     better_wanted: bool | None,
     *,
     may_ask: bool,
@@ -108,34 +111,39 @@ def _accompany(
 ) -> None:
     # Reading httpx and rich takes as long as the daemon's own imports: both happen at the same time.
     from portico.cli.better import at_terminal, follow_better, offer_better
-    from portico.cli.startup import show
+    from portico.cli.startup import follow_start, print_unfinished, show
 
     key = invocation(context).key
+    asks = may_ask and better_wanted is None and at_terminal()
+    status: Status | None = None
     try:
         url = child.ready()
     except PorticoError as error:
         running = _running(place) if error.code == "home_in_use" else None
         if running is None:
             raise
-        typer.echo(f"The daemon already runs at {running}.", err=True)
-        status = show(running, key, as_json=as_json, started_here=False)
+        typer.echo(_already_runs(running, port), err=True)
+        status = show(running, key, as_json=as_json, asks=asks, started_here=False)
         known = {store.folder for store in status.stores}
         for folder in docs:
             if str(folder.absolute()) not in known:
                 typer.echo(f"It does not follow {folder}; to add that: portico stores add {folder}", err=True)
-        _say_fetching(
-            offer_better(
-                running, key, decision=better_wanted, ask=_open(status) and may_ask and at_terminal()
-            )
-        )
+        if not as_json:
+            print_unfinished(running, key, status)
+        _say_fetching(offer_better(running, key, decision=better_wanted, ask=asks and _is_tiny(status)))
         return
     run = None
     try:
-        status = show(url, key, as_json=as_json)
-        run = offer_better(url, key, decision=better_wanted, ask=_open(status) and may_ask and at_terminal())
+        status = show(url, key, as_json=as_json, asks=asks)
+        run = offer_better(url, key, decision=better_wanted, ask=asks and _is_tiny(status))
+        if child.detached and not as_json:
+            print_unfinished(url, key, status)
+        elif not as_json:
+            follow_start(url, key, status)
     except PorticoError as error:
         # It serves: that we may not look inside, without its key for instance, does not end it.
-        typer.secho(f"The daemon serves at {url}, but: {error.message}", fg="yellow", err=True)
+        if child.process.poll() is None:
+            typer.secho(f"The daemon serves at {url}, but: {error.message}", fg="yellow", err=True)
     if child.detached:
         _say_fetching(run)
         return
@@ -145,20 +153,42 @@ def _accompany(
         follow_better(url, key, run)
     code = child.process.wait()
     if code:
-        raise PorticoError(f"The daemon ended with exit code {code}; its log is in the home folder.")
+        home = Path(status.home) if status is not None and status.home else _home(place)
+        raise PorticoError(f"The daemon {_end(code)}. Its log: {home / 'logs' / 'daemon.log'}")
     typer.echo("Stopped.", err=as_json)
 
 
 def _running(place: list[str]) -> str | None:
     """The URL of the daemon that holds the home folder."""
-    home = next(row["value"] for row in local_settings(*place) if row["name"] == "home")
-    found = note(Path(home))
+    found = note(_home(place))
     return found["url"] if found else None
 
 
-def _open(status: Status) -> bool:
-    """Whether the tiny model answers where a better one fits."""
-    return status.small_model is not None and status.recommended is not None
+def _home(place: list[str]) -> Path:
+    """The daemon's home folder."""
+    return Path(next(row["value"] for row in local_settings(*place) if row["name"] == "home"))
+
+
+def _already_runs(url: str, port: int | None) -> str:
+    """Say where the daemon of this home folder runs, and what to do if that is not the ``port`` that was asked for."""
+    if not port or urlsplit(url).port == port:
+        return f"The daemon already runs at {url}."
+    return (
+        f"You asked for port {port}, but the daemon of this home folder already runs at {url}. "
+        "Stop it first with portico down, or start a second one with --home FOLDER."
+    )
+
+
+def _end(code: int) -> str:
+    """How the daemon ended, by its exit code."""
+    if code < 0:
+        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+    return f"ended with exit code {code}"
+
+
+def _is_tiny(status: Status) -> bool:
+    """Whether the tiny model answers."""
+    return status.small_model is not None
 
 
 def _say_fetching(run: str | None) -> None:

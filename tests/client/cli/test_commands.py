@@ -237,7 +237,7 @@ def test_what_is_skipped_is_told_with_its_reasons(command: Command, tmp_path: Pa
     (folder / "empty").touch()
     refused = command("stores", "add", str(folder))
     assert refused.code == 1
-    assert "2 (1 empty, 1 of an unknown kind)" in refused.out
+    assert "2 of 2 files: 1 empty, 1 of an unknown kind" in refused.out
     assert "a.bin\tof an unknown kind\n" in refused.out
     assert f"Nothing of {folder} can be read, so 'attic' is empty" in refused.err
     assert "no documents here" in command("ask", "What is here?", "--app", "attic").out

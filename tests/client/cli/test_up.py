@@ -18,6 +18,8 @@ import pytest
 from tests.conftest import CONFIGURATION
 from tests.daemon import environment
 
+from portico import Client
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 LIMIT = 60
@@ -103,16 +105,16 @@ def test_up_prints_what_is_needed_and_ctrl_c_stops_everything(
     pid = json.loads((home / "daemon.json").read_text(encoding="utf-8"))["pid"]
     assert panel.startswith(f"Page       {url}/ "), "the page comes first: a person looks at that one"
     assert f"{url}/v1" in panel
-    assert f"{url}/docs" in panel
+    assert f"{url}/mcp" in panel
     assert "handbook" in panel
+    assert 'portico ask "' in panel
     assert str(home) in panel
-    assert f'OpenAI(base_url="{url}/v1"' in panel
-    assert json.dumps({"mcpServers": {"portico": {"url": f"{url}/mcp"}}}) in panel
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=LIMIT)
     assert rest == "Stopped.\n"
     assert process.returncode == 130
-    assert "handbook" in errors
+    assert "handbook: 3 files are ready." in errors
+    assert panel.count("\n") + errors.count("\n") <= 15, "the script that installs prints five lines before"
     assert "Traceback" not in errors
     assert _gone(pid)
     assert not (home / "daemon.json").exists()
@@ -124,21 +126,48 @@ def test_a_folder_of_which_nothing_can_be_read_is_told_of(
     folder = tmp_path / "attic"
     folder.mkdir()
     (folder / "old.bin").write_bytes(b"\x00\x01")
-    panel = _read_until(_up(portico, configuration, "--docs", str(folder)), "Press Ctrl-C")
+    process = _up(portico, configuration, "--docs", str(folder))
+    _read_until(process, "Press Ctrl-C")
+    process.send_signal(signal.SIGINT)
     assert (
-        "Empty      attic holds no documents; 1 (1 of an unknown kind) skipped: portico stores show" in panel
+        "attic holds no documents. Skipped 1 of 1 file: 1 of an unknown kind. portico stores show attic --files\n"
+        in process.communicate(timeout=LIMIT)[1]
     )
 
 
-def test_the_python_of_the_panel_runs(portico: Start, configuration: Path, docs: Path) -> None:
-    process = _up(portico, configuration, "--docs", str(docs))
-    panel = _read_until(process, "Press Ctrl-C")
-    snippet = panel.partition("OpenAI client\n")[2].partition("\n\nMCP")[0]
-    done = subprocess.run(
-        [sys.executable, "-c", snippet], capture_output=True, text=True, check=False, env=environment()
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+@pytest.mark.parametrize("arguments", [(), ("--detach",)])
+def test_the_panel_does_not_wait_for_files_that_are_read(
+    portico: Start, configuration: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "pipes"
+    folder.mkdir()
+    (folder / "long.txt").write_text("The tide turns at noon. " * 100_000, encoding="utf-8")
+    process = _up(portico, configuration, "--docs", str(folder), *arguments)
+    panel = _read_until(process, "Data  ")
+    [url] = [line.split()[1].removesuffix("/") for line in panel.splitlines() if line.startswith("Page")]
+    with Client(url) as client:
+        [store] = client.status().stores
+        assert (store.name, store.file_counts.completed) == ("pipes", 0)
+    if arguments:
+        _said, errors = process.communicate(timeout=LIMIT)
+        assert "Reading pipes continues in the background: portico runs tail run_" in errors
+    else:
+        _read_until(process, "Press Ctrl-C")
+        with Client(url) as client:
+            assert client.status().stores[0].file_counts.completed == 1
+
+
+@pytest.mark.process
+def test_a_daemon_that_is_killed_is_told_of_with_the_path_of_its_log(
+    portico: Start, home: Path, configuration: Path
+) -> None:
+    process = _up(portico, configuration)
+    _read_until(process, "Press Ctrl-C")
+    os.kill(json.loads((home / "daemon.json").read_text(encoding="utf-8"))["pid"], signal.SIGKILL)
+    _rest, errors = process.communicate(timeout=LIMIT)
+    log = home / "logs" / "daemon.log"
+    assert errors.endswith(f"The daemon was ended by signal 9 (SIGKILL). Its log: {log}\n")
+    assert process.returncode == 1
 
 
 @pytest.mark.process
@@ -178,11 +207,17 @@ def test_a_detached_daemon_is_found_again_and_stopped(
     again = _up(portico, configuration, "--docs", str(docs), "--docs", str(home))
     said, errors = again.communicate(timeout=LIMIT)
     assert again.returncode == 0
-    assert f"already runs at {summary['url']}" in errors
+    assert f"already runs at {summary['url']}." in errors
     assert summary["url"] in said
     assert "Reading" not in errors, "what the first start did is not shown as if it happened again"
     assert f"portico stores add {home}" in errors
     assert f"portico stores add {docs}" not in errors
+    errors = portico("up", "--port", "1").communicate(timeout=LIMIT)[1]
+    assert (
+        f"You asked for port 1, but the daemon of this home folder already runs at {summary['url']}."
+        in errors
+    )
+    assert "portico down" in errors and "--home FOLDER" in errors
     note = home / "daemon.json"
     stranger = home.parent / "other"  # its daemon was killed, and another one listens at its port now
     stranger.mkdir()

@@ -218,7 +218,7 @@ class Documents(Page):
                 if len(self._files) < total and self._files
                 else ""
             )
-            left = f"skipped {count_reasons(store.skipped)}" if store.skipped else ""
+            left = f"skipped {count_reasons(store.skipped, store.file_counts.total)}" if store.skipped else ""
             linked = "linked" if store.links else ""
             steps = store.search.get("steps", STEPS[0])
             stepped = "" if steps == STEPS[0] else f"steps {steps}"
