@@ -118,8 +118,14 @@ def _body(status: Status, url: str, *, asks: bool) -> Text:
         label, _, rest = problem.line.partition(": ")
         lines.append((label.capitalize(), rest))
     if (small := status.small_model) is not None:
-        quotes = f"{small.names[0]}, a very small model: it quotes your documents."
-        lines.append(("Model", quotes if asks else small.hint))
+        model = f"{small.names[0]} only quotes your documents."
+        if small.fetching:
+            model += " A better model is being fetched."
+        elif status.recommended is not None and not asks:
+            model += " Better: portico up --model auto"
+            if status.recommended.size_gb:
+                model += f" ({status.recommended.size_gb:g} GB)"
+        lines.append(("Model", model))
     body = Text()
     for number, (name, value) in enumerate(lines):
         body.append(f"{name:<10} ", "dim")

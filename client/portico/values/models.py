@@ -95,12 +95,13 @@ class BetterModel:
 class SmallModel:
     """The tiny model that ``default`` means, and the ``apps`` that ask it.
 
-    ``hint`` says in a line what it is and how to get a better one.
+    ``hint`` says in a line what it is and how to get a better one. ``fetching``: whether the better one is on its way.
     """
 
     names: tuple[str, ...]
     hint: str
     apps: tuple[str, ...] = ()
+    fetching: bool = False
 
 
 @dataclass(frozen=True, slots=True)
