@@ -1,5 +1,6 @@
 """Vectors: the graph and exact search answer alike, survive restarts, and are read again when damaged."""
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from portico_server.knowledge.index.vector import VECTOR_INDEX_VERSION, VectorIn
 
 SIZE = 16
 
-needs_hnswlib = pytest.mark.skipif(not nearest.HNSW_AVAILABLE, reason="hnswlib is not installed")
+needs_hnswlib = pytest.mark.skipif(nearest.hnswlib is None, reason="hnswlib is not installed")
 
 
 def some(number: int, size: int = SIZE, seed: int = 0) -> np.ndarray:
@@ -32,10 +33,12 @@ def mark(seq: int) -> LogOffset:
     return LogOffset(VECTOR_INDEX_VERSION).at(LogEntry(seq, "put", "f1", 1, 1), 1)
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Graphs from 100 vectors on."""
+@pytest.fixture(params=["voyager", pytest.param("hnswlib", marks=needs_hnswlib)])
+def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs from 100 vectors on, of either library."""
     monkeypatch.setattr(vector, "MIN_GRAPH_VECTORS", 100)
+    if request.param == "voyager":
+        monkeypatch.setattr(nearest, "hnswlib", None)
 
 
 @pytest.fixture
@@ -91,7 +94,6 @@ def test_vectors_of_a_new_length_take_over(index: VectorIndex, caplog: pytest.Lo
     assert "give way" in caplog.text
 
 
-@needs_hnswlib
 @pytest.mark.usefixtures("small")
 def test_a_graph_answers_as_exact_search_does(index: VectorIndex) -> None:
     data = some(500)
@@ -109,7 +111,6 @@ def test_a_graph_answers_as_exact_search_does(index: VectorIndex) -> None:
             assert all(found[i] == pytest.approx(truth[i], abs=2e-3) for i in truth.keys() & found.keys())
 
 
-@needs_hnswlib
 @pytest.mark.usefixtures("small")
 def test_a_graph_takes_changes_and_is_read_back(index: VectorIndex, tmp_path: Path) -> None:
     data = some(300)
@@ -129,7 +130,6 @@ def test_a_graph_takes_changes_and_is_read_back(index: VectorIndex, tmp_path: Pa
     again.close()
 
 
-@needs_hnswlib
 @pytest.mark.usefixtures("small")
 def test_changes_during_the_building_of_a_graph_are_in_it(
     index: VectorIndex, monkeypatch: pytest.MonkeyPatch
@@ -157,7 +157,6 @@ def test_changes_during_the_building_of_a_graph_are_in_it(
     assert sorted(dict(index.search(data[0].tobytes(), 200))) == list(range(11, 201))
 
 
-@needs_hnswlib
 @pytest.mark.usefixtures("small")
 def test_building_ends_when_it_is_told_to(index: VectorIndex, tmp_path: Path) -> None:
     index.put(rows(some(200)))
@@ -167,7 +166,6 @@ def test_building_ends_when_it_is_told_to(index: VectorIndex, tmp_path: Path) ->
     assert not list((tmp_path / "vector").glob("graph*"))
 
 
-@needs_hnswlib
 @pytest.mark.usefixtures("small")
 def test_a_graph_that_is_mostly_dead_wants_to_be_built_anew(index: VectorIndex) -> None:
     data = some(2_500)
@@ -180,7 +178,6 @@ def test_a_graph_that_is_mostly_dead_wants_to_be_built_anew(index: VectorIndex) 
     assert sorted(dict(index.search(data[0].tobytes(), 1_000))) == list(range(1_501, 2_501))
 
 
-@needs_hnswlib
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("suffix", [".bin", ".ids", ".vectors", ".json"])
 @pytest.mark.parametrize("how", ["cut", "flip", "lose"])
@@ -207,14 +204,19 @@ def test_a_damaged_graph_is_noticed(tmp_path: Path, suffix: str, how: str) -> No
         VectorIndex(folder)
 
 
+@pytest.mark.parametrize(("name", "value"), [("library", "another"), ("mark", LogOffset(1, seq=1).to_json())])
 @pytest.mark.usefixtures("small")
-def test_without_hnswlib_exact_search_stands_in(
-    index: VectorIndex, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(nearest, "HNSW_AVAILABLE", False)
-    vector._explain_exact.cache_clear()
-    data = some(200)
-    index.put(rows(data))
-    assert not index.wants_graph
-    assert "hnswlib is not installed" in caplog.text
-    assert index.search(data[3].tobytes(), 1)[0][0] == 4
+def test_a_graph_of_another_library_or_version_is_not_read(tmp_path: Path, name: str, value: str) -> None:
+    folder = tmp_path / "vector"
+    index = VectorIndex(folder)
+    index.put(rows(some(200)))
+    index.commit(mark(1))
+    index.build()
+    index.close()
+    path = folder / "graph.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    if name == "mark":
+        with pytest.raises(DamagedIndex, match="version 1"):
+            VectorIndex(folder)
+    else:
+        assert VectorIndex(folder).mark.seq == -1

@@ -1,4 +1,4 @@
-"""Nearest neighbours: exact in NumPy, approximate in a graph of hnswlib that is kept on disk."""
+"""Nearest neighbours: exact in NumPy, approximate in a graph that is kept on disk (Voyager, or hnswlib if installed)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import voyager
 
 from portico_server.knowledge.index.offset import DamagedIndex, LogOffset
 
@@ -160,17 +161,13 @@ def _cosines(matrix: Floats | Halves, vector: Floats) -> Floats:
     return scores
 
 
-# Approximate nearest neighbours with hnswlib, and how the graph is kept on disk.
-#
-# hnswlib is a source package that needs a C++ compiler: where it is missing, exact search stands in.
-
+# Approximate nearest neighbours. Voyager has wheels. hnswlib must be compiled; it then uses all instructions of this
+# processor. Both implement the same algorithm, and their files differ.
 
 try:
     import hnswlib
 except ImportError:
     hnswlib = None
-
-HNSW_AVAILABLE: bool = hnswlib is not None
 
 GRAPH_NEIGHBOURS = 16
 BUILD_NEIGHBOURS = 200
@@ -184,6 +181,61 @@ _MAX_BATCH_VECTORS = 64
 
 _DESCRIPTION = "graph.json"
 
+_BUILD_THREADS = max(1, (os.cpu_count() or 2) // 2)
+
+
+class _Hnswlib:
+    """An index of hnswlib that has the methods of `voyager.Index`."""
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+
+    @property
+    def num_elements(self) -> int:
+        return int(self._index.get_current_count())
+
+    @property
+    def max_elements(self) -> int:
+        return int(self._index.get_max_elements())
+
+    def resize(self, max_elements: int) -> None:
+        self._index.resize_index(max_elements)
+
+    def add_items(self, vectors: Floats, ids: list[int], num_threads: int) -> None:
+        self._index.add_items(vectors, ids, num_threads)
+
+    def mark_deleted(self, chunk: int) -> None:
+        self._index.mark_deleted(chunk)
+
+    def query(self, vector: Floats, k: int, num_threads: int, query_ef: int) -> tuple[Ids, Floats]:
+        self._index.set_ef(query_ef)
+        labels, distances = self._index.knn_query(vector, k, num_threads)
+        return labels[0], distances[0]
+
+    def save(self, path: str) -> None:
+        self._index.save_index(path)
+
+
+def _new_graph(dimensions: int) -> Any:
+    shape = {"M": GRAPH_NEIGHBOURS, "ef_construction": BUILD_NEIGHBOURS, "random_seed": 1}
+    if hnswlib is None:
+        return voyager.Index(voyager.Space.Cosine, dimensions, max_elements=1_024, **shape)
+    index = hnswlib.Index("cosine", dimensions)
+    index.init_index(1_024, **shape)
+    return _Hnswlib(index)
+
+
+def _read_graph(path: Path, dimensions: int) -> Any:
+    if hnswlib is None:
+        return voyager.Index.load(str(path))
+    index = hnswlib.Index("cosine", dimensions)
+    index.load_index(str(path))
+    return _Hnswlib(index)
+
+
+def _library() -> str:
+    return "voyager" if hnswlib is None else "hnswlib"
+
 
 class HnswGraph:
     """A small-world graph (Malkov and Yashunin, 2016) over cosines; ``exact``: the vectors in half precision beside.
@@ -196,11 +248,7 @@ class HnswGraph:
     def __init__(self, dimensions: int, index: Any = None, exact: ExactVectors | None = None) -> None:
         self.dimensions = dimensions
         self.exact = exact if exact is not None else ExactVectors(dimensions, half=True)
-        if index is None:
-            index = hnswlib.Index("cosine", dimensions)
-            index.init_index(1_024, M=GRAPH_NEIGHBOURS, ef_construction=BUILD_NEIGHBOURS, random_seed=1)
-        self._index = index
-        self._index.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+        self._index = index if index is not None else _new_graph(dimensions)
 
     def __len__(self) -> int:
         return len(self.exact)
@@ -208,7 +256,7 @@ class HnswGraph:
     @property
     def deleted_count(self) -> int:
         """Deleted vectors that the graph still walks through."""
-        return int(self._index.get_current_count()) - len(self)
+        return int(self._index.num_elements) - len(self)
 
     def items(self) -> tuple[Ids, Floats | Halves]:
         """All ids and vectors."""
@@ -227,11 +275,13 @@ class HnswGraph:
 
     def link(self, ids: Sequence[int], data: Floats) -> None:
         """Put into the graph what ``exact`` has, or will have."""
-        needed = self._index.get_current_count() + len(ids)
-        if needed > self._index.get_max_elements():
-            self._index.resize_index(max(needed, self._index.get_max_elements() * 3 // 2))
+        needed = self._index.num_elements + len(ids)
+        if needed > self._index.max_elements:
+            self._index.resize(max(needed, self._index.max_elements * 3 // 2))
+        data = np.require(data, requirements="W")  # Voyager refuses arrays that are read-only
         for i in range(0, len(ids), _MAX_BATCH_VECTORS):
-            self._index.add_items(data[i : i + _MAX_BATCH_VECTORS], list(ids[i : i + _MAX_BATCH_VECTORS]))
+            end = i + _MAX_BATCH_VECTORS
+            self._index.add_items(data[i:end], list(ids[i:end]), num_threads=_BUILD_THREADS)
 
     def unlink(self, ids: Sequence[int]) -> None:
         """Take out of the graph what ``exact`` no longer has; what it never linked does not matter."""
@@ -241,7 +291,7 @@ class HnswGraph:
 
     def fill(self, ids: Ids, data: Floats | Halves, stop: threading.Event) -> bool:
         """Link many. False if ``stop`` was set before the end."""
-        self._index.resize_index(max(len(ids) * 21 // 20, 1_024))
+        self._index.resize(max(len(ids) * 21 // 20, 1_024))
         for i in range(0, len(ids), _MAX_BATCH_VECTORS):
             if stop.is_set():
                 return False
@@ -265,14 +315,15 @@ class HnswGraph:
         limit = min(limit, len(self))
         if limit == 0:
             return []
-        self._index.set_ef(max(SEARCH_NEIGHBOURS, limit))
         try:
-            labels, distances = self._index.knn_query(vector, k=limit, num_threads=1)
-        except RuntimeError:
+            labels, distances = self._index.query(
+                vector, k=limit, num_threads=1, query_ef=max(SEARCH_NEIGHBOURS, limit)
+            )
+        except (RuntimeError, voyager.RecallError):
             # The walk met fewer than ``limit`` that have not been deleted.
             return self.exact.search(vector, limit)
-        below = (distances[0].astype(np.float64) - 1).tolist()
-        return [(chunk, -score) for score, chunk in sorted(zip(below, labels[0].tolist(), strict=True))]
+        below = (distances.astype(np.float64) - 1).tolist()
+        return [(chunk, -score) for score, chunk in sorted(zip(below, labels.tolist(), strict=True))]
 
     def save(self, folder: Path, mark: LogOffset) -> None:
         """Write the graph and the vectors, then, in one step, the description that makes them valid."""
@@ -280,12 +331,13 @@ class HnswGraph:
         name = f"graph-{os.urandom(6).hex()}"
         paths = {kind: folder / f"{name}.{kind}" for kind in ("bin", "ids", "vectors")}
         ids, vectors = self.items()
-        self._index.save_index(str(paths["bin"]))
+        self._index.save(str(paths["bin"]))
         for kind, values in (("ids", ids), ("vectors", vectors)):
             with paths[kind].open("wb") as file:
                 np.save(file, values, allow_pickle=False)
         description = {
             "name": name,
+            "library": _library(),
             "dimensions": self.dimensions,
             "sha256": {kind: _digest(path) for kind, path in paths.items()},
             "mark": mark.to_json(),
@@ -305,7 +357,7 @@ class HnswGraph:
 def load_graph(folder: Path, version: int) -> tuple[HnswGraph, LogOffset] | None:
     """The graph kept in ``folder`` and how far it goes; ``None`` if there is none. Raises `DamagedIndex`.
 
-    The checksums are compared first: hnswlib follows the links in a broken file wherever they lead.
+    The checksums are compared first: the libraries follow the links in a broken file wherever they lead.
     """
     try:
         description = json.loads((folder / _DESCRIPTION).read_bytes())
@@ -314,16 +366,17 @@ def load_graph(folder: Path, version: int) -> tuple[HnswGraph, LogOffset] | None
     except ValueError as error:
         raise DamagedIndex(f"{_DESCRIPTION} cannot be read ({error})") from error
     try:
+        mark = LogOffset.from_json(description["mark"], version)
+        if description["library"] != _library():
+            return None
         paths = {kind: folder / f"{Path(description['name']).name}.{kind}" for kind in description["sha256"]}
         for kind, digest in description["sha256"].items():
             if _digest(paths[kind]) != digest:
                 raise DamagedIndex(f"{paths[kind].name} is not what was written")
-        mark = LogOffset.from_json(description["mark"], version)
         exact = ExactVectors.of(
             np.load(paths["ids"], allow_pickle=False), np.load(paths["vectors"], allow_pickle=False)
         )
-        index = hnswlib.Index("cosine", description["dimensions"])
-        index.load_index(str(paths["bin"]))
+        index = _read_graph(paths["bin"], description["dimensions"])
     except (FileNotFoundError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DamagedIndex(str(error)) from error
     return HnswGraph(description["dimensions"], index, exact), mark

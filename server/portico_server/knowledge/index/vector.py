@@ -1,4 +1,4 @@
-"""The vectors of a store: exact search in NumPy, and an approximate graph (hnswlib) once there are many.
+"""The vectors of a store: exact search in NumPy, and an approximate graph once there are many.
 
 All methods block: call them in a worker thread. They may be called from several threads at once.
 """
@@ -8,13 +8,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from portico._installed import how_to_add
 from portico_server.core.errors import Conflict
 from portico_server.knowledge.index import nearest
 from portico_server.knowledge.index.nearest import ExactVectors, Floats, Halves, Ids, Ranges, Scored
@@ -22,7 +20,7 @@ from portico_server.knowledge.index.offset import LogOffset
 
 logger = logging.getLogger(__name__)
 
-VECTOR_INDEX_VERSION = 1
+VECTOR_INDEX_VERSION = 2
 
 MIN_GRAPH_VECTORS = 20_000
 """Vectors from which on a graph is worth its building time."""
@@ -69,10 +67,9 @@ class VectorIndex:
         self._stop = threading.Event()
         self.has_names = False
         self.mark = LogOffset(VECTOR_INDEX_VERSION, seq=-1)
-        if nearest.HNSW_AVAILABLE:
-            loaded = nearest.load_graph(folder, VECTOR_INDEX_VERSION)
-            if loaded is not None:
-                self._vectors, self.mark = loaded
+        loaded = nearest.load_graph(folder, VECTOR_INDEX_VERSION)
+        if loaded is not None:
+            self._vectors, self.mark = loaded
 
     def __len__(self) -> int:
         return len(self._vectors) if self._vectors is not None else 0
@@ -94,11 +91,7 @@ class VectorIndex:
             for i in range(0, len(ids), MAX_PUT_BATCH_VECTORS):
                 with self._using:
                     vectors.put(ids[i : i + MAX_PUT_BATCH_VECTORS], data[i : i + MAX_PUT_BATCH_VECTORS])
-            if (
-                nearest.HNSW_AVAILABLE
-                and isinstance(vectors, ExactVectors)
-                and len(vectors) >= MIN_GRAPH_VECTORS
-            ):
+            if isinstance(vectors, ExactVectors) and len(vectors) >= MIN_GRAPH_VECTORS:
                 with self._using:
                     vectors.store_as_half()  # the graph that is to be built keeps them so, and takes these over
             if self._since_build is not None:
@@ -165,10 +158,6 @@ class VectorIndex:
     def wants_graph(self) -> bool:
         """Whether a graph should be built now: there is none for that many, or half of it is dead."""
         vectors = self._vectors
-        if not nearest.HNSW_AVAILABLE:
-            if vectors is not None and len(vectors) >= MIN_GRAPH_VECTORS:
-                _explain_exact()
-            return False
         if isinstance(vectors, nearest.HnswGraph):
             return vectors.deleted_count > max(len(vectors), 1_000)
         return vectors is not None and len(vectors) >= MIN_GRAPH_VECTORS
@@ -223,13 +212,3 @@ class VectorIndex:
         self.stop()
         if self._unsaved:
             self.save()
-
-
-@cache
-def _explain_exact() -> None:
-    logger.warning(
-        "A store holds more than %d vectors and hnswlib is not installed: each is compared, which is right "
-        "but slower. What makes it fast: %s",
-        MIN_GRAPH_VECTORS,
-        how_to_add("hnsw"),
-    )
