@@ -1,14 +1,11 @@
-# Two stages: the first has a compiler and makes a virtual environment, the second has what runs and nothing else.
+# Two stages: the first makes a virtual environment, the second has what runs and nothing else.
 # scripts/docker-steps performs these steps without a container engine, as a test.
 FROM python:3.13-slim AS build
-RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 RUN python -m venv /opt/portico
 COPY requirements requirements
 RUN /opt/portico/bin/python -m pip install --require-hashes --requirement requirements/run.lock
-RUN /opt/portico/bin/python -m pip install --no-deps --require-hashes \
-    --build-constraint requirements/build.lock --requirement requirements/hnsw.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY client client
 COPY server server

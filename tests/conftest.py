@@ -18,6 +18,7 @@ from portico_server.db.database import Database
 from tests import daemon as daemons
 from tests import postgres, template_db
 from tests.daemon import Daemon
+from tests.skips import pytest_terminal_summary as pytest_terminal_summary
 
 CONFIGURATION = """
 models:

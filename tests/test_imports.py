@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = {
     *("aiohttp", "alembic", "fastapi", "hnswlib", "httpx", "lxml", "mcp", "numpy", "opencc", "rjieba"),
-    *("tantivy", "torch", "transformers", "wordllama", "xllamacpp"),
+    *("tantivy", "torch", "transformers", "voyager", "wordllama", "xllamacpp"),
 }
 """Packages that take long to import. The daemon answers /health before it needs any of them."""
 

@@ -23,7 +23,6 @@ PYTHONS = ("3.11", "3.12", "3.13")
 LOCKED = {
     "run.lock": ("server", "tui", "postgres", "otel"),
     "dev.lock": ("dev",),
-    "hnsw.lock": ("hnsw",),
 }
 
 
@@ -75,7 +74,7 @@ def test_one_version_of_each_package_for_each_python(python: str) -> None:
             assert len(fitting) <= 1, f"{lock.name} pins {package} {len(fitting)} times"
 
 
-@pytest.mark.parametrize("name", ["dev.lock", "build.lock", "hnsw.lock"])
+@pytest.mark.parametrize("name", ["dev.lock", "build.lock"])
 def test_the_other_locks_hold_the_versions_of_the_first(name: str) -> None:
     first, other = pins(REQUIREMENTS / "run.lock"), pins(REQUIREMENTS / name)
     for package in first.keys() & other.keys():

@@ -14,7 +14,7 @@ from tests.daemon import ROOT
 
 PARTS = ("client", "server", "tui", "requirements", "scripts")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
-TOOLS = ("bash", "cat", "cksum", "dirname")
+TOOLS = ("bash", "cat", "cksum", "dirname", "tail")
 
 SWIFT = {"PIP_COMPILE": "0"}
 """pip compiles nothing: what is imported is compiled then, which is a tenth of it."""
@@ -44,10 +44,10 @@ def only(folder: Path, **tools: str) -> str:
     return str(folder)
 
 
-def install(checkout: Path, path: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def install(checkout: Path, path: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HOME"))}
     return subprocess.run(
-        [str(checkout / "scripts" / "install"), "run"],
+        [str(checkout / "scripts" / "install"), "run", *options],
         env={**kept, **SWIFT, "PATH": path, **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -61,6 +61,28 @@ def test_without_a_python_the_install_says_what_to_do(checkout: Path, tmp_path: 
     assert done.returncode == 1
     assert "Portico needs Python 3.11 or newer and found none" in done.stderr
     assert not (checkout / ".venv").exists()
+
+
+def test_an_install_that_fails_names_its_log(checkout: Path, tmp_path: Path) -> None:
+    python = str(Path(getattr(sys, "_base_executable", "") or sys.executable).resolve())
+    path = only(tmp_path / "bin", python3=python)
+    for _attempt in range(2):  # the second one meets the .venv that the first one left
+        done = install(checkout, path, PIP_NO_INDEX="1", PIP_FIND_LINKS="")
+        log = checkout / ".venv" / "install.log"
+        assert done.returncode == 1
+        lines = done.stderr.splitlines()
+        assert "The installation failed. Its last lines:" in lines
+        assert lines[-2] == log.read_text(encoding="utf-8").splitlines()[-1]
+        assert lines[-1] == f"The whole log is {log}"
+        assert len(lines) <= 20
+    shown = install(checkout, path, "-v", PIP_NO_INDEX="1", PIP_FIND_LINKS="")
+    assert shown.returncode == 1 and "No matching distribution found for" in shown.stderr
+
+
+def test_an_unknown_word_is_refused(checkout: Path, tmp_path: Path) -> None:
+    done = install(checkout, only(tmp_path / "bin"), "--fast")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "not '--fast'" in done.stderr
 
 
 @pytest.mark.slow

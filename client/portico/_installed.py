@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import sys
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -19,25 +18,19 @@ from urllib.parse import unquote, urlsplit
 IMAGE_MARK = ".portico-image"
 """A file in the environment of the container image, by which it is known."""
 
-COMPILED = "hnsw"
-"""The extra that has to be compiled."""
-
-_BY_SCRIPT = ("cli", "server", "tui", COMPILED)
+_BY_SCRIPT = ("cli", "server", "tui")
 """What ``scripts/install`` of a checkout brings."""
 
 _EXTRA = re.compile(r"""extra\s*==\s*["']([A-Za-z0-9._-]+)["']""")
 _OURS = re.compile(r"^portico\[([A-Za-z0-9._,-]+)\]$")
-_COMPILER = "a C++ compiler (Debian, Ubuntu: sudo apt install g++; macOS: xcode-select --install)"
 
 
 def how_to_add(extra: str) -> str:
-    """What to do to have the extra ``extra`` here, as the end of a sentence: a command, or two in order."""
+    """What to do to have the extra ``extra`` here, as the end of a sentence."""
     found = _distribution()
     root = checkout()
     if root is not None and extra in _BY_SCRIPT:
-        script = shlex.quote(str(root / "scripts" / "install"))
-        lacks = extra == COMPILED and not (shutil.which("c++") or shutil.which("g++"))
-        return f"{_COMPILER}, then {script}" if lacks else script
+        return shlex.quote(str(root / "scripts" / "install"))
     wheel = _wheel(found)
     if wheel is not None:
         return _pip(f"portico[{extra}] @ {wheel}")
@@ -46,8 +39,6 @@ def how_to_add(extra: str) -> str:
         return f"install Portico again with its extra '{extra}'"
     if Path(sys.prefix, IMAGE_MARK).is_file():
         return f"in an image of your own, built on this one: USER root, RUN {_pip(*wanted)}, USER portico"
-    if extra == COMPILED and not (shutil.which("c++") or shutil.which("g++")):
-        return f"{_COMPILER}, then {_pip(*wanted)}"
     return _pip(*wanted)
 
 

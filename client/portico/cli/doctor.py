@@ -102,14 +102,6 @@ def _extras() -> Iterator[Diagnosis]:
             yield Diagnosis(f"extra {extra}", "warn", f"not installed: {how_to_add(extra)}")
         else:
             yield Diagnosis(f"extra {extra}", "ok", "installed")
-    if find_spec("hnswlib") is None:
-        yield Diagnosis(
-            "vector index",
-            "warn",
-            f"exact search (right below 20,000 passages a store); for more: {how_to_add('hnsw')}",
-        )
-    else:
-        yield Diagnosis("vector index", "ok", "hnswlib")
 
 
 def _home(*, daemon_runs: bool) -> Iterator[Diagnosis]:

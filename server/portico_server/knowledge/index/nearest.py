@@ -1,4 +1,4 @@
-"""Nearest neighbours: exact in NumPy, approximate in a graph that is kept on disk (Voyager, or hnswlib if installed)."""
+"""Nearest neighbours: exact in NumPy, approximate in a graph (Voyager or hnswlib) that is kept on disk."""
 
 from __future__ import annotations
 
