@@ -38,9 +38,9 @@ FALSE_REFUSALS = 0.05
 """The share of unanswerable questions that shall score below the line under which an answer is denied, and the share
 of answerable questions that may."""
 
-DOUBT_AT = 0.10
-"""The share of answerable questions that may score below the line under which the nearest passages are shown as no
-more than that."""
+DOUBT_SHARE = 0.03
+"""The share of all questions, half of which can be answered, that score between the lines: the nearest passages are
+shown for them as no more than that."""
 
 Hits = Mapping[str, Sequence[tuple[str, float, str]]]
 Rows = list[dict[str, float]]
@@ -233,7 +233,9 @@ class Trainer:
                 np.quantile(scores[known == 1], FALSE_REFUSALS),
             )
         )
-        doubt = max(line, float(np.quantile(scores[known == 1], DOUBT_AT)))
+        share = np.where(known == 1, 0.5 / (known == 1).sum(), 0.5 / (known == 0).sum())
+        above = np.argsort(scores)[np.sort(scores) >= line]
+        doubt = float(scores[above[np.searchsorted(np.cumsum(share[above]), DOUBT_SHARE)]])
         shares = {}
         for name, (rows, known, dev) in own_sets.items():
             for half in (True, False):
@@ -413,7 +415,9 @@ def main() -> None:
             given = trainer.evidence_names(cjk=cjk)
             ours, constant, line, doubt, right = trainer.refusals(given, cjk=cjk)
             lines.append(f"EVIDENCE{script}{title} = {_table(given, ours)}")
-            lines.append(f"EVIDENCE{script}{title}_LINES = Lines({constant:.3f}, {line:.3f}, {doubt:.3f})")
+            lines.append(
+                f"EVIDENCE{script}{title}_LINES = DecisionLines({constant:.3f}, {line:.3f}, {doubt:.3f})"
+            )
             print(
                 f"# refusals{script}{title} (right at 0.05 false, right at the line, false at the line):",
                 _shown(right),

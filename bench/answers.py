@@ -105,13 +105,18 @@ def make_store(url: str, name: str, documents: Mapping[str, str], folder: Path, 
     folder.mkdir()
     for identity, text in documents.items():
         (folder / f"{identity}.txt").write_text(text, encoding="utf-8")
+    make_store_of(url, name, folder, steps)
+
+
+def make_store_of(url: str, name: str, folder: Path, steps: str = "off") -> None:
+    """A store with an app over the files in ``folder``, searchable when this returns."""
     search = {"steps": steps}
     call(f"{url}/api/stores", {"name": name, "folder": str(folder), "app": True, "search": search})
     run = call(f"{url}/api/stores/{name}/sync", {})["run"]
     urllib.request.urlopen(f"{url}/api/runs/{run}/events", timeout=3600).read()  # they end with the run
     counts = call(f"{url}/api/stores/{name}")["file_counts"]
-    if counts["completed"] != len(documents):
-        raise SystemExit(f"{name}: {counts} of {len(documents)} documents")
+    if counts["completed"] != sum(path.is_file() for path in folder.iterdir()):
+        raise SystemExit(f"{name}: {counts}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,7 @@ def measured(url: str, app: str, inside: Sequence[Asked], outside: Sequence[Aske
         ),
         "right refusals": _share([answer.denies for answer in denied]),
         "false refusals": _share([answer.denies for _asked, answer in answers]),
+        "doubtful": _share([answer.doubts for answer in (*(answer for _asked, answer in answers), *denied)]),
         "p50 s": statistics.median(times),
         "p95 s": times[int(len(times) * 0.95)],
     }
@@ -344,7 +350,7 @@ def main() -> None:
             "quotes",
             "cited",
         ),
-        *("right refusals", "false refusals", "p50 s", "p95 s"),
+        *("right refusals", "false refusals", "doubtful", "p50 s", "p95 s"),
     )
     report = Report("Answers", columns)
     for reader in ("", options.reader) if options.reader else ("",):

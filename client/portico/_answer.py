@@ -20,6 +20,7 @@ class _AnswerState:
     def __init__(self) -> None:
         self._text: list[str] = []
         self._passages: tuple[Passage, ...] = ()
+        self._nearest: tuple[Passage, ...] = ()
         self._claims: list[AnswerClaim] = []
         self._tool_calls: list[ToolCalled] = []
         self._usage = Usage()
@@ -35,6 +36,11 @@ class _AnswerState:
     def passages(self) -> tuple[Passage, ...]:
         """The passages that the answer stands on, in the order of their numbers."""
         return self._passages
+
+    @property
+    def nearest(self) -> tuple[Passage, ...]:
+        """The nearest passages where none answers the question."""
+        return self._nearest
 
     @property
     def claims(self) -> tuple[AnswerClaim, ...]:
@@ -65,8 +71,8 @@ class _AnswerState:
         match item.event:
             case Delta(text=text):
                 self._text.append(text)
-            case Cited(passages=passages):
-                self._passages = passages
+            case Cited(passages=passages, nearest=nearest):
+                self._passages, self._nearest = passages, nearest
             case Claimed(claim=claim):
                 self._claims.append(claim)
             case ToolCalled() as call:

@@ -177,10 +177,14 @@ class HandedOff:
 
 @dataclass(frozen=True, slots=True)
 class Cited:
-    """The passages an answer stands on, numbered by their ``rank``; sent before its first word."""
+    """The passages an answer stands on, numbered by their ``rank``; sent before its first word.
+
+    ``nearest`` are the nearest passages where none of them answers.
+    """
 
     type: ClassVar[str] = "cited"
     passages: tuple[Passage, ...]
+    nearest: tuple[Passage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +381,8 @@ def event_from_json(value: Mapping[str, Any]) -> Event | None:
     if cls is Failed:
         data["error"] = ErrorBody(**data["error"])
     elif cls is Cited:
-        data["passages"] = tuple(passage_from_json(item) for item in data["passages"])
+        for name in ("passages", "nearest"):
+            data[name] = tuple(passage_from_json(item) for item in data.get(name, ()))
     elif cls is Claimed:
         data["claim"] = claim_from_json(data["claim"])
     event: Event = cls(**data)

@@ -18,20 +18,20 @@ from portico.wire import (
     Passage,
     Unsupported,
     Usage,
-    nearest,
 )
+from portico.wire import nearest as nearest_name
 from portico_server.apps import prompt
 from portico_server.apps.answer.claims import ClaimReader, EvidenceCheck, Sentence
 from portico_server.apps.answer.differences import Difference, difference
 from portico_server.apps.answer.judge import SEARCH_RESULTS, Embedder, Judgement, judge
-from portico_server.apps.answer.quote import measured, near, other_side, quoted
+from portico_server.apps.answer.quote import measured, near, nearest, other_side, quoted
 from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.language import no_documents, not_found, unread_files, unsupported_answer
 from portico_server.apps.prompt import QUERY_LIMIT, Turns, search_query, text_of
 from portico_server.apps.relevance import terms
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.passage import Citations
+from portico_server.core.passage import Citations, cited
 from portico_server.core.pools import SEARCH
 from portico_server.core.principal import Principal
 from portico_server.core.prompts import builtin
@@ -227,7 +227,8 @@ class AskApp:
             )
         judgement = await self._judge(query, turns, found, context)
         if judgement.verdict == "absent":
-            return await self._say([not_found(turns.question)], (), most, context)
+            denial = [not_found(turns.question)]
+            return await self._say(denial, (), most, context, nearest=nearest(found.passages))
         differing = await _differing(query, judgement, found.passages)
         if not writes:
             quotes = quoted(turns.question, judgement, found.passages, differing)
@@ -316,13 +317,17 @@ class AskApp:
         context: Context,
         *,
         introduced: bool = False,
+        nearest: tuple[Passage, ...] = (),
     ) -> Reply:
         """Quotations, or that there is nothing to quote: no model is asked, so there are no tokens of a prompt.
 
-        ``introduced``: the first piece is a sentence of ours, which is not checked.
+        ``introduced``: the first piece is a sentence of ours, which is not checked. ``nearest``: see `Cited`.
         """
         answer = measured(pieces, max_tokens)
-        await context.emit(Cited(passages))
+        if answer.cut:
+            numbers = cited("".join(answer.pieces), len(passages))
+            passages = passages[: max(numbers, default=0)]
+        await context.emit(Cited(passages, nearest))
         checked = CheckedText(context, passages, self._vectors_within(context))
         for number, piece in enumerate(answer.pieces):
             if not passages or (introduced and number == 0):
@@ -635,7 +640,7 @@ def _refuse(options: Mapping[str, Any], name: str) -> None:
     if wanted is not None and wanted not in UNSUPPORTED:
         raise InvalidRequest(
             f"'unsupported' must be one of {', '.join(UNSUPPORTED)}."
-            + (nearest(wanted, UNSUPPORTED) if isinstance(wanted, str) else ""),
+            + (nearest_name(wanted, UNSUPPORTED) if isinstance(wanted, str) else ""),
             param="unsupported",
         )
 

@@ -287,7 +287,8 @@ class _GuardedContext(ContextWithin):
                 self.usage += event
             case Cited():
                 passages = await guard_passages(event.passages, self._guards, self._outer)
-                event = replace(event, passages=passages)
+                nearest = await guard_passages(event.nearest, self._guards, self._outer)
+                event = replace(event, passages=passages, nearest=nearest)
             case ToolCalled():
                 (arguments,) = await self._guards.texts([event.arguments], "tool_arguments", self._outer)
                 event = replace(event, arguments=arguments)

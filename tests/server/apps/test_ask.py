@@ -105,10 +105,11 @@ async def test_without_ground_it_says_so_and_asks_no_model(
     daemon: RegistryFixture, question: str, text: str, sentence: str
 ) -> None:
     voice = FixedModel("Invented.")
-    daemon.add(FixedStore("docs", [passage(1, text)]), voice)
+    nearest = passage(1, text)
+    daemon.add(FixedStore("docs", [nearest]), voice)
     reply, events = await answer(daemon, ask(question))
     assert (reply.content, reply.citations) == (sentence, ())
-    assert events == [Cited(()), Delta(sentence)]
+    assert events == [Cited((), (nearest,)), Delta(sentence)]
     assert voice.asked == []
 
 

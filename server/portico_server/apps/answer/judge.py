@@ -23,18 +23,21 @@ from portico_server.core.words import says
 SEARCH_RESULTS = 16
 """Passages that are searched for: the first are quoted from, all of them tell how rare the question's words are."""
 
-SMALL_STORE_RESULTS = 8
-"""Passages below which a search has found all that a store holds, so that few words of it are known …"""
-
-RELATED_SCORE = 0.25
-"""… and the likeness from which the question's words belong to the same matters as those of a passage."""
-
 MIN_LEAD_SCORE = 0.5
 """How far above the second hit a first one stands out: of a question in two whose answer is there it does, of one in
 thirty where it is not …"""
 
 LEADING_WORDS_SHARE = 0.3
 """… and the share of the question's words, weighted by rarity, that one of the first passages then has."""
+
+LEAD_ALLOWANCE = 0.75
+"""How far below the line of a denial a question may score whose first hit stands out."""
+
+ACROSS_SCORE, ACROSS_CJK_SCORE = -6.6, -10.5
+"""Scores of questions, in Chinese and others, over documents in other languages alone, below which they are denied.
+
+Three in four such questions without an answer score below them, and one in ten of those whose answer can be quoted.
+"""
 
 ECHO_PENALTY = 6.0
 """What a candidate loses that asks instead of answering: a question, or what quotes this one."""
@@ -148,7 +151,7 @@ def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
     known, lines = _of_passages(material.cjk, soft is not None)
     features = material.of_passages(soft)
     evidence = _sum(known, features) + lines.constant
-    return Judgement(_verdict(material, soft, features, evidence, lines), found)
+    return Judgement(_verdict(material, features, evidence, lines), found)
 
 
 def _soft(material: Material, vectors: Sequence[bytes]) -> SoftMatch:
@@ -178,39 +181,23 @@ def _of_passages(cjk: bool, vectors: bool) -> tuple[Mapping[str, float], weights
 
 
 def _verdict(
-    material: Material,
-    soft: SoftMatch | None,
-    features: Mapping[str, float],
-    evidence: float,
-    lines: weights.DecisionLines,
+    material: Material, features: Mapping[str, float], evidence: float, lines: weights.DecisionLines
 ) -> Verdict:
     if evidence >= lines.doubtful:
         return "answered"
-    if (
-        len(material.passages) < SMALL_STORE_RESULTS
-        and soft is not None
-        and soft.nearest >= RELATED_SCORE
-        and not material.cjk
-    ):
-        return "doubtful"
-    if (
-        evidence >= lines.absent
-        or not material.question_terms
-        or material.is_vague()
-        or _stands_out(features)
-        or is_across(material.question, material.passages)
-    ):
-        # Words cannot tell what is in another language, a question of stop words alone has none, and one
-        # word, or a case told to get advice, proves little; and what stands out was meant.
-        return "doubtful"
-    return "absent"
+    if is_across(material.question, material.passages):
+        line = ACROSS_CJK_SCORE if material.cjk else ACROSS_SCORE  # words tell little of another language
+    else:
+        line = lines.absent - (LEAD_ALLOWANCE if _stands_out(features) else 0.0)
+    return "doubtful" if evidence >= line else "absent"
 
 
 def is_across(question: str, passages: Sequence[Passage]) -> bool:
-    """Whether most passages are in another language than the question, as far as script and common words tell."""
+    """Whether no passage is in the question's language, as far as script and common words tell."""
     question_language = language(question).partition("-")[0]
-    own = sum(question_language == _language(passage.text[:LANGUAGE_SAMPLE_CHARS]) for passage in passages)
-    return 2 * own < len(passages)
+    return not any(
+        question_language == _language(passage.text[:LANGUAGE_SAMPLE_CHARS]) for passage in passages
+    )
 
 
 def _language(text: str) -> str:

@@ -44,12 +44,6 @@ CODE_SHARE = 0.08
 MIN_KNOWN_PASSAGES = 16
 """Passages over which the rarity of a word is told at least: of a store with fewer, the others lack every word."""
 
-MAX_VAGUE_WORDS = 1
-"""Words of meaning in a question that are too few to deny it if one of them is in the passages."""
-
-_ADVICE = re.compile(r"怎么办|怎麼辦|\bwhat (?:if|can i do|should i do|to do)\b", re.IGNORECASE)
-"""A request for advice describes a case in words that no document may have."""
-
 EARLIER_WORD_WEIGHT = 0.5
 """What a word counts that only the question before has."""
 
@@ -149,15 +143,6 @@ class Material:
                 seen.add(text)
                 found.append(quote_candidate(number, place, unit, text))
         return found
-
-    def is_vague(self) -> bool:
-        """Whether the question has so few words, or asks for advice, that one which is missing proves nothing."""
-        terms = frozenset(self.chinese) if self.cjk else frozenset(self.question_terms)
-        found = frozenset().union(
-            *(_held(self.chinese, text) for text in self._texts) if self.cjk else self._everywhere
-        )
-        few = len(terms) <= MAX_VAGUE_WORDS or _ADVICE.search(self.question) is not None
-        return few and bool(terms & found)
 
     def is_echo(self, candidate: QuoteCandidate) -> bool:
         """Whether a candidate is a question, or holds the very words of the question."""
@@ -396,11 +381,6 @@ class SoftMatch:
     cosine: Any
     aligned: Any
     weights: Any
-
-    @property
-    def nearest(self) -> float:
-        """How near the words of the question are to those of the nearest candidate."""
-        return float((self.aligned @ self.weights).max()) if len(self.aligned) else 0.0
 
 
 def is_code(passage: Passage) -> bool:

@@ -6,21 +6,24 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from portico.wire import Passage
+from portico_server.apps.answer import expects
 from portico_server.apps.answer.differences import Difference
 from portico_server.apps.answer.judge import Judgement
 from portico_server.apps.answer.material import QuoteCandidate
+from portico_server.apps.answer.terms import fold, stems, words
 from portico_server.apps.language import CJK, documents_differ, nearest_passages
 from portico_server.core.passage import cited
 
 MAX_QUOTES = 2
 
-SURE_SCORE = 0.999
-"""The likelihood of the best candidate among all from which it is quoted alone."""
+MIN_SECOND_SHARE = 0.03
+"""The likelihood among all candidates from which a second one is quoted."""
 
-MIN_CITED_COUNT = 4
-"""Passages that an answer names as its sources at least, where the search found so many near ones."""
+NEAREST_COUNT = 3
+"""Passages that are named where none answers."""
 
 FAR_SCORE_RATIO = 0.1
 """A passage whose score is less than this part of the best one's is not near."""
@@ -28,7 +31,7 @@ FAR_SCORE_RATIO = 0.1
 
 @dataclass(frozen=True, slots=True)
 class QuotedAnswer:
-    """The pieces of an answer, to be joined as they are, and the passages that its numbers mean.
+    """The pieces of an answer, to be joined as they are, and the passages that they quote, in that order.
 
     ``introduced``: the first piece is a sentence of ours, not a quotation.
     """
@@ -51,8 +54,8 @@ def quoted(
         chosen = [*judgement.chain[:-1], *differing.sides]
     else:
         intro = nearest_passages(question) if judgement.verdict == "doubtful" else ""
-        chosen = list(judgement.chain) or _chosen(judgement.candidates)
-    places = _places(passages, {candidate.passage for candidate in chosen})
+        chosen = list(judgement.chain) or _chosen(question, judgement.candidates)
+    places = list(dict.fromkeys(candidate.passage for candidate in chosen))
     shown = tuple(replace(passages[place], rank=rank) for rank, place in enumerate(places, 1))
     pieces = [f"{intro}\n\n"] if intro else []
     for number, candidate in enumerate(chosen):
@@ -79,26 +82,42 @@ def near(passages: Sequence[Passage]) -> tuple[Passage, ...]:
     return tuple(passage for passage in passages if passage.score >= FAR_SCORE_RATIO * best)
 
 
-def _places(passages: Sequence[Passage], wanted: set[int]) -> list[int]:
-    """The places of the first `MIN_CITED_COUNT` near passages and those ``wanted``, in order."""
-    known = len(near(passages[:MIN_CITED_COUNT]))
-    return sorted({*range(known), *wanted})
+def nearest(passages: Sequence[Passage]) -> tuple[Passage, ...]:
+    """The passages to name where none answers, numbered from 1."""
+    return tuple(
+        replace(passage, rank=rank) for rank, passage in enumerate(near(passages)[:NEAREST_COUNT], 1)
+    )
 
 
-def _chosen(candidates: Sequence[tuple[QuoteCandidate, float]]) -> list[QuoteCandidate]:
-    """The best candidate, and the next unless the first is sure; none lies within another."""
+def _chosen(question: str, candidates: Sequence[tuple[QuoteCandidate, float]]) -> list[QuoteCandidate]:
+    """The best candidate, and the next likely one that adds a fact to it."""
     if not candidates:
         return []
-    total = sum(math.exp(score - candidates[0][1]) for _candidate, score in candidates)
-    chosen = [candidates[0][0]]
-    if 1 / total >= SURE_SCORE:
-        return chosen
-    for candidate, _score in candidates[1:]:
-        if len(chosen) == MAX_QUOTES:
-            break
-        if not any(_overlaps(candidate, other) for other in chosen):
-            chosen.append(candidate)
-    return chosen
+    best, best_score = candidates[0]
+    shares = [math.exp(score - best_score) for _candidate, score in candidates]
+    further = (
+        candidate
+        for (candidate, _score), share in zip(candidates[1:], shares[1:], strict=True)
+        if share >= MIN_SECOND_SHARE * sum(shares)
+        and not _overlaps(best, candidate)
+        and _adds(question, best, candidate)
+    )
+    return [best, *islice(further, MAX_QUOTES - 1)]
+
+
+def _adds(question: str, best: QuoteCandidate, other: QuoteCandidate) -> bool:
+    """Whether ``other`` adds a fact: a word of the question that ``best`` lacks, or what ``best`` does not answer.
+
+    A number or a date that is wanted is in one sentence: another sentence has the same or that of something else, as
+    another row of the table has that has fewer words of the question.
+    """
+    own, others = (frozenset(stems(words(fold(question)))) & unit.terms for unit in (best, other))
+    if others - own:
+        return True
+    if best.unit.kind == other.unit.kind == "row" and others < own:
+        return False
+    kind = expects.kind(question)
+    return not (kind in ("count", "date") and expects.holds(kind, question)(best.text))
 
 
 def _overlaps(one: QuoteCandidate, other: QuoteCandidate) -> bool:
@@ -113,14 +132,30 @@ def _block(candidate: QuoteCandidate, passage: Passage, rank: int) -> str:
     """The quotation as the passage has it, each line behind ``>``, with what introduces it and its number."""
     unit = candidate.unit
     text = passage.text[unit.start : unit.end]
-    table = unit.kind == "row"
-    if unit.lead is not None:
-        lead = passage.text[unit.lead[0] : unit.lead[1]].strip()
-        text = f"{lead}\n{text}" if table and lead.startswith("|") else f"{lead}\n\n{text}"
-    # Behind code or a row of a table the number would become a part of it.
-    apart = table or unit.kind == "code" or text.rstrip().endswith(("```", "~~~"))
-    text = f"{text}\n\n[{rank}]" if apart else f"{text} [{rank}]"
+    lead = passage.text[unit.lead[0] : unit.lead[1]].strip() if unit.lead is not None else ""
+    if unit.kind == "row":
+        text = _table(lead, text, rank)
+    else:
+        text = f"{lead}\n\n{text}" if lead else text
+        # Behind code the number would become a part of it.
+        apart = unit.kind == "code" or text.rstrip().endswith(("```", "~~~"))
+        text = f"{text}\n\n[{rank}]" if apart else f"{text} [{rank}]"
     return "\n".join(f"> {line}" if line.strip() else ">" for line in text.split("\n"))
+
+
+def _table(header: str, row: str, rank: int) -> str:
+    """A table of Markdown with one row, whose last cell ends in its number; a line of cells where it has no header."""
+    names, cells = _cells(header.partition("\n")[0]), _cells(row)
+    if not header:
+        return f"{' · '.join(filter(None, cells))} [{rank}]"
+    rule = ["---"] * len(names)
+    cells[-1] = f"{cells[-1]} [{rank}]".lstrip()
+    return "\n".join(f"| {' | '.join(line)} |" for line in (names, rule, cells))
+
+
+def _cells(row: str) -> list[str]:
+    """The cells of a line of a table, with or without bars around it."""
+    return [cell.strip() for cell in _BAR.split(_OUTER_BARS.sub("", row.strip()))]
 
 
 # The length of an answer that no model writes: counted in tokens, and cut to ``max_tokens``. Pure functions.
@@ -131,7 +166,9 @@ CJK_CHARACTERS_PER_TOKEN = 1.3
 """What the vocabularies of large models need on average. No tokenizer is asked: quotations come without a model."""
 
 _CJK = re.compile(rf"[{CJK}]")
-_MARK = re.compile(r"(?: |\n>\n> )\[\d+\]\Z")
+_MARK = re.compile(r"(?: |\n>\n> )\[\d+\](?: \|)?\Z")
+_BAR = re.compile(r"(?<!\\)\|")
+_OUTER_BARS = re.compile(r"^\||(?<!\\)\|$")
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s|\Z)|[。！？；]|\n")
 _WORD_END = re.compile(rf"(?<=\S)(?=\s)|(?<=[{CJK}])")
 _FENCE = re.compile(r"^> (```|~~~)", re.MULTILINE)

@@ -11,7 +11,7 @@ class DecisionLines:
     """``constant`` of the sum. Below ``absent`` no answer is there, below ``doubtful`` it is uncertain.
 
     Of the questions trained on, 94 in a hundred that cannot be answered lie below the first, unless more than one in
-    twenty that can be answered would; one in ten of these lies below the second.
+    twenty that can be answered would; three in a hundred of all lie between the two.
     """
 
     constant: float
@@ -77,7 +77,7 @@ EVIDENCE: Mapping[str, float] = {
 }
 """The logarithm of the odds that an answer is in the passages."""
 
-EVIDENCE_LINES = DecisionLines(-10.035, -0.752, 1.405)
+EVIDENCE_LINES = DecisionLines(-10.035, -0.752, 0.099)
 
 EVIDENCE_CJK: Mapping[str, float] = {
     "passage": 1.0,
@@ -102,7 +102,7 @@ EVIDENCE_CJK: Mapping[str, float] = {
 }
 """The same for questions in Chinese."""
 
-EVIDENCE_CJK_LINES = DecisionLines(-17.079, -0.615, 0.686)
+EVIDENCE_CJK_LINES = DecisionLines(-17.079, -0.615, 0.079)
 
 SENTENCE_WITHOUT_VECTORS: Mapping[str, float] = {
     "cov": 2.491,
@@ -151,7 +151,7 @@ EVIDENCE_WITHOUT_VECTORS: Mapping[str, float] = {
     "type": -0.051,
 }
 
-EVIDENCE_WITHOUT_VECTORS_LINES = DecisionLines(-8.892, -0.423, 0.487)
+EVIDENCE_WITHOUT_VECTORS_LINES = DecisionLines(-8.892, -0.423, 0.157)
 
 EVIDENCE_CJK_WITHOUT_VECTORS: Mapping[str, float] = {
     "passage": 1.453,
@@ -172,7 +172,7 @@ EVIDENCE_CJK_WITHOUT_VECTORS: Mapping[str, float] = {
     "chinese_unit": 1.804,
 }
 
-EVIDENCE_CJK_WITHOUT_VECTORS_LINES = DecisionLines(-10.370, -0.763, 0.540)
+EVIDENCE_CJK_WITHOUT_VECTORS_LINES = DecisionLines(-10.370, -0.763, 0.133)
 
 CHAIN: Mapping[str, float] = {
     "cover": -1.714,

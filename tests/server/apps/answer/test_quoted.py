@@ -124,9 +124,9 @@ def quotes(answer: str) -> list[tuple[str, int]]:
     found = []
     for block in blocks:
         text = re.sub(r"^> ?", "", block, flags=re.MULTILINE)
-        match = re.fullmatch(r"(?s)(.*?)\s*\[(\d+)\]", text)
+        match = re.fullmatch(r"(?s)(.*?)\s*\[(\d+)\]( \|)?", text)
         assert match is not None, block
-        found.append((match[1], int(match[2])))
+        found.append((match[1] + (match[3] or ""), int(match[2])))
     return found
 
 
@@ -169,7 +169,7 @@ def test_nothing_is_said_that_no_cited_passage_says(http: httpx.Client, app: str
     written = [passage["text"] for passage in searched]
     assert quotes(text)
     for quote, _rank in quotes(text):
-        lines = [line for line in quote.split("\n") if line.strip()]
+        lines = [line for line in quote.split("\n") if line.strip() and "---" not in line]
         # The header of a table stands before a row of it, so that the whole need not be in one piece.
         assert any(all(line in passage for line in lines) for passage in written), quote
 
@@ -186,7 +186,7 @@ def test_a_streamed_answer_is_the_same_in_pieces(http: httpx.Client) -> None:
 
 def test_a_row_of_a_table_has_its_header(http: httpx.Client) -> None:
     answer = ask(http, "bakery", "What is the price of a rye loaf?")["content"]
-    assert "> | Bread | Price |\n> | --- | --- |\n> | Rye loaf | 4.20 |\n>\n> [" in answer
+    assert answer == "> | Bread | Price |\n> | --- | --- |\n> | Rye loaf | 4.20 [1] |"
 
 
 @pytest.mark.parametrize(
@@ -197,15 +197,24 @@ def test_a_row_of_a_table_has_its_header(http: httpx.Client) -> None:
             "| Cow | Weight | Age |\n| --- | --- | --- |",
             "| Breed jv | 220 kg | 660 years |",
         ),
-        ("How heavy is the breed jv goat?", "Goat | Weight | Age\n", "Breed jv goat | 220 kg | 660 years"),
-        ("How heavy is the breed jv sheep?", "Sheep | Weight | Age\n", "Breed jv sheep | 220 kg | 660 years"),
+        (
+            "How heavy is the breed jv goat?",
+            "| Goat | Weight | Age |\n| --- | --- | --- |",
+            "| Breed jv goat | 220 kg | 660 years |",
+        ),
+        (
+            "How heavy is the breed jv sheep?",
+            "| Sheep | Weight | Age |\n| --- | --- | --- |",
+            "| Breed jv sheep | 220 kg | 660 years |",
+        ),
     ],
 )
 def test_a_row_far_down_a_long_table_has_its_header(
     http: httpx.Client, question: str, header: str, row: str
 ) -> None:
     answer = ask(http, "farm", question)["content"]
-    assert f"{header}\n{row}" in re.sub(r"^> ?", "", answer, flags=re.MULTILINE), answer
+    text, _rank = quotes(answer)[0]
+    assert text == f"{header}\n{row}", answer
 
 
 def test_a_command_is_quoted_with_what_introduces_it(http: httpx.Client) -> None:
@@ -228,21 +237,16 @@ def test_a_clear_miss_is_denied(http: httpx.Client, app: str, question: str, sen
 
 
 @pytest.mark.parametrize(
-    ("app", "question", "words", "expected"),
-    [
-        ("bakery", "How hot must the oven be?", "The nearest passages", "230"),
-        ("mixed", "How hot must the oven be?", "The nearest passages", "230"),
-        ("bakery", "面包要烤多长时间？", "最接近的段落", ""),
-        ("mooncakes", "How many mooncakes are made every day?", "The nearest passages", "三百个月饼"),
-    ],
+    ("app", "question"),
+    [("bakery", "How hot must the oven be?"), ("mixed", "How hot must the oven be?")],
 )
-def test_in_doubt_the_nearest_passages_are_shown(
-    http: httpx.Client, app: str, question: str, words: str, expected: str
-) -> None:
-    answer = ask(http, app, question)["content"]
-    assert "not in these documents" not in answer and "没有相关内容" not in answer
-    assert quotes(answer)
-    assert words in answer or expected in answer
+def test_what_stands_out_is_not_denied(http: httpx.Client, app: str, question: str) -> None:
+    assert "230" in quotes(ask(http, app, question)["content"])[0][0]
+
+
+def test_over_documents_in_another_language_the_nearest_passages_are_shown(http: httpx.Client) -> None:
+    answer = ask(http, "mooncakes", "How many mooncakes are made every day?")["content"]
+    assert "The nearest passages" in answer and "三百个月饼" in answer
 
 
 def test_a_follow_up_is_answered_with_the_question_before_it_in_mind(http: httpx.Client) -> None:
