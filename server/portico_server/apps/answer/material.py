@@ -304,7 +304,8 @@ class Material:
         named = frozenset(stems([word.lower() for word in _NAME.findall(self.question)]))
         scores = [passage.score for passage in self.passages]
         shares = [_share(self.rarity, found) for found in held]
-        pairs = [_share(self.rarity, c.terms | self._neighbour(n, -1)) for n, c in enumerate(self.candidates)]
+        said = [c.terms | self._header(c) for c in self.candidates]
+        pairs = [_share(self.rarity, terms | self._neighbour(n, -1)) for n, terms in enumerate(said)]
         plain = [
             sum(term in found for term in self.question_terms) / max(len(self.question_terms), 1)
             for found in held
@@ -312,7 +313,7 @@ class Material:
         features = {
             "passage": max(shares, default=0.0),
             "plain": max(plain, default=0.0),
-            "unit": max((_share(self.rarity, c.terms) for c in self.candidates), default=0.0),
+            "unit": max((_share(self.rarity, terms) for terms in said), default=0.0),
             "pair": max(pairs, default=0.0),
             "all": _share(self.rarity, frozenset[str]().union(*self._everywhere)),
             "missing": math.log1p(min((len(set(self.question_terms) - found) for found in held), default=0)),
@@ -348,6 +349,13 @@ class Material:
             "chinese_all": _share(self.chinese, frozenset[str]().union(*found)),
             "chinese_unit": max((_share(self.chinese, held) for held in units), default=0.0),
         }
+
+    def _header(self, candidate: QuoteCandidate) -> frozenset[str]:
+        """The terms of the header above a row: what its cells are."""
+        if candidate.unit.kind != "row" or candidate.unit.lead is None:
+            return frozenset()
+        start, end = candidate.unit.lead
+        return frozenset(stems(words(fold(self.passages[candidate.passage].text[start:end]))))
 
     def _is_neighbour(self, number: int, step: int) -> bool:
         """Whether there is a candidate before or behind one in its passage."""
