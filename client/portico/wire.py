@@ -67,7 +67,10 @@ def clock(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """One ranked search result. ``score`` is in [0, 1], higher is better; ``rank`` counts from 1."""
+    """One ranked search result. ``score`` is in [0, 1], higher is better; ``rank`` counts from 1.
+
+    ``quote``: the first and the end offset in ``text`` of the sentence that an answer quotes of it.
+    """
 
     rank: int
     score: float
@@ -77,6 +80,7 @@ class Passage:
     place: Place = Place()
     store: str = ""
     attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
+    quote: tuple[int, int] | None = None
 
 
 ClaimReason: TypeAlias = Literal["", "number", "name", "date", "negation", "no_evidence", "too_long"]
@@ -394,6 +398,9 @@ def passage_from_json(value: Mapping[str, Any]) -> Passage:
     known = {f.name for f in fields(Passage)}
     data = {name: item for name, item in value.items() if name in known}
     data["place"] = place_from_json(data.get("place") or {})
+    if data.get("quote") is not None:
+        start, end = data["quote"]
+        data["quote"] = (start, end)
     return Passage(**data)
 
 

@@ -50,7 +50,7 @@ def ask(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask about your documents: the answer as it is written, then the passages it stands on.
+    """Ask about your documents: the answer as it is written, then the passages it cites, what it quotes in bold.
 
     A sentence that no passage supports is followed by [no evidence].
     """
@@ -68,7 +68,7 @@ def ask(
                 write_answer(answer)
                 typer.echo()
                 print_removed(answer.claims)
-                print_passages(answer.passages)
+                print_passages(answer)
                 print_hint(client, name)
             if history is not None:
                 turn = [
@@ -81,6 +81,7 @@ def ask(
                     {
                         "answer": answer.text,
                         "citations": citations(answer.passages),
+                        "nearest": citations(answer.nearest),
                         "claims": answer.claims,
                     }
                 )

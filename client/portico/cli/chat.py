@@ -90,7 +90,7 @@ class Conversation:
             else:
                 write_answer(answer)
                 if answer.passages:
-                    print_passages(answer.passages)
+                    print_passages(answer)
             self.messages.append({"role": "user", "content": text.strip()})
             self.messages.append({"role": "assistant", "content": answer.text})
 

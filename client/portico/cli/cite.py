@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from rich.console import Console
 from rich.text import Text
 
 from portico._answer import Answer
 from portico.cli.progress import Spinner
-from portico.cli.render import console, one_line, plain, safe, shorten
+from portico.cli.render import console, one_line, plain, safe
 from portico.client import Client
 from portico.errors import InvalidRequest, PorticoError
 from portico.wire import AnswerClaim, Cited, Claimed, Delta, Passage, Status
@@ -20,6 +22,10 @@ from portico.wire import AnswerClaim, Cited, Claimed, Delta, Passage, Status
 MAX_QUOTE_CHARS = 300
 """Characters of a passage that are shown under an answer."""
 
+_BAR = re.compile(r"(?<!\\)\|")
+_RULE = re.compile(r"[|:\s-]*-[|:\s-]*")
+_ROW = re.compile(r"^\s*\|.*\||.* \| .* \| ", re.MULTILINE)
+_NUMBER = re.compile(r"\[(\d{1,3})\]")
 
 NO_EVIDENCE: Final[Mapping[str, str]] = {
     "": "no evidence",
@@ -50,7 +56,8 @@ def app_of(client: Client, app: str | None, store: str | None) -> str | None:
 
 def write_answer(answer: Answer) -> None:
     """The text as it comes, then the end of the line; until the first word, what the daemon is doing."""
-    out = console().file
+    out = console()
+    writer = MarkdownWriter(out) if out.is_terminal else PlainWriter(out)
     has_answer, clean = False, True
     try:
         with Spinner("Looking") as spinner:
@@ -63,29 +70,159 @@ def write_answer(answer: Answer) -> None:
                     case Delta(text=text):
                         has_answer = True
                         spinner.stop()
-                        out.write(safe(text))
-                        out.flush()
+                        writer.write(safe(text))
                     case Claimed(claim=claim) if not (claim.supported or claim.removed):
-                        out.write(f" [{NO_EVIDENCE[claim.reason]}]")
-                        out.flush()
+                        writer.close()
+                        writer.write(f" [{NO_EVIDENCE[claim.reason]}]")
+            writer.close()
     except PorticoError:
         clean = has_answer
         raise
     finally:
         # Also after a failure or a Ctrl-C: what follows begins on a line of its own.
         if clean:
-            out.write("\n")
+            out.file.write("\n")
 
 
-def print_passages(passages: Sequence[Passage]) -> None:
-    """The numbered passages: file, place in it, quoted text."""
+class PlainWriter:
+    """Writes an answer as it comes."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+
+    def write(self, text: str) -> None:
+        """Write the next piece."""
+        self._out.file.write(text)
+        self._out.file.flush()
+
+    def close(self) -> None:
+        """Write what is held back: nothing."""
+
+
+class MarkdownWriter(PlainWriter):
+    """Writes an answer for a terminal: a bar before each line of a quotation, and the rows of tables as fields.
+
+    A line that begins as a quotation or a table is written when it is complete, any other text as it comes.
+    """
+
+    def __init__(self, out: Console) -> None:
+        super().__init__(out)
+        self._line = ""
+        self._is_open = False
+        """Whether a part of the line is written."""
+        self._names: list[str] | None = None
+
+    def write(self, text: str) -> None:
+        """Write the next piece."""
+        for piece in text.splitlines(keepends=True):
+            self._line += piece
+            if self._is_open or (self._line.strip() and self._line.lstrip()[0] not in ">|"):
+                self._is_open = not piece.endswith("\n")
+                super().write(self._line)
+                self._line, self._names = "", None
+            elif piece.endswith("\n"):
+                self._write_line()
+                self._line = ""
+
+    def close(self) -> None:
+        """Write the line that is held back, without its end."""
+        if self._line:
+            self._write_line()
+            self._line, self._is_open = "", True
+
+    def _write_line(self) -> None:
+        text, end = self._line.rstrip("\n"), "\n" if self._line.endswith("\n") else ""
+        is_quotation = text.lstrip().startswith(">")
+        text = re.sub(r"^\s*> ?", "", text)
+        if not text.lstrip().startswith("|"):
+            self._names = None
+        elif (row := self._row(text)) is None:
+            return
+        else:
+            text = row
+        self._out.print(Text.assemble(("▎ " if is_quotation else "", "dim"), text), end=end)
+
+    def _row(self, text: str) -> str | None:
+        """A row of a table as ``name: value`` pairs; ``None`` for its header and the rule below it."""
+        cells = cells_of(text)
+        if self._names is None:
+            self._names = cells
+            return None
+        if _RULE.fullmatch(text):
+            return None
+        return fields(self._names, cells)
+
+
+def cells_of(row: str) -> list[str]:
+    """The cells of a row of a Markdown table."""
+    return [cell.strip() for cell in _BAR.split(row.strip().strip("|"))]
+
+
+def fields(names: Sequence[str], cells: Sequence[str]) -> str:
+    """The cells of a row behind their names, those without a text left out."""
+    padded = [*names, *[""] * (len(cells) - len(names))]
+    return " · ".join(
+        f"{name}: {cell}" if name else cell for name, cell in zip(padded, cells, strict=False) if cell
+    )
+
+
+def print_passages(answer: Answer) -> None:
+    """The passages that the answer cites, what it quotes of them in bold; or the nearest ones if none answers."""
     out = console()
+    passages = cited_passages(answer)
+    if not passages and answer.nearest:
+        places = "; ".join(place_of(passage) for passage in answer.nearest)
+        store = one_line(answer.nearest[0].store) or "STORE"
+        out.print(Text(f"Nearest passages: {places} (portico search {store} '…' shows them)", "dim"))
+        return
     if not passages:
         out.print(Text("No passage of your documents stands behind this answer.", "yellow"))
         return
     for passage in passages:
         out.print(heading(passage))
-        out.print(Text(f"    “{shorten(passage.text, MAX_QUOTE_CHARS)}”", "dim"))
+        out.print(excerpt(passage, spans_of(answer, passage)))
+
+
+def cited_passages(answer: Answer) -> Sequence[Passage]:
+    """The passages that the answer points at or that support it; all of them if it says nothing of them."""
+    ranks = {int(number) for number in _NUMBER.findall(answer.text)}
+    ranks |= {item.rank for claim in answer.claims for item in claim.evidence}
+    return [passage for passage in answer.passages if passage.rank in ranks] or answer.passages
+
+
+def spans_of(answer: Answer, passage: Passage) -> list[tuple[int, int]]:
+    """What the answer quotes of a passage, or else what its sentences stand on there, in order."""
+    if passage.quote is not None:
+        return [passage.quote]
+    evidence = (item for claim in answer.claims for item in claim.evidence if item.rank == passage.rank)
+    return sorted({(item.start, item.end) for item in evidence})
+
+
+def excerpt(passage: Passage, spans: Sequence[tuple[int, int]]) -> Text:
+    """At most 300 characters of a passage around its first span, the spans in bold."""
+    text = passage.text
+    lead = spans[0][0] - MAX_QUOTE_CHARS // 4 if spans else 0
+    at = max(0, min(lead, len(text) - MAX_QUOTE_CHARS))
+    end = at + MAX_QUOTE_CHARS
+    has_rows = _ROW.search(text) is not None
+    line = Text.assemble(("    “…" if at else "    “", "dim"))
+    for start, stop in [*spans, (end, end)]:
+        begin = min(max(start, at), end)
+        line.append(readable(text[at:begin], has_rows=has_rows), "dim")
+        at = max(begin, min(stop, end))
+        line.append(readable(text[begin:at], has_rows=has_rows), "bold")
+    return line.append("…”" if end < len(text) else "”", "dim")
+
+
+def readable(text: str, *, has_rows: bool) -> str:
+    """Text of a document on one line, the cells of its tables with a dot between them instead of bars."""
+    lines = []
+    for line in safe(text).split("\n"):
+        if not (has_rows and "|" in line):
+            lines.append(line)
+        elif not _RULE.fullmatch(line):
+            lines.append(" · ".join(filter(None, cells_of(line))))
+    return re.sub(r"\s+", " ", " ".join(lines))
 
 
 def print_hint(client: Client, name: str) -> bool:
@@ -112,12 +249,15 @@ def print_removed(claims: Sequence[AnswerClaim]) -> None:
 def heading(passage: Passage, *, score: bool = False) -> Text:
     """``[1] file · place``, with the score on request."""
     line = Text.assemble((f"[{passage.rank}] ", "bold cyan"), (one_line(passage.filename), "bold"))
-    place = passage.place.label()
-    if place:
-        line.append(f" · {one_line(place)}")
+    line.append(place_of(passage).removeprefix(one_line(passage.filename)))
     if score:
         line.append(f"  {passage.score:.3f}", "green")
     return line
+
+
+def place_of(passage: Passage) -> str:
+    """``file · place``."""
+    return " · ".join(filter(None, (one_line(passage.filename), one_line(passage.place.label()))))
 
 
 def citations(passages: Sequence[Passage]) -> list[dict[str, Any]]:

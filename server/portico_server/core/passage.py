@@ -25,6 +25,11 @@ PASSAGE_SCHEMA: Final[Mapping[str, Any]] = {
         },
         "store": {"type": "string"},
         "attributes": {"type": "object"},
+        "quote": {
+            "type": ["array", "null"],
+            "items": {"type": "integer"},
+            "description": "Start and end in its text of the sentence that the answer quotes.",
+        },
     },
     "required": ["rank", "score", "text", "file_id", "filename", "place"],
 }

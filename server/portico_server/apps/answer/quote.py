@@ -55,8 +55,14 @@ def quoted(
     else:
         intro = nearest_passages(question) if judgement.verdict == "doubtful" else ""
         chosen = list(judgement.chain) or _chosen(question, judgement.candidates)
-    places = list(dict.fromkeys(candidate.passage for candidate in chosen))
-    shown = tuple(replace(passages[place], rank=rank) for rank, place in enumerate(places, 1))
+    first: dict[int, QuoteCandidate] = {}
+    for candidate in chosen:
+        first.setdefault(candidate.passage, candidate)
+    places = list(first)
+    shown = tuple(
+        replace(passages[place], rank=rank, quote=(candidate.unit.start, candidate.unit.end))
+        for rank, (place, candidate) in enumerate(first.items(), 1)
+    )
     pieces = [f"{intro}\n\n"] if intro else []
     for number, candidate in enumerate(chosen):
         rank = places.index(candidate.passage) + 1
