@@ -17,7 +17,7 @@ class UnsetError(LookupError):
 
 
 def load(text: str) -> Any:
-    """The value of a YAML document. Raises `yaml.YAMLError`, also for one of more than `MAX_VALUES`.
+    """Return the value of a YAML document. Raise `yaml.YAMLError`, also for more than `MAX_VALUES` or a key used twice.
 
     The bare key ``on``, as a switch has it, is true to YAML 1.1: here it is what is written.
     """
@@ -42,6 +42,10 @@ def load(text: str) -> Any:
         return loader.construct_document(node)
     except RecursionError as error:
         raise yaml.YAMLError("it is nested too deeply") from error
+    except ValueError as error:
+        raise yaml.YAMLError(
+            f"it has a number or a date that does not exist ({error}); put texts in quotes"
+        ) from error
     finally:
         loader.dispose()
 
@@ -54,6 +58,8 @@ def _count_values(node: Any, known: dict[int, int]) -> int:
         return 1
     count = known.get(id(node))
     if count is None:
+        if isinstance(node, yaml.MappingNode):
+            _refuse_repeated_keys(node)
         known[id(node)] = MAX_VALUES + 1  # if it holds itself
         inner = (
             node.value
@@ -64,6 +70,99 @@ def _count_values(node: Any, known: dict[int, int]) -> int:
     if count > MAX_VALUES:
         raise yaml.YAMLError(f"its aliases stand for more than {MAX_VALUES:,} values, or for themselves")
     return count
+
+
+def _refuse_repeated_keys(mapping: Any) -> None:
+    import yaml
+
+    lines: dict[tuple[str, str], int] = {}
+    for key, _value in mapping.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if (key.tag, key.value) in lines:
+            first = lines[key.tag, key.value] + 1
+            raise yaml.MarkedYAMLError(
+                problem=f"the key '{key.value}' is already used in line {first}. Keep one of them",
+                problem_mark=key.start_mark,
+            )
+        lines[key.tag, key.value] = key.start_mark.line
+
+
+_PROBLEMS = (
+    (r"found character '\\t' that cannot start", "a tab indents this line; expected spaces"),
+    (
+        r"found character '(.)' that cannot start",
+        "a value cannot begin with {0}; expected the whole value in quotes",
+    ),
+    (
+        r"mapping values are not allowed",
+        "this ':' begins a value where none can be; expected a text with ': ' in quotes, "
+        "and keys indented like their neighbours",
+    ),
+    (r"could not find expected ':'", "expected ':' and a space behind this key"),
+    (r"unexpected end of stream", "the quote that opens here is not closed; expected {quote} at its end"),
+    (r"expected ',' or '([}\]])'", "the '{open}' that opens here is not closed; expected ',' or '{0}'"),
+    (r"expected the node content", "expected a value, or the bracket that closes the list or object"),
+    (
+        r"expected <block end>, but found '-'|expected <block end>, but found '<block sequence start>'",
+        "expected a key with a value, not '-'. The keys of this block begin in column {column}",
+    ),
+    (
+        r"expected <block end>",
+        "expected the end of the value, or the next {part} in column {column}, where the block of line {line} begins",
+    ),
+    (
+        r"undefined alias '(.*)'",
+        "'*{0}' has no '&{0}' above it; expected a text that begins with '*' in quotes",
+    ),
+    (
+        r"unknown escape character '(.*)'",
+        "'\\{0}' has no meaning between double quotes; expected single quotes, or '\\\\' for a backslash",
+    ),
+    (r"constructor for the tag '(.*)'", "the tag '{0}' is not supported; expected a plain value"),
+    (r"unhashable key", "a key cannot be a list or an object; expected a value with {{ or [ in quotes"),
+    (r"expected '<document start>'", "expected a key, or the end of the file"),
+    (
+        r"found another document",
+        "a second document begins here with '---'; expected one document in the file",
+    ),
+    (r"expected alphabetic or numeric", "expected a name behind '*' or '&', or the whole value in quotes"),
+    (
+        r"block entries|sequence entries are not allowed",
+        "a list cannot begin here; expected '- ' in a line of its own",
+    ),
+)
+"""Patterns of the parser's problems, and what to say instead. ``column`` and ``line``: where the outer part begins."""
+
+_AT_CONTEXT = ("could not find expected ':'", "unexpected end of stream", "expected ',' or")
+"""Problems that are seen long after their cause: the place to show is where the part begins."""
+
+
+def explain(error: Exception) -> str:
+    """Return what is wrong with a YAML document: line, column, and what was expected."""
+    problem = str(getattr(error, "problem", None) or "")
+    mark = getattr(error, "problem_mark", None)
+    if not problem or mark is None:
+        character = getattr(error, "character", None)
+        if character is None:
+            return str(error)
+        return f"the character U+{character:04X} cannot be in YAML; remove it"
+    context = getattr(error, "context_mark", None)
+    if context is not None and any(words in problem for words in _AT_CONTEXT):
+        mark = context
+    outer = context or mark
+    for pattern, words in _PROBLEMS:
+        if match := re.search(pattern, problem):
+            problem = words.format(
+                *match.groups(),
+                open="{" if match.groups() == ("}",) else "[",
+                quote="another one",
+                column=outer.column + 1,
+                line=outer.line + 1,
+                part="'-'" if "collection" in str(getattr(error, "context", "")) else "key",
+            )
+            break
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def expand(value: Any, environment: Mapping[str, str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -113,6 +114,13 @@ class Step:
         Of a function: its arguments. Of a model: the variables of its templates. Of a combinator: for each step
         named, its own ``dict(...)``. Of any other step: its fields.
         """
+        for name, bound in (*enumerate(args, start=1), *kwargs.items()):
+            if bound is builtins.input:
+                raise InvalidRequest(
+                    f"The argument {name!r} is bound to Python's function 'input'. To bind the flow's input, write "
+                    "'from portico.flow import input' at the top of the file.",
+                    param=str(name),
+                )
         if self.function is not None:
             return replace(self, args=args or self.args, kwargs={**self.kwargs, **kwargs})
         if args:

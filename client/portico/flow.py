@@ -104,6 +104,49 @@ _3: Final = Argument(3)
 _4: Final = Argument(4)
 
 
+ELSEWHERE: Final = {
+    "ifs": "branch",
+    "ifelse": "branch",
+    "barrier": "parallel",
+    "formatter": "template",
+    "prompter": "template",
+    "document": "retrieve",
+    "retriever": "retrieve",
+    "reranker": "rerank",
+    "embedding": "embed",
+    "trainablemodule": "llm",
+    "onlinechatmodule": "llm",
+    "onlineembeddingmodule": "embed",
+    "automodel": "llm",
+    "chatprompter": "llm",
+    "alpacaprompter": "llm",
+    "intentclassifier": "intent",
+    "httptool": "http",
+    "codeinterpreter": "code",
+    "functioncall": "agent",
+    "functioncallagent": "agent",
+    "reactagent": "agent",
+    "planandsolveagent": "agent",
+    "rewooagent": "agent",
+    "gptapi": "llm",
+    "agentlist": "pipeline",
+    "sequential": "pipeline",
+}
+"""Words of LazyLLM and Lagent in small letters, each with its counterpart in this module. A word that differs from a
+name of this module in capitals alone, such as ``Pipeline``, means that name."""
+
+
+def __getattr__(name: str) -> Any:
+    word = name.lower()
+    counterpart = ELSEWHERE.get(word) or (word if word in __all__ else None)
+    if counterpart is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise ImportError(
+        f"portico.flow has no '{name}'. Use '{counterpart}': from portico.flow import {counterpart}",
+        name=__name__,
+    )
+
+
 @exact
 def output(name: str) -> Reference:
     """The output of an earlier step."""

@@ -483,6 +483,8 @@ _SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "bot_prompt": ("instructions", "system"),
     "chunk_overlap": ("overlap", "chunk_overlap_tokens", "chunking", "chunking_strategy"),
     "chunk_size": ("size", "max_chunk_size_tokens", "chunking", "chunking_strategy"),
+    "chunker": ("strategy", "groups"),
+    "chunkr": ("strategy", "groups"),
     "conversation_id": ("session", "conversation"),
     "count": ("limit",),
     "dataset_path": ("folder",),

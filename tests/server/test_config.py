@@ -1,9 +1,12 @@
 """The configuration file: what it may say, and what is said of a wrong one."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from portico import errors
+from portico.cli.yaml_text import parse_yaml
 from portico_server import config
 from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.openai_client.quirks import fit_body
@@ -66,7 +69,7 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ("models: [{source: x}]", r"models\[0\] needs a 'name'"),
         ("models: [{name: a}]", r"models\[0\] needs a 'source'"),
         ("models: [{name: a, sorce: x}]", "Did you mean 'source'"),
-        ("models: [{name: a, source: [x]}]", "not of the right type"),
+        ("models: [{name: a, source: [x]}]", "must be a text, not a list"),
         ("models: [{name: a, source: 'fake://'}, {name: a, source: 'fake://'}]", "used twice"),
         (
             "models: [{name: a, source: 'fake://', defaults: {max_new_tokens: 9}}]",
@@ -108,7 +111,11 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ("roles: [{name: a, scopes: [chat], claim: groups, value: [[]]}]", "needs a 'claim' with a 'value'"),
         ("roles: [{name: a, scopes: [chat], limits: {speed: 1}}]", "no limit 'speed'"),
         ("roles: [{name: a, scopes: [chat], filters: {handbook: 1}}]", "handbook"),
-        ("models: [", "not valid YAML"),
+        ("models: [", r"portico.yaml is not valid YAML: line 1, column 10: expected a value"),
+        ("models: [{name: a, source: 3}]", r"models\[0\].source must be a text, not the value 3"),
+        ("stores: [{name: a, chunkr: page}]", r"stores\[0\] has no field 'chunkr'. Did you mean 'groups'"),
+        ("stores: [{name: a, groups: [{name: b, chunkr: page}]}]", "Did you mean 'strategy'"),
+        ("stores: [{name: a, groups: [{name: b, strategy: recursiv}]}]", "Did you mean 'recursive'"),
         (ALIASES, "more than 1,000,000 values"),
         ("models: &m\n  - *m\n", "or for themselves"),
         ("models: " + "[" * 5_000 + "]" * 5_000, "nested too deeply"),
@@ -119,6 +126,67 @@ def test_a_wrong_file_is_refused_with_its_name_and_the_place(tmp_path: Path, tex
     with pytest.raises(InvalidRequest, match=message) as caught:
         read(tmp_path, text)
     assert "portico.yaml" in caught.value.message
+
+
+@pytest.mark.parametrize("key", config.EXAMPLES)
+@pytest.mark.parametrize("entry", ["{name: x}", "[tiny]", "tiny", "[[]]"])
+def test_a_list_of_objects_shows_an_entry_that_can_be_copied(tmp_path: Path, key: str, entry: str) -> None:
+    (tmp_path / "skills/review").mkdir(parents=True)
+    (tmp_path / "skills/review/SKILL.md").write_text("---\nname: review\ndescription: Reads.\n---\nRead.\n")
+    (tmp_path / "story.yaml").write_text("step: {op: llm}\n", encoding="utf-8")
+
+    def whole(line: str) -> str:
+        return f"stores: [{{name: a, {line}}}]" if key == "groups" else line
+
+    with pytest.raises(InvalidRequest, match=f"{key}.* must be .*not .*Write: {key}:") as caught:
+        read(tmp_path, whole(f"{key}: {entry}"))
+    line = caught.value.message.partition("Write: ")[2]
+    read(tmp_path, whole(line), WEBSITE_KEY="a-key-of-the-website")
+
+
+YAML_MISTAKES = [
+    ("a: 1\n\tb: 2\n", "line 2, column 1: a tab indents this line; expected spaces"),
+    ("a: 1\nb: 2\na: 3\n", "line 3, column 1: the key 'a' is already used in line 1"),
+    ("models:\n  - name: x\n source: y\n", "line 3, column 2: expected .* the next key in column 1"),
+    (
+        "models:\n  - name: x\n    source: y\n   pin: z\n",
+        "line 4, column 4: expected .* the next '-' in column 3",
+    ),
+    (
+        "models: [a, b\nstores: []\n",
+        r"line 1, column 9: the '\[' that opens here is not closed; expected ',' or '\]'",
+    ),
+    ("x: {a: 1\ny: 2\n", "line 1, column 4: the '{' that opens here is not closed; expected ',' or '}'"),
+    ("x: 'abc\ny: 2\n", "line 1, column 4: the quote that opens here is not closed"),
+    ("a: b: c", "line 1, column 5: .* expected a text with ': ' in quotes"),
+    ("a: @b", "line 1, column 4: a value cannot begin with @; expected the whole value in quotes"),
+    ("a: *b", r"line 1, column 4: '\*b' has no '&b' above it"),
+    ('a: "\\q"', "line 1, column 6: .* has no meaning between double quotes"),
+    ("a: !b c", "line 1, column 4: the tag '!b' is not supported"),
+    ("a: {{b}}", "line 1, column 5: a key cannot be a list or an object"),
+    ("a: 1\n---\nb: 2", "line 2, column 1: a second document begins here"),
+    ("- a\nb: 1\n", "line 2, column 1: expected .* the next '-' in column 1"),
+    ("a: 1\n- b\n", "line 2, column 1: expected a key with a value, not '-'"),
+    ("a: - b", "line 1, column 4: a list cannot begin here"),
+    ("a: &  b", r"line 1, column 5: expected a name behind '\*' or '&'"),
+    ("a: 2024-13-45", "a number or a date that does not exist"),
+    ("a: \0", r"the character U\+0000 cannot be in YAML"),
+]
+JARGON = re.compile(
+    r"while (pars|scann|construct)|block (end|mapping|collection)|token|<|node|stream|unicode string"
+)
+
+
+@pytest.mark.parametrize(("text", "message"), YAML_MISTAKES)
+def test_a_mistake_in_yaml_is_told_with_its_place_and_what_was_expected(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"portico.yaml is not valid YAML: .*{message}") as on_server:
+        read(tmp_path, text)
+    with pytest.raises(errors.InvalidRequest) as in_client:
+        parse_yaml(text, str(tmp_path / "portico.yaml"))
+    assert in_client.value.message == on_server.value.message
+    assert not JARGON.search(on_server.value.message.replace(str(tmp_path), ""))
 
 
 def test_prompts_are_written_out_or_stand_in_a_folder(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def decide(client: Client, question: Question) -> None:
     try:
         client.questions.answer(question.id, accepted, value=value)
     except (Conflict, InvalidRequest) as error:
-        typer.secho(error.message, fg="yellow", err=True)
+        typer.secho(safe(error.message), fg="yellow", err=True)
 
 
 def _value(text: str | None) -> Any:

@@ -10,7 +10,7 @@ import typer
 
 from portico._answer import Answer
 from portico.cli.cite import print_hint, print_passages, write_answer
-from portico.cli.render import print_json
+from portico.cli.render import print_json, safe
 from portico.cli.session import AsJson, connected
 from portico.client import Client
 from portico.errors import InvalidRequest, PorticoError
@@ -128,7 +128,7 @@ def _converse(conversation: Conversation) -> None:
         except PorticoError as error:
             if not asking:
                 raise
-            typer.secho(error.message, fg="red", err=True)
+            typer.secho(safe(error.message), fg="red", err=True)
 
 
 def _turn(conversation: Conversation, command: str, rest: str, line: str) -> None:

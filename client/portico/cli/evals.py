@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from portico.cli.render import print_json
+from portico.cli.render import print_json, safe
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
 
@@ -222,5 +222,5 @@ def _ask_first(calls: int, *, yes: bool) -> None:
 def _fail(found: EvalRun | EvalSearch) -> None:
     """End the command if what was asked for was not done."""
     if found.status in ("failed", "canceled"):
-        typer.secho(found.error or f"It was {found.status}.", fg="red", err=True)
+        typer.secho(safe(found.error or "") or f"It was {found.status}.", fg="red", err=True)
         raise typer.Exit(1)

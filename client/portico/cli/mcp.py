@@ -314,7 +314,7 @@ def take_over(
         for server in made:
             typer.echo(f"{server.name}: {server.state}, {len(server.tools)} tools")
         for name, why in failed.items():
-            typer.secho(f"{name}: {why}", fg="red", err=True)
+            typer.secho(f"{name}: {safe(why)}", fg="red", err=True)
     if failed:
         raise typer.Exit(1)
 

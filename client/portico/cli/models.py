@@ -13,7 +13,16 @@ import typer
 from portico.cli.complete import engine_parameters
 from portico.cli.models_simulate import simulate_load
 from portico.cli.progress import Spinner
-from portico.cli.render import amount, moment, one_line, print_fields, print_json, print_removed, print_rows
+from portico.cli.render import (
+    amount,
+    moment,
+    one_line,
+    print_fields,
+    print_json,
+    print_removed,
+    print_rows,
+    safe,
+)
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest, NotFound
 from portico.values import Deployment, Plan
@@ -65,7 +74,7 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
             planned = client.models.plan(name)
         except (InvalidRequest, NotFound) as error:
             _print(found, as_json)
-            typer.echo(f"  {error.message}")
+            typer.echo(f"  {safe(error.message)}")
             return
     if found.state != "ready":  # what its files allow is not what it will have
         found = replace(found, context_length=planned.parameters.get("context_length", found.context_length))

@@ -23,10 +23,10 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def console(*, error: bool = False) -> Console:
-    """Standard output, or standard error, as rich sees it: colours only on a terminal."""
+    """Return standard output, or standard error, for rich: colours only on a terminal, and texts are no markup."""
     from rich.console import Console
 
-    return Console(stderr=error, highlight=False, soft_wrap=True)
+    return Console(stderr=error, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def print_json(value: Any) -> None:
@@ -46,10 +46,14 @@ def plain(value: Any) -> Any:
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A table on a terminal; elsewhere one line per row, its cells separated by tabs, without a head."""
+    """Print a table on a terminal; elsewhere a line of headings and one line per row, cells separated by tabs.
+
+    Without ``columns`` the rows have no heading.
+    """
+    columns = [one_line(name) for name in columns]
     texts = [[one_line(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        for row in texts:
+        for row in ([columns] if columns else []) + texts:
             print("\t".join(row))
         return
     from rich.console import Console
@@ -61,7 +65,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_column(name, overflow="fold", no_wrap=number == 0)
     for row in texts:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def print_fields(pairs: Iterable[tuple[str, Any]]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
@@ -12,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from portico.cli.render import safe
 from portico.cli.session import Invocation, ReportedError, deferred
 from portico.errors import PorticoError
 
@@ -124,6 +127,31 @@ SAME_VERBS = (
 """Words for one thing: a noun has the verb that fits it, and somebody may try another."""
 
 
+def _load_help() -> None:
+    """Import what prints help, and have it print texts as they are: typer reads ``[word]`` as a style and drops it."""
+    with deferred("rich.markdown", "rich.traceback"):  # twice the time of all else, and not used
+        help_pages = import_module("typer.rich_utils")
+
+    def literal(*, text: str, style: str = "", markup_mode: str = "") -> Any:
+        return help_pages.highlighter(help_pages.Text(safe(inspect.cleandoc(text)), style=style))
+
+    help_pages.__dict__.update(_make_rich_text=literal, rich_render_text=safe)
+
+
+def _print_help_literally(kind: Any) -> None:
+    show = kind.format_help
+
+    def format_help(command: Any, context: Any, formatter: Any) -> None:
+        _load_help()
+        show(command, context, formatter)
+
+    kind.format_help = format_help
+
+
+_print_help_literally(TyperCommand)
+_print_help_literally(TyperGroup)
+
+
 def _suggest_same_verb(group: TyperGroup) -> None:
     """Have a command that does not exist name the verb that means the same, not the one that is spelt alike."""
     resolve = group.resolve_command
@@ -177,6 +205,24 @@ class _Group(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**{**attributes, "commands": _Loaded()})
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep the command line for messages that correct it."""
+        ctx.meta[__name__] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. An option of the program that stands behind the command gets the corrected line."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter.__base__ as error:  # typer names its UsageError only in a private module
+            name = getattr(error, "option_name", "")
+            option = next((item for item in self.params if name in item.opts), None)
+            if option is not None and getattr(error, "possibilities", None) is not None:
+                error.possibilities = []
+                line = _with_option_first(ctx.meta[__name__], option)
+                error.message = f"'{name}' is an option of 'portico' and goes before the command: {line}"
+            raise
+
     def list_commands(self, ctx: Any) -> list[str]:
         """The names, in the order of the table."""
         return list(COMMANDS)
@@ -192,6 +238,20 @@ class _Group(TyperGroup):
         """The command itself, which is called next or completes its own arguments."""
         name, listed, rest = super().resolve_command(ctx, args)
         return name, self.commands[name] if name and listed else listed, rest
+
+
+def _with_option_first(arguments: list[str], option: Any) -> str:
+    """Return the command line with an option of the program in its place. A key is not repeated."""
+    name = option.opts[0]
+    at = next(place for place, word in enumerate(arguments) if word.partition("=")[0] == name)
+    _, equals, value = arguments[at].partition("=")
+    rest = arguments[at + 1 :]
+    if not equals and not option.is_flag and rest:
+        value, *rest = rest
+    if not option.is_flag and (name == "--key" or not value):
+        value = option.name.upper()
+    words = [name, value] if value else [name]
+    return shlex.join(["portico", *words, *arguments[:at], *rest])
 
 
 def _convert_given_values_alone(kind: Any) -> None:
@@ -242,9 +302,8 @@ def portico(
 def run(arguments: list[str]) -> int:
     """Run one command line. Every `PorticoError` ends as one sentence on standard error and exit code 1."""
     try:
-        if not arguments or "--help" in arguments or "_PORTICO_COMPLETE" in os.environ:
-            with deferred("rich.markdown", "rich.traceback"):  # twice the time of all else, and not used
-                import_module("typer.rich_utils")
+        if "_PORTICO_COMPLETE" in os.environ:
+            _load_help()
         typer.main.get_command(app).main(arguments, prog_name="portico")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -264,4 +323,4 @@ def _report(error: PorticoError, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(error.body().to_json(), ensure_ascii=False), file=sys.stderr)
     elif not isinstance(error, ReportedError):
-        typer.secho(error.message, fg="red", err=True)
+        typer.secho(safe(error.message), fg="red", err=True)

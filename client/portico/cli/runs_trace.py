@@ -51,7 +51,19 @@ def trace(
     elif sys.stdout.isatty():
         console().print(tree_of(run_id, steps, full=full))
     else:
-        print_rows((), (_cells(step, full) for step in sorted(steps, key=lambda step: step.started_at)))
+        print_rows(
+            (
+                "STEP",
+                "KIND",
+                "STATUS",
+                "TIME",
+                "TOKENS",
+                "COST",
+                "ERROR",
+                *(("INPUT", "OUTPUT") if full else ()),
+            ),
+            (_cells(step, full) for step in sorted(steps, key=lambda step: step.started_at)),
+        )
 
 
 def _cells(step: TraceStep, full: bool) -> tuple[Any, ...]:

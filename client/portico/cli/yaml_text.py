@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from portico._document import load
+from portico._document import explain, load
 from portico.errors import InvalidRequest
 
 
@@ -31,8 +31,8 @@ def to_yaml(value: Any) -> str:
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """A YAML document. Raises `InvalidRequest` that names the file and the place."""
+    """Parse a YAML document. Raise `InvalidRequest` that names the file and the place."""
     try:
         return load(text)
     except yaml.YAMLError as error:
-        raise InvalidRequest(f"{name} is not valid YAML: {error}", param="file") from error
+        raise InvalidRequest(f"{name} is not valid YAML: {explain(error)}.", param="file") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from portico._document import load
+from portico._document import explain, load
 from portico_server.apps.agent import read as agents
 from portico_server.apps.fields import Fields
 from portico_server.apps.flow import read as flows
@@ -226,7 +226,9 @@ def _document(file: str, folder: Path, at: str) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         found = json.loads(text) if path.suffix.lower() == ".json" else load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
+        raise InvalidRequest(f"{at}: {path} is not valid YAML: {explain(error)}.", param=at) from error
+    except (OSError, ValueError) as error:
         raise InvalidRequest(f"{at}: {path} cannot be read: {error}.", param=at) from error
     if not isinstance(found, dict):
         raise InvalidRequest(f"{at}: {path} holds no flow and no agent.", param=at)

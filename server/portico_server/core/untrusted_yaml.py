@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from portico._document import explain
+
 MAX_YAML_DEPTH: Final = 64
 """Lists and mappings within each other."""
 
@@ -50,7 +52,7 @@ def read_yaml(text: str, *, max_length: int = MAX_YAML_LENGTH, plain: bool = Fal
         value = yaml.load(text, Loader=loader)  # noqa: S506 - it is the safe loader, with or without C
         return json.loads(json.dumps(value, default=str))
     except yaml.YAMLError as error:
-        raise InvalidYaml(_line(error)) from error
+        raise InvalidYaml(explain(error)) from error
     except InvalidYaml:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError) as error:

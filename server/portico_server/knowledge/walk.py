@@ -347,7 +347,7 @@ def _take(path: str, root: Path, max_bytes: int, found: Walk, pictures: bool, re
         )
         if why or name in found.files:
             found.skip(name, why or "unusable name")
-        elif format_of(name) is None and (why := no_text(Path(path))):
+        elif (not status.st_size or format_of(name) is None) and (why := no_text(Path(path))):
             found.skip(name, why)
         else:
             found.files[name] = SourceEntry(name, path, status.st_size, status.st_mtime_ns)
@@ -359,7 +359,7 @@ def _take(path: str, root: Path, max_bytes: int, found: Walk, pictures: bool, re
 
 
 def no_text(path: Path) -> str:
-    """Why a file of a kind that its name does not tell cannot be read; an empty string if it is text."""
+    """Return why an empty file, or one whose name does not tell its kind, cannot be read; "" if it is text."""
     with path.open("rb") as file:
         head = file.read(8192)
     if not head:

@@ -208,7 +208,7 @@ def test_stores_from_a_folder_to_nothing(command: Command, tmp_path: Path) -> No
     assert "recipes\t1\t" in listed
     assert "\tsync\trecipes\t" in command("runs", "list").out, "by the name of its store, not by the id"
     shown = command("stores", "show", "recipes", "--files").out
-    assert "empty.pdf\tfailed\t" in shown and "why they failed" not in shown
+    assert "empty.pdf\tskipped\tempty\n" in shown and "why they failed" not in shown
     assert "portico stores show recipes --files" in command("stores", "show", "recipes").out
     files = command("stores", "show", "recipes", "--files", "--json").json["files"]
     pieces = command("stores", "chunks", "recipes", "soup.md").out

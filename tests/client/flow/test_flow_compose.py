@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import pytest
 
+import portico.flow
 from portico import InvalidRequest
 from portico._step import StepLike
 from portico.flow import (
@@ -370,3 +373,51 @@ def test_a_flow_written_with_with_says_how_it_is_written() -> None:
         raise AssertionError
     with pytest.raises(InvalidRequest, match="give it its steps as arguments"), pipeline(str.upper):
         raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("word", "counterpart"),
+    [
+        ("ifs", "branch"),
+        ("Ifs", "branch"),
+        ("IFS", "branch"),
+        ("Switch", "switch"),
+        ("Loop", "loop"),
+        ("Pipeline", "pipeline"),
+        ("Parallel", "parallel"),
+        ("Diverter", "diverter"),
+        ("Warp", "warp"),
+        ("Bind", "bind"),
+        ("Retriever", "retrieve"),
+        ("TrainableModule", "llm"),
+        ("ReactAgent", "agent"),
+        ("GPTAPI", "llm"),
+    ],
+)
+def test_a_word_of_another_framework_names_its_counterpart(word: str, counterpart: str) -> None:
+    with pytest.raises(ImportError, match=f"has no '{word}'. Use '{counterpart}'"):
+        exec(f"from portico.flow import {word}")
+    assert hasattr(portico.flow, counterpart)
+
+
+def test_every_counterpart_exists_and_an_unknown_word_is_an_attribute_error() -> None:
+    assert set(portico.flow.ELSEWHERE.values()) <= set(portico.flow.__all__)
+    assert not set(portico.flow.ELSEWHERE) & set(portico.flow.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        portico.flow.nothing  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        exec("from portico.flow import nothing")
+
+
+@pytest.mark.parametrize(
+    "compose",
+    [
+        lambda: bind(lambda q: q, q=builtins.input),
+        lambda: bind(lambda q: q, builtins.input),
+        lambda: llm(user="{q}").bind(q=builtins.input),
+        lambda: pipeline(a=lambda q: q).bind(a={"q": builtins.input}),
+    ],
+)
+def test_python_s_own_input_is_refused_with_what_to_write(compose: Callable[[], StepLike]) -> None:
+    with pytest.raises(InvalidRequest, match=r"'from portico\.flow import input'"):
+        compose()

@@ -298,7 +298,11 @@ class Chat(Page):
     async def _take(self, session: Session, messages: list[ChatMessage]) -> None:
         partner = next((each for each in self._partners if each.name == session.app), None)
         if partner is None:
-            self.notify(f"'{one_line(session.app)}' is not here: another app continues.", severity="warning")
+            self.notify(
+                f"'{one_line(session.app)}' is not here: another app continues.",
+                severity="warning",
+                markup=False,
+            )
         else:
             self._talk_to(partner)
         await self._begin(session if partner else None, messages)

@@ -92,7 +92,8 @@ async def receive_document(
         received = await files.receive(came.body, durable=False)
     except TooLarge:
         return too_large
-    if format_of(name) is None and (why := await pools.DOCUMENTS.run(no_text, received.path)):
+    empty_or_unknown = not received.bytes or format_of(name) is None
+    if empty_or_unknown and (why := await pools.DOCUMENTS.run(no_text, received.path)):
         await files.drop(received)
         return FetchFailure(why, gone=True)
     return received

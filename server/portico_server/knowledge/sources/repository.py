@@ -20,7 +20,7 @@ from portico_server.knowledge.sources import fetch
 from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
 from portico_server.knowledge.sources.source import FetchFailure, FetchResult, SourceLimits
 from portico_server.knowledge.sources.spec import GitAddress
-from portico_server.knowledge.walk import IGNORED_FOLDERS, SourceEntry, Walk, unfit_reason
+from portico_server.knowledge.walk import EMPTY_FILE, IGNORED_FOLDERS, SourceEntry, Walk, unfit_reason
 
 MAX_FETCHES = 10
 """Fetches after which a repository is fetched from nothing again: each one leaves a file of what was new in it."""
@@ -170,6 +170,7 @@ class GitSource:
             pictures=self._limits.pictures,
             recordings=self._limits.recordings,
         )
+        why = why or ("" if int(size) else EMPTY_FILE)
         why = why or ("unusable name" if name in found.files else note.refused)
         if why:
             found.skip(name, why)
