@@ -89,7 +89,7 @@ def test_one_field_is_changed_compared_and_rolled_back(command: Command, story: 
     assert command("apps", "diff", "answer", f"{story}:answer").out.count("Be kind.") == 1
     assert command("apps", "diff", "answer", "2", "2").out == "There is no difference.\n"
     assert command("apps", "set", "answer", "say.options.temperature=0.5", "--note", "warmer").code == 0
-    versions = command("apps", "versions", "answer").out.splitlines()
+    _heading, *versions = command("apps", "versions", "answer").out.splitlines()
     assert versions[0].startswith("3\tyes") and versions[0].endswith("\twarmer")
     assert versions[1].endswith("\tset say.system")
     assert command("apps", "rollback", "answer").out == "'answer' is at version 2 again.\n"

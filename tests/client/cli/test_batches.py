@@ -34,7 +34,7 @@ def test_a_file_is_answered_while_the_command_waits(command: Command, tmp_path: 
     batch = command("batches", "list", "--json").json["data"][0]
     shown = command("batches", "show", batch["id"])
     assert "completed" in shown.out and batch["output_file_id"] in shown.out
-    told = command("batches", "results", batch["id"]).out.splitlines()
+    _heading, *told = command("batches", "results", batch["id"]).out.splitlines()
     assert [line.split("\t")[:2] for line in told] == [["n0", "200"], ["n1", "400"], ["n2", "200"]]
     assert "潮水" in told[0] and "temperature" in told[1]
     results = command("batches", "results", batch["id"], "--output", str(tmp_path / "out.jsonl"))

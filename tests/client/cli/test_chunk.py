@@ -34,7 +34,8 @@ def test_the_chunkers_are_listed(command: Command) -> None:
 def test_a_document_is_cut_side_by_side(command: Command, file: Path) -> None:
     sizes = ("--size", "50", "--overlap", "0", "-n", "2")
     done = command("chunk", str(file), "--strategy", "section", "-s", "fixed", *sizes)
-    rows = [line.split("\t") for line in done.out.splitlines()]
+    heading, *rows = [line.split("\t") for line in done.out.splitlines()]
+    assert heading == ["STRATEGY", "CHUNK", "OF", "PLACE", "TEXT"]
     assert {row[0] for row in rows} == {"section", "fixed"}
     assert len([row for row in rows if row[0] == "fixed"]) == 2
     assert "line 1 · Fees" in rows[0][3]

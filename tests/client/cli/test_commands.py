@@ -212,13 +212,13 @@ def test_stores_from_a_folder_to_nothing(command: Command, tmp_path: Path) -> No
     assert "portico stores show recipes --files" in command("stores", "show", "recipes").out
     files = command("stores", "show", "recipes", "--files", "--json").json["files"]
     pieces = command("stores", "chunks", "recipes", "soup.md").out
-    assert pieces.startswith("0\t0-37\tline 1")
+    assert pieces.splitlines()[1].startswith("0\t0-37\tline 1")
     soup = next(item["id"] for item in files if item["filename"] == "soup.md")
     [first, *_] = command("stores", "chunks", "recipes", soup, "--json").json["data"]
     assert (first["number"], first["place"]["start"]) == (0, 0) and first["text"]
     assert "no file 'nothing.md'" in command("stores", "chunks", "recipes", "nothing.md").err
     assert "no group 'none'" in command("stores", "chunks", "recipes", soup, "--group", "none").err
-    assert {item["filename"] for item in files} == {"soup.md", "empty.pdf"}
+    assert {item["filename"] for item in files} == {"soup.md"}
     refused = command("ask", "leeks?")
     assert refused.out == "" and "several apps" in refused.err and "--app NAME" in refused.err
     assert command("stores", "remove", "recipes", "--dry-run").out.startswith("Would delete")
@@ -432,7 +432,7 @@ def test_pull_ends_with_what_the_run_said(command: Command) -> None:
 def test_the_rest_prints_what_it_found(command: Command, daemon: Daemon) -> None:
     assert daemon.url in command("status").out
     assert command("status", "--json").json["url"] == daemon.url
-    assert command("apps", "list").out.startswith("handbook\t")
+    assert command("apps", "list").out.splitlines()[1].startswith("handbook\t")
     assert command("apps", "list", "--json").json["data"][0]["name"] == "handbook"
     assert command("version", "--json").json["daemon"]
     assert command("version").out.startswith("client")

@@ -61,7 +61,7 @@ def prompts(tmp_path: Path) -> Path:
 def test_answers_stand_side_by_side(command: Command, prompts: Path) -> None:
     done = command("compare", "house", "better", "--prompts", str(prompts))
     assert done.code == 0
-    first, second, *shares = done.out.splitlines()
+    _heading, first, second, *shares = done.out.splitlines()
     assert first == "Which code word?\tI do not know.\t[CODE] amber\tsecond"
     assert second.endswith("【暗号】琥珀\tsecond")
     assert shares == ["house: 0%", "better: 100%"]

@@ -67,7 +67,7 @@ def test_settings_are_searched_for(command: Command, file: Path) -> None:
     assert (planned["trials"], planned["asked"]) == (2, 4)
     done = command("evals", "search", "-f", str(file))
     assert done.code == 0, done.err
-    rows = [line.split("\t") for line in done.out.splitlines() if "\t" in line]
+    _heading, *rows = [line.split("\t") for line in done.out.splitlines() if "\t" in line]
     assert [row[0] for row in rows] == ["1 best", "2"]
     assert rows[0][1:4] == ["input_messages.template[0].content={{item.word}}", "1.000 ± 0.000", "2"]
     refused = command("evals", "search", "-f", str(file), "--apply")

@@ -59,7 +59,7 @@ def test_a_prompt_is_written_on_the_command_line(command: Command) -> None:
     assert command("prompts", "add", "hi", text).out == "'hi' is at version 1.\n"
     assert command("prompts", "add", "hi", text, "--system", "Be {mood}.").out == "'hi' is at version 2.\n"
     assert command("prompts", "history", "hi", "--json").json["data"][1]["version"] == 1
-    assert command("prompts", "history", "hi").out.startswith("2\t")
+    assert command("prompts", "history", "hi").out.splitlines()[1].startswith("2\t")
     said = command("prompts", "render", "hi", "name=Ann", "language=Basque", "mood=kind").out
     assert "Say {hello} to Ann in Basque, Ann." in said and "Be kind." in said
     missing = command("prompts", "render", "hi", "name=Ann", "--version", "1")

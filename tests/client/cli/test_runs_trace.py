@@ -37,7 +37,7 @@ def ended(daemon: Daemon) -> str:
 
 
 def test_the_steps_of_a_run_are_shown_with_times_tokens_and_errors(command: Command, ended: str) -> None:
-    lines = command("runs", "trace", ended).out.splitlines()
+    _heading, *lines = command("runs", "trace", ended).out.splitlines()
     cells = {line.split("\t")[0]: line.split("\t") for line in lines}
     assert cells["story.titles"][1:3] == ["code", "completed"]
     write = next(row for path, row in cells.items() if "chapters[0]" in path)

@@ -24,7 +24,8 @@ def test_the_example_says_what_each_number_of_machines_would_do(capsys: pytest.C
     assert [one["machines"] for one in found["data"]] == [{"gpu": number} for number in (1, 2, 3, 4)]
     assert found["cheapest"] == next(one for one in found["data"] if one["first_token"]["p95"] <= 15)
     assert simulate(*given, "--first-token", 0) == 0
-    *rows, verdict = capsys.readouterr().out.splitlines()
+    heading, *rows, verdict = capsys.readouterr().out.splitlines()
+    assert "\t" in heading and heading.upper() == heading
     assert [row.split("\t")[0] for row in rows] == ["1 gpu", "2 gpu", "3 gpu", "4 gpu"]
     assert verdict.startswith("With none of these")
 

@@ -26,7 +26,7 @@ def test_a_command_is_added_called_and_removed(command: Command) -> None:
     added = command("tools", "add", "echo", "--describe", "Says it again.", "--read-only", "--", *program)
     assert added.out == "Added echo.\n"
     assert command("tools", "call", "echo", "text=$HOME;").out == "['$HOME;']\n\n"
-    assert command("tools", "sources").out.startswith("echo\tcommand\tready\t1\t")
+    assert command("tools", "sources").out.splitlines()[1].startswith("echo\tcommand\tready\t1\t")
     assert command("tools", "remove", "echo", "--dry-run").code == 0
     assert command("tools", "remove", "echo", "--yes").code == 0
     assert command("tools", "call", "echo", "text=x").code == 1
