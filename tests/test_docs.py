@@ -276,6 +276,7 @@ def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
         "Databases",
         "Traces",
         "Drawings",
+        "Pictures and scanned pages",
         "Terminal UI",
         "Editors",
         "Development",
