@@ -286,7 +286,7 @@ class Settings:
     )
     ocr_languages: str = _setting(
         "chi_sim+eng",
-        "Languages in which tesseract, where installed, reads pictures and scans; empty: it does not",
+        "Languages in which OCR reads pictures and scans, by tesseract's names; empty: it does not",
     )
     picture_model: str = _setting(
         "", "Model that describes pictures in stores (default: one that is deployed and sees); none: no model"

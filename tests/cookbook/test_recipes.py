@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,9 +22,6 @@ TRAINING = "search-that-learns"
 
 MARKS = {
     TRAINING: (pytest.mark.slow, pytest.mark.timeout(900)),
-    "scanned-chinese": (
-        pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed"),
-    ),
 }
 
 RUN = [pytest.param(name, marks=MARKS.get(name, ())) for name in RECIPES]

@@ -102,6 +102,15 @@ def _extras() -> Iterator[Diagnosis]:
             yield Diagnosis(f"extra {extra}", "warn", f"not installed: {how_to_add(extra)}")
         else:
             yield Diagnosis(f"extra {extra}", "ok", "installed")
+    engine = (
+        "rapidocr" if find_spec("rapidocr") is not None else "tesseract" if shutil.which("tesseract") else ""
+    )
+    if engine:
+        yield Diagnosis("OCR", "ok", engine)
+    else:
+        yield Diagnosis(
+            "OCR", "warn", f"pictures and scanned pages are not read; install it: {how_to_add('ocr')}"
+        )
 
 
 def _home(*, daemon_runs: bool) -> Iterator[Diagnosis]:

@@ -10,7 +10,6 @@ import logging
 import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
-from shutil import which
 
 from portico_server.core import pools
 from portico_server.core.context import Context
@@ -29,6 +28,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Embed, Reply, Request, Result, Vectors
 from portico_server.knowledge.chunk.prompts import answer_text
 from portico_server.knowledge.document import Part, PartWriter, Unreadable
+from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse.formats import is_picture, is_recording
 
 MAX_ATTEMPTS = 4
@@ -144,7 +144,7 @@ class PictureDescriber:
 
     def readable(self) -> bool:
         """Whether there is anything here that can make text of a picture."""
-        return self.model() is not None or (bool(self._languages) and which("tesseract") is not None)
+        return self.model() is not None or ocr.is_available(self._languages)
 
     def model(self) -> str | None:
         """The model that is asked, if there is one."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from portico_server.core.errors import Unavailable
 from portico_server.knowledge.names import MAX_FILENAME_BYTES, name_on_disk
+from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse.formats import (
     format_of,
     is_document,
@@ -296,7 +297,7 @@ def unfit_reason(name: str, size: int, *, max_bytes: int, pictures: bool, record
     if not is_document(name):
         return UNKNOWN_KIND
     if is_picture(name) and not pictures:
-        return "a picture, and nothing here sees it"
+        return f"a picture; {ocr.how_to_read()}"
     if is_recording(name) and not recordings:
         return "a recording, and no model is set to write it down"
     return ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from tests.client.cli.conftest import Command
 
+from portico._installed import how_to_add
 from portico.cli.doctor import disk_finding, proxy_findings, python_finding
 
 
@@ -62,3 +64,14 @@ def test_a_proxy_that_other_programs_would_ask_for_this_machine_is_found() -> No
     assert found.state == "warn" and "export NO_PROXY=localhost,127.0.0.1,::1" in found.message
     [found] = proxy_findings({"https_proxy": "http://proxy:3128", "no_proxy": "localhost,127.0.0.1"})
     assert found.state == "ok"
+
+
+def test_without_ocr_the_command_that_installs_it_is_named(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    rows = command("doctor", "--json").json["data"]
+    [finding] = [row for row in rows if row["name"] == "OCR"]
+    assert finding["state"] == "warn"
+    assert how_to_add("ocr") in finding["message"]

@@ -16,3 +16,11 @@ def picture(*lines: str, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     image.save(file, kind)
     return file.getvalue()
+
+
+def scan(*pages: str) -> bytes:
+    """A PDF whose pages are pictures of words."""
+    file = io.BytesIO()
+    first, *others = (Image.open(io.BytesIO(picture(page))) for page in pages)
+    first.save(file, "PDF", save_all=True, append_images=others)
+    return file.getvalue()

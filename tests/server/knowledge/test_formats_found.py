@@ -2,15 +2,14 @@
 
 import gzip
 import json
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from tests.daemon import Daemon
+from tests.daemon import ROOT, Daemon
 from tests.server.knowledge import documents, office
-from tests.server.knowledge.drawn import picture
+from tests.server.knowledge.drawn import picture, scan
 
 TARIFF = [
     "Cargo               Crowns",
@@ -18,6 +17,8 @@ TARIFF = [
     "Saltpetre           sixty",
     "End of the list.",
 ]
+
+SCANNED_CHINESE = ROOT / "docs" / "cookbook" / "scanned-chinese" / "documents" / "通知.pdf"
 
 FILES: dict[str, bytes] = {
     "text.txt": b"The lighthouse keeper feeds seventeen gulls.\n",
@@ -58,6 +59,9 @@ FILES: dict[str, bytes] = {
     "server.log": b"2026-11-20 10:00:00 ERROR foghorn compressor overheated\n",
     "winter.zip": office.zipped({"plans/sledge.md": "# Sledges\n\nEleven huskies pull the sledge.\n"}),
     "old.txt.gz": gzip.compress("码头的钟在正午敲响十二下。".encode()),
+    "sign.png": picture("Beware of the walrus"),
+    "leaflet.pdf": scan("Cover of the leaflet", "Seals sunbathe on pier three."),
+    "notice.pdf": SCANNED_CHINESE.read_bytes(),
     "drawing.svg": b"<svg><text>An albatross nobody should find</text></svg>",
 }
 
@@ -86,12 +90,10 @@ QUESTIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("Why did the foghorn compressor fail?", "server.log", {"line": 1}),
     ("How many huskies pull the sledge?", "winter.zip", {"heading": ["plans/sledge.md", "Sledges"]}),
     ("码头的钟什么时候敲响？", "old.txt.gz", {"heading": ["old.txt"]}),
+    ("Where is the walrus?", "sign.png", {}),
+    ("Where do the seals sunbathe?", "leaflet.pdf", {"page": 2}),
+    ("借书证丢失以后到哪里补办？", "notice.pdf", {"page": 2}),
 ]
-
-
-if shutil.which("tesseract"):
-    FILES["sign.png"] = picture("Beware of the walrus")
-    QUESTIONS.append(("Where is the walrus?", "sign.png", {}))
 
 
 @pytest.fixture(scope="module")

@@ -1,26 +1,48 @@
-"""Pictures, scans and tables of PDF: described by a model that sees, recognised by tesseract, or told why not."""
+"""Pictures, scans and tables of PDF: described by a model that sees, read by OCR, or refused with a reason."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import io
+import mmap
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import orjson
+import pypdfium2 as pdfium
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.server.knowledge import documents, office
-from tests.server.knowledge.drawn import picture
+from tests.server.knowledge.drawn import picture, scan
 
+from portico._installed import how_to_add
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse import ocr, pdf, worker
 from portico_server.knowledge.parse.pool import ReaderPool
 
-recognises = pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
+
+@pytest.fixture
+def without_rapidocr(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process in which rapidocr cannot be found."""
+    for module in ("rapidocr", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, module, None)
+    ocr._installed.cache_clear()
+    yield
+    ocr._installed.cache_clear()
+    ocr.begin(lambda: None)
+
+
+@pytest.fixture
+def without_ocr(without_rapidocr: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A process in which neither rapidocr nor tesseract can be found."""
+    monkeypatch.setenv("PATH", str(tmp_path))
 
 
 def cut(
@@ -118,14 +140,12 @@ def test_tables_beside_each_other_leave_the_page_as_it_is() -> None:
 # --- text recognition ---------------------------------------------------------------------------------------------
 
 
-@recognises
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
 def test_the_text_of_a_picture_is_recognised(tmp_path: Path, kind: str) -> None:
     [part] = cut(f"sign.{kind.lower()}", picture("Mooring is forbidden", kind=kind), tmp_path)
     assert part.text == "Mooring is forbidden"
 
 
-@recognises
 def test_a_scanned_page_is_read_and_keeps_its_number(tmp_path: Path) -> None:
     first, second = (
         Image.open(io.BytesIO(picture(text))) for text in ("The first page", "The eel ladder is open")
@@ -139,33 +159,135 @@ def test_a_scanned_page_is_read_and_keeps_its_number(tmp_path: Path) -> None:
     ]
 
 
-@recognises
 def test_pictures_in_an_archive_are_read_and_those_without_text_left_out(tmp_path: Path) -> None:
     data = {"signs/north.png": picture("Shallow water"), "logo.png": picture(), "a.txt": b"A text."}
     found = {(part.text, part.place.heading) for part in cut("signs.zip", office.zipped(data), tmp_path)}
     assert found == {("A text.", ("a.txt",)), ("Shallow water", ("signs/north.png",))}
 
 
+def joined(*files: bytes) -> bytes:
+    """One PDF of the pages of several."""
+    whole, file = pdfium.PdfDocument.new(), io.BytesIO()
+    for data in files:
+        whole.import_pages(pdfium.PdfDocument(data))
+    whole.save(file)
+    return file.getvalue()
+
+
+def answers(name: str, data: bytes, folder: Path) -> list[dict[str, Any]]:
+    """What a worker answers when it reads a file in this process."""
+    (folder / name).write_bytes(data)
+    job = {"path": str(folder / name), "name": name, "chunking": None, "terms": False}
+    out = io.BytesIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "limit_process", lambda _memory, _seconds: None)
+        patch.setenv(ocr.LANGUAGES_VARIABLE, "chi_sim+eng")
+        worker.work({**job, "memory": 0, "seconds": 60.0, "recognition": 60.0}, out)
+    return [orjson.loads(line) for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.usefixtures("without_ocr")
 @pytest.mark.parametrize(
-    ("name", "data", "words"),
+    ("name", "data", "reason"),
     [
-        ("sign.png", picture("Forbidden"), "apt-get install tesseract-ocr"),
-        ("scan.pdf", b"", "apt-get install tesseract-ocr"),
-        ("torn.png", b"no picture at all", "not a picture"),
+        ("sign.png", picture("Forbidden"), "is a picture; install OCR to read it: "),
+        (
+            "scan.pdf",
+            scan("One", "Two"),
+            "has no text on its 2 pages: it holds pictures of pages, and nothing here",
+        ),
     ],
 )
-def test_without_recognition_the_reason_says_what_to_install(
-    tmp_path: Path, name: str, data: bytes, words: str
+def test_without_ocr_the_reason_names_the_command_that_installs_it(
+    tmp_path: Path, name: str, data: bytes, reason: str
 ) -> None:
-    if name == "scan.pdf":
-        file = io.BytesIO()
-        Image.open(io.BytesIO(picture("Page"))).save(file, "PDF")
-        data = file.getvalue()
-    with pytest.raises(Unreadable, match=words):
-        cut(name, data, tmp_path, languages="")
+    [answer] = answers(name, data, tmp_path)
+    assert answer["message"].startswith(reason)
+    assert how_to_add("ocr") in answer["message"]
 
 
-@recognises
+@pytest.mark.usefixtures("without_ocr")
+def test_without_ocr_scanned_pages_among_pages_of_text_are_named(tmp_path: Path) -> None:
+    mixed = joined(documents.pdf("The first page."), scan("Two", "Three"))
+    text, unread = (text for answer in answers("mixed.pdf", mixed, tmp_path) for text, _ in answer["parts"])
+    assert text == "The first page."
+    assert unread == (
+        "Not read:\n2 scanned page(s) or picture(s), from page 2 on: "
+        f"install OCR to read it: {how_to_add('ocr')}"
+    )
+
+
+def test_without_languages_the_reason_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="in the setting ocr_languages"):
+        cut("sign.png", picture("Forbidden"), tmp_path, languages="")
+
+
+def monochrome(width: int, height: int) -> bytes:
+    """A picture of one colour: few bytes for many pixels."""
+    file = io.BytesIO()
+    Image.new("1", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"no picture at all", "is not a picture"),
+        (b"\x89PNG and no more", "is a picture that is damaged or was cut short"),
+        (picture("Forbidden")[:2_000], "is a picture that is damaged or was cut short"),
+        (monochrome(20_000, 20_000), "is a picture of more than 89 million pixels"),
+        (monochrome(10_000, 9_500), "is a picture of more than 89 million pixels"),
+        (monochrome(80_000, 1), "no text is recognised"),
+    ],
+    ids=["text", "header", "cut", "bomb", "large", "line"],
+)
+def test_a_hostile_picture_is_refused_with_its_reason(tmp_path: Path, data: bytes, reason: str) -> None:
+    with pytest.raises(Unreadable, match=reason):
+        cut("sign.png", data, tmp_path)
+
+
+def test_every_page_of_a_tiff_is_read(tmp_path: Path) -> None:
+    first, second = (Image.open(io.BytesIO(picture(text))) for text in ("The north quay", "The eel ladder"))
+    file = io.BytesIO()
+    first.save(file, "TIFF", save_all=True, append_images=[second])
+    [part] = cut("fax.tiff", file.getvalue(), tmp_path)
+    assert part.text == "The north quay\n\nThe eel ladder"
+
+
+def test_a_scanned_page_of_two_columns_is_read_column_by_column(tmp_path: Path) -> None:
+    page = Image.new("L", (1_900, 700), 255)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=32)
+    for number in range(8):
+        draw.text(
+            (60, 60 + 70 * number), f"The left column says in line {number} something of boats", 0, font
+        )
+        draw.text(
+            (1_000, 60 + 70 * number), f"The right column says in line {number} something of quays", 0, font
+        )
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    [part] = cut("columns.png", file.getvalue(), tmp_path)
+    sides = [line.split()[1] for line in part.text.split("\n") if line]
+    assert sides == ["left"] * 8 + ["right"] * 8
+
+
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
+@pytest.mark.usefixtures("without_rapidocr")
+def test_tesseract_reads_where_rapidocr_is_not_installed(tmp_path: Path) -> None:
+    *_, last = answers("sign.png", picture("Mooring is forbidden"), tmp_path)
+    assert last["parts"][0][0] == "Mooring is forbidden"
+
+
+def test_the_installed_onnxruntime_holds_no_address_that_it_reports_to() -> None:
+    spec = importlib.util.find_spec("onnxruntime")
+    assert spec is not None and spec.origin is not None
+    libraries = list((Path(spec.origin).parent / "capi").glob("*.so*"))
+    assert libraries
+    for library in libraries:
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            assert content.find(b"events.data.microsoft.com") == -1, library.name
+
+
 def test_a_picture_without_text_says_so(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="no text is recognised"):
         cut("blank.png", picture(), tmp_path)
@@ -178,23 +300,14 @@ def test_chinese_is_put_together_again() -> None:
 def test_of_one_document_so_many_pictures_are_read_and_each_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[int] = []
     monkeypatch.setattr(ocr, "MAX_PICTURES", 1)
-    monkeypatch.setattr(ocr, "RECOGNISE_TIMEOUT_S", 5.0)
+    monkeypatch.setenv(ocr.LANGUAGES_VARIABLE, "eng")
     ocr.begin(lambda: heard.append(1))
-    ocr.recognise(b"nothing")
-    ocr.recognise(b"nothing")
+    ocr.recognise(picture("One"))
+    ocr.recognise(picture("Two"))
     assert heard == [1]
     ocr.begin(lambda: None)
 
 
-def scan(*pages: str) -> bytes:
-    """A PDF whose pages are pictures of words."""
-    file = io.BytesIO()
-    first, *others = (Image.open(io.BytesIO(picture(page))) for page in pages)
-    first.save(file, "PDF", save_all=True, append_images=others)
-    return file.getvalue()
-
-
-@recognises
 @pytest.mark.parametrize("turned", [90, 180, 270])
 def test_a_page_that_lies_sideways_or_upside_down_is_read(tmp_path: Path, turned: int) -> None:
     lines = ("The harbour opens at six", "Boats wait at the north quay", "until the bridge is raised") * 5
@@ -204,7 +317,6 @@ def test_a_page_that_lies_sideways_or_upside_down_is_read(tmp_path: Path, turned
     assert "Boats wait at the north quay" in found.text
 
 
-@recognises
 def test_what_recognition_has_no_time_for_is_named(tmp_path: Path) -> None:
     box = office.zipped({"scan.pdf": scan("One", "Two", "Three"), "note.txt": "The harbour."})
     *_found, last = cut("box.zip", box, tmp_path, recognition=1e-9)
@@ -217,10 +329,9 @@ def test_what_recognition_has_no_time_for_is_named(tmp_path: Path) -> None:
         cut("scan.pdf", scan("One", "Two"), tmp_path, recognition=1e-9)
 
 
-@recognises
 def test_pages_behind_the_last_picture_that_is_read_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ocr, "MAX_PICTURES", 1)
-    monkeypatch.setattr(ocr, "languages", lambda: "eng")
+    monkeypatch.setenv(ocr.LANGUAGES_VARIABLE, "eng")
     ocr.begin(lambda: None)
     assert [part.text for part in pdf.read(SourceDocument("scan.pdf", scan("One", "Two", "Three")))] == [
         "One"
@@ -230,13 +341,12 @@ def test_pages_behind_the_last_picture_that_is_read_are_named(monkeypatch: pytes
     assert ocr.left_out() == ""
 
 
-@recognises
 def test_the_processor_time_of_a_document_starts_again_with_each_of_its_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited: list[float] = []
     monkeypatch.setattr(worker, "limit_process", lambda _memory, seconds: limited.append(seconds))
-    monkeypatch.setattr(ocr, "languages", lambda: "eng")
+    monkeypatch.setenv(ocr.LANGUAGES_VARIABLE, "eng")
     (tmp_path / "scan.pdf").write_bytes(scan("One", "Two"))
     job = {"path": str(tmp_path / "scan.pdf"), "name": "scan.pdf", "chunking": None, "terms": False}
     worker.work({**job, "memory": 0, "seconds": 7.0, "recognition": 600.0}, io.BytesIO())
@@ -268,9 +378,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     (folder / "notes.txt").write_text("Nothing about birds.", encoding="utf-8")
     configuration = home / "eye.yaml"
     configuration.write_text(CONFIGURATION, encoding="utf-8")
-    with daemons.running(
-        home / "data", "--file", str(configuration), "--docs", str(folder), env={"PORTICO_OCR_LANGUAGES": ""}
-    ) as running:
+    with daemons.running(home / "data", "--file", str(configuration), "--docs", str(folder)) as running:
         running.settle()
         yield running
 
@@ -287,7 +395,7 @@ def test_a_picture_is_found_by_what_a_model_sees_in_it(daemon: Daemon) -> None:
 def test_a_picture_that_the_model_refuses_fails_alone_with_a_reason(daemon: Daemon) -> None:
     with httpx.Client(base_url=daemon.url, timeout=60) as http:
         store = http.post("/v1/vector_stores", json={"name": "refused"}).json()["id"]
-        files = {"file": ("broken.png", picture("x"))}
+        files = {"file": ("broken.png", picture())}
         file = http.post("/v1/files", data={"purpose": "assistants"}, files=files).json()["id"]
         http.post(f"/v1/vector_stores/{store}/files", json={"file_id": file})
         [run] = [item for item in http.get("/api/runs").json()["data"] if item["name"] == store]

@@ -70,7 +70,7 @@ FORMATS = (
     _format("archive", "archive", "sentence", "zip tar tgz gz tbz2 bz2 txz xz", "application/zip"),
     _format("image", "ocr", "sentence", "png jpg jpeg gif bmp tif tiff webp", "image/png"),
     _format(
-        "recording", "recording", "subtitles", "mp3 wav m4a ogg oga opus flac aac mp4 webm", "audio/mpeg"
+        "recording", "subtitles", "subtitles", "mp3 wav m4a ogg oga opus flac aac mp4 webm", "audio/mpeg"
     ),
     _format("dxf", "dxf", "sentence", "dxf", "image/vnd.dxf"),
     _format("step", "step", "sentence", "step stp p21 ifc", "model/step"),

@@ -1,28 +1,44 @@
-"""Pictures, read by text recognition: tesseract, where it is installed, is given one and answers with its text. Models
-that see are asked in the daemon, before it comes to this.
+"""Pictures and scanned pages, read by text recognition (OCR).
+
+It uses rapidocr where the extra ``ocr`` is installed, else tesseract. The daemon asks a model that sees first.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+from portico._installed import how_to_add
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
+from portico_server.knowledge.parse.columns import TextBox, regions
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from rapidocr import RapidOCR
 
 LANGUAGES_VARIABLE = "PORTICO_OCR_LANGUAGES"
 """The environment variable of a worker that names the languages, such as ``chi_sim+eng``; empty: nothing is read."""
 
+RAPIDOCR_LANGUAGES = frozenset(
+    ("chi_sim", "chi_tra", "eng", "jpn", "dan", "deu", "fin", "fra", "ita", "nld", "nor", "por", "spa", "swe")
+)
+"""Languages, by tesseract's names, whose letters the models in rapidocr's wheel know."""
+
 RECOGNISE_TIMEOUT_S = 60.0
 """Longest that one picture may take."""
-
-INSTALL_HINT = "Install tesseract for that (Debian: apt-get install tesseract-ocr tesseract-ocr-chi-sim)"
 
 _EAST = r"[\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
 _SPACED = re.compile(rf"(?<={_EAST})[ \t]+(?={_EAST})")
@@ -43,6 +59,8 @@ class _OcrJob:
     left_out: int = 0
     first: str = ""
     """Which picture was the first to be left out, where that is known."""
+    cut_short: int = 0
+    """Pictures of which the text is read in part."""
 
 
 _turn = _OcrJob()
@@ -61,7 +79,7 @@ def passes_over(what: str = "") -> bool:
 
     It is counted then, and need not be drawn.
     """
-    if _turn.left and _turn.seconds > 0:
+    if _turn.left and _turn.seconds > 0 and engine():
         return False
     _turn.left_out += 1
     _turn.first = _turn.first or what
@@ -69,24 +87,54 @@ def passes_over(what: str = "") -> bool:
 
 
 def left_out() -> str:
-    """How many pictures of the document were left out, and why; empty if none was."""
-    if not _turn.left_out:
-        return ""
-    where = f", from {_turn.first} on" if _turn.first else ""
-    why = (
-        f"text recognition has taken the {_turn.allowed_s:,g} s that one document may take in all. Split it, or raise "
-        "the setting ocr_timeout."
-        if _turn.left
-        else f"only the first {MAX_PICTURES:,} of a document are recognised. Split it."
+    """How many pictures of the document were left out or read in part, and why; empty if none was."""
+    reasons = []
+    if _turn.left_out:
+        where = f", from {_turn.first} on" if _turn.first else ""
+        if not engine():
+            why = how_to_read()
+        elif _turn.left:
+            why = (
+                f"text recognition has taken the {_turn.allowed_s:,g} s that one document may take in all. Split it, "
+                "or raise the setting ocr_timeout."
+            )
+        else:
+            why = f"only the first {MAX_PICTURES:,} of a document are recognised. Split it."
+        reasons.append(f"{_turn.left_out:,} scanned page(s) or picture(s){where}: {why}")
+    if _turn.cut_short:
+        reasons.append(
+            f"{_turn.cut_short:,} scanned page(s) or picture(s) are read in part, as each took longer than "
+            f"{min(RECOGNISE_TIMEOUT_S, _turn.allowed_s):g} s."
+        )
+    return "\n".join(reasons)
+
+
+def engine() -> Literal["rapidocr", "tesseract", ""]:
+    """What reads pictures in this process; empty if nothing does."""
+    wanted = {name for name in os.environ.get(LANGUAGES_VARIABLE, "").split("+") if name}
+    readable = wanted & RAPIDOCR_LANGUAGES if _has_rapidocr() else set()
+    if readable != wanted and wanted & _installed():
+        return "tesseract"
+    return "rapidocr" if readable else ""
+
+
+def is_available(languages: str) -> bool:
+    """Whether this installation can recognise text in ``languages``, such as ``chi_sim+eng``."""
+    wanted = {name for name in languages.split("+") if name}
+    return bool(wanted) and (
+        (_has_rapidocr() and bool(wanted & RAPIDOCR_LANGUAGES)) or shutil.which("tesseract") is not None
     )
-    return f"{_turn.left_out:,} scanned page(s) or picture(s){where}: {why}"
 
 
-@cache
-def languages() -> str:
-    """The languages that are wanted and installed; empty if there are none, or no tesseract."""
-    wanted = [name for name in os.environ.get(LANGUAGES_VARIABLE, "").split("+") if name]
-    return "+".join(name for name in wanted if name in _installed()) if wanted else ""
+def how_to_read() -> str:
+    """What the operator can do to have pictures read, as the end of a sentence."""
+    if _has_rapidocr() or shutil.which("tesseract"):
+        return "to read it, name languages that the installed OCR knows in the setting ocr_languages"
+    return f"install OCR to read it: {how_to_add('ocr')}"
+
+
+def _has_rapidocr() -> bool:
+    return find_spec("rapidocr") is not None and find_spec("onnxruntime") is not None
 
 
 @cache
@@ -109,34 +157,255 @@ def _installed() -> frozenset[str]:
 
 
 def recognise(picture: bytes) -> str:
-    """The text of a picture (PNG, JPEG, TIFF, BMP, WebP, PNM); empty if there is none, or it cannot be read.
+    """The text of a picture (PNG, JPEG, TIFF, BMP, WebP, PNM); empty if there is none.
 
-    Only where `languages` are installed. What is behind the first `MAX_PICTURES` of a document is not read, nor what
-    comes when the seconds of the document are used up.
+    Call it only where there is an `engine`. What is behind the first `MAX_PICTURES` of a document is not read, nor what
+    comes when the seconds of the document are used up. Raises `Unreadable` for a damaged picture.
     """
     if passes_over():
         return ""
     _turn.left -= 1
     began = time.monotonic()
+    seconds = min(RECOGNISE_TIMEOUT_S, _turn.seconds)
+    try:
+        if engine() == "rapidocr":
+            return read_with_rapidocr(picture, seconds)
+        return read_with_tesseract(picture, seconds)
+    finally:
+        _turn.seconds -= time.monotonic() - began
+        if _turn.heard is not None:
+            _turn.heard()
+
+
+def read_with_tesseract(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) -> str:
+    """The text that tesseract recognises; empty if it fails or needs more than ``seconds``."""
+    wanted = os.environ.get(LANGUAGES_VARIABLE, "").split("+")
+    languages = "+".join(name for name in wanted if name in _installed())
     # Which way up a page lies is found out first, where the data for that is installed.
     layout = ("--psm", "1") if "osd" in _installed() else ()
-    command = ["tesseract", "stdin", "stdout", "-l", languages(), *layout]
     try:
         answer = subprocess.run(
-            command,
+            ["tesseract", "stdin", "stdout", "-l", languages, *layout],
             input=picture,
             capture_output=True,
-            timeout=min(RECOGNISE_TIMEOUT_S, _turn.seconds),
+            timeout=seconds,
             check=True,
             env={**os.environ, "OMP_THREAD_LIMIT": "1"},
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    finally:
-        _turn.seconds -= time.monotonic() - began
-        if _turn.heard is not None:
-            _turn.heard()
     return tidy(answer.stdout.decode(errors="replace"))
+
+
+MAX_PAGE_PIXELS = 16_000_000
+"""Pixels of a picture whose lines are recognised; a larger one is made smaller."""
+
+MAX_SEARCH_PIXELS = 1_200_000
+"""Pixels of the picture in which lines are searched: an A4 page at 112 dpi. Time and memory grow with it."""
+
+MAX_SEARCH_RATIO = 2.0
+"""How much a small picture is enlarged for that."""
+
+MIN_LINE_SCORE = 0.5
+"""How sure the model must be of a line, from 0 to 1."""
+
+LINE_BATCH_COUNT = 8
+"""Lines that are recognised between two looks at the clock."""
+
+
+def read_with_rapidocr(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) -> str:
+    """The text that rapidocr recognises within ``seconds``, line by line and column by column.
+
+    Raises `Unreadable` for a damaged picture, and `MemoryError`.
+    """
+    deadline = time.monotonic() + seconds
+    texts: list[str] = []
+    for page in _pages(picture):
+        texts.append(_text_of(page, deadline))
+        if time.monotonic() > deadline:
+            _turn.cut_short += 1
+            break
+    return "\n\n".join(filter(None, texts))
+
+
+@cache
+def _models() -> RapidOCR:
+    """The models of rapidocr's wheel, loaded once in a process, on one thread."""
+    # Both are read when the libraries load. Versions of onnxruntime from 1.29 on report their use without the first.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    import cv2
+    import rapidocr
+
+    cv2.setNumThreads(1)
+    folder = Path(rapidocr.__file__).parent / "models"
+    return rapidocr.RapidOCR(
+        params={
+            "Global.log_level": "critical",
+            "Global.use_vertical_padding": False,
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            "EngineConfig.onnxruntime.enable_cpu_mem_arena": False,
+            # Named models are never downloaded.
+            "Det.model_path": str(folder / "PP-OCRv6_det_small.onnx"),
+            "Cls.model_path": str(folder / "ch_ppocr_mobile_v2.0_cls_mobile.onnx"),
+            "Rec.model_path": str(folder / "PP-OCRv6_rec_small.onnx"),
+            "Det.limit_type": "max",
+            "Det.limit_side_len": MAX_SEARCH_PIXELS,
+            "Rec.rec_batch_num": 1,
+        }
+    )
+
+
+def _pages(picture: bytes) -> Iterator[Image.Image]:
+    """The pages of a TIFF, or the first picture of any other file, upright and on white. Raises `Unreadable`."""
+    with _damage_as_unreadable():
+        image = check_picture(picture)
+        count = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+    for number in range(count):
+        with _damage_as_unreadable():
+            image.seek(number)
+            page = _page(image)
+        yield page
+
+
+def check_picture(picture: bytes) -> Image.Image:
+    """A picture of which only the header is read. Raises `Unreadable` if that is damaged or names too many pixels."""
+    from PIL import Image
+
+    with _damage_as_unreadable():
+        return Image.open(io.BytesIO(picture))
+
+
+@contextmanager
+def _damage_as_unreadable() -> Iterator[None]:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        millions = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise Unreadable(f"is a picture of more than {millions} million pixels. Scale it down.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise Unreadable("is a picture that is damaged or was cut short. Fetch it again.") from error
+
+
+def _page(image: Image.Image) -> Image.Image:
+    """The picture at which ``image`` stands, at most `MAX_PAGE_PIXELS` large."""
+    from PIL import ExifTags, Image, ImageOps
+
+    scale = min(1.0, math.sqrt(MAX_PAGE_PIXELS / (image.width * image.height)))
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    image.draft(None, size)
+    page = image.resize(size) if image.size != size and image.mode not in ("1", "P") else image
+    if page.has_transparency_data:
+        page = page.convert("RGBA")
+        page = Image.alpha_composite(Image.new("RGBA", page.size, "white"), page)
+    page = page.convert("RGB")
+    if page.size != size:
+        page = page.resize(size)
+    page.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return ImageOps.exif_transpose(page)
+
+
+def _text_of(page: Image.Image, deadline: float) -> str:
+    """The text of an upright, turned or skewed page, as far as the ``deadline`` allows."""
+    import numpy as np
+    from rapidocr.main import RapidOCRError
+
+    models = _models()
+    scale = min(MAX_SEARCH_RATIO, math.sqrt(MAX_SEARCH_PIXELS / (page.width * page.height)))
+    smaller = page.resize((max(1, round(page.width * scale)), max(1, round(page.height * scale))))
+    try:
+        with _lack_of_memory():
+            _, search = models.detect_and_crop(_pixels(smaller), {})
+            ratio = page.width / smaller.width, page.height / smaller.height
+            corners = (np.asarray(search.boxes) * ratio).astype(np.float32)
+            strips = models.crop_text_regions(_pixels(page), corners)
+            _, sides = models.cls_and_rotate(strips)
+    except RapidOCRError:  # it finds no line
+        return ""
+    ahead = _directions(corners)
+    is_turned = np.array(["180" in label for label, _score in sides.cls_res])
+    # The lines of a page vote on its direction: a short line alone is often misjudged.
+    across, down = np.where(is_turned[:, None], -ahead, ahead).sum(axis=0)
+    strips = [
+        strip if x * across + y * down >= 0 else strip[::-1, ::-1]
+        for strip, (x, y) in zip(strips, ahead, strict=True)
+    ]
+    length = math.hypot(across, down) or 1.0
+    turn = np.array([[across, down], [down, -across]]) / length  # upright, and upwards as in `TextBox`
+    lines: list[tuple[TextBox, str]] = []
+    for start in range(0, len(strips), LINE_BATCH_COUNT):
+        if time.monotonic() > deadline:
+            break
+        batch = slice(start, start + LINE_BATCH_COUNT)
+        with _lack_of_memory():
+            result = models.recognize_txt(strips[batch])
+        for text, score, points in zip(result.txts, result.scores, corners[batch] @ turn.T, strict=True):
+            if text.strip() and score >= MIN_LINE_SCORE:
+                (left, bottom), (right, top) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+                lines.append((TextBox(left, bottom, right, top), text.strip()))
+    return _in_order(lines)
+
+
+def _pixels(page: Image.Image) -> Any:
+    """A picture as rapidocr takes it: rows of blue, green and red."""
+    import numpy as np
+
+    return np.ascontiguousarray(np.asarray(page)[:, :, ::-1])
+
+
+def _directions(corners: Any) -> Any:
+    """Along which vector each line is read: down where its box is so tall that rapidocr turns it to the left."""
+    import numpy as np
+
+    across, down = corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0]
+    width = np.maximum(_lengths(across), _lengths(corners[:, 2] - corners[:, 3])).astype(int)
+    height = np.maximum(_lengths(down), _lengths(corners[:, 2] - corners[:, 1])).astype(int)
+    return np.where((height >= 1.5 * width)[:, None], down, across)
+
+
+def _lengths(vectors: Any) -> Any:
+    import numpy as np
+
+    return np.linalg.norm(vectors, axis=1)
+
+
+@contextmanager
+def _lack_of_memory() -> Iterator[None]:
+    """Raise `MemoryError` where a library reports a lack of memory as an error of its own."""
+    try:
+        yield
+    except Exception as error:
+        if "bad_alloc" in str(error) or "Insufficient memory" in str(error):
+            raise MemoryError from error
+        raise
+
+
+def _in_order(lines: Sequence[tuple[TextBox, str]]) -> str:
+    """The text of lines: column by column, from the upper edge down, with an empty line where there is a gap."""
+    texts = dict(lines)
+    rows: list[list[TextBox]] = []
+    for box in sorted(texts, key=lambda each: -each.bottom - each.top):
+        if rows and rows[-1][0].is_level_with(box):
+            rows[-1].append(box)
+        else:
+            rows.append([box])
+    pieces = [box for row in rows for box in sorted(row, key=lambda each: each.left)]
+    text = ""
+    for region in regions(pieces) if pieces else ():
+        before: TextBox | None = None
+        for box in filter(region.holds, pieces):
+            if before is None or before.bottom - box.top > box.height:
+                text += "\n\n"
+            else:
+                text += " " if box.is_level_with(before) else "\n"
+            text += texts[box]
+            before = box
+    return text.strip()
 
 
 def tidy(text: str) -> str:
@@ -149,16 +418,14 @@ _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """One part. `Unreadable` without tesseract, for what is not a picture, and for one without text."""
+    """One part. `Unreadable` without an engine, for a file that is no whole picture, and for one without text."""
     data = source.read()
     if not data.startswith(_BEGINNINGS):
         raise Unreadable("is not a picture, though its name says so, or it was cut short.")
-    if not languages():
-        raise Unreadable(
-            "is a picture, and there is neither a model that sees nor text recognition here. "
-            f"{INSTALL_HINT}, or deploy a chat model with the capability vision.",
-            "unsupported_file",
-        )
+    check_picture(data).close()
+    if not engine():
+        passes_over(source.name)
+        raise Unreadable(f"is a picture; {how_to_read()}", "unsupported_file")
     text = recognise(data)
     if not text:
         raise Unreadable(

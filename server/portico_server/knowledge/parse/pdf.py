@@ -12,8 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import groupby, islice, pairwise
-from statistics import median
+from itertools import islice, pairwise
 from typing import Any
 
 import pypdfium2 as pdfium
@@ -22,51 +21,10 @@ import pypdfium2.raw as raw
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse import section as titles
-
-# Columns of a PDF page whose lines stand in the file row by row, across the columns: each is to be read to its end.
-
-
-MIN_COLUMN_ROWS = 4
-"""Rows across a gap that make columns, at least."""
+from portico_server.knowledge.parse.columns import MIN_COLUMN_ROWS, TextBox, regions
 
 MAX_TEXT_PIECES = 1_000
 """Pieces of text of one page; one with more is left as it is."""
-
-MIN_LINE_RATIO = 12
-"""How many times its height a line of a column is long, at least: the cells of most tables are shorter."""
-
-
-@dataclass(frozen=True, slots=True)
-class TextBox:
-    """A piece of text, in points from the left and the lower edge of the page."""
-
-    left: float
-    bottom: float
-    right: float
-    top: float
-
-    @property
-    def height(self) -> float:
-        return self.top - self.bottom
-
-    def turned(self, quarters: int) -> TextBox:
-        """Where it is when the page is turned clockwise by so many quarters."""
-        box = self
-        for _quarter in range(quarters):
-            box = TextBox(box.bottom, -box.right, box.top, -box.left)
-        return box
-
-    def holds(self, other: TextBox) -> bool:
-        """Whether the middle of the other one is in it."""
-        return (
-            2 * self.left <= other.left + other.right <= 2 * self.right
-            and 2 * self.bottom <= other.bottom + other.top <= 2 * self.top
-        )
-
-    def is_level_with(self, other: TextBox) -> bool:
-        """Whether both stand in one line."""
-        shared = min(self.top, other.top) - max(self.bottom, other.bottom)
-        return 2 * shared > min(self.height, other.height)
 
 
 def text_by_columns(page: pdfium.PdfTextPage, text: str) -> str:
@@ -76,10 +34,10 @@ def text_by_columns(page: pdfium.PdfTextPage, text: str) -> str:
         return text
     quarters = _lies(page)
     pieces = _pieces(page, quarters)
-    regions = list(_regions(pieces))
-    if len(regions) < 2:
+    boxes = list(regions(pieces))
+    if len(boxes) < 2:
         return text
-    ordered = "\n".join(_text_in(page, box, pieces, quarters) for box in regions)
+    ordered = "\n".join(_text_in(page, box, pieces, quarters) for box in boxes)
     # Letters that lie across each other would be lost, or stand there twice.
     return ordered if len("".join(ordered.split())) == len("".join(text.split())) else text
 
@@ -115,73 +73,6 @@ def _lies(page: pdfium.PdfTextPage) -> int:
     angles = [raw.FPDFText_GetCharAngle(page, number) for number in range(0, letters, letters // 100 + 1)]
     quarters = Counter(round(-angle / (math.pi / 2)) % 4 for angle in angles if angle >= 0)
     return max(quarters, key=lambda each: quarters[each], default=0)
-
-
-def _regions(pieces: Sequence[TextBox]) -> Iterator[TextBox]:
-    """What is to be read as one, in the order in which it is to be read."""
-    gap = _gap(pieces)
-    if gap is None:
-        yield _bounding_box(pieces)
-        return
-    down = sorted(pieces, key=lambda piece: -piece.top)
-    for across, some in groupby(down, key=lambda piece: piece.left < gap < piece.right):
-        band = list(some)
-        if across:
-            yield _bounding_box(band)
-            continue
-        for column in ([p for p in band if p.right <= gap], [p for p in band if p.left >= gap]):
-            if column:
-                these = set(column)
-                # As they stand in the file: so a third column is seen, too.
-                yield from _regions([piece for piece in pieces if piece in these])
-
-
-def _gap(pieces: Sequence[TextBox]) -> float | None:
-    """Where the columns part, from the left, if the text jumps from one to the other again and again."""
-    jumps = [
-        (left, right)
-        for left, right in pairwise(pieces)
-        if left.is_level_with(right) and right.left - left.right > max(left.height, right.height)
-    ]
-    best: list[tuple[TextBox, TextBox]] = []
-    for _, jump in jumps[:: len(jumps) // 100 + 1]:
-        here = [pair for pair in jumps if pair[0].right < jump.left <= pair[1].left]
-        best = max(best, here, key=len)
-    if len(best) < MIN_COLUMN_ROWS:
-        return None
-    gap = min(right.left for _, right in best) - 0.1
-    if sum(piece.left < gap < piece.right for piece in pieces) > len(best):
-        return None
-    start, end = min(piece.left for piece in pieces), max(piece.right for piece in pieces)
-    for lines in (
-        [_line(left, pieces, start, gap) for left, _ in best],
-        [_line(right, pieces, gap, end) for _, right in best],
-    ):
-        whole = _bounding_box(lines)
-        long = median(line.right - line.left for line in lines)
-        if long < max((whole.right - whole.left) / 2, MIN_LINE_RATIO * median(line.height for line in lines)):
-            return None  # a table, or numbers behind words
-    return gap
-
-
-def _line(piece: TextBox, pieces: Sequence[TextBox], left: float, right: float) -> TextBox:
-    """The whole line of a column in which a piece stands."""
-    return _bounding_box(
-        [
-            other
-            for other in pieces
-            if left <= other.left and other.right <= right and other.is_level_with(piece)
-        ]
-    )
-
-
-def _bounding_box(pieces: Sequence[TextBox]) -> TextBox:
-    return TextBox(
-        min(piece.left for piece in pieces),
-        min(piece.bottom for piece in pieces),
-        max(piece.right for piece in pieces),
-        max(piece.top for piece in pieces),
-    )
 
 
 # Tables of PDF pages whose cells have drawn borders.
@@ -369,7 +260,7 @@ def _without_text(pages: int, scanned: int) -> str:
     number = f"has no text on its {pages} page{'s' * (pages != 1)}"
     if scanned:
         return f"{number}, and none is recognised in the pictures there. {ocr.left_out()}".rstrip()
-    return f"{number}: it holds pictures of pages, and no text recognition (OCR) is set up here. {ocr.INSTALL_HINT}."
+    return f"{number}: it holds pictures of pages, and nothing here reads them; {ocr.how_to_read()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,10 +326,12 @@ def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list
             return [_PdfBlock(tidy(text_by_columns(textpage, raw_text)))], False
     finally:
         textpage.close()
-    if not ocr.languages() or next(iter(page.get_objects(max_depth=2)), None) is None:
+    # Without OCR only a page with a picture is reported as a scan; a page of lines alone may be a drawing.
+    kinds = None if ocr.engine() else [raw.FPDF_PAGEOBJ_IMAGE]
+    if next(iter(page.get_objects(filter=kinds, max_depth=2)), None) is None:
         return [], False
     if ocr.passes_over(f"page {number + 1}"):
-        return [], True
+        return [], bool(ocr.engine())
     text = ocr.recognise(_drawn(page))
     return ([_PdfBlock(text)] if text else []), True
 

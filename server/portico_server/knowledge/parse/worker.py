@@ -101,6 +101,13 @@ class _DocumentWalk:
 def document_format(source: SourceDocument) -> FileFormat:
     """The format of a document by its name, else by its first bytes. Raises `Unreadable`."""
     form = format_of(source.name)
+    if form is not None and form.name == "recording":
+        # The daemon hands on what a model has written down, as subtitles.
+        raise Unreadable(
+            "is a recording, and no model is set to write down what is said in it. Deploy one that transcribes, and "
+            "name it in the setting recording_model.",
+            "unsupported_file",
+        )
     if form is None:
         with source.open() as file:
             head = file.read(8192)

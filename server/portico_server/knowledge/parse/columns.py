@@ -1,0 +1,115 @@
+"""Columns of a page whose lines stand row by row across them: each is to be read to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from statistics import median
+
+MIN_COLUMN_ROWS = 4
+"""Rows across a gap that make columns, at least."""
+
+MIN_LINE_RATIO = 12
+"""How many times its height a line of a column is long, at least: the cells of most tables are shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextBox:
+    """A piece of text, in points from the left and the lower edge of the page."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    @property
+    def height(self) -> float:
+        return self.top - self.bottom
+
+    def turned(self, quarters: int) -> TextBox:
+        """Where it is when the page is turned clockwise by so many quarters."""
+        box = self
+        for _quarter in range(quarters):
+            box = TextBox(box.bottom, -box.right, box.top, -box.left)
+        return box
+
+    def holds(self, other: TextBox) -> bool:
+        """Whether the middle of the other one is in it."""
+        return (
+            2 * self.left <= other.left + other.right <= 2 * self.right
+            and 2 * self.bottom <= other.bottom + other.top <= 2 * self.top
+        )
+
+    def is_level_with(self, other: TextBox) -> bool:
+        """Whether both stand in one line."""
+        shared = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return 2 * shared > min(self.height, other.height)
+
+
+def regions(pieces: Sequence[TextBox]) -> Iterator[TextBox]:
+    """What is to be read as one, in the order in which it is to be read."""
+    gap = _gap(pieces)
+    if gap is None:
+        yield bounding_box(pieces)
+        return
+    down = sorted(pieces, key=lambda piece: -piece.top)
+    for across, some in groupby(down, key=lambda piece: piece.left < gap < piece.right):
+        band = list(some)
+        if across:
+            yield bounding_box(band)
+            continue
+        for column in ([p for p in band if p.right <= gap], [p for p in band if p.left >= gap]):
+            if column:
+                these = set(column)
+                # As they stand in the file: so a third column is seen, too.
+                yield from regions([piece for piece in pieces if piece in these])
+
+
+def _gap(pieces: Sequence[TextBox]) -> float | None:
+    """Where the columns part, from the left, if the text jumps from one to the other again and again."""
+    jumps = [
+        (left, right)
+        for left, right in pairwise(pieces)
+        if left.is_level_with(right) and right.left - left.right > max(left.height, right.height)
+    ]
+    best: list[tuple[TextBox, TextBox]] = []
+    for _, jump in jumps[:: len(jumps) // 100 + 1]:
+        here = [pair for pair in jumps if pair[0].right < jump.left <= pair[1].left]
+        best = max(best, here, key=len)
+    if len(best) < MIN_COLUMN_ROWS:
+        return None
+    gap = min(right.left for _, right in best) - 0.1
+    if sum(piece.left < gap < piece.right for piece in pieces) > len(best):
+        return None
+    start, end = min(piece.left for piece in pieces), max(piece.right for piece in pieces)
+    for lines in (
+        [_line(left, pieces, start, gap) for left, _ in best],
+        [_line(right, pieces, gap, end) for _, right in best],
+    ):
+        whole = bounding_box(lines)
+        long = median(line.right - line.left for line in lines)
+        if long < max((whole.right - whole.left) / 2, MIN_LINE_RATIO * median(line.height for line in lines)):
+            return None  # a table, or numbers behind words
+    return gap
+
+
+def _line(piece: TextBox, pieces: Sequence[TextBox], left: float, right: float) -> TextBox:
+    """The whole line of a column in which a piece stands."""
+    return bounding_box(
+        [
+            other
+            for other in pieces
+            if left <= other.left and other.right <= right and other.is_level_with(piece)
+        ]
+    )
+
+
+def bounding_box(pieces: Sequence[TextBox]) -> TextBox:
+    """The smallest box that holds all pieces."""
+    return TextBox(
+        min(piece.left for piece in pieces),
+        min(piece.bottom for piece in pieces),
+        max(piece.right for piece in pieces),
+        max(piece.top for piece in pieces),
+    )
