@@ -28,6 +28,8 @@ CJK = "/usr/share/fonts/opentype/noto/NotoSerifCJK-Regular.ttc"
 PAGE_SIZE = (1_654, 2_339)
 MARGIN_PIXELS = 120
 SEED = 7
+TIMEOUT_S = 300.0
+"""Longest that one page may take, so that a busy machine cuts none short."""
 
 ENGLISH = (
     "The harbour office opens at six in summer and at seven from October to March.",
@@ -65,17 +67,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    engines: dict[str, Callable[[bytes], str]] = {"rapidocr": ocr.read_with_rapidocr}
+    engines: dict[str, Callable[[bytes, float], str]] = {"rapidocr": ocr.read_with_rapidocr}
     if shutil.which("tesseract"):
         engines["tesseract"] = ocr.read_with_tesseract
     report = Report("text recognition, A4 at 200 dpi", ("page", "engine", "wrong %", "seconds"))
     pages = list(draw_pages())
     for engine, read in engines.items():
-        read(pages[0][2])
+        read(pages[0][2], TIMEOUT_S)
         for name, expected, picture in pages:
             began = processor_seconds()
             for _ in range(arguments.rounds):
-                text = read(picture)
+                text = read(picture, TIMEOUT_S)
             seconds = (processor_seconds() - began) / arguments.rounds
             wrong = 100 * error_share(expected, text)
             report.add(page=name, engine=engine, **{"wrong %": round(wrong, 2), "seconds": round(seconds, 2)})

@@ -328,7 +328,7 @@ def _text_of(page: Image.Image, deadline: float) -> str:
     except RapidOCRError:  # it finds no line
         return ""
     ahead = _directions(corners)
-    is_turned = np.array(["180" in label for label, _score in sides.cls_res])
+    is_turned = np.array(["180" in label for label, _score in sides.cls_res or ()])
     # The lines of a page vote on its direction: a short line alone is often misjudged.
     across, down = np.where(is_turned[:, None], -ahead, ahead).sum(axis=0)
     strips = [
@@ -344,7 +344,9 @@ def _text_of(page: Image.Image, deadline: float) -> str:
         batch = slice(start, start + LINE_BATCH_COUNT)
         with _lack_of_memory():
             result = models.recognize_txt(strips[batch])
-        for text, score, points in zip(result.txts, result.scores, corners[batch] @ turn.T, strict=True):
+        for text, score, points in zip(
+            result.txts or (), result.scores, corners[batch] @ turn.T, strict=True
+        ):
             if text.strip() and score >= MIN_LINE_SCORE:
                 (left, bottom), (right, top) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
                 lines.append((TextBox(left, bottom, right, top), text.strip()))
@@ -418,7 +420,7 @@ _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """One part. `Unreadable` without an engine, for a file that is no whole picture, and for one without text."""
+    """One part. `Unreadable` without an engine, for a damaged picture, and for a picture without text."""
     data = source.read()
     if not data.startswith(_BEGINNINGS):
         raise Unreadable("is not a picture, though its name says so, or it was cut short.")
