@@ -15,6 +15,7 @@ import { go, link, route } from "./route";
 import { RUN_TABS, RunView } from "./run/RunView";
 import { issuers, person, refused, signIn, signOut } from "./signIn";
 import { locked, refresh, status, targets, trouble } from "./status";
+import type { Problem } from "./types";
 import { language, speak, t } from "./words/words";
 
 type Look = "light dark" | "light" | "dark" | "contrast";
@@ -240,21 +241,41 @@ function Unlock() {
   );
 }
 
+/** The problems that the reader has dismissed; any other set of them is shown. */
+const dismissed = signal(recall("problems"));
+
+const asText = (problems: Problem[]) =>
+  problems.map(({ name, place, reason }) => `${name} ${place} ${reason}`).join("\n");
+
+function dismiss(problems: string): void {
+  dismissed.value = problems;
+  remember("problems", problems);
+}
+
 /** What of the configuration was left out, and why. */
 function Problems() {
-  const found = status.value?.problems ?? [];
-  if (!found.length) return null;
+  const problems = status.value?.problems ?? [];
+  const text = asText(problems);
+  if (text === dismissed.value) return null;
   return (
-    <details class="card problems" id="problems" open>
-      <summary>{t("problems", { count: found.length })}</summary>
-      <ul>
-        {found.map((problem) => (
-          <li key={`${problem.place} ${problem.name}`}>
-            <strong>{problem.name || problem.place}</strong> <code>{problem.place}</code> {problem.reason}
-          </li>
-        ))}
-      </ul>
-    </details>
+    <div class="card problems" id="problems">
+      <details>
+        <summary>{t("problems", { count: problems.length })}</summary>
+        {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+        <section tabIndex={0} aria-label={t("problems", { count: problems.length })}>
+          <ul>
+            {problems.map((problem) => (
+              <li key={`${problem.place} ${problem.name}`}>
+                <strong>{problem.name || problem.place}</strong> <code>{problem.place}</code> {problem.reason}
+              </li>
+            ))}
+          </ul>
+        </section>
+      </details>
+      <button type="button" class="quiet" aria-label={t("problems.dismiss")} onClick={() => dismiss(text)}>
+        ✕
+      </button>
+    </div>
   );
 }
 
@@ -284,6 +305,15 @@ function Palette() {
         }))
       : []),
     { label: language.value === "en" ? "中文" : "English", note: t("language"), does: setLanguage },
+    ...(dismissed.value
+      ? [
+          {
+            label: t("problems", { count: status.value?.problems.length ?? 0 }),
+            note: t("problems.show"),
+            does: () => dismiss(""),
+          },
+        ]
+      : []),
     { label: t("look.change"), note: t("look.auto"), does: setLook },
     ...targets().map((each) => ({
       label: each.name,

@@ -147,6 +147,8 @@ export interface Passage {
   filename: string;
   place: Place;
   store: string;
+  /** The characters that the answer quotes: of `text`, from and to. */
+  quote?: [number, number] | null;
 }
 
 export interface Run {

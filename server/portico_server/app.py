@@ -280,9 +280,9 @@ class Daemon:
         for given in self._options.docs:
             folder = given.resolve()
             name = await self._name_for(folder)
-            self._report_runs(
-                await self.services.stores.sync(await self.services.stores.follow(name, folder, SYSTEM))
-            )
+            store = await self.services.stores.follow(name, folder, SYSTEM)
+            self.services.start_apps.append(store.name)
+            self._report_runs(await self.services.stores.sync(store))
 
     async def _apply_store(self, spec: StoreSpec, at: str) -> None:
         """One whose embedding model is not here gets the default one until it is; so do its groups get none."""

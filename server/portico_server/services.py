@@ -115,6 +115,7 @@ class Services:
         self.started_at = time.time()
         self.guards: Sequence[ContentGuard] = ()
         self.startup: list[str] = []
+        self.start_apps: list[str] = []
         self.problems = Problems()
         self.plugins = InstalledPlugins(self._plugin_tables)
         self.registry = Registry()
@@ -207,7 +208,8 @@ class Services:
             self.models.launchers.get,
         )
         self.registry.add_source(self.stores)
-        self.registry.add_source(StoreApps(self.registry, self.trust, settings.unsupported_claims))
+        self.store_apps = StoreApps(self.registry, self.trust, settings.unsupported_claims)
+        self.registry.add_source(self.store_apps)
         self.registry.add_source(ClientModels())
         self.tool_search: ToolSearch = ToolIndex(self.registry)
 

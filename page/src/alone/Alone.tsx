@@ -2,8 +2,9 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, frames, isAbort, send, sentence } from "../api";
+import { withoutThought } from "../chat/answer";
 import { type Claim, type Unsupported, unsupportedIn } from "../claims";
-import { Markdown } from "../parts/Markdown";
+import { Markdown, Thoughts } from "../parts/Markdown";
 import { Trouble } from "../parts/ui";
 import { language, speak, t } from "../words/words";
 
@@ -176,6 +177,11 @@ export function Alone({ title }: { title: string }) {
 function SaidAlone({ said, live }: { said: Said; live: boolean }) {
   const sources = useRef<HTMLDetailsElement>(null);
   if (said.role === "user") return <div class="said user">{said.content}</div>;
+  const { content, cited } = said;
+  const { text, reasoning, unsupported } = withoutThought(
+    { text: content, reasoning: "", unsupported: said.unsupported ?? [] },
+    live,
+  );
   const open = (number: number) => {
     const list = sources.current;
     if (!list) return;
@@ -184,14 +190,15 @@ function SaidAlone({ said, live }: { said: Said; live: boolean }) {
   };
   return (
     <div class={`said answer ${live ? "live" : ""}`} aria-busy={live} aria-live="polite">
+      <Thoughts text={reasoning} live={live} />
       <Markdown
-        text={said.content}
-        cited={said.cited.map(({ index }) => index)}
-        unsupported={said.unsupported ?? []}
+        text={text}
+        cited={cited.map(({ index }) => index)}
+        unsupported={unsupported}
         live={live}
         onCite={open}
       />
-      {live && !said.content && <span class="dots" aria-hidden="true" />}
+      {live && !text && <span class="dots" aria-hidden="true" />}
       {said.cited.length > 0 && (
         <details class="aside sources" ref={sources}>
           <summary>{t("answer.sources", { count: said.cited.length })}</summary>

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { json, part } from "../api";
 import type { Unsupported } from "../claims";
 import { count, dollars, placeLabel } from "../format";
-import { Markdown } from "../parts/Markdown";
+import { Markdown, Thoughts } from "../parts/Markdown";
 import { QuestionForm } from "../parts/Question";
 import { Trouble, useWork } from "../parts/ui";
 import { modelFor } from "../status";
@@ -13,7 +13,7 @@ import { t } from "../words/words";
 import type { Answer, Call, MadeFile } from "./answer";
 import { Made, ShownFile } from "./Media";
 import { type Shown, say } from "./media";
-import { source } from "./source";
+import { Marked, quotesOf, type Span, source } from "./source";
 
 interface Shape {
   text: string;
@@ -31,16 +31,11 @@ interface Shape {
 export function AnswerView({ answer, live }: { answer: Shape; live?: boolean }) {
   const open = (number: number) => {
     const passage = answer.passages.find((each) => each.rank === number);
-    if (passage) source.value = passage;
+    if (passage) source.value = { ...passage, quotes: quotesOf(answer.text, passage) };
   };
   return (
     <>
-      {answer.reasoning && (
-        <details class="aside reasoning">
-          <summary>{t("answer.reasoning")}</summary>
-          <Markdown text={answer.reasoning} live={live === true} />
-        </details>
-      )}
+      <Thoughts text={answer.reasoning} live={live === true} />
       {answer.calls.map((call) => (
         <CallView key={call.id} call={call} live={live === true} />
       ))}
@@ -54,7 +49,11 @@ export function AnswerView({ answer, live }: { answer: Shape; live?: boolean }) 
       {answer.files?.map((file) => (
         <Made key={file.id} file={file} />
       ))}
-      {answer.passages.length > 0 && <Sources passages={answer.passages} />}
+      {answer.passages.length > 0 && (
+        <Sources
+          passages={answer.passages.map((each) => ({ ...each, quotes: quotesOf(answer.text, each) }))}
+        />
+      )}
     </>
   );
 }
@@ -86,7 +85,7 @@ function CallView({ call, live }: { call: Call; live: boolean }) {
   );
 }
 
-function Sources({ passages }: { passages: Passage[] }) {
+function Sources({ passages }: { passages: (Passage & { quotes: Span[] })[] }) {
   return (
     <details class="aside sources">
       <summary>{t("answer.sources", { count: passages.length })}</summary>
@@ -103,7 +102,9 @@ function Sources({ passages }: { passages: Passage[] }) {
               {passage.filename}
             </button>{" "}
             <span class="soft">{placeLabel(passage.place)}</span>
-            <blockquote>{passage.text}</blockquote>
+            <blockquote>
+              <Marked text={passage.text} spans={passage.quotes} />
+            </blockquote>
           </li>
         ))}
       </ol>

@@ -1,17 +1,19 @@
 import type { ReadonlySignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { sentence } from "../api";
+import { part, rows, sentence } from "../api";
 import { callSnippet } from "../format";
 import { Markdown } from "../parts/Markdown";
-import { Chooser, Copy, Dialog, Empty, saveAs, Trouble } from "../parts/ui";
+import { Chooser, Copy, Dialog, Empty, saveAs, Trouble, useLoaded } from "../parts/ui";
 import { go, link } from "../route";
 import { status, targets } from "../status";
-import type { Content } from "../types";
+import type { Content, Store } from "../types";
 import { t } from "../words/words";
 import { AnswerView, Figures, QuestionView, ReadAloud, Stage } from "./AnswerView";
+import { withoutThought } from "./answer";
 import { Composer } from "./Composer";
 import {
+  ask,
   askInstead,
   besideOf,
   branches,
@@ -142,15 +144,71 @@ export function ChatView() {
   );
 }
 
+/** How documents are added, from a shell. */
+const ADD_DOCUMENTS = "portico stores add ./docs";
+
 function Welcome() {
   if (!status.value) return null;
+  const who = target.value;
+  const { stores } = status.value;
+  const store = who?.kind === "store" ? stores.find((each) => each.name === who.name) : undefined;
   return (
-    <Empty title={target.value ? t("chat.welcome") : t("chat.nobody")}>
-      <p class="soft">{target.value ? t("chat.welcomeNote") : t("chat.nobodyNote")}</p>
-      <pre class="snippet" id="snippet">
-        {callSnippet(target.value?.name ?? "default")}
-      </pre>
+    <Empty title={who ? t("chat.welcome") : t("chat.nobody")}>
+      {store && <Beginnings store={store} />}
+      {!stores.length && <AddDocuments note={t("chat.addDocuments")} />}
+      <p class="soft">{who ? t("chat.welcomeNote") : t("chat.nobodyNote")}</p>
+      {who && (
+        <details class="aside">
+          <summary>{t("chat.fromCode")}</summary>
+          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
+          <pre class="snippet" id="snippet" tabIndex={0}>
+            {callSnippet(who.name)}
+          </pre>
+        </details>
+      )}
     </Empty>
+  );
+}
+
+function AddDocuments({ note }: { note: string }) {
+  return (
+    <p id="add">
+      {note} <code>{ADD_DOCUMENTS}</code>
+    </p>
+  );
+}
+
+/** Questions that the documents of a store answer; how far it is while they are being read. */
+function Beginnings({ store }: { store: Store }) {
+  const { in_progress: waiting, total } = store.file_counts;
+  const about = `${store.id} ${store.file_counts.completed} ${waiting}`;
+  const questions = useLoaded(async () => {
+    const isWhole = total > 0 && waiting === 0;
+    return isWhole ? rows<string>(`/api/stores/${part(store.id)}/questions`) : [];
+  }, about).value;
+  if (!total) {
+    return (
+      <AddDocuments note={store.folder ? t("chat.emptyFolder", { folder: store.folder }) : t("chat.empty")} />
+    );
+  }
+  if (waiting) {
+    const label = t("chat.reading", { done: total - waiting, total });
+    return (
+      <p id="reading" role="status">
+        {label} <progress value={total - waiting} max={total} aria-label={label} />
+      </p>
+    );
+  }
+  return (
+    <ul class="beginnings" aria-label={t("chat.beginnings")}>
+      {questions?.map((question) => (
+        <li key={question}>
+          <button type="button" disabled={isAnswering.value} onClick={() => ask(question)}>
+            {question}
+          </button>
+        </li>
+      ))}
+    </ul>
   );
 }
 
@@ -394,9 +452,10 @@ function useEachFrame<T>(source: ReadonlySignal<T> | undefined): T | undefined {
 /** The answer that is being made, or that was not. */
 function LiveAnswer({ talk }: { talk: Talk }) {
   const asked = talk.turn.value;
-  const answer = useEachFrame(asked?.answer);
-  if (!asked || !answer) return null;
+  const made = useEachFrame(asked?.answer);
+  if (!asked || !made) return null;
   const open = talk.isAnswering.value;
+  const answer = withoutThought(made, open);
   return (
     <div class="saidframe">
       <div class="said answer live" aria-busy={open} aria-live="polite">

@@ -6,7 +6,10 @@ import { t } from "../words/words";
 import { type Message, type Rating, textOf } from "./sessions";
 import type { Talk } from "./talk";
 
-const SIGNS = { good: "👍", bad: "👎", corrected: "✎" };
+const THUMB =
+  "M7 21H4V11h3m0 10V11l4-8a2.2 2.2 0 0 1 2 2.6L12.4 9H19a2 2 0 0 1 2 2.3l-1.3 8a2 2 0 0 1-2 1.7z";
+const PEN = "M4 20l1-5L16 4l4 4L9 19zM14 6l4 4";
+const ICONS = { good: THUMB, bad: THUMB, corrected: PEN };
 
 export function RatingButtons({ talk, message }: { talk: Talk; message: Message }) {
   const [correcting, setCorrecting] = useState(false);
@@ -30,7 +33,9 @@ export function RatingButtons({ talk, message }: { talk: Talk; message: Message 
               else rate(given === value ? null : { value });
             }}
           >
-            <span aria-hidden="true">{SIGNS[value]}</span>
+            <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
+              <path d={ICONS[value]} {...(value === "bad" ? { transform: "rotate(180 12 12)" } : {})} />
+            </svg>
           </button>
         ))}
       </span>

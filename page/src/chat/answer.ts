@@ -64,6 +64,37 @@ export function newAnswer(model: string): Answer {
   };
 }
 
+/** At the start of a message, or to its end while it is not closed. */
+const THOUGHT = /(^|\n\n)\s*<think>([\s\S]*?)(?:<\/think>\s*|$)/g;
+/** Templates of some models write the opening tag themselves. */
+const UNOPENED_THOUGHT = /^()((?:(?!<think>)[\s\S])*?)\n<\/think>\s*/g;
+const OPENING = "<think>";
+
+/** The answer with what its model thought aloud in its text moved to `reasoning`. `live`: the text still grows. */
+export function withoutThought<T extends { text: string; reasoning: string; unsupported?: Unsupported[] }>(
+  answer: T,
+  live = false,
+): T {
+  if (live && OPENING.startsWith(answer.text.trim())) return { ...answer, text: "" };
+  const pattern = answer.text.includes(OPENING) ? THOUGHT : UNOPENED_THOUGHT;
+  const thoughts: string[] = [];
+  let unsupported = answer.unsupported ?? [];
+  let removed = 0;
+  const text = answer.text.replace(pattern, (whole, before: string, thought: string, place: number) => {
+    const start = place - removed + before.length;
+    const length = whole.length - before.length;
+    unsupported = unsupported
+      .filter(({ at }) => at <= start || at > start + length)
+      .map((each) => (each.at > start ? { ...each, at: each.at - length } : each));
+    removed += length;
+    thoughts.push(thought.trim());
+    return before;
+  });
+  if (!thoughts.length) return answer;
+  const reasoning = [answer.reasoning, ...thoughts].filter(Boolean).join("\n\n");
+  return { ...answer, text, reasoning, ...(answer.unsupported ? { unsupported } : {}) };
+}
+
 export function isOpen(answer: Answer): boolean {
   return answer.state === "asking" || answer.state === "streaming";
 }

@@ -54,10 +54,19 @@ export const settings = signal<Settings>({});
 
 const wanted = signal(recall("target"));
 
-/** Who is talked to: who was chosen if it is there, else the first. */
+/** Who is talked to: who was chosen if it is there, else the first app of a folder, else `default`. */
 export const target = computed<Target | null>(() => {
   const known = targets();
-  return known.find((each) => each.name === wanted.value) ?? known[0] ?? null;
+  const folders = status.value?.stores.filter((store) => store.folder).map((store) => store.name) ?? [];
+  const first = status.value?.apps.find((name) => folders.includes(name));
+  const isDefault = ({ name, aliases }: Target) => name === "default" || aliases?.includes("default");
+  return (
+    known.find((each) => each.name === wanted.value) ??
+    known.find((each) => each.name === first) ??
+    known.find(isDefault) ??
+    known[0] ??
+    null
+  );
 });
 
 export const isAnswering = computed(() => main.isAnswering.value || rival.isAnswering.value);

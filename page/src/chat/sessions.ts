@@ -3,7 +3,7 @@
 import { json, type ListPage, part } from "../api";
 import type { Unsupported } from "../claims";
 import type { Content, Passage, Session, Usage } from "../types";
-import type { Answer, Call } from "./answer";
+import { type Answer, type Call, withoutThought } from "./answer";
 
 const PAGE_SIZE = 1_000;
 const SESSIONS_AT_ONCE = 500;
@@ -196,15 +196,22 @@ export function toMessages(rows: Row[]): Message[] {
       if (call) Object.assign(call, { result: textOf(message.content), failed: about.is_error === true });
     } else if (message.type === null) {
       const mine = message.sender === "user";
+      const { content } = message;
+      const kept = {
+        text: mine || typeof content !== "string" ? "" : content,
+        unsupported: (about.unsupported ?? []) as Unsupported[],
+        reasoning: String(about.reasoning ?? ""),
+      };
+      const { text, unsupported, reasoning } = withoutThought(kept);
       found.push({
         seq,
         role: mine ? "user" : "assistant",
-        content: message.content,
+        content: kept.text ? text : content,
         sender: message.sender,
         passages: (about.passages ?? []) as Passage[],
-        unsupported: (about.unsupported ?? []) as Unsupported[],
+        unsupported,
         calls: mine ? [] : [...calls, ...((about.calls ?? []) as Call[])],
-        reasoning: String(about.reasoning ?? ""),
+        reasoning,
         usage: (about.usage ?? null) as Usage | null,
         milliseconds: Number(about.milliseconds ?? 0),
         stopped: about.stopped === true,
@@ -221,10 +228,11 @@ export function toMessages(rows: Row[]): Message[] {
 export async function keepTurn(
   session: Session,
   question: Content,
-  answer: Answer,
+  made: Answer,
   response: string,
   instructions = "",
 ): Promise<void> {
+  const answer = withoutThought(made);
   await alone(`portico-${session.id}`, async () => {
     const known = toMessages(await rawRows(session.id));
     if (known.some((message) => message.response === response)) return;

@@ -1,6 +1,7 @@
 // The document that a citation means, opened at the passage.
 
 import { signal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { json, part, send } from "../api";
 import { placeLabel } from "../format";
@@ -11,7 +12,72 @@ import { t } from "../words/words";
 
 const MAX_PASSAGE_CHARS = 20_000;
 
-export const source = signal<Passage | null>(null);
+/** From and to, in units of a string. */
+export type Span = [number, number];
+
+/** What is opened, with the spans of it that the answer quotes. */
+export const source = signal<(Passage & { quotes?: Span[] }) | null>(null);
+
+const QUOTED_BLOCK = /(?:^>.*(?:\n|$))+/gm;
+const TABLE_LINE = /^\s*\|/;
+const TABLE_RULE = /^[\s|:-]+$/;
+
+/** What an answer quotes of a passage, as the daemon says or else as the quotations with its number have it. */
+export function quotesOf(answer: string, passage: Passage): Span[] {
+  if (passage.quote) {
+    const units = unitsOf(passage.text);
+    return [[units(passage.quote[0]), units(passage.quote[1])]];
+  }
+  const number = new RegExp(`\\s*\\[${passage.rank}\\]\\s*$`);
+  const spans = [...answer.matchAll(QUOTED_BLOCK)].flatMap(([block]) => {
+    const lines = block.trimEnd().split("\n");
+    const text = lines.map((line) => line.replace(/^> ?/, "")).join("\n");
+    if (!number.test(text)) return [];
+    const found = quotedIn(passage.text, text.replace(number, ""));
+    return found ? [found] : [];
+  });
+  return spans.sort(([one], [other]) => one - other);
+}
+
+/** Where a quotation stands in a passage. Of a table it is the rows, of a sentence with what introduces it, that. */
+function quotedIn(passage: string, quotation: string): Span | null {
+  const rows = quotation.split("\n").filter((line) => TABLE_LINE.test(line));
+  const rule = rows.findIndex((line) => TABLE_RULE.test(line));
+  const written = rows.length ? rows.slice(rule < 0 ? -1 : rule + 1).join("\n") : quotation;
+  const last = quotation.split("\n\n").at(-1) ?? "";
+  return wordsIn(passage, written) ?? wordsIn(passage, last);
+}
+
+function wordsIn(text: string, words: string): Span | null {
+  const pattern = words.trim().split(/\s+/).map(escapePattern).join("\\s+");
+  const found = pattern ? new RegExp(pattern).exec(text) : null;
+  return found ? [found.index, found.index + found[0].length] : null;
+}
+
+/** The same spans in a text with the words of `passage`, whose spaces may differ. */
+function quotesWithin(text: string, passage: string, quotes: Span[]): Span[] {
+  return quotes.flatMap(([start, end]) => {
+    const found = wordsIn(text, passage.slice(start, end));
+    return found ? [found] : [];
+  });
+}
+
+/** A text with some spans of it marked; they are in order. */
+export function Marked({ text, spans }: { text: string; spans: Span[] }) {
+  const pieces: ComponentChildren[] = [];
+  let from = 0;
+  for (const [start, end] of spans) {
+    if (start < from || end > text.length) continue;
+    pieces.push(text.slice(from, start), <mark key={start}>{text.slice(start, end)}</mark>);
+    from = end;
+  }
+  return (
+    <>
+      {pieces}
+      {text.slice(from)}
+    </>
+  );
+}
 
 /** The text of a file in three parts: before the passage, the passage, behind it. */
 export function around(text: string, passage: Pick<Passage, "text" | "place">): [string, string, string] {
@@ -29,10 +95,7 @@ export function placeOf(
   if (end > start && plain(text.slice(start, end)) === plain(passage.text)) return [start, end];
   const exact = passage.text ? text.indexOf(passage.text) : -1;
   if (exact >= 0) return [exact, exact + passage.text.length];
-  // The spaces may differ: look for the words.
-  const pattern = passage.text.trim().split(/\s+/).map(escapePattern).join("\\s+");
-  const found = pattern ? new RegExp(pattern).exec(text) : null;
-  return found ? [found.index, found.index + found[0].length] : null;
+  return wordsIn(text, passage.text); // the spaces may differ
 }
 
 /** From a character of a text, as the daemon counts, to its place in the string, where some take two units. */
@@ -87,10 +150,11 @@ async function openFile(passage: Passage): Promise<void> {
 }
 
 /** A page of a PDF as a picture with the passage marked, as an address; raises where there is none. */
-async function pageOf(passage: Passage): Promise<string> {
+async function pageOf(passage: Passage & { quotes?: Span[] }): Promise<string> {
+  const quoted = passage.text.slice(...(passage.quotes?.[0] ?? [0, 0]));
   const path = `/api/stores/${part(passage.store)}/files/${part(passage.file_id)}/page`;
   const response = await send(path, {
-    json: { page: passage.place.page, passage: passage.text.slice(0, MAX_PASSAGE_CHARS) },
+    json: { page: passage.place.page, passage: (quoted || passage.text).slice(0, MAX_PASSAGE_CHARS) },
   });
   return URL.createObjectURL(await response.blob());
 }
@@ -117,7 +181,7 @@ export function SourcePanel() {
   return <OpenSource key={`${passage.file_id} ${passage.rank} ${passage.place.start}`} passage={passage} />;
 }
 
-function OpenSource({ passage }: { passage: Passage }) {
+function OpenSource({ passage }: { passage: Passage & { quotes?: Span[] } }) {
   const [busy, error, work] = useWork();
   const [asText, setAsText] = useState(false);
   const kind = asText ? "text" : kindOf(passage);
@@ -150,12 +214,15 @@ function OpenSource({ passage }: { passage: Passage }) {
   );
 }
 
-function SourceText({ passage }: { passage: Passage }) {
-  const mark = useRef<HTMLElement>(null);
+function SourceText({ passage }: { passage: Passage & { quotes?: Span[] } }) {
+  const place = useRef<HTMLSpanElement>(null);
   const text = useLoaded(() => fileText(passage.store, passage.file_id), passage.file_id);
-  const [before, marked, behind] = around(text.value ?? "", passage);
+  const [before, found, behind] = around(text.value ?? "", passage);
+  const shown = found || (text.value === null || text.error ? passage.text : "");
+  const quotes = passage.quotes ?? [];
   useEffect(() => {
-    if (text.value !== null) mark.current?.scrollIntoView({ block: "center" });
+    if (text.value === null) return;
+    (place.current?.querySelector("mark") ?? place.current)?.scrollIntoView({ block: "center" });
   }, [text.value]);
   return (
     <>
@@ -163,7 +230,9 @@ function SourceText({ passage }: { passage: Passage }) {
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reached by the keyboard */}
       <section class="document" tabIndex={0} aria-label={t("source.text")}>
         {before}
-        <mark ref={mark}>{marked || (text.value === null || text.error ? passage.text : "")}</mark>
+        <span class="passage" ref={place}>
+          <Marked text={shown} spans={quotes.length ? quotesWithin(shown, passage.text, quotes) : []} />
+        </span>
         {behind}
       </section>
     </>

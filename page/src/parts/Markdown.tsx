@@ -65,6 +65,17 @@ export function Markdown(props: {
   );
 }
 
+/** What a model thought before its answer, folded. */
+export function Thoughts({ text, live }: { text: string; live: boolean }) {
+  if (!text) return null;
+  return (
+    <details class="aside reasoning">
+      <summary>{t("answer.reasoning")}</summary>
+      <Markdown text={text} live={live} />
+    </details>
+  );
+}
+
 /** The blocks in groups; one in which nothing has changed is the array that it was `before`. */
 function grouped(blocks: Block[], before: Block[][]): Block[][] {
   return Array.from({ length: Math.ceil(blocks.length / GROUPED) }, (_, place) => {
@@ -134,6 +145,10 @@ function finish(element: Element, live: boolean): void {
   }
   for (const mark of element.querySelectorAll<HTMLElement>("[data-reason]"))
     mark.textContent = t(`unsupported.${mark.dataset.reason as Reason}`);
+  for (const task of element.querySelectorAll(".task")) {
+    task.setAttribute("role", "img");
+    task.setAttribute("aria-label", t(task.matches(".done") ? "task.done" : "task.open"));
+  }
   for (const table of element.querySelectorAll("table")) {
     const frame = document.createElement("div");
     frame.className = "wide";

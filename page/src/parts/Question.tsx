@@ -41,6 +41,7 @@ export function QuestionForm(props: {
           <SchemaForm
             schema={question.answer_schema}
             send={t("question.send")}
+            label={t("form.answer")}
             onSend={(value) => reply(true, value)}
           />
           <button type="button" class="quiet" disabled={busy} onClick={() => reply(false)}>

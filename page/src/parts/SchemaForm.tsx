@@ -21,8 +21,13 @@ function read(text: string, schema: Schema): unknown {
   return JSON.parse(text);
 }
 
-/** `onSend` gets the value that the schema describes. */
-export function SchemaForm(props: { schema: Schema | null; send: string; onSend: (value: unknown) => void }) {
+/** `onSend` gets the value that the schema describes; `label` is what it is where that is a single one without a title. */
+export function SchemaForm(props: {
+  schema: Schema | null;
+  send: string;
+  label?: string;
+  onSend: (value: unknown) => void;
+}) {
   const whole = props.schema?.properties ? props.schema : null;
   const fields = whole?.properties ?? { [VALUE]: props.schema ?? {} };
   const required = new Set(whole ? (whole.required ?? []) : [VALUE]);
@@ -51,7 +56,7 @@ export function SchemaForm(props: { schema: Schema | null; send: string; onSend:
       {Object.entries(fields).map(([name, schema]) => (
         // biome-ignore lint/a11y/noLabelWithoutControl: the control is that of the field within
         <label key={name} class={typeOf(schema) === "boolean" && !schema.enum ? "check tick" : ""}>
-          <span>{schema.title ?? (name === VALUE && !whole ? t("form.answer") : name)}</span>
+          <span>{schema.title ?? (name === VALUE && !whole ? (props.label ?? t("runs.input")) : name)}</span>
           <Field
             schema={schema}
             value={typed[name] ?? schema.default}

@@ -13,7 +13,7 @@ const TAGS = [
 ];
 const ATTRIBUTES = ["href", "title", "alt", "src", "start", "class", "style", "target", "rel"];
 const DATA_ATTRIBUTES = ["data-cite", "data-reason", "data-math", "data-display", "data-language"];
-const CLASSES = new Set(["cite", "unsupported", "math", "code"]);
+const CLASSES = new Set(["cite", "unsupported", "math", "code", "task", "task done"]);
 const WEB_LINK = /^(?:https?:|mailto:)/i;
 const PICTURE = /^data:image\/(?:png|jpeg|gif|webp);base64,/i;
 const ALIGNED = /^text-align:\s*(?:left|center|right);?$/;
@@ -61,6 +61,28 @@ markdown.renderer.rules.cite = (tokens, at) => {
   const number = (tokens[at] as Token).content;
   return `<a class="cite" data-cite="${number}">${number}</a>`;
 };
+
+const TASK = /^\[([ xX])\][ \t]+/;
+markdown.core.ruler.before("inline", "task", (state) => {
+  for (const [place, token] of state.tokens.entries()) {
+    const box =
+      token.type === "inline" &&
+      state.tokens[place - 2]?.type === "list_item_open" &&
+      TASK.exec(token.content);
+    if (!box) continue;
+    token.content = token.content.slice(box[0].length);
+    token.meta = { done: box[1] !== " " };
+  }
+});
+markdown.core.ruler.after("inline", "task_box", (state) => {
+  for (const token of state.tokens) {
+    if (token.type !== "inline" || !token.meta) continue;
+    const box = Object.assign(new state.Token("task", "", 0), { meta: token.meta });
+    token.children = [box, ...(token.children ?? [])];
+  }
+});
+markdown.renderer.rules.task = (tokens, at) =>
+  `<span class="${(tokens[at] as Token).meta.done ? "task done" : "task"}"></span>`;
 
 /** Begins a mark in a text. A model's own, which would be one, is replaced. */
 const MARK = "\ue000";

@@ -11,6 +11,7 @@ from typing import Protocol
 from portico_server.api.sign_ins import SignIns
 from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.answer.trust import ReaderTest
+from portico_server.apps.ask import StoreApps
 from portico_server.apps.deployed import DeployedApps
 from portico_server.apps.flow.flows import Flows
 from portico_server.apps.prompts.library import PromptLibrary
@@ -71,6 +72,7 @@ class ApiServices(Protocol):
     files: FileStorage
     uploads: UploadStorage
     stores: StoreService
+    store_apps: StoreApps
     artifacts: ArtifactStore
     places: BlobPlaces
     flows: Flows
@@ -105,6 +107,8 @@ class ApiServices(Protocol):
     """Those of the configuration, in its order."""
     startup: list[str]
     """The ids of the runs that the start of the daemon began."""
+    start_apps: list[str]
+    """The names of the apps of the folders that the daemon was started with (``--docs``), in their order."""
     url: str
     """The base URL of the daemon, such as ``http://127.0.0.1:8642``."""
     started_at: float

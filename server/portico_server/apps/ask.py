@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Literal
 
 from portico.wire import (
@@ -23,6 +24,7 @@ from portico.wire import nearest as nearest_name
 from portico_server.apps import prompt
 from portico_server.apps.answer.claims import ClaimReader, EvidenceCheck, Sentence
 from portico_server.apps.answer.differences import Difference, difference
+from portico_server.apps.answer.expects import proposed_questions
 from portico_server.apps.answer.judge import SEARCH_RESULTS, Embedder, Judgement, judge
 from portico_server.apps.answer.quote import measured, near, nearest, other_side, quoted
 from portico_server.apps.answer.trust import ReaderTest
@@ -31,6 +33,7 @@ from portico_server.apps.prompt import QUERY_LIMIT, Turns, search_query, text_of
 from portico_server.apps.relevance import terms
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.interfaces import StorePassage
 from portico_server.core.passage import Citations, cited
 from portico_server.core.pools import SEARCH
 from portico_server.core.principal import Principal
@@ -113,6 +116,15 @@ MODEL = "default"
 TINY_MODEL_SIZE = 1_000_000_000
 """Parameters (label ``parameters``) below which a model loses its way in a long prompt."""
 
+MAX_PROPOSED_QUESTIONS = 3
+"""Questions that a store proposes to a reader."""
+
+MAX_TRIED_QUESTIONS = 24
+"""Questions that are searched for until so many are answered."""
+
+MAX_PROPOSED_STORES = 256
+"""Stores whose questions are cached."""
+
 _OWN_OPTIONS = frozenset({"model", "messages", "stream", "stream_options", "n", "unsupported"})
 _ATTEMPTS = 3
 MAX_LISTED_SENTENCES = 20
@@ -130,6 +142,37 @@ class StoreApps:
         self._registry = registry
         self._trust = trust
         self._unsupported = unsupported
+        self._proposed: dict[str, tuple[Hashable, Sequence[str]]] = {}
+        """The version and the proposed questions of stores, by id."""
+
+    async def propose(
+        self,
+        store: Card,
+        version: Hashable,
+        read: Callable[[], Awaitable[Sequence[StorePassage]]],
+        context: Context,
+    ) -> Sequence[str]:
+        """Return at most `MAX_PROPOSED_QUESTIONS` that the documents of ``store`` answer, as its app would judge it.
+
+        They are cached until ``version`` changes; with ``None`` they are not cached. ``read`` returns passages of the
+        store.
+        """
+        known, questions = self._proposed.get(store.id, (None, ()))
+        if version is not None and known == version:
+            return questions
+        app = AskApp(store, self._registry, self._trust, self._unsupported)
+        questions = []
+        for question, file in islice(proposed_questions(await read()), MAX_TRIED_QUESTIONS):
+            if len(questions) == MAX_PROPOSED_QUESTIONS:
+                break
+            if question not in questions and await app.answers(question, file, context):
+                questions.append(question)
+        if version is not None:
+            self._proposed.pop(store.id, None)
+            while len(self._proposed) >= MAX_PROPOSED_STORES:
+                del self._proposed[next(iter(self._proposed))]
+            self._proposed[store.id] = (version, questions)
+        return questions
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
         if "/" in key:
@@ -246,6 +289,17 @@ class AskApp:
         answer = _Answer(context, model, passages, self._vectors_within(context), unsupported, differing)
         reply = await answer.ask(turns, request.options, share)
         return replace(reply, citations=passages, model=self.card.name)
+
+    async def answers(self, question: str, file: str, context: Context) -> bool:
+        """Whether a passage of ``file`` answers ``question``. No chat model is asked."""
+        search = Search(question, max_num_results=SEARCH_RESULTS, infer_filters=True, names=True)
+        found = await context.call(self._place, search)
+        assert isinstance(found, Found)
+        turns = prompt.split(({"role": "user", "content": question},))
+        judgement = await self._judge(question, turns, found, context)
+        if judgement.verdict != "answered" or not judgement.candidates:
+            return False
+        return found.passages[judgement.candidates[0][0].passage].filename == file
 
     def _vectors_within(self, context: Context) -> Embedder:
         return lambda texts: self._vectors(texts, context)

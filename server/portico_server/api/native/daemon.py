@@ -50,7 +50,7 @@ class SmallModel(BaseModel):
 
 class Status(BaseModel):
     """What there is for this caller. ``home`` and ``problems`` are for admins only; ``startup``: the runs that the
-    start began.
+    start began; ``apps``: those of the folders it was started with, those of other stores, oldest first, then others.
     """
 
     version: str
@@ -78,7 +78,11 @@ async def daemon_status(services: TheServices, caller: Caller) -> Status:
     sees_models = caller.allows("models:read") or caller.allows("chat")
     found = await services.stores.list(caller)
     recommended = services.models.better.recommended
-    apps = await services.registry.cards(caller, "app")
+    names = dict.fromkeys((*services.start_apps, *(row.name for row in found)))
+    places = {name: place for place, name in enumerate(names)}
+    apps = sorted(
+        await services.registry.cards(caller, "app"), key=lambda card: places.get(card.name, len(places))
+    )
     return Status(
         version=__version__,
         home=str(services.settings.home) if caller.admin else "",

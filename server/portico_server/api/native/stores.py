@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -19,7 +20,9 @@ from portico_server.api.openai import upload
 from portico_server.api.openai.vector_store_shapes import FileCounts
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, ListedPart, RemovedId, StartedRun, shaped
+from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.interfaces import StorePassage
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found
 from portico_server.knowledge.contents import MAX_MARKED_CHARS, MAX_PAGE
@@ -36,6 +39,10 @@ MAX_NUMBER: Final = 2**53
 
 MAX_CHUNKS: Final = 1_000
 """Chunks of a file that are listed at once."""
+
+
+MAX_READ_PASSAGES: Final = 500
+"""Passages of a store of which questions are made."""
 
 
 class Store(BaseModel):
@@ -295,6 +302,24 @@ async def search_directly(exchange: Exchange, services: ApiServices) -> bool:
     found = await _found(store, question, exchange, services, exchange.caller)
     await exchange.answer(200, orjson.dumps({"data": found.passages, "trace": found.trace}))
     return True
+
+
+@router.get("/{store}/questions")
+async def propose_questions(store: str, services: TheServices, caller: Caller) -> Listed[str]:
+    """Return up to three questions that the documents of a store answer; each was searched for and judged."""
+    row = await services.stores.get(store, caller)
+    card = services.stores.servable(row).card
+    version = (row.last_change, row.embedding_model) if row.whole else None
+
+    async def read() -> Sequence[StorePassage]:
+        return await services.stores.passages(row.id, caller, MAX_READ_PASSAGES)
+
+    async def work(context: Context) -> Sequence[str]:
+        return await services.store_apps.propose(card, version, read, context)
+
+    return Listed(
+        data=await services.runner.wait(services.runner.begin("questions", card.name, caller, work))
+    )
 
 
 @router.get("/{store}/files")
