@@ -24,7 +24,7 @@ ANSWERS = "[...document.querySelectorAll('#talk .said.answer .markdown')].map((i
 REFUSED = "Failed to load resource"
 """What a browser says of an answer that is an error, as some tests want it."""
 
-WIDTHS = [1280, 390]
+WIDTHS = [1440, 390]
 
 IDLE = "!document.querySelector('#talk .live') && document.querySelector('#talk .figures')"
 

@@ -1,5 +1,12 @@
 import { expect, test } from "vitest";
-import { type Answer, isOpen, newAnswer, withResponseEvent, withRunEvent } from "../src/chat/answer";
+import {
+  type Answer,
+  isOpen,
+  newAnswer,
+  withoutThought,
+  withResponseEvent,
+  withRunEvent,
+} from "../src/chat/answer";
 
 type Event = { type: string; [field: string]: unknown };
 
@@ -185,4 +192,27 @@ test("a call that the response and the run tell of is shown once, whoever is fir
       ["1 + 1", "of c4"],
     ]);
   }
+});
+
+test.each([
+  ["<think>hm</think>\n\nyes", "yes", "hm"],
+  ["\n<think>\nhm\n\nwell\n</think>yes", "yes", "hm\n\nwell"],
+  ["<think>hm", "", "hm"],
+  ["hm\n</think>\n\nyes", "yes", "hm"],
+  ["<think>one</think>first\n\n<think>two</think>second", "first\n\nsecond", "one\n\ntwo"],
+  ["It writes `<think>` first.", "It writes `<think>` first.", ""],
+  ["It ends with `</think>`.", "It ends with `</think>`.", ""],
+])("what is thought aloud is apart from the text: %j", (written, text, reasoning) => {
+  expect(withoutThought({ text: written, reasoning: "" })).toEqual({ text, reasoning });
+});
+
+test.each(["", "<", "<think", "\n<think>"])("an opening that is not whole yet is no text: %j", (written) => {
+  expect(withoutThought({ text: written, reasoning: "" }, true).text).toBe("");
+});
+
+test("marks of sentences stay at their sentences", () => {
+  const text = "<think>hm no.</think>\n\nyes. no.";
+  const unsupported = [13, 27, 31].map((at) => ({ at, reason: "name" as const }));
+  const found = withoutThought({ text, reasoning: "", unsupported });
+  expect(found.unsupported?.map(({ at }) => found.text.slice(0, at))).toEqual(["yes.", "yes. no."]);
 });

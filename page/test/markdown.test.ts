@@ -173,3 +173,13 @@ test.each([
 test("a mark of its own that a model writes is text", () => {
   expect(drawn("It is so [\ue0000].").querySelector("[data-reason]")).toBeNull();
 });
+
+test("tasks of a list are boxes, checked or not, and nothing else is", () => {
+  const place = drawn("- [x] a\n- [ ] **b**\n- c [x]\n\n[x] d");
+  expect([...place.querySelectorAll("li")].map((item) => item.textContent)).toEqual(["a", "b", "c [x]"]);
+  expect([...place.querySelectorAll("li > .task")].map((box) => box.className)).toEqual([
+    "task done",
+    "task",
+  ]);
+  expect(place.querySelectorAll(".task").length).toBe(2);
+});

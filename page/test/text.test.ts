@@ -5,7 +5,7 @@ import { quoted } from "../src/apps/Apps";
 import { linesOf } from "../src/apps/EvalSearch";
 import { argumentsOf } from "../src/apps/Prompts";
 import { asMarkdown, headline, toMessages } from "../src/chat/sessions";
-import { around, placeOf, unitsOf } from "../src/chat/source";
+import { around, placeOf, quotesOf, unitsOf } from "../src/chat/source";
 import { requestFor } from "../src/chat/turn";
 import { stretches } from "../src/documents/Pieces";
 import { rightOn } from "../src/documents/Rights";
@@ -281,4 +281,28 @@ test("the boxes of a diagram show what became of the steps of a run", () => {
   expect(ended.get("all.each.write")?.state).toBe("failed");
   expect(ended.get("all")?.state).toBe("stopped");
   expect(ended.get("all.rest")).toEqual({ state: "skipped", done: 1, begun: 1 });
+});
+
+test.each([
+  ["> It listens on port\n> 7419. [2]", ["It listens  on port 7419."]],
+  ["> It listens on port 7419. [1]", []],
+  ["> | a | b |\n> | --- | --- |\n> | 3 | 4 |\n>\n> [2]", ["| 3 | 4 |"]],
+  [
+    "> Ports:\n>\n> - 7419\n> - 7420 [2]\n\n> | a | b |\n> | --- | --- |\n> | 1 | 2 |\n>\n> [2]",
+    ["| 1 | 2 |", "- 7419\n- 7420"],
+  ],
+  ["> It listens on port 1. [2]", []],
+  ["It listens on port 7419. [2]", []],
+])("what an answer quotes is marked in its passage: %j", (answer, quotes) => {
+  const text =
+    "𝒜 It listens  on port 7419.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |\n\nPorts: many\n- 7419\n- 7420\n";
+  const passage = { rank: 2, score: 1, text, file_id: "f", filename: "f.md", place: {}, store: "s" };
+  expect(quotesOf(answer, passage).map((span) => text.slice(...span))).toEqual(quotes);
+});
+
+test("the characters that the daemon says are quoted are marked", () => {
+  const text = "𝒜 first. Second.";
+  const place = { rank: 1, score: 1, file_id: "f", filename: "f.md", place: {}, store: "s" };
+  const [span] = quotesOf("", { ...place, text, quote: [9, 16] });
+  expect(text.slice(...(span ?? [0, 0]))).toBe("Second.");
 });

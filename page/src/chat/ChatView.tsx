@@ -154,7 +154,7 @@ function Welcome() {
   const store = who?.kind === "store" ? stores.find((each) => each.name === who.name) : undefined;
   return (
     <Empty title={who ? t("chat.welcome") : t("chat.nobody")}>
-      {store && <Beginnings store={store} />}
+      {store && <Beginnings key={store.id} store={store} />}
       {!stores.length && <AddDocuments note={t("chat.addDocuments")} />}
       <p class="soft">{who ? t("chat.welcomeNote") : t("chat.nobodyNote")}</p>
       {who && (

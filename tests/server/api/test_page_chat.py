@@ -230,7 +230,7 @@ async def test_a_citation_opens_the_document_at_its_passage(page: Page) -> None:
     await ask(page, "How much is the rent?")
     assert "The rent is 840 euros." in await answered(page)
     await page.run("document.querySelector('#talk .cite').click()")
-    marked = await page.until("document.querySelector('dialog[open] mark')?.innerText")
+    marked = await page.until("document.querySelector('dialog[open] .passage')?.innerText")
     assert "The rent of the flat is 840 euros a month." in marked
     assert await page.run("document.querySelector('dialog[open] h2').innerText") == "lease.md"
     await escape(page)
@@ -281,7 +281,7 @@ async def test_a_citation_of_a_pdf_opens_its_page_with_the_passage_marked(page: 
     assert await page.run(colours)
     assert "two months" in await page.run(f"{drawn}.alt")
     await click(page, "As text", "dialog[open]")
-    assert "two months" in await page.until("document.querySelector('dialog[open] mark')?.innerText")
+    assert "two months" in await page.until("document.querySelector('dialog[open] .passage')?.innerText")
     await escape(page)
 
 
@@ -399,7 +399,7 @@ async def test_a_document_becomes_part_of_the_conversation_and_goes_with_it(
     await ask(page, "How high is the tide?")
     assert "Six metres." in await answered(page)
     await page.run("document.querySelector('#talk .cite').click()")
-    marked = await page.until("document.querySelector('dialog[open] mark')?.innerText")
+    marked = await page.until("document.querySelector('dialog[open] .passage')?.innerText")
     assert "six metres high" in marked
     await escape(page)
     session = (await page.run("location.hash")).rpartition("/")[2]

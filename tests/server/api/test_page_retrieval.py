@@ -102,7 +102,7 @@ async def test_passages_are_linked_searched_over_their_links_and_clicked_through
     await page.press_enter()
     await page.until(f"{text('dialog[open] h2')} === 'founder.md'")
     assert "was born in Thornbury" in await page.until(
-        f"{text('dialog[open] mark')}?.includes('Thornbury') && {text('dialog[open] mark')}"
+        f"{text('dialog[open] .passage')}?.includes('Thornbury') && {text('dialog[open] .passage')}"
     )
     await click(page, "Linked passages", "dialog[open]")
     found = await page.until(f"{LINKED}.length === 2 && {LINKED}")

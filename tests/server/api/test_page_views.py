@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.browser import CHROMIUM, Page
-from tests.page import AXE, Seen, click, escape, fill, text, violations, visit
+from tests.page import AXE, Seen, click, escape, fill, reload, text, violations, visit
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -29,6 +29,10 @@ VIEWS = [
         "run/guards",
         "run/schedules",
         "run/webhooks",
+        "run/adapters",
+        "run/canaries",
+        "run/containers",
+        "run/machines",
         "run/settings",
     ),
 ]
@@ -38,6 +42,7 @@ FOLDERS = {"handbook": {"lease.md": "# Lease\n\nThe rent of the flat is 840 euro
 CONFIGURATION: dict[str, Any] = {
     "models": [
         {"name": "house", "source": "fake://", "aliases": ["default"]},
+        {"name": "lost", "source": "nonsense" * 30},
         {"name": "vectors", "source": "fake://", "task": "embedding", "aliases": ["default-embedding"]},
     ],
     "guards": [{"name": "people", "on": "house", "detect": "pii", "action": "flag"}],
@@ -589,11 +594,32 @@ async def test_the_page_speaks_chinese_and_remembers_it(seen: Seen) -> None:
     await page.until("document.documentElement.lang === 'en'")
 
 
+async def test_configuration_problems_are_one_line_that_opens_and_is_dismissed(seen: Seen) -> None:
+    page, notice = seen.page, "document.querySelector('#problems')"
+    await page.until(f"{notice} && !{notice}.querySelector('details').open")
+    assert await page.run(f"{notice}.getBoundingClientRect().height < 60")
+    await page.run(f"{notice}.querySelector('summary').click()")
+    assert "'nonsense" in await page.until(f"{notice}.querySelector('details[open] li')?.innerText")
+    await click(page, "Dismiss the configuration problems")
+    await page.until(f"!{notice}")
+    await reload(page, seen.url)
+    await page.until("document.querySelector('main .chat') && document.querySelector('#model')")
+    assert await page.run(f"{notice} === null")
+    await page.press("k", 75, modifiers=2)
+    await page.until("document.querySelector('dialog[open] [role=combobox]') === document.activeElement")
+    await page.ask("Input.insertText", text="configuration problems")
+    await page.press_enter()
+    assert await page.until(f"{notice}?.querySelector('summary').innerText") == "Configuration problems: 1"
+
+
 @pytest.mark.skipif(not AXE.is_file(), reason="axe is not installed: scripts/page install")
-@pytest.mark.parametrize("look", ["light", "dark and Chinese", "contrast"])
+@pytest.mark.parametrize("look", ["light", "problems", "dark and Chinese", "contrast"])
 async def test_every_view_is_accessible_and_as_wide_as_its_window(seen: Seen, look: str) -> None:
     page = seen.page
     await page.resize(seen.width, 800, dark=look.startswith("dark"))
+    if look == "problems":
+        await page.run("document.querySelector('#problems summary').click()")
+        await page.until("document.querySelector('#problems details[open]') && true")
     # However wide a table is, it is the table that scrolls, not the page.
     await page.run(
         "window.wide = new CSSStyleSheet(), wide.replaceSync('main td { min-width: 20rem }'),"
@@ -617,6 +643,8 @@ async def test_every_view_is_accessible_and_as_wide_as_its_window(seen: Seen, lo
     await page.run(
         "document.adoptedStyleSheets = [...document.adoptedStyleSheets].filter((it) => it !== wide), 0"
     )
+    if look == "problems":
+        await page.run("document.querySelector('#problems summary').click()")
     if look == "contrast":
         await page.run(switch)
         await page.until(f"!{root}.classList.contains('contrast')")
