@@ -1,6 +1,6 @@
 """A store that is an app: passages first, then the model's words, nothing invented."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,10 @@ from tests.registry_fixture import (
 )
 
 from portico.wire import Cited, Claimed, Delta, Passage
+from portico_server.apps.ask import StoreApps
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.interfaces import StorePassage
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Chat, Embed, Found, Reply, Request, Result
 from portico_server.core.servable import Card
@@ -340,3 +342,38 @@ async def test_a_store_that_says_nothing_of_steps_searches_once(daemon: Registry
     daemon.add(shelf, FixedModel("x"))
     await answer(daemon, ask("Which port does the daemon listen on?"))
     assert shelf.asked[0].steps is None
+
+
+async def test_proposed_questions_are_those_that_are_answered_until_the_store_changes(
+    daemon: RegistryFixture,
+) -> None:
+    kestrel = "The Kestrel router is a small device that connects the office to the internet."
+    store = FixedStore("docs", [passage(1, kestrel, "router.md"), STOP])
+    daemon.add(store)
+    apps = StoreApps(daemon.registry, daemon.trust)
+    text = f"# What does a moon of cheese weigh?\n\n{kestrel}"
+    texts = [StorePassage(1, "router.md", (), text)]
+
+    async def read() -> Sequence[StorePassage]:
+        return texts
+
+    async def proposed(version: Hashable) -> Sequence[str]:
+        async def work(context: Context) -> Sequence[str]:
+            return await apps.propose(store.card, version, read, context)
+
+        questions: Sequence[str] = await daemon.runner.wait(
+            daemon.runner.begin("questions", "docs", LOCAL, work)
+        )
+        return questions
+
+    assert await proposed(1) == ["What is the Kestrel router?"]
+    assert [search.query for search in store.asked] == [
+        "What does a moon of cheese weigh?",
+        "What is the Kestrel router?",
+    ]
+    texts = [StorePassage(1, "gone.md", (), kestrel)]
+    assert await proposed(1) == ["What is the Kestrel router?"]
+    assert len(store.asked) == 2
+    assert await proposed(2) == []  # another file answers it
+    assert await proposed(None) == []
+    assert len(store.asked) == 4

@@ -176,7 +176,7 @@ def proposed_questions(passages: Sequence[StorePassage]) -> Iterator[tuple[str, 
     headings.
     """
     by_file: dict[str, list[StorePassage]] = {}
-    for passage in passages:
+    for passage in sorted(passages, key=lambda passage: (passage.file, passage.id)):
         by_file.setdefault(passage.file, []).append(passage)
     rounds = zip_longest(*(_questions_of(file, own) for file, own in by_file.items()))
     yield from (

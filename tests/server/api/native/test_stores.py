@@ -289,3 +289,22 @@ def test_a_store_is_planned_paused_and_changed_over_http(http: httpx.Client, tmp
     assert follow(http, changed["run"])[-1] == "finished"
     assert http.get("/api/stores/south").json()["embedding_model"] == ""
     assert http.patch("/api/stores/south", json={"embedding_model": "psychic"}).status_code == 400
+
+
+def test_the_questions_of_a_store_follow_its_documents(http: httpx.Client, tmp_path: Path) -> None:
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    (folder / "dogs.md").write_text(
+        "# Visits\n\n## Can I bring my dog?\n\nDogs are allowed on Fridays if the colleagues in the room agree.\n"
+    )
+    http.post("/api/stores", json={"name": "desk", "folder": str(folder)}).raise_for_status()
+    assert follow(http, http.post("/api/stores/desk/sync").json()["run"])[-1] == "finished"
+    assert http.get("/api/stores/desk/questions").json() == {"data": ["Can I bring my dog?"]}
+    (folder / "dogs.md").unlink()
+    (folder / "parking.md").write_text(
+        "# Cars\n\n## How do I get a parking space?\n\nAsk the front desk; a space costs 45 euros a month.\n"
+    )
+    assert follow(http, http.post("/api/stores/desk/sync").json()["run"])[-1] == "finished"
+    assert http.get("/api/stores/desk/questions").json() == {"data": ["How do I get a parking space?"]}
+    assert http.delete("/api/stores/desk").json()["deleted"] is True
+    assert http.get("/api/stores/desk/questions").status_code == 404
