@@ -155,7 +155,12 @@ async def test_nothing_that_a_model_writes_acts_or_reaches_elsewhere(page: Page)
     await ask(page, "hostile")
     text = await answered(page)
     assert "<svg onload=alert(1)>" in text
-    assert await page.run("document.querySelectorAll('#talk img, #talk svg, #talk script').length") == 0
+    assert (
+        await page.run(
+            "document.querySelectorAll('#talk .said img, #talk .said svg, #talk .said script').length"
+        )
+        == 0
+    )
     links = await page.run("[...document.querySelectorAll('#talk .answer a')].map((it) => it.href)")
     assert links == ["http://127.0.0.1:1/y.png"]
 

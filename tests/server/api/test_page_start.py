@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from tests import daemon as daemons
 from tests.browser import CHROMIUM, browser
-from tests.page import IDLE, Seen, answered, ask, click, escape, reload, start, text, visit
+from tests.page import IDLE, WIDTHS, Seen, answered, ask, click, escape, reload, sound, start, text, visit
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -105,6 +106,9 @@ async def test_the_empty_chat_shows_three_questions_that_the_documents_answer(of
     await start(page, "office")
     questions = await page.until(f"({BEGINNINGS}).length === 3 && {BEGINNINGS}")
     assert len(set(questions)) == 3
+    for width in WIDTHS:
+        await page.resize(width, 800)
+        await sound(replace(office, width=width))
     assert not await page.run("document.querySelector('#snippet').checkVisibility()")
     await click(page, "Use from code")
     assert 'model="office"' in await page.until(text("#snippet"))

@@ -216,7 +216,7 @@ async def test_the_tutorial_is_done_in_the_page(reader: Reader, tmp_path: Path) 
     await page.until(f"{text('#filetable td:nth-child(2)')} === 'ready'")
     assert "230 degrees" in await reader.ask("bakery", "How hot must the oven be for bread?")
     await hands.use(only("#talk .cite"))
-    assert "230 degrees" in await page.until(text("dialog[open] mark"))
+    assert "230 degrees" in await page.until(text("dialog[open] .passage"))
     await page.press("Escape", 27)
     await reader.dialog_is(False)
 
