@@ -15,7 +15,6 @@ import stat
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from portico_server.api.gateway import Gateway
 from portico_server.canaries.spec import AliasSpec
 from portico_server.config import Configuration, ConfigurationProblem, StoreSpec
 from portico_server.connections import raise_descriptor_limit
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
@@ -167,6 +167,11 @@ class Daemon:
         """
         await self.services.models.warm()
         await self.gateway.furnished.wait()
+        self._freeze()
+        await self.gateway.has_mcp.wait()
+        self._freeze()
+
+    def _freeze(self) -> None:
         if not self._options.within:
             gc.unfreeze()  # what the first imports left behind is looked for once
             gc.collect()

@@ -225,22 +225,31 @@ class Gateway:
         self._renewals = asyncio.TaskGroup()
         """What looks after calls that outlast the token with which they began."""
         self.furnished = asyncio.Event()
-        """Set once every adapter is there."""
+        """Set once every adapter is there that a start imports: all but MCP's."""
+        self.has_mcp = asyncio.Event()
+        self._needs_mcp = asyncio.Event()
         self._readiness = Readiness(services.database.check, self.furnished)
 
     async def run(self) -> None:
-        """Import the adapters, off the event loop and in the order of use, and keep them open until cancelled.
+        """Import the adapters, off the event loop, and keep them open until cancelled.
 
-        A request that comes before its adapter is there waits for it.
+        MCP's takes a fifth of the memory of an idle daemon, so its first request imports it. A request that comes
+        before its adapter is there waits for it.
         """
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._renewals)
-            for name in ("web", "mcp"):
-                adapter = await pools.LOADING.run(_load, name, self._services)
-                await stack.enter_async_context(adapter.lifespan())
-                self._adapter(name).set_result(adapter)
+            await self._furnish("web", stack)
             self.furnished.set()
-            await self._services.runner.signals.watch()
+            watching = self._renewals.create_task(self._services.runner.signals.watch(), name="signals")
+            await self._needs_mcp.wait()
+            await self._furnish("mcp", stack)
+            self.has_mcp.set()
+            await watching
+
+    async def _furnish(self, name: str, stack: AsyncExitStack) -> None:
+        adapter = await pools.LOADING.run(_load, name, self._services)
+        await stack.enter_async_context(adapter.lifespan())
+        self._adapter(name).set_result(adapter)
 
     def _adapter(self, name: str) -> asyncio.Future[ProtocolAdapter]:
         future = self._adapters.get(name)
@@ -530,6 +539,8 @@ class Gateway:
         name = "mcp" if is_rpc(path) else "web"
         if method in ("POST", "PUT", "PATCH", "DELETE") and not (name == "web" and exchange.is_form):
             await exchange.check_json()
+        if name == "mcp":
+            self._needs_mcp.set()
         adapter = await asyncio.shield(self._adapter(name))
         if adapter.direct is not None and await adapter.direct(exchange, self._services):
             return
