@@ -21,7 +21,8 @@ from portico_server.settings import Settings, load
 from portico_server.subprocesses import set_for_daemon, unproxied
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(chosen: str) -> argparse.ArgumentParser:
+    """Return the parser. Only the ``chosen`` command has its options: each costs time at every start."""
     parser = argparse.ArgumentParser(
         prog="portico_server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -34,6 +35,8 @@ def _parser() -> argparse.ArgumentParser:
         ("vacuum", "give unused room of the database back"),
     ):
         command = commands.add_parser(name, help=text)
+        if name != chosen:
+            continue
         for item in fields(Settings):
             command.add_argument(
                 f"--{item.name.replace('_', '-')}", dest=item.name, help=item.metadata["doc"]
@@ -64,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Errors are one JSON line on standard output and exit code 1."""
-    given = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    given = _parser(words[0] if words else "").parse_args(words)
     os.environ.update(unproxied(os.environ))  # for every library that asks it, and for every child
     flags: dict[str, Any] = {item.name: getattr(given, item.name) for item in fields(Settings)}
     try:
