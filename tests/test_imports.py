@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +58,68 @@ def test_the_daemon_starts_without_its_heavy_packages() -> None:
     loaded = modules_after("import portico_server.app")
     assert packages(loaded) & HEAVY == set()
     assert "sqlalchemy.dialects.postgresql" not in loaded
+
+
+START = """
+import json, os, sys
+
+importers = {}
+
+class Recorder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        frame = sys._getframe(1)
+        while "importlib" in frame.f_code.co_filename:
+            frame = frame.f_back
+        importers.setdefault(name, frame.f_globals["__name__"])
+
+class Output:
+    def write(self, text):
+        if '"ready"' in text:
+            os.write(1, json.dumps({name: importers.get(name) for name in sys.modules}).encode())
+            os._exit(0)
+        os.write(2, text.encode())
+
+    def flush(self):
+        pass
+
+sys.meta_path.insert(0, Recorder)
+sys.stdout = Output()
+from portico_server.__main__ import main
+main(["serve", "--home", sys.argv[1], "--port", "0", "--quiet", "--offline", "true"])
+"""
+"""Runs a daemon until it serves, then prints its modules as JSON, each with the module that imported it first."""
+
+BEFORE_HEALTH = {
+    *("anyio", "click", "cronsim", "httptools", "orjson", "platformdirs", "psutil", "python_multipart"),
+    *("sniffio", "sqlalchemy", "starlette", "typing_extensions", "uvicorn", "uvloop", "watchfiles", "yaml"),
+    *("email", "imaplib", "importlib.metadata", "multiprocessing", "zoneinfo"),
+}
+"""What a warm start may import before it answers /health: packages, and the heavy modules of the standard library."""
+
+HEAVY_STANDARD = {
+    *("ctypes", "email", "imaplib", "importlib.metadata", "lib2to3", "multiprocessing", "pydoc", "smtplib"),
+    *("tkinter", "unittest", "urllib.request", "xml", "xmlrpc", "zoneinfo"),
+}
+"""Modules of the standard library that take longer to import than most others."""
+
+
+def test_a_warm_start_imports_only_what_is_listed_before_it_answers(tmp_path: Path) -> None:
+    modules: dict[str, str | None] = {}
+    for _ in range(2):  # the first start creates the database
+        done = subprocess.run(
+            [sys.executable, "-c", START, str(tmp_path)], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        modules = json.loads(done.stdout)
+    own = {"cython_runtime", "portico", "portico_server"}
+    looked_at = {name for name in modules if name in HEAVY_STANDARD} | (
+        packages({name for name in modules if not name.startswith("_")}) - sys.stdlib_module_names - own
+    )
+    unlisted = {name: f"imported by {modules.get(name)}" for name in looked_at - BEFORE_HEALTH}
+    assert unlisted == {}
+    assert "sqlalchemy.dialects.postgresql" not in modules
+    assert "sqlalchemy.orm" not in modules
 
 
 HEAVY_FOR_A_COMMAND = {"asyncio", "click", "markdown_it", "pydantic", "pygments"}
