@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from portico_server.knowledge.index.vector import VECTOR_INDEX_VERSION, VectorIn
 
 SIZE = 16
 
-needs_hnswlib = pytest.mark.skipif(nearest.hnswlib is None, reason="hnswlib is not installed")
+needs_hnswlib = pytest.mark.skipif(find_spec("hnswlib") is None, reason="hnswlib is not installed")
 
 
 def some(number: int, size: int = SIZE, seed: int = 0) -> np.ndarray:
