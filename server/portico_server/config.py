@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from portico._document import UnsetError, expand, explain, load
 from portico_server.apps.entry import AppEntry, agent_of, app_of
 from portico_server.apps.prompts.folder import read_folder
 from portico_server.canaries.spec import AliasSpec, parse_alias
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.limits import KeyLimits
 from portico_server.core.names import check_plain

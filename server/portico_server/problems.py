@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
 
 from portico_server.config import Configuration, ConfigurationProblem
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
 

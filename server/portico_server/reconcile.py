@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -16,6 +16,7 @@ from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.canaries.canaries import CanaryService
 from portico_server.canaries.spec import AliasSpec
 from portico_server.config import Configuration, StoreSpec
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM, Principal

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from portico_server.api import internal
@@ -28,6 +27,7 @@ from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import BatchService
 from portico_server.blobs.bucket import BlobPlaces
 from portico_server.canaries.canaries import CanaryService
+from portico_server.core.dataclass import dataclass
 from portico_server.core.interfaces import BaseModel
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
@@ -106,7 +106,7 @@ class Services:
         database: Database,
         url: str,
         stop: Callable[[], None],
-        overrides: Overrides = Overrides(),
+        overrides: Overrides = Overrides(),  # noqa: B008  # frozen
     ) -> None:
         self.loaded = loaded
         self.database = database

@@ -14,7 +14,6 @@ import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -25,6 +24,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 
 from portico_server.api.page import app_page, icon, page_asset
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest, PorticoError, TooLarge, Unavailable
 from portico_server.http_server import listen
 from portico_server.settings import load

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 
 from portico_server.api.exchange import ASGIApp, Exchange
 from portico_server.api.services import ApiServices
+from portico_server.core.dataclass import dataclass
 
 
 @asynccontextmanager

@@ -9,13 +9,14 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Protocol, TypeGuard, TypeVar
 
 import orjson
 
 from portico_server.api.oidc import TokenVerifier, VerifiedToken, is_token, terminal_clients
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import (
     Conflict,
     Forbidden,

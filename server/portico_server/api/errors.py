@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 import orjson
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import (
     InvalidRequest,
     MethodNotAllowed,

@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib import import_module
 from itertools import zip_longest
 from typing import Any, Final, TypeGuard
@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, Unauthenticated, Unavailable
 from portico_server.core.interfaces import Fetcher, read_whole
 from portico_server.core.limits import RateBucket

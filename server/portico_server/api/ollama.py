@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from portico_server.api.openai.embeddings import document
 from portico_server.api.openai.relay import caller_of, find
 from portico_server.api.services import ApiServices
 from portico_server.core import fields
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError
 from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import wrong, wrong_type

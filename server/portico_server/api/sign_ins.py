@@ -14,7 +14,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from hashlib import sha256
 from importlib import import_module
 from typing import Any, Final
@@ -32,6 +32,7 @@ from portico_server.api.oidc import (
     published_address,
 )
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import (
     Forbidden,
     InvalidRequest,

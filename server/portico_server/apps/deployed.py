@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import orjson
 
 from portico_server.apps.entry import AppEntry
 from portico_server.core.binding import binding, bound_id
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.ids import is_id, new_id
 from portico_server.core.limits import UsageLimits

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +11,7 @@ from portico._document import explain, load
 from portico_server.apps.agent import read as agents
 from portico_server.apps.fields import Fields
 from portico_server.apps.flow import read as flows
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.limits import UsageLimits
 from portico_server.core.names import check_name

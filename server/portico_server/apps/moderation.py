@@ -6,7 +6,6 @@ Source: https://developers.openai.com/api/docs/guides/moderation.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -14,6 +13,7 @@ import orjson
 from portico.wire import Event, Usage
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.invalid import not_one_of, wrong, wrong_type
 from portico_server.core.principal import Principal

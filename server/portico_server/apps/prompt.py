@@ -7,13 +7,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from portico.wire import Passage
 from portico_server.apps.language import CJK
 from portico_server.apps.relevance import excerpt, terms
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.passage import origin
 from portico_server.core.prompts import builtin

@@ -7,13 +7,13 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from portico_server.archives.reader import ArchiveReader, refusal
 from portico_server.backup import layout, swap
 from portico_server.backup.write import BackupProgress
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, Unavailable
 from portico_server.db import snapshot
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -20,6 +19,7 @@ import orjson
 from portico_server.archives.reader import MANIFEST
 from portico_server.archives.stream import BLOCK_BYTES, ArchiveStream, Blocks, once
 from portico_server.backup import layout
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from portico_server.db import snapshot
 from portico_server.settings import LoadedSettings, Settings

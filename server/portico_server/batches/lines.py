@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
@@ -28,6 +27,7 @@ from portico_server.batches.spec import (
     ReceivedBytes,
 )
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, nearest
 from portico_server.core.ids import new_id
 from portico_server.db import batches

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
 from portico_server.core.relay import CAPABILITY

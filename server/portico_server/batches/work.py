@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -26,6 +25,7 @@ from portico_server.batches.spec import (
 )
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, NotFound, PorticoError, Unavailable
 from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal

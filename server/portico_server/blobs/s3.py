@@ -7,10 +7,11 @@ import hmac
 import os
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from urllib.parse import quote, urlsplit
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import FetchedResponse, FetchSession
 from portico_server.settings import Settings

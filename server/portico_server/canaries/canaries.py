@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from portico_server.canaries.spec import AliasSpec, CanarySpec, CanaryVerdict, decide, parse
 from portico_server.canaries.split import LiveSample, ModelSplit, Split, SplitParts, is_small
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.ids import new_id
 from portico_server.core.interfaces import LiveJudge

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from hashlib import blake2b
 from time import perf_counter
 from typing import Any, Final
@@ -19,6 +18,7 @@ import orjson
 from portico.wire import Usage
 from portico_server.canaries.spec import CanarySpec
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay, RelayResponse

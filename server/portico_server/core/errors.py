@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from copy import copy
+from time import time
 from typing import Final
 
 from portico.wire import ErrorBody
@@ -151,3 +154,25 @@ class DeadlineExceeded(PorticoError):
     status = 504
     type = "server_error"
     code = "timeout"
+
+
+MAX_RETRY_AFTER_S: Final = 86_400.0
+"""Seconds for which another server's wish counts."""
+
+
+def retry_after_s(header: str | None) -> float | None:
+    """Seconds to stay away, up to a day, of a header in seconds or as a date; ``None`` if it says neither.
+
+    https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
+    """
+    seconds = math.nan
+    with contextlib.suppress(ValueError):
+        seconds = float(header or "")
+    if math.isnan(seconds):
+        from email.utils import (
+            parsedate_to_datetime,  # few servers send a date, and each start imports this module
+        )
+
+        with contextlib.suppress(ValueError, OverflowError):
+            seconds = parsedate_to_datetime(header or "").timestamp() - time()
+    return None if math.isnan(seconds) else min(max(0.0, seconds), MAX_RETRY_AFTER_S)

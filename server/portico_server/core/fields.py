@@ -7,9 +7,10 @@ means absent, as it does at OpenAI. Values come from JSON, so types are compared
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.words import whole_number

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
+
+from portico_server.core.dataclass import dataclass
 
 HostedStatus: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, NotFound, TooLarge
 from portico_server.core.hosted_tuning import HostedTuner
 from portico_server.core.principal import Principal

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest
 from portico_server.core.request import Filter
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal, TypeAlias
+
+from portico_server.core.dataclass import dataclass
 
 QuestionKind: TypeAlias = Literal["approval", "function", "input", "chat"]
 """Whether something may be done; a function that a client executes; something only a person knows; what the model that

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from portico.wire import Usage
+from portico_server.core.dataclass import dataclass
 from portico_server.core.media import Attachment
 
 Operation: TypeAlias = Literal[

@@ -6,10 +6,11 @@ Field names are OpenAI's. Options that we do not read travel untouched in ``opti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from portico.wire import AnswerClaim, Passage, Usage
+from portico_server.core.dataclass import dataclass
 from portico_server.core.media import Draw, GeneratedImages, Speak, Speech, Transcribe, Transcript
 
 Message: TypeAlias = Mapping[str, Any]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, TypeAlias
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.limits import KeyLimits
 
 ClaimValue: TypeAlias = str | int | bool

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Request, Result

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.servable import Card
 
 MAX_LISTED_TOOLS: Final = 20

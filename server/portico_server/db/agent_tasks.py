@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db.rows import Rows, chars_of, count_fitting
 from portico_server.db.schema import agent_tasks, questions, responses
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
 from portico_server.db.names import claim_of, require_free
 from portico_server.db.rows import Rows, json_bytes

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db import changes, chunks, stores
 from portico_server.db import files as file_rows
 from portico_server.db import groups as group_rows

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db.retention import remembered
 from portico_server.db.rows import Rows
 from portico_server.db.schema import artifacts, container_files

@@ -6,11 +6,11 @@ Nothing is asked of the bucket within a transaction: a mark keeps other daemons 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import blob_marks
 

@@ -7,11 +7,12 @@ written there with its reason, its figures and its event: all of that is there, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, delete, or_, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
 from portico_server.db import webhooks
 from portico_server.db.names import lock

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import NotFound
 from portico_server.db.rows import Rows
 from portico_server.db.schema import changes, stores

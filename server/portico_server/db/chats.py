@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db.rows import Order, RowPage, Rows
 from portico_server.db.schema import chat_completions
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, insert, select
 
 from portico.wire import Place
+from portico_server.core.dataclass import dataclass
 from portico_server.db import changes
 from portico_server.db import links as link_rows
 from portico_server.db.changes import DEFAULT_GROUP

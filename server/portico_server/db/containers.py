@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
 from portico_server.db.names import lock
 from portico_server.db.rows import Order, RowPage, Rows, may_have_another, now

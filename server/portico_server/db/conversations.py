@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db.rows import Rows, chars_of, count_fitting, json_bytes, portions, text_bytes
 from portico_server.db.schema import conversation_items, conversations
 

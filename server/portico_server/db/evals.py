@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db import runs, webhooks
 from portico_server.db.rows import Order, RowPage, Rows, json_bytes
 from portico_server.db.runs import NewRun

@@ -14,12 +14,13 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import orjson
 from sqlalchemy import Connection, select
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db.database import RETRY_S, Database
 from portico_server.db.schema import CHANNEL, epochs

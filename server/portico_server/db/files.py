@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, or_, select, union_all
 from sqlalchemy import delete as sql_delete
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db import chunks
 from portico_server.db.rows import Order, RowPage, Rows
 from portico_server.db.schema import (

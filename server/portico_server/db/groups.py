@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, and_, exists, func, insert, select, update
 from sqlalchemy import delete as sql_delete
 
 from portico.wire import Place
+from portico_server.core.dataclass import dataclass
 from portico_server.db import chunks, hits, indexed
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.chunks import FileChunks

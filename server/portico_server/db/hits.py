@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Text, bindparam, cast, func, select
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.request import Attributes
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.chunks import ChunkRow, in_file, place_of, runs

@@ -4,10 +4,10 @@ take."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db import chunks as chunk_rows
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.chunks import FileChunks, NewChunk

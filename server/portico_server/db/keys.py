@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib import import_module
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db import sign_ins
 from portico_server.db.schema import keys
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.question import QuestionKind, QuestionStatus
 from portico_server.db import webhooks
 from portico_server.db.agent_tasks import ANSWERABLE

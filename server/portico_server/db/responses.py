@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import orjson
 from sqlalchemy import Connection, delete, exists, func, insert, literal, select, true, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db import conversations, dedupe, webhooks
 from portico_server.db.database import Database
 from portico_server.db.rows import Rows, portions, text_bytes

@@ -7,7 +7,7 @@ import json
 import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 import orjson
@@ -25,6 +25,8 @@ from sqlalchemy import (
     literal,
     select,
 )
+
+from portico_server.core.dataclass import dataclass
 
 if TYPE_CHECKING:
     import sqlite3

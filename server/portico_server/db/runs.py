@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, case, func, insert, or_, select, true, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import SYSTEM
 from portico_server.db import dedupe, questions, schedules, webhooks
 from portico_server.db.rows import RowPage, Rows, may_have_another, portions

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, delete, func, or_, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
 from portico_server.db import webhooks
 from portico_server.db.database import after_commit

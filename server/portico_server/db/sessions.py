@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from dataclasses import replace as replace_fields
 from typing import Any, Final, Literal, TypeAlias
 
@@ -27,6 +27,7 @@ from sqlalchemy import (
     update,
 )
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db.rows import RowPage, Rows, json_bytes
 from portico_server.db.schema import session_messages, session_states, sessions
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import sign_ins
 

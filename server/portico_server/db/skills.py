@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
 from portico_server.core.ids import new_id
 from portico_server.db.names import claim_of, lock

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db.schema import metadata
 
 COPY_PAGES: Final = 2_048

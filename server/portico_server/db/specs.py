@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, delete, insert
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db.rows import Rows
 from portico_server.db.schema import mcp_servers, tools
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db import chunks, stores
 from portico_server.db import files as file_rows
 from portico_server.db.files import MIRRORED_OWNER, FileRow

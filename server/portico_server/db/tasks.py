@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, delete, select, true, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db.rows import Rows, portions
 from portico_server.db.rows import now as clock
 from portico_server.db.schema import mcp_sessions, mcp_tasks, runs

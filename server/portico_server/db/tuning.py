@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db import runs, webhooks
 from portico_server.db.rows import RowPage, Rows, json_bytes
 from portico_server.db.runs import NewRun

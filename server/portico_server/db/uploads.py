@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db import files
 from portico_server.db.files import FileRow
 from portico_server.db.rows import Rows

@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.ids import new_id
 from portico_server.db import agent_tasks
 from portico_server.db.agent_tasks import ENDED_STATES, AgentTaskRow, TaskState

@@ -8,11 +8,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Unavailable
 from portico_server.environments.uv import StepFailedError, StepReport, find_uv, own_sources, run_step, silent
 

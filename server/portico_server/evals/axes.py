@@ -10,9 +10,9 @@ import math
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.words import whole_number

@@ -7,12 +7,13 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from portico.wire import Status
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import (
     Conflict,
     Forbidden,

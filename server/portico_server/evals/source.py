@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal, TypeAlias, cast
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.evals.criteria import as_template

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.interfaces import AppVariants, Evaluator, TrialTrainer
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry

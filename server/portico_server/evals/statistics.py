@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from portico.wire import Usage
+from portico_server.core.dataclass import dataclass
 
 EMPTY: Mapping[str, Any] = {
     "pass": 0,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, Final
 
 from portico.wire import Event, Usage
 from portico_server.core.context import Context, ContextWithin, Listener
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, TooMany, Unavailable
 from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal

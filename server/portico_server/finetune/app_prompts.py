@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -20,6 +20,7 @@ import orjson
 from portico.wire import Event
 from portico_server.core import pools
 from portico_server.core.context import Context, ContextWithin, Listener
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, NotFound, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.question import Question, QuestionAnswer

@@ -9,7 +9,7 @@ import random
 import re
 from array import array
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeAlias, TypeVar
@@ -18,6 +18,7 @@ import orjson
 
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.core.request import Tokenize, Tokens
 from portico_server.finetune.spec import DataFacts, FineTuningSpec, Method, PreparedData

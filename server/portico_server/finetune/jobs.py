@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from portico.wire import ErrorBody
 from portico_server.core import pools
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import (
     Conflict,
     Forbidden,

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,6 +20,7 @@ import orjson
 from portico.wire import Status
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.interfaces import Evaluator, Report, TrainingEnvironment
 from portico_server.finetune.spec import (

@@ -5,11 +5,12 @@ and what a caller may override.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.interfaces import BaseModel, TrainableTask
 from portico_server.db.tuning import JobJson, JobRow, JobStatus

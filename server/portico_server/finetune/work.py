@@ -15,7 +15,7 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 from portico.wire import Status as Progress
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
 from portico_server.core.interfaces import BaseModel, BaseModels, ReadableStores
 from portico_server.core.principal import SYSTEM, Principal

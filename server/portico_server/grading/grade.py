@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from portico.wire import Usage
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.interfaces import Evaluator, is_formula, require_code
 from portico_server.core.request import Chat, Reply

@@ -12,11 +12,11 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from typing import Final
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.pattern import LinearPattern, linear
 
 MIN_SECRET_ENTROPY: Final = 3.2

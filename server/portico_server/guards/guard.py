@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from portico.wire import GuardHit
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.guards.detectors import GROUPS, KINDS, Detection, Detector, find, mask

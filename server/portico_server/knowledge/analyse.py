@@ -13,7 +13,6 @@ import re
 import threading
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -21,6 +20,7 @@ import opencc
 import rjieba
 import Stemmer
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.words import (
     CHINESE_STOPWORDS,
     CJK_RUN,

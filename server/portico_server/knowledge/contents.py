@@ -6,10 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, nearest
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from portico.wire import Place
+from portico_server.core.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

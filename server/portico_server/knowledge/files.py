@@ -9,12 +9,12 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from portico_server.blobs.place import BlobPlace, ReceivedFile, append_hashed, sync_file, write_failure
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal

@@ -9,13 +9,14 @@ import logging
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from portico.wire import JSON, Place, Status
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, Forbidden, InvalidRequest, NotFound, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry

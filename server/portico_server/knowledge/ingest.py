@@ -17,7 +17,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 from weakref import WeakValueDictionary
 
@@ -25,6 +25,7 @@ from portico.wire import JSON, Status, StepFinished, StepStarted
 from portico_server.blobs.place import StorageUnavailable
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, PorticoError, TooLarge
 from portico_server.core.histogram import Histogram
 from portico_server.core.principal import SYSTEM

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from xml.sax.saxutils import escape, quoteattr
+from html import escape
 
 from portico.wire import Place
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.db import chunks, hits, links
 from portico_server.db.changes import DEFAULT_GROUP
@@ -218,7 +218,7 @@ def _elements(
                 f'<node id="t{link.term}"><data key="type">term</data><data key="label">{label}</data></node>\n'
             )
         parts.append(
-            f'<edge source="c{link.chunk_id}" target={quoteattr(f"t{link.term}")}>'
+            f'<edge source="c{link.chunk_id}" target="{escape(f"t{link.term}")}">'
             f'<data key="kind">{links.KINDS.get(link.kind, "name")}</data>'
             f'<data key="weight">{link.weight}</data></edge>\n'
         )
@@ -227,4 +227,6 @@ def _elements(
 
 def _plain(text: str) -> str:
     """A text as XML can hold it: without control characters."""
-    return escape("".join(char if char >= " " and char not in "\ufffe\uffff" else " " for char in text))
+    return escape(
+        "".join(char if char >= " " and char not in "\ufffe\uffff" else " " for char in text), quote=False
+    )

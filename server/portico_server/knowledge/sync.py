@@ -7,12 +7,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 
 from portico.wire import JSON, Status
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Unavailable
 from portico_server.core.ids import new_id
 from portico_server.core.words import searched_name

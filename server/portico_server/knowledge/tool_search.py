@@ -7,7 +7,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
 from portico_server.core.request import Embed, Vectors

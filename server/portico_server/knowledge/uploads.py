@@ -9,12 +9,12 @@ import hashlib
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Final
 
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, NotFound, TooLarge, TooMany
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import wrong

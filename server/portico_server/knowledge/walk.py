@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Unavailable
 from portico_server.knowledge.names import MAX_FILENAME_BYTES, name_on_disk
 from portico_server.knowledge.parse import ocr

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+from portico_server.core.dataclass import dataclass
 from portico_server.launchers.protocol import LaunchOrder
 
 AGENT_PORT: Final = 8643

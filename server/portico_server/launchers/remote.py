@@ -11,7 +11,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -19,6 +19,7 @@ import aiohttp
 import orjson
 
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.launchers.protocol import JobInfo, LaunchedProcess, LaunchOrder, describe_exit
 from portico_server.subprocesses import LOG_BYTES, own, run_script

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, Unavailable
 from portico_server.launchers.protocol import LaunchOrder, NodeInfo, NodeState, Resources
 from portico_server.launchers.remote import (

@@ -7,7 +7,7 @@ import os
 import shutil
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import uuid4
@@ -15,6 +15,7 @@ from uuid import uuid4
 from portico.wire import Status
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from portico_server.core.interfaces import BaseModel, BaseModels, TrainingEnvironment
 from portico_server.core.principal import SYSTEM, Principal

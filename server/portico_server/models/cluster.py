@@ -8,12 +8,13 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any, Final, TypeVar
 
 import orjson
 
 from portico_server import __version__
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.db import runs
 from portico_server.db.database import Database

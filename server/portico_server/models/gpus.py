@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Unavailable
 
 if TYPE_CHECKING:

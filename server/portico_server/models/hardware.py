@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
+
+from portico_server.core.dataclass import dataclass
 
 _COMMAND_TIMEOUT_S = 5.0
 """Seconds a driver's tool may take; a GPU that does not answer in that time is not one to plan with."""

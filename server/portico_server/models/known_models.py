@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Literal
 
+from portico_server.core.dataclass import dataclass
 from portico_server.models.spec import Task
 
 if TYPE_CHECKING:

@@ -7,11 +7,12 @@ class with these methods, and one line in `portico_server.models.catalog`; or a 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from portico.wire import Status
+from portico_server.core.dataclass import dataclass
 from portico_server.core.hosted_tuning import HostedTuner
 from portico_server.core.relay import AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens

@@ -7,12 +7,13 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed
 from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder, Resources
 from portico_server.subprocesses import run_module

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any, Literal, TypeAlias
 
 from portico.wire import CHAT_OPTIONS, misspelt
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest, without_folders
 from portico_server.core.names import check_plain
 from portico_server.core.principal import Principal

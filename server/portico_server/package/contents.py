@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.apps.agent.app import FORWARD, AgentApps
@@ -19,6 +19,7 @@ from portico_server.apps.flow.spec import AgentStep, ClientStep, FlowSpec, ToolS
 from portico_server.apps.flow.tree import every
 from portico_server.apps.prompts.library import PromptLibrary, StoredPrompt
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.knowledge.sources import spec as store_sources
 from portico_server.models.service import ModelService

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from portico_server.apps.deployed import DeployedApps
 from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.archives.stream import BLOCK_BYTES, ArchiveStream, Blocks, once
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Unavailable
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry

@@ -8,13 +8,13 @@ import re
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from portico_server.blobs.place import BlobPlace, ReceivedFile, write_failure
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import NotFound
 from portico_server.core.ids import new_id
 from portico_server.core.names import has_controls

@@ -8,10 +8,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from portico.wire import Answered, Asked
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import (
     Conflict,
     DeadlineExceeded,

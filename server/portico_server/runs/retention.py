@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from typing import Final, Protocol
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
 from portico_server.db import artifacts as artifact_rows
 from portico_server.db import chats as chat_rows

@@ -7,12 +7,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final, Literal, Protocol
 
 from portico.wire import ErrorBody, Event, Usage
 from portico_server.core import trace
 from portico_server.core.context import Context, Listener, innermost
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, TooMany, Unavailable
 from portico_server.core.event import EventLog
 from portico_server.core.ids import new_id

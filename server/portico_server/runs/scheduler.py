@@ -9,13 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from portico.wire import Asked, Delta, Finished, Usage, event_to_json
 from portico_server.core import trace
 from portico_server.core.binding import BOUND, BoundNames
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, PorticoError, TooMany
 from portico_server.core.ids import new_id
 from portico_server.core.pools import LastTurns

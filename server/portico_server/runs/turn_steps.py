@@ -14,13 +14,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import count
 from typing import Any, Final, TypeVar
 
 import orjson
 
 from portico.wire import Usage
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.db.steps import CALLED_FLOW, StepRow

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, EngineFailed, NotFound, PorticoError, TooMany
 from portico_server.core.ids import new_id
 from portico_server.core.interfaces import FollowedStores

@@ -9,13 +9,14 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import AsyncIterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from portico.wire import Status
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, TooLarge
 from portico_server.core.ids import is_id, new_id
 from portico_server.core.interfaces import SkillText

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.settings import comma_separated
 

@@ -6,10 +6,11 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, TypeAlias
 
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound, TooMany
 from portico_server.core.names import check_plain
 from portico_server.core.principal import Principal

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Final, TypeAlias
 
 import orjson
 
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.request import Artifact, ToolCall, ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 

@@ -19,10 +19,9 @@ from typing import Final, NamedTuple
 
 from portico_server import __version__
 from portico_server.core import pools
-from portico_server.core.errors import PorticoError
+from portico_server.core.errors import PorticoError, retry_after_s
 from portico_server.core.interfaces import Fetcher
 from portico_server.core.principal import Principal
-from portico_server.core.retry_after import retry_after_s
 from portico_server.db import webhooks as rows
 from portico_server.db.database import Database
 from portico_server.db.webhooks import ClaimedDelivery, DeliveryBounds, DeliveryOutcome

@@ -6,7 +6,6 @@ import base64
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeGuard
 from urllib.parse import parse_qsl
@@ -23,6 +22,7 @@ from portico_server.api.protected import address
 from portico_server.api.services import ApiServices
 from portico_server.apps.responses.tasks import TaskView, app_of
 from portico_server.core import fields
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type

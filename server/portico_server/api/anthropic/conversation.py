@@ -6,13 +6,13 @@ Source: https://platform.claude.com/docs/en/api/messages.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import orjson
 
 from portico_server.api.anthropic import field
 from portico_server.api.anthropic.field import Block
+from portico_server.core.dataclass import dataclass
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.servable import Card
 

@@ -6,13 +6,13 @@ Source: https://platform.claude.com/docs/en/build-with-claude/streaming.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import orjson
 
 from portico.wire import Passage, Usage
 from portico_server.api.anthropic.answer import Head, citation, counts, thoughts_in
+from portico_server.core.dataclass import dataclass
 from portico_server.core.ids import new_id
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -26,6 +26,7 @@ from portico_server.api.mcp.held import HeldRun
 from portico_server.api.mcp.incoming import caller_of, connection_of
 from portico_server.api.mcp.resources import ResourceOffers
 from portico_server.api.mcp.tasks import TaskCalls, TaskNotification
+from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Kind
 

@@ -8,7 +8,6 @@ import asyncio
 import math
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 import anyio
@@ -24,6 +23,7 @@ from portico.wire import Answered, Asked, Cited, Delta, Event, Status, StepFinis
 from portico_server.api.mcp import inquiry
 from portico_server.api.mcp.held import HeldRun
 from portico_server.api.mcp.incoming import ask_client, caller_of, connection_of
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.request import Result
 from portico_server.runs.questions import QuestionService

@@ -7,13 +7,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 
 from portico.wire import Asked
+from portico_server.core.dataclass import dataclass
 
 # What a run asks of a person, as a form of the client, and the client's answer.
 

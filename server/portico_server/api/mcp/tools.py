@@ -8,7 +8,6 @@ import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Sized
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ from portico_server.api.mcp.tasks import TaskCalls
 from portico_server.api.mcp.views import ViewTools
 from portico_server.core import trace
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, nearest
 from portico_server.core.passage import PASSAGE_SCHEMA
 from portico_server.core.registry import Registry

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -23,6 +22,7 @@ from mcp.shared.exceptions import MCPError
 from portico_server.api.mcp import apps, incoming
 from portico_server.api.mcp.incoming import caller_of
 from portico_server.api.mcp.result import failure
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Card

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
@@ -15,6 +15,7 @@ from portico_server.api.endpoint import Admin, Caller, Seen, TheServices, new_ro
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import ListedPart, shaped
 from portico_server.api.sse import EventStream, event_frame, frame
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import NotFound, Unavailable
 from portico_server.core.ids import is_id
 from portico_server.core.principal import Principal

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from portico_server.api.exchange import ClientLeft, Exchange
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import Request
@@ -12,6 +11,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from portico_server.api.exchange import Exchange
 from portico_server.blobs.place import ReceivedFile
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.knowledge.files import FileStorage
 from portico_server.settings import MB_BYTES

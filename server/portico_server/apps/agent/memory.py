@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -13,6 +12,7 @@ from portico_server.apps.agent.message import TOOL_CALL, TOOL_RESULT, AgentMessa
 from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, MarkedOutput, MemoryPolicy
 from portico_server.apps.flow.format import response_format, unwrapped
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Fact, FactStore
 from portico_server.core.principal import Principal

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, Final, TypeAlias
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 
 Content: TypeAlias = "str | list[dict[str, Any]]"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Protocol
 
 from portico_server.apps.agent.message import AgentMessage
 from portico_server.apps.flow.budget import ValueBudget
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.runs.turn_steps import TurnSteps
 

@@ -8,13 +8,14 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final, Literal, get_args
 from weakref import WeakValueDictionary
 
 from portico_server.apps.agent.memory import LongTermMemory
 from portico_server.apps.agent.message import TOOL_RESULT, AgentMessage, message_of
 from portico_server.apps.agent.session import Additions, AgentSession, Recollection
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.ids import new_id
 from portico_server.core.interfaces import FactStore

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.apps.flow.spec import OutputFormat
+from portico_server.core.dataclass import dataclass
 from portico_server.core.tool_search import MAX_LISTED_TOOLS
 
 VERSION = 1

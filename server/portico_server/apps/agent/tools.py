@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final
 
 import orjson
@@ -15,6 +15,7 @@ from portico_server.apps.agent.hooks import ACTION, hooked
 from portico_server.apps.agent.message import HANDED_BACK, TOOL_RESULT, AgentMessage
 from portico_server.apps.agent.spec import AgentSpec, Moment, SubAgent, ToolUse
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable, nearest
 from portico_server.core.interfaces import Evaluator, SkillTexts
 from portico_server.core.principal import Principal

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any, Final
 
 import orjson
@@ -21,6 +21,7 @@ from portico_server.apps.agent.session import AgentSession
 from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, Moment, Strategy, SubAgent
 from portico_server.apps.agent.tools import READ_SKILL, AgentTools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.interfaces import Evaluator, FactStore, SkillTexts
 from portico_server.core.prompts import builtin

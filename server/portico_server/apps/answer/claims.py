@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -21,6 +21,7 @@ from portico_server.apps.answer import facts
 from portico_server.apps.answer.material import context_of, is_code, rarity
 from portico_server.apps.answer.terms import fold, stems, words
 from portico_server.apps.answer.units import QuotableUnit, sentences, units
+from portico_server.core.dataclass import dataclass
 from portico_server.core.passage import MARK_PATTERN, marks
 
 MAX_CLAIMS = 1_000
@@ -286,7 +287,7 @@ class _Unit:
         return _squeezed(self.folded)
 
 
-@dataclass
+@dataclass()
 class _Window:
     """One or two units that are compared with a claim together."""
 
@@ -306,7 +307,7 @@ class _Window:
         return frozenset().union(*(unit.context_terms for unit in self.units))
 
 
-@dataclass
+@dataclass()
 class _Claimed:
     """A claim prepared for comparison."""
 

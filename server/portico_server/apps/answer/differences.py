@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Final, Literal, TypeAlias
 
@@ -22,6 +22,7 @@ from portico_server.apps.answer.material import (
 )
 from portico_server.apps.answer.terms import fold, stems, words
 from portico_server.apps.answer.units import units
+from portico_server.core.dataclass import dataclass
 from portico_server.core.words import MONTHS
 
 MAX_COMPARED_PASSAGES = 8

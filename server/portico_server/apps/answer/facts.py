@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from portico_server.apps.answer.terms import has_cjk, stems, tagged
 from portico_server.apps.language import CJK
 from portico_server.apps.relevance import STOP_WORDS, stem
+from portico_server.core.dataclass import dataclass
 from portico_server.core.words import MONTHS
 
 # --- numbers --------------------------------------------------------------------------------------------------

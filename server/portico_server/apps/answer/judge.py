@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from portico.wire import Passage
@@ -17,6 +16,7 @@ from portico_server.apps.answer import weights
 from portico_server.apps.answer.material import Material, QuoteCandidate, SoftMatch, context_of
 from portico_server.apps.answer.terms import fold, has_cjk
 from portico_server.apps.language import language
+from portico_server.core.dataclass import dataclass
 from portico_server.core.pools import SEARCH
 from portico_server.core.words import says
 

@@ -12,7 +12,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from portico.wire import Passage
@@ -28,6 +27,7 @@ from portico_server.apps.answer.terms import (
     words,
 )
 from portico_server.apps.answer.units import QuotableUnit, units
+from portico_server.core.dataclass import dataclass
 
 MAX_QUOTED_PASSAGES = 4
 """Passages of which units are taken; those behind them only tell how rare words are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 from portico.wire import Passage
@@ -15,6 +15,7 @@ from portico_server.apps.answer.judge import Judgement
 from portico_server.apps.answer.material import QuoteCandidate
 from portico_server.apps.answer.terms import fold, stems, words
 from portico_server.apps.language import CJK, documents_differ, nearest_passages
+from portico_server.core.dataclass import dataclass
 from portico_server.core.passage import cited
 
 MAX_QUOTES = 2

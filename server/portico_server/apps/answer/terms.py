@@ -7,13 +7,13 @@ and names of persons and places from other words.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from portico_server.apps.language import CJK
 from portico_server.apps.relevance import STOP_CJK, STOP_WORDS, stem
 from portico_server.core import words as core_words
+from portico_server.core.dataclass import dataclass
 
 _TOKEN = re.compile(rf"[^\W_{CJK}]+|[{CJK}]+")
 _IS_CJK = re.compile(rf"[{CJK}]")

@@ -12,12 +12,12 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from portico.wire import JSON, Passage, Place, Status
 from portico_server.apps import prompt
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Reply

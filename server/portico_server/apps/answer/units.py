@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from portico_server.apps.language import CJK
+from portico_server.core.dataclass import dataclass
 
 # Where sentences begin and end in running text. Pure functions; what they return are offsets, so that a quotation is
 # the document's own text to the letter.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from typing import Any, Final, Literal, TypeAlias
 
@@ -11,6 +11,7 @@ from portico_server.apps.flow import spec as flow
 from portico_server.apps.flow.expression import ComparisonExpression, Expression, ReferenceExpression
 from portico_server.apps.flow.expression import LiteralExpression as Constant
 from portico_server.apps.flow.spec import FlowSpec, Step
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.steps import StepRow
 

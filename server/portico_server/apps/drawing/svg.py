@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Final
 
 from portico_server.apps.drawing.diagram import DiagramNode
+from portico_server.core.dataclass import dataclass
 
 CHARACTER_WIDTH: Final = 7.2
 """The width of a letter in 12 pixel text; East Asian ones take nearly twice as much."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.apps.flow import spec
@@ -21,6 +21,7 @@ from portico_server.apps.flow.expression import LiteralExpression as Constant
 from portico_server.apps.flow.host import FlowServices, InlineAgents
 from portico_server.apps.flow.spec import FlowSpec, Step
 from portico_server.apps.flow.tree import children, every, expressions
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.interfaces import Evaluator, require_code
 from portico_server.core.principal import Principal

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Protocol
 
 import orjson
@@ -20,6 +20,7 @@ from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import FlowSpec, Step
 from portico_server.apps.flow.tree import children, expressions
 from portico_server.core.context import Context, ContextWithin, Listener, depth_of
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.principal import Principal

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -12,6 +11,7 @@ import orjson
 from portico.wire import Usage
 from portico_server.apps.flow.scope import Scope
 from portico_server.apps.flow.spec import Step
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.steps import StepRow, StepStatus, cut
 from portico_server.runs.journal import Journal, for_trace

@@ -6,10 +6,11 @@ Field names are those of the JSON (docs/flow-spec.md). ``at`` is the place of a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from portico_server.apps.flow.expression import CodeExpression, Expression
+from portico_server.core.dataclass import dataclass
 
 VERSION = 1
 """The value of ``portico_flow`` that this code reads."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from portico_server.core import pools
 from portico_server.core.binding import meant
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id
 from portico_server.core.principal import SYSTEM, Principal

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +17,7 @@ from portico_server.apps.realtime.audio import (
     narrowed,
     samples_of,
 )
+from portico_server.core.dataclass import dataclass
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,11 +11,11 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.request import Message
 
 SEAL: Final = "portico.1."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -13,6 +12,7 @@ from portico_server.apps.responses import check, items
 from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.read import metadata
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import mimetypes
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import orjson
@@ -18,6 +18,7 @@ from portico_server.apps.responses.messages import check_pairs
 from portico_server.apps.responses.request import ResponseRequest
 from portico_server.apps.responses.tool_context import ResponseFiles
 from portico_server.apps.responses.work import PreparedResponse
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError
 from portico_server.core.media import FILES_CAPABILITY
 from portico_server.core.principal import Principal

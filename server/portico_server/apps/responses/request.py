@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 from typing import Any, Final, Literal, TypeAlias
 
 from portico_server.apps.responses.items import Item
+from portico_server.core.dataclass import dataclass
 from portico_server.core.request import Filter, Search
 
 MAX_NAME_CHARS: Final = 64

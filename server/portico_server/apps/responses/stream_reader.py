@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
 from portico_server.apps.responses.event_builder import Event, EventBuilder
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed
 from portico_server.core.ids import new_id
 from portico_server.core.request import CalledTool

@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 import orjson
 
 from portico_server.apps.responses.event_builder import Event
 from portico_server.apps.responses.responder import Responder
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import wrong

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol, TypeAlias
 
 from portico.wire import Passage
@@ -11,6 +11,7 @@ from portico_server.apps.responses.event_builder import Event, EventBuilder
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.request import FunctionTool, ResponseRequest
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.ids import new_id
 from portico_server.core.interfaces import ContainerPlaces, SkillTexts
 from portico_server.core.principal import Principal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from portico.wire import Cited, Claimed, Delta, Passage, Usage
@@ -27,6 +27,7 @@ from portico_server.apps.responses.request import ResponseRequest
 from portico_server.apps.responses.stream_reader import AnswerReader, CallPiece, EndPiece, TextPiece, pieces
 from portico_server.apps.responses.tool_context import Emit, OfferedTool, ResponseServices, ToolContext
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.relay import Relay
 from portico_server.core.request import Chat, Message, Reply, Tokenize, Tokens

@@ -6,9 +6,9 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
 
 ArgumentType: TypeAlias = Literal["string", "integer", "number", "boolean"]

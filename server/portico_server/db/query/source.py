@@ -12,12 +12,12 @@ import re
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from portico._installed import how_to_add
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.subprocesses import run_isolated
 

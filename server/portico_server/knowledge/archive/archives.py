@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
@@ -16,6 +16,7 @@ import orjson
 from portico_server.archives.reader import MANIFEST
 from portico_server.archives.stream import BLOCK_BYTES, ArchiveStream, Blocks, once
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal

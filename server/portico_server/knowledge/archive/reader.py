@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 from portico.wire import place_from_json
 from portico_server.archives.reader import ArchiveReader, read_json, refusal
+from portico_server.core.dataclass import dataclass
 from portico_server.db.archives import ArchivedChunk
 from portico_server.db.groups import GroupRow
 from portico_server.db.stores import StoreFileRow

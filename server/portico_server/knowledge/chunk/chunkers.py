@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.knowledge.chunk import code, dialogue, plain, prompts, sections, spans, tables, topic
 from portico_server.knowledge.chunk.prompts import ChunkPrompt

@@ -6,8 +6,9 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from portico_server.core.dataclass import dataclass
 from portico_server.knowledge.chunk.spans import (
     Span,
     carve_each,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.prompts import builtin
 from portico_server.core.words import without_thought
 from portico_server.knowledge.chunk.spans import sentences

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from portico_server.core.dataclass import dataclass
 from portico_server.knowledge.chunk.sections import divide_markdown
 from portico_server.knowledge.chunk.spans import (
     Span,

@@ -10,7 +10,6 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from portico.wire import Status
 from portico_server.core import pools
 from portico_server.core.context import Listener
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db import changes, chunks
 from portico_server.db.changes import LogEntry, Op

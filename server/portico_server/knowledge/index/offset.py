@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db.changes import LogEntry
 
 TEXT_FIELDS = ("words", "grams", "heads")

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from portico_server.core.dataclass import dataclass
 from portico_server.db import links
 from portico_server.db.links import LinkRow
 from portico_server.knowledge.index.handle import Ranking

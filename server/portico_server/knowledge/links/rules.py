@@ -9,7 +9,6 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -17,6 +16,7 @@ from urllib.parse import unquote
 
 import rjieba
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.words import CHINESE_STOPWORDS, ENGLISH_STOPWORDS, HAN_RUN, MONTHS
 from portico_server.db.links import (
     CODE,

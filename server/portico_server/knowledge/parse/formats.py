@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TypeAlias
 
+from portico_server.core.dataclass import dataclass
 from portico_server.knowledge.document import Part, SourceDocument
 
 Reader: TypeAlias = Callable[[SourceDocument], Iterator[Part | SourceDocument]]

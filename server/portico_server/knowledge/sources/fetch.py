@@ -8,11 +8,12 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, Unavailable
 from portico_server.core.interfaces import FetchedResponse
 from portico_server.core.words import whole_number

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import io
 import zlib
-from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 from lxml import etree
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.html import declared_charset, local_name, parse
 from portico_server.core.words import whole_number
 

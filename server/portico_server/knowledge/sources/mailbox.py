@@ -14,13 +14,13 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from email import message_from_bytes, policy
 from functools import partial
 from ipaddress import ip_address
 from typing import Protocol, TypeVar
 
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import FetchedResponse, Fetcher
 from portico_server.db.stores import StoreFileRow

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from portico_server.blobs.place import ReceivedFile
+from portico_server.core.dataclass import dataclass
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.walk import SourceEntry, Walk
 

@@ -6,12 +6,12 @@ import math
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, Unavailable
 
 if TYPE_CHECKING:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.relay import AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Chat, Detokenize, Request, Result, Tokenize

@@ -11,12 +11,13 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, Unavailable, nearest
 from portico_server.core.registry import Registry
 from portico_server.core.relay import AdapterScale

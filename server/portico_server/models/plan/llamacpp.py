@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.models.gguf import Gguf, read_gguf
 from portico_server.models.protocol import MEMORY_SHARE
@@ -340,7 +340,7 @@ def plan_gguf(
     parameters: Mapping[str, Any],
     *,
     embedding: bool,
-    beside: CompanionFiles = CompanionFiles(),  # frozen
+    beside: CompanionFiles = CompanionFiles(),  # noqa: B008  # frozen
 ) -> LlamaCppPlan:
     """What fits: the model's own context for each slot, less of it or fewer slots where memory is short."""
     trained = int((file.context_length or 4_096) * (parameters.get("rope_scale") or 1))

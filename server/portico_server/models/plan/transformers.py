@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from portico_server.core.dataclass import dataclass
 from portico_server.models.hardware import Hardware
 from portico_server.models.plan.weights import ModelWeights
 from portico_server.models.protocol import MEMORY_SHARE

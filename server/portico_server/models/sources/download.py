@@ -8,15 +8,14 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import aiohttp
 
 from portico_server.core import pools
-from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
-from portico_server.core.retry_after import retry_after_s
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable, retry_after_s
 
 _CHUNK_BYTES = 1024 * 1024
 _CHECKED_CHUNKS_COUNT = 64

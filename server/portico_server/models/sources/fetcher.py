@@ -19,12 +19,12 @@ import threading
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from portico_server.blobs.bucket import writable_bucket
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.models.sources import local
 from portico_server.models.sources.file_choice import choose_files

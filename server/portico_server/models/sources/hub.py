@@ -11,13 +11,13 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.http_answer import open_session
 from portico_server.models.sources.download import ExpectedFile, RemoteFile, download, get_json, partial_files

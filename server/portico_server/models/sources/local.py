@@ -6,10 +6,11 @@ import glob
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.models.gguf import read_gguf
 from portico_server.models.sources.file_choice import choose_files

@@ -13,12 +13,12 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from portico_server.blobs.bucket import Bucket
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
 from portico_server.models.sources.local import (
     PARTIAL_MARK,

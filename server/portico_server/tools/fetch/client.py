@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 import aiohttp
@@ -20,6 +20,7 @@ from yarl import URL
 
 from portico_server import __version__
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.words import decoded
 from portico_server.http_answer import HttpAnswer

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
+from portico_server.core.dataclass import dataclass
 from portico_server.settings import comma_separated
 
 _REFUSED: Final = tuple(

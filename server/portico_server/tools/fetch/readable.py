@@ -6,10 +6,10 @@ Imports lxml: import this module when the first page is read.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urljoin
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.html import HIDDEN_TAGS, declared_charset, parse, walk
 
 _UNSEEN: Final = HIDDEN_TAGS | {"textarea", "dialog"}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from portico_server.core.dataclass import dataclass
 
 MAX_OFFERED: Final = 1_000
 """Tools, resources, or prompts, of a server that are listed."""

@@ -6,10 +6,11 @@ import ast
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.pools import FairSlots
 

@@ -15,13 +15,14 @@ import signal
 import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import TooLarge, Unavailable
 from portico_server.tools.sandbox import namespace
 from portico_server.tools.sandbox.environment import Environment

@@ -10,10 +10,10 @@ import struct
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from portico_server.core.dataclass import dataclass
 from portico_server.tools.sandbox.protocol import SandboxLimits
 
 # The system calls that a notebook may not make, as a filter for bubblewrap.

@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, TooMany, Unavailable
 from portico_server.tools.sandbox.protocol import Cell, CellOutcome, Kernel, Report, Sandbox, SandboxLimits
 

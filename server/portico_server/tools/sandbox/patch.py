@@ -6,9 +6,10 @@ Pure: texts in, a text out. Source: the V4A form of OpenAI's guide to ``apply_pa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 
 MAX_DIFF_CHARS: Final = 1_000_000

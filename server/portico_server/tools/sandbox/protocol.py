@@ -7,8 +7,10 @@ nothing above this module knows where a kernel runs, or what it needs to run the
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, TypeAlias
+
+from portico_server.core.dataclass import dataclass
 
 MB = 2**20
 

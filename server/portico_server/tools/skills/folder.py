@@ -12,12 +12,12 @@ import tempfile
 import unicodedata
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from portico_server.archives.reader import ArchiveReader, refusal
 from portico_server.archives.tar import TooLong, read_tar
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, TooLarge, nearest
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 

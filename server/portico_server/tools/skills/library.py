@@ -6,11 +6,11 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from portico_server.core import pools
 from portico_server.core.binding import meant
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id, new_id
 from portico_server.core.interfaces import SkillText

@@ -6,13 +6,14 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urljoin, urlsplit
 
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml

@@ -15,13 +15,13 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from portico_server import subprocesses
 from portico_server.core import pools
 from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.environments.build import PackageSet, build, is_whole, python_in, remove_environment

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed
 
 VERSION: Final = "1.0"

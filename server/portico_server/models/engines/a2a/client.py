@@ -15,9 +15,15 @@ import orjson
 from yarl import URL
 
 from portico_server.core import trace
-from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, TooMany, Unavailable
+from portico_server.core.errors import (
+    EngineFailed,
+    InvalidRequest,
+    PorticoError,
+    TooMany,
+    Unavailable,
+    retry_after_s,
+)
 from portico_server.core.relay import Relay, RelayResponse, event_data
-from portico_server.core.retry_after import retry_after_s
 from portico_server.http_answer import failure_reason
 from portico_server.models.answers import single_chunk
 from portico_server.models.engines.a2a.answer import AgentAnswer, AnswerPiece

@@ -7,12 +7,12 @@ import binascii
 import mimetypes
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
 
 import orjson
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.a2a.card import RemoteAgent
 

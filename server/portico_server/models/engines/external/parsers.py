@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from portico_server.core.dataclass import dataclass
 from portico_server.models.spec import ModelSpec
 
 MAX_TEMPLATE_BYTES = 1024 * 1024

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -15,6 +15,7 @@ import orjson
 
 from portico.wire import ErrorBody
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable, nearest
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.models import gpus

@@ -6,12 +6,13 @@ import asyncio
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import orjson
 
 from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.relay import AdapterScale, Relay
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens

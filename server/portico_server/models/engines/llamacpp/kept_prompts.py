@@ -13,12 +13,14 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import orjson
+
+from portico_server.core.dataclass import dataclass
 
 logger = logging.getLogger(__name__)
 

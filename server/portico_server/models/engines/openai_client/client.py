@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from portico.wire import Usage
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.fields import LOGIT_BIAS
 from portico_server.core.relay import Relay, RelayResponse

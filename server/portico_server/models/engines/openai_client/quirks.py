@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from portico.wire import Usage
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.relay import Operation, Relay, RelayResponse
 from portico_server.models.answers import close_chunks, single_chunk

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.openai_client.constrained_tools import ToolPlan, plan_tools
 from portico_server.models.openai_wire import arguments_schema

@@ -6,11 +6,11 @@ import asyncio
 import os
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 from urllib.parse import urlsplit
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import (
     EngineFailed,
     InvalidRequest,

@@ -7,9 +7,9 @@ The addresses and limits are those of their documentation. To add one: one entry
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.openai_client.quirks import (
     BOOKKEEPING_FIELDS,

@@ -8,8 +8,13 @@ import pytest
 from tests.server.models.engines.remote.provider import Answer, completion, serving
 
 from portico.testing.model_fixture import ModelFixture, user
-from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
-from portico_server.core.retry_after import MAX_RETRY_AFTER_S, retry_after_s
+from portico_server.core.errors import (
+    MAX_RETRY_AFTER_S,
+    InvalidRequest,
+    PorticoError,
+    Unavailable,
+    retry_after_s,
+)
 from portico_server.models.engines.remote.engine import MAX_PAUSE_S, pause_before
 from portico_server.models.openai_wire import error_of
 from portico_server.models.spec import ModelSpec
