@@ -100,7 +100,7 @@ _PROBLEMS = (
         "and keys indented like their neighbours",
     ),
     (r"could not find expected ':'", "expected ':' and a space behind this key"),
-    (r"unexpected end of stream", "the quote that opens here is not closed; expected {quote} at its end"),
+    (r"unexpected end of stream", "the quote that opens here is not closed; expected a closing {quote}"),
     (r"expected ',' or '([}\]])'", "the '{open}' that opens here is not closed; expected ',' or '{0}'"),
     (r"expected the node content", "expected a value, or the bracket that closes the list or object"),
     (

@@ -23,7 +23,10 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def console(*, error: bool = False) -> Console:
-    """Return standard output, or standard error, for rich: colours only on a terminal, and texts are no markup."""
+    """Return a rich console on standard output or standard error.
+
+    It uses colours only on a terminal, and prints every text as it is, without markup.
+    """
     from rich.console import Console
 
     return Console(stderr=error, highlight=False, soft_wrap=True, markup=False, emoji=False)

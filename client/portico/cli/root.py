@@ -18,6 +18,9 @@ from portico.cli.render import safe
 from portico.cli.session import Invocation, ReportedError, deferred
 from portico.errors import PorticoError
 
+UsageError: Any = typer.BadParameter.__base__
+"""The error of a wrong command line; typer names it only in a private module."""
+
 PANELS = {
     "Start and stop": {
         "up": "Start the daemon, show its start, and stay until Ctrl-C.",
@@ -214,7 +217,7 @@ class _Group(TyperGroup):
         """Run the command. An option of the program that stands behind the command gets the corrected line."""
         try:
             return super().invoke(ctx)
-        except typer.BadParameter.__base__ as error:  # typer names its UsageError only in a private module
+        except UsageError as error:
             name = getattr(error, "option_name", "")
             option = next((item for item in self.params if name in item.opts), None)
             if option is not None and getattr(error, "possibilities", None) is not None:
