@@ -36,7 +36,7 @@ def test_ask_writes_the_answer_and_then_its_citations(command: Command) -> None:
 
 def test_ask_as_json_holds_the_answer_and_the_citations(command: Command) -> None:
     said = command("ask", "How hot is bread baked?", "--app", "handbook", "--json").json
-    assert set(said) == {"answer", "citations", "claims"}
+    assert set(said) == {"answer", "citations", "nearest", "claims"}
     assert said["citations"][0]["filename"] == "bread.txt"
     assert [item["number"] for item in said["citations"]] == list(range(1, len(said["citations"]) + 1))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from portico.wire import Passage
@@ -37,6 +38,12 @@ ACROSS_SCORE, ACROSS_CJK_SCORE = -6.6, -10.5
 """Scores of questions, in Chinese and others, over documents in other languages alone, below which they are denied.
 
 Three in four such questions without an answer score below them, and one in ten of those whose answer can be quoted.
+"""
+
+ALONE_SCORE, ALONE_CJK_SCORE = 1.405, 0.686
+"""Scores from which a passage answers alone where the search goes from one to the next: a part of the way scores high.
+
+One in ten of the questions whose answer is in one passage score below them.
 """
 
 ECHO_PENALTY = 6.0
@@ -77,11 +84,15 @@ Embedder: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[bytes] | None
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """``candidates`` with their scores, best first. ``chain``: those that answer together, in order, if several do."""
+    """``candidates`` with their scores, best first. ``chain``: those that answer together, in order, if several do.
+
+    ``evidence``: the logarithm of the odds that an answer is in the passages.
+    """
 
     verdict: Verdict
     candidates: tuple[tuple[QuoteCandidate, float], ...]
     chain: tuple[QuoteCandidate, ...] = ()
+    evidence: float = 0.0
 
 
 async def judge(
@@ -112,6 +123,8 @@ def _together(
     alone: Judgement, material: Material, names: Sequence[Sequence[str]], vectors: Sequence[bytes]
 ) -> Judgement:
     """What passages say together where one alone does not answer."""
+    if alone.verdict == "answered" and alone.evidence < (ALONE_CJK_SCORE if material.cjk else ALONE_SCORE):
+        alone = replace(alone, verdict="doubtful")
     found = chains(material, names, _soft(material, vectors))
     known, lines, one_line = (
         (weights.CHAIN_CJK, weights.CHAIN_CJK_LINES, weights.CHAIN_CJK_ONE_SCORE)
@@ -151,7 +164,7 @@ def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
     known, lines = _of_passages(material.cjk, soft is not None)
     features = material.of_passages(soft)
     evidence = _sum(known, features) + lines.constant
-    return Judgement(_verdict(material, features, evidence, lines), found)
+    return Judgement(_verdict(material, features, evidence, lines), found, evidence=evidence)
 
 
 def _soft(material: Material, vectors: Sequence[bytes]) -> SoftMatch:
