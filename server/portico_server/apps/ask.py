@@ -24,8 +24,8 @@ from portico.wire import nearest as nearest_name
 from portico_server.apps import prompt
 from portico_server.apps.answer.claims import ClaimReader, EvidenceCheck, Sentence
 from portico_server.apps.answer.differences import Difference, difference
-from portico_server.apps.answer.expects import proposed_questions
 from portico_server.apps.answer.judge import SEARCH_RESULTS, Embedder, Judgement, judge
+from portico_server.apps.answer.proposed import proposed_questions
 from portico_server.apps.answer.quote import measured, near, nearest, other_side, quoted
 from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.language import no_documents, not_found, unread_files, unsupported_answer
