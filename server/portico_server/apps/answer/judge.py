@@ -31,8 +31,8 @@ thirty where it is not …"""
 LEADING_WORDS_SHARE = 0.3
 """… and the share of the question's words, weighted by rarity, that one of the first passages then has."""
 
-LEAD_ALLOWANCE = 0.75
-"""How far below the line of a denial a question may score whose first hit stands out."""
+LEAD_BONUS_SCORE = 0.75
+"""What a first hit that stands out adds to the score before its question is denied."""
 
 ACROSS_SCORE, ACROSS_CJK_SCORE = -6.6, -10.5
 """Scores of questions, in Chinese and others, over documents in other languages alone, below which they are denied.
@@ -201,7 +201,7 @@ def _verdict(
     if is_across(material.question, material.passages):
         line = ACROSS_CJK_SCORE if material.cjk else ACROSS_SCORE  # words tell little of another language
     else:
-        line = lines.absent - (LEAD_ALLOWANCE if _stands_out(features) else 0.0)
+        line = lines.absent - (LEAD_BONUS_SCORE if _stands_out(features) else 0.0)
     return "doubtful" if evidence >= line else "absent"
 
 

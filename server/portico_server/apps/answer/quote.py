@@ -20,7 +20,7 @@ from portico_server.core.passage import cited
 
 MAX_QUOTES = 2
 
-MIN_SECOND_SHARE = 0.03
+MIN_SECOND_SHARE = 0.02
 """The likelihood among all candidates from which a second one is quoted."""
 
 NEAREST_COUNT = 3
