@@ -278,18 +278,8 @@ def _words_of(types: type | tuple[type, ...]) -> str:
 
 
 def _kind(value: Any) -> str:
-    """Return what a value is in words of YAML."""
-    if value is None:
-        return "empty"
-    if isinstance(value, str | bool | int | float):
-        return f"the {'text' if isinstance(value, str) else 'value'} {value!r}"
-    return (
-        "an object"
-        if isinstance(value, dict)
-        else "a list"
-        if isinstance(value, list)
-        else type(value).__name__
-    )
+    """Return what a value is in words of YAML, without the value itself, which may be a secret."""
+    return "empty" if value is None else _TYPE_WORDS.get(type(value), type(value).__name__)
 
 
 def _mapping(value: Any, at: str) -> Mapping[str, Any]:

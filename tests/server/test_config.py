@@ -112,7 +112,7 @@ def test_an_empty_file_asks_for_nothing(tmp_path: Path) -> None:
         ("roles: [{name: a, scopes: [chat], limits: {speed: 1}}]", "no limit 'speed'"),
         ("roles: [{name: a, scopes: [chat], filters: {handbook: 1}}]", "handbook"),
         ("models: [", r"portico.yaml is not valid YAML: line 1, column 10: expected a value"),
-        ("models: [{name: a, source: 3}]", r"models\[0\].source must be a text, not the value 3"),
+        ("models: [{name: a, source: 3}]", r"models\[0\].source must be a text, not a whole number"),
         ("stores: [{name: a, chunkr: page}]", r"stores\[0\] has no field 'chunkr'. Did you mean 'groups'"),
         ("stores: [{name: a, groups: [{name: b, chunkr: page}]}]", "Did you mean 'strategy'"),
         ("stores: [{name: a, groups: [{name: b, strategy: recursiv}]}]", "Did you mean 'recursive'"),
