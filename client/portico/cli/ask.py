@@ -50,7 +50,7 @@ def ask(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask about your documents: the answer as it is written, then the passages it cites, what it quotes in bold.
+    """Ask about your documents: print the answer, then the passages it cites, quoted sentences in bold.
 
     A sentence that no passage supports is followed by [no evidence].
     """

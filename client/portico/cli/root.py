@@ -35,7 +35,7 @@ PANELS = {
         "cookbook": "Recipes: list, start.",
     },
     "Ask": {
-        "ask": "Ask about your documents: the answer as it is written, then the passages it stands on.",
+        "ask": "Ask about your documents: print the answer, then the passages it cites, quoted sentences in bold.",
         "chat": "Talk to an app or a model. Ctrl-C stops an answer; at the prompt it leaves.",
         "search": "Search a store: ranked passages with scores and their places.",
         "draw": "Draw a picture into a file, or change one. Ctrl-C stops the model.",
