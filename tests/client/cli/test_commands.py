@@ -202,6 +202,7 @@ def test_stores_from_a_folder_to_nothing(command: Command, tmp_path: Path) -> No
     folder.mkdir()
     (folder / "soup.md").write_text("# Soup\n\nSimmer the leeks for an hour.\n", encoding="utf-8")
     (folder / "empty.pdf").write_bytes(b"")
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4\n")
     made = command("stores", "add", str(folder), "--json").json
     assert (made["name"], made["app"], made["file_counts"]["completed"]) == ("recipes", True, 1)
     listed = command("stores", "list").out
@@ -218,7 +219,7 @@ def test_stores_from_a_folder_to_nothing(command: Command, tmp_path: Path) -> No
     assert (first["number"], first["place"]["start"]) == (0, 0) and first["text"]
     assert "no file 'nothing.md'" in command("stores", "chunks", "recipes", "nothing.md").err
     assert "no group 'none'" in command("stores", "chunks", "recipes", soup, "--group", "none").err
-    assert {item["filename"] for item in files} == {"soup.md"}
+    assert {item["filename"] for item in files} == {"soup.md", "broken.pdf"}
     refused = command("ask", "leeks?")
     assert refused.out == "" and "several apps" in refused.err and "--app NAME" in refused.err
     assert command("stores", "remove", "recipes", "--dry-run").out.startswith("Would delete")
