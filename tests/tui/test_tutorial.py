@@ -127,7 +127,7 @@ async def test_the_tutorial_is_done_in_the_terminal_ui(tmp_path: Path) -> None:
             secret = screen.text("#text").split()[0]
             await screen.press("escape")
             with Client(daemon.url, secret) as shop:
-                assert shop.ask("How hot must the oven be?", "bakery").read().passages
+                assert shop.ask("How hot must the oven be for bread?", "bakery").read().passages
                 await screen.until(lambda: screen.row("#rows", "shop"))
                 await screen.choose("#rows", "shop")
                 await screen.press("d")

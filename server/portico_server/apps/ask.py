@@ -154,11 +154,10 @@ class StoreApps:
     ) -> Sequence[str]:
         """Return at most `MAX_PROPOSED_QUESTIONS` that the documents of ``store`` answer, as its app would judge it.
 
-        They are cached until ``version`` changes; with ``None`` they are not cached. ``read`` returns passages of the
-        store.
+        They are cached until ``version`` changes. ``read`` returns passages of the store.
         """
         known, questions = self._proposed.get(store.id, (None, ()))
-        if version is not None and known == version:
+        if known == version:
             return questions
         app = AskApp(store, self._registry, self._trust, self._unsupported)
         questions = []
@@ -167,11 +166,10 @@ class StoreApps:
                 break
             if question not in questions and await app.answers(question, file, context):
                 questions.append(question)
-        if version is not None:
-            self._proposed.pop(store.id, None)
-            while len(self._proposed) >= MAX_PROPOSED_STORES:
-                del self._proposed[next(iter(self._proposed))]
-            self._proposed[store.id] = (version, questions)
+        self._proposed.pop(store.id, None)
+        while len(self._proposed) >= MAX_PROPOSED_STORES:
+            del self._proposed[next(iter(self._proposed))]
+        self._proposed[store.id] = (version, questions)
         return questions
 
     async def find(self, key: str, owner: str | None) -> Servable | None:

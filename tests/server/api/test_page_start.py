@@ -234,7 +234,7 @@ async def test_a_citation_marks_what_is_quoted_within_its_passage(
     await answered(page)
     if quoted.startswith("|"):
         cells = "[...document.querySelectorAll('#talk blockquote td')].map((it) => it.innerText)"
-        assert (await page.run(cells))[:3] == ["Birch", "6", "302"]
+        assert (await page.run(cells))[:3] == ["Birch", "6", "302 1"]
     await page.run("document.querySelector('#talk .cite').click()")
     marked = "[...document.querySelectorAll('dialog[open] .passage mark')].map((it) => it.innerText)"
     assert quoted in await page.until(f"({marked}).length && {marked}")

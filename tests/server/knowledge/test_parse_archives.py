@@ -32,7 +32,9 @@ async def test_documents_in_an_archive_are_read_each_by_its_kind(read: Reading, 
         ("docs/guide.md", "Ports"),
         ("docs/费用.csv",),
         ("pages.pdf",),
+        (),
     ]
+    assert found[3].text.startswith("Not read:\nphoto.jpg is a picture that is damaged")
     assert found[1].text == "船 | 费\n帆船 | 四十"
     assert (found[2].text, found[2].place.page) == ("The tide is high.", 1)
     assert stand_in_one_text(found)
@@ -128,9 +130,9 @@ async def test_a_locked_archive_says_so(read: Reading) -> None:
         await read("locked.zip", bytes(data))
 
 
-async def test_an_archive_without_documents_is_called_empty(read: Reading) -> None:
-    with pytest.raises(Unreadable, match="is empty"):
-        await read("photos.zip", office.zipped({"a.jpg": b"\xff\xd8\xff\x00" * 9}))
+async def test_an_archive_of_damaged_pictures_names_them(read: Reading) -> None:
+    [part] = await read("photos.zip", office.zipped({"a.jpg": b"\xff\xd8\xff\x00" * 9}))
+    assert part.text.startswith("Not read:\na.jpg is a picture that is damaged")
 
 
 async def test_names_in_a_zip_file_are_read_in_the_encoding_of_who_wrote_them(read: Reading) -> None:

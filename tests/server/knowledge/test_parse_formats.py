@@ -215,14 +215,15 @@ async def test_a_mail_says_who_and_when_and_its_attachments_are_read(read: Readi
         ("list.csv", b"boat,fee\nDinghy,15\n"),
         ("photo.jpg", b"\xff\xd8\xff\x00" * 9),
     )
-    body, attached = await read("berth.eml", data)
+    body, attached, unread = await read("berth.eml", data)
     assert body.text.startswith(
         "Subject: Berth 七\nFrom: Ann <ann@example.org>\nTo: bob@example.org\nDate: Fri, 20"
     )
     assert body.text.endswith("Attachment: list.csv\nAttachment: photo.jpg\n\nSee the list.")
     assert attached.text == "boat | fee\nDinghy | 15"
     assert attached.place.heading == ("Berth 七", "list.csv")
-    assert stand_in_one_text([body, attached])
+    assert unread.text.startswith("Not read:\nBerth 七 › photo.jpg is a picture that is damaged")
+    assert stand_in_one_text([body, attached, unread])
 
 
 async def test_a_mail_in_html_gives_its_text(read: Reading) -> None:

@@ -306,10 +306,15 @@ async def search_directly(exchange: Exchange, services: ApiServices) -> bool:
 
 @router.get("/{store}/questions")
 async def propose_questions(store: str, services: TheServices, caller: Caller) -> Listed[str]:
-    """Return up to three questions that the documents of a store answer; each was searched for and judged."""
+    """Return up to three questions that the documents of a store answer; each was searched for and judged.
+
+    A key that reads only a part of the store gets none, because the judgement takes in all documents.
+    """
     row = await services.stores.get(store, caller)
+    if not row.whole:
+        return Listed(data=[])
     card = services.stores.servable(row).card
-    version = (row.last_change, row.embedding_model) if row.whole else None
+    version = (row.last_change, row.embedding_model)
 
     async def read() -> Sequence[StorePassage]:
         return await services.stores.passages(row.id, caller, MAX_READ_PASSAGES)

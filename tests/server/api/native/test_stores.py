@@ -299,12 +299,13 @@ def test_the_questions_of_a_store_follow_its_documents(http: httpx.Client, tmp_p
     )
     http.post("/api/stores", json={"name": "desk", "folder": str(folder)}).raise_for_status()
     assert follow(http, http.post("/api/stores/desk/sync").json()["run"])[-1] == "finished"
-    assert http.get("/api/stores/desk/questions").json() == {"data": ["Can I bring my dog?"]}
+    assert http.get("/api/stores/desk/questions").json()["data"][0] == "Can I bring my dog?"
     (folder / "dogs.md").unlink()
     (folder / "parking.md").write_text(
         "# Cars\n\n## How do I get a parking space?\n\nAsk the front desk; a space costs 45 euros a month.\n"
     )
     assert follow(http, http.post("/api/stores/desk/sync").json()["run"])[-1] == "finished"
-    assert http.get("/api/stores/desk/questions").json() == {"data": ["How do I get a parking space?"]}
+    asked = http.get("/api/stores/desk/questions").json()["data"]
+    assert asked[0] == "How do I get a parking space?" and not any("dog" in question for question in asked)
     assert http.delete("/api/stores/desk").json()["deleted"] is True
     assert http.get("/api/stores/desk/questions").status_code == 404

@@ -34,9 +34,9 @@ async def test_a_branch_is_mirrored_and_only_what_changed_is_read_again(
     async with store_services(tmp_path / "home", tool_hosts=server.host) as shop:
         store = await shop.stores.create("manual", LOCAL, source=f"git+{server.url}")
         result = await shop.sync(store)
-        assert (result["added"], result["indexed"], result["failed"]) == (4, 3, 1), result  # one is empty
+        assert (result["added"], result["indexed"], result["failed"]) == (3, 3, 0), result  # one is empty
         names = {row.filename for row in await shop.settled(store)}
-        assert names == {"docs/port.md", "docs/flower.txt", "docs/empty.txt", "code.py"}
+        assert names == {"docs/port.md", "docs/flower.txt", "code.py"}
         assert (await shop.search(store, "Which port?")).passages[0].filename == "docs/port.md"
         assert (await shop.sync(store))["unchanged"] == len(names)
 
