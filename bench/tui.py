@@ -30,7 +30,7 @@ GOALS = {"first_paint_s": 0.6, "key_p95_ms": 50.0, "memory_mb": 120.0, "table_ke
 
 async def measure(url: str, rows: int, keys: int) -> dict[str, float]:
     """Open it over the daemon at ``url``; seconds, milliseconds and megabytes."""
-    from portico.values import Run
+    from portico.schemas.runs import Run
     from portico_tui.app import Portico
     from portico_tui.daemon import Daemon
     from portico_tui.screens.runs import RunList

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from portico.functions import Function, idempotency_key
-    from portico.values import Found, Reply
+    from portico.schemas.replies import Reply
+    from portico.schemas.search import Found
     from portico.wire import Passage, Place
 
 __version__ = "0.1.0"
@@ -47,7 +48,7 @@ _HOME = {
     "DeadlineExceeded": "errors",
     "EngineFailed": "errors",
     "Forbidden": "errors",
-    "Found": "values",
+    "Found": "schemas.search",
     "Function": "functions",
     "InvalidRequest": "errors",
     "NotFound": "errors",
@@ -55,7 +56,7 @@ _HOME = {
     "Passage": "wire",
     "Place": "wire",
     "PorticoError": "errors",
-    "Reply": "values",
+    "Reply": "schemas.replies",
     "ServerFailed": "errors",
     "TooLarge": "errors",
     "TooMany": "errors",

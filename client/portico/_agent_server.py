@@ -23,7 +23,7 @@ from acp import Agent, RequestError, helpers, run_agent, schema
 from portico._async.client import AsyncClient
 from portico._running import AsyncRunning
 from portico.errors import Conflict, Forbidden, InvalidRequest, NotFound, PorticoError, Unauthenticated
-from portico.values import Session
+from portico.schemas.sessions import Session
 from portico.wire import Asked, Cited, Delta, Event, HandedOff, ToolCalled, ToolReturned, Usage
 
 READ_FILE = "read_file"

@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import TypeAlias
 
 from portico.errors import from_body
-from portico.values import Reply, RunEvent
+from portico.schemas.replies import Reply
+from portico.schemas.runs import RunEvent
 from portico.wire import AnswerClaim, Cited, Claimed, Delta, Event, Failed, Passage, ToolCalled, Usage
 
 Headers: TypeAlias = Mapping[str, str]

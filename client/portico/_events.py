@@ -10,8 +10,9 @@ from typing import Any
 from portico._read import error_body, read, usage
 from portico._sse import ServerEvent
 from portico.errors import NotPortico
+from portico.schemas.questions import Question
+from portico.schemas.runs import RunEvent
 from portico.tuning import TuningEvent, TuningJob
-from portico.values import Question, RunEvent
 from portico.wire import (
     Cited,
     Claimed,

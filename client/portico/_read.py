@@ -72,14 +72,6 @@ def read_object(cls: type[T], value: Any, /, **known: Any) -> T:
         ) from error
 
 
-def json_at(*places: str) -> dict[str, Any]:
-    """Metadata of a field: where its JSON stands, by names joined with dots; the first place that has any counts.
-
-    The empty place is the whole object.
-    """
-    return {"json_at": tuple(tuple(place.split(".")) if place else () for place in places)}
-
-
 def error_body(value: Any) -> ErrorBody:
     """An error object, with or without its envelope ``{"error": …}``."""
     inner = value.get("error", value) if isinstance(value, Mapping) else value

@@ -16,7 +16,8 @@ from portico._serving import answer_raised, answer_returned, is_too_late
 from portico._transport import AsyncTransport, Transport
 from portico.errors import PorticoError, from_body
 from portico.functions import called
-from portico.values import Question, RunEvent
+from portico.schemas.questions import Question
+from portico.schemas.runs import RunEvent
 from portico.wire import Asked, Delta, Event, Failed, Finished
 
 MAX_CONCURRENT_CALLS = 16

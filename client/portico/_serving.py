@@ -21,7 +21,7 @@ from portico.errors import (
 )
 from portico.flow import Flow, Step, flow_of
 from portico.functions import Function, plain
-from portico.values import Claims, Question
+from portico.schemas.questions import Claims, Question
 
 logger = logging.getLogger("portico.serve")
 

@@ -15,7 +15,7 @@ from portico._serving import LEASE_S, WorkerState, answer_returned, is_too_late
 from portico._transport import AsyncTransport, Transport
 from portico.errors import InvalidRequest, PorticoError
 from portico.functions import Function, called
-from portico.values import Claims, Question
+from portico.schemas.questions import Claims, Question
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from portico._read import json_at
+from portico.schemas import json_at
 from portico.errors import InvalidRequest, NotPortico
 
 ENDED = ("completed", "failed", "expired", "cancelled")

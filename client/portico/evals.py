@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from portico._read import json_at, read_object
+from portico._read import read_object
+from portico.schemas import json_at
 
 ENDED = ("completed", "canceled", "failed", "stopped")
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from portico._read import json_at, read_object
+from portico._read import read_object
+from portico.schemas import json_at
 from portico.errors import InvalidRequest
-from portico.values import Rating
+from portico.schemas.ratings import Rating
 
 ENDED = ("succeeded", "failed", "cancelled")
 

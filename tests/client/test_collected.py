@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from portico.schemas.ratings import Rating
 from portico.tuning import collect_examples
-from portico.values import Rating
 
 
 def user(text: Any) -> Mapping[str, Any]:

@@ -11,8 +11,7 @@ import httpx
 import pytest
 
 from portico import Client, InvalidRequest
-from portico.values import App
-from portico.values.apps import the_only
+from portico.schemas.apps import App, the_only
 
 
 @pytest.fixture

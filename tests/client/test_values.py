@@ -9,7 +9,10 @@ import httpx
 import pytest
 
 from portico import Client, NotPortico, Passage, Place
-from portico.values import FileCounts, Page, Setting, StoreFile, TraceStage
+from portico._read import Page
+from portico.schemas.daemon import Setting
+from portico.schemas.search import TraceStage
+from portico.schemas.stores import FileCounts, StoreFile
 
 STORE = {"id": "vs_1", "name": "docs"}
 

@@ -13,7 +13,7 @@ from textual.widgets._footer import FooterKey
 import portico_tui.daemon as facade
 from portico import AsyncClient, Client
 from portico.errors import ConnectionFailed
-from portico.values import File
+from portico.schemas.files import File
 from portico_tui.widgets.dialogs import Confirm, Form, Reader
 from portico_tui.widgets.passages import Passages
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portico.values import FileCounts
+from portico.schemas.stores import FileCounts
 from portico_tui.daemon import App, Glance, Model, Partner, Passage, Progress, Store, partners
 from portico_tui.text import cell, counts, heading, measure
 

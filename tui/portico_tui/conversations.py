@@ -14,7 +14,8 @@ from typing import Any, Final, TypeAlias
 
 from portico.client import AsyncClient
 from portico.errors import NotFound
-from portico.values import App, Session
+from portico.schemas.apps import App
+from portico.schemas.sessions import Session
 from portico.wire import Cited, Delta, Event, Finished, Passage, Usage, passage_from_json
 
 MAX_LISTED_ITEMS: Final = 200

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 from portico._async.group import Group
 from portico._async.knowledge import Files
+from portico._read import Page
 from portico._request import at, given, named
 from portico.batches import Batch, BatchResult, CheckedBatch, requests_file, results_of
-from portico.values import Page
 
 PURPOSE = "batch"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from portico._async.group import Group
 from portico._request import at, named
-from portico.values import ClusterNode, ClusterStatus, DrainedNode
+from portico.schemas.cluster import ClusterNode, ClusterStatus, DrainedNode
 
 
 class Cluster(Group):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from portico._async.group import Group
 from portico._request import Upload, at, given, named
-from portico.values import Container, ContainerFile
+from portico.schemas.containers import Container, ContainerFile
 
 
 class Containers(Group):

@@ -10,10 +10,10 @@ from typing import Any
 from portico._async.group import Group
 from portico._async.knowledge import Files
 from portico._async.runs import Runs
+from portico._read import Page
 from portico._request import at, given, named
 from portico.errors import NotFound
 from portico.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch
-from portico.values import Page
 
 PURPOSE = "evals"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from portico._async.group import Group
 from portico._request import at, given, named
-from portico.values import Key, NewKey
+from portico.schemas.keys import Key, NewKey
 
 
 class Keys(Group):

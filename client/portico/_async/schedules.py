@@ -7,7 +7,7 @@ from typing import Any
 
 from portico._async.group import Group
 from portico._request import at, given, named
-from portico.values import Schedule, ScheduledRun
+from portico.schemas.schedules import Schedule, ScheduledRun
 
 WHAT = "a schedule"
 

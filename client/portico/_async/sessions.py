@@ -9,7 +9,9 @@ from portico._async.group import Group
 from portico._read import Page
 from portico._request import at, by_id, given
 from portico.errors import InvalidRequest
-from portico.values import Fact, Rating, Session, SessionMessage
+from portico.schemas.facts import Fact
+from portico.schemas.ratings import Rating
+from portico.schemas.sessions import Session, SessionMessage
 
 MAX_PAGE_MESSAGES = 1000
 """Messages that are asked for at once."""

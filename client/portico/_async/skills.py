@@ -10,7 +10,7 @@ from pathlib import Path
 from portico._async.group import Group
 from portico._request import Upload, at, given, named
 from portico.errors import InvalidRequest
-from portico.values import Skill, SkillVersion
+from portico.schemas.skills import Skill, SkillVersion
 
 
 class Skills(Group):

@@ -10,6 +10,7 @@ from portico._async.group import Group
 from portico._async.knowledge import Files
 from portico._async.sessions import Sessions
 from portico._events import TuningEvents
+from portico._read import Page
 from portico._request import at, given, named
 from portico.tuning import (
     CollectedExamples,
@@ -20,7 +21,6 @@ from portico.tuning import (
     TuningJob,
     TuningPlan,
 )
-from portico.values import Page
 
 PURPOSE = "fine-tune"
 

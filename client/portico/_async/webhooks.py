@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from portico._async.group import Group
+from portico._read import Page
 from portico._request import at, given, named
-from portico.values import Page
 from portico.webhooks import NewWebhook, Webhook, WebhookDelivery
 
 WHAT = "a webhook"

@@ -16,15 +16,10 @@ from portico._sync.group import Group
 from portico.errors import InvalidRequest
 from portico.evals import EvalRun
 from portico.flow import Flow, flow_of
-from portico.values import (
-    App,
-    AppVersion,
-    CheckedAgent,
-    ExportedPrompt,
-    ImportedPrompts,
-    PackagedContents,
-    Prompt,
-)
+from portico.schemas.apps import App, AppVersion
+from portico.schemas.flows import CheckedAgent
+from portico.schemas.packages import PackagedContents
+from portico.schemas.prompts import ExportedPrompt, ImportedPrompts, Prompt
 
 PackageTarget: TypeAlias = Literal["image", "compose", "kubernetes", "slurm"]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from portico._read import Page
 from portico._request import at, given, named
 from portico._sync.group import Group
 from portico._sync.knowledge import Files
 from portico.batches import Batch, BatchResult, CheckedBatch, requests_file, results_of
-from portico.values import Page
 
 PURPOSE = "batch"
 

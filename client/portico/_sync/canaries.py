@@ -8,7 +8,7 @@ from typing import Any
 
 from portico._request import at, given, named
 from portico._sync.group import Group
-from portico.values import Canary
+from portico.schemas.canaries import Canary
 
 WHAT = "an alias"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from portico._request import at, named
 from portico._sync.group import Group
-from portico.values import ClusterNode, ClusterStatus, DrainedNode
+from portico.schemas.cluster import ClusterNode, ClusterStatus, DrainedNode
 
 
 class Cluster(Group):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from portico._request import Upload, at, given, named
 from portico._sync.group import Group
-from portico.values import Container, ContainerFile
+from portico.schemas.containers import Container, ContainerFile
 
 
 class Containers(Group):

@@ -8,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from portico._read import Page
 from portico._request import at, given, named
 from portico._sync.group import Group
 from portico._sync.knowledge import Files
 from portico._sync.runs import Runs
 from portico.errors import NotFound
 from portico.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch
-from portico.values import Page
 
 PURPOSE = "evals"
 

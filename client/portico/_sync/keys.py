@@ -8,7 +8,7 @@ from typing import Any
 
 from portico._request import at, given, named
 from portico._sync.group import Group
-from portico.values import Key, NewKey
+from portico.schemas.keys import Key, NewKey
 
 
 class Keys(Group):

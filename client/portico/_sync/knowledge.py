@@ -10,26 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from portico._read import Page
 from portico._request import Upload, at, by_id, given, named
 from portico._sync.group import Group
 from portico.errors import InvalidRequest, NotFound
-from portico.values import (
-    Chunker,
-    ChunkGroup,
-    Cut,
-    File,
-    FileChunk,
-    FilePart,
-    FileUpload,
-    Found,
-    LinkedPassages,
-    Page,
-    Ranker,
-    SkippedFiles,
-    Store,
-    StoreFile,
-    SyncPlan,
-)
+from portico.schemas.chunks import Chunker, ChunkGroup, Cut, FileChunk
+from portico.schemas.files import File, FilePart, FileUpload
+from portico.schemas.search import Found, Ranker
+from portico.schemas.stores import LinkedPassages, SkippedFiles, Store, StoreFile, SyncPlan
 
 PART_BYTES = 16 * 1024 * 1024
 """Bytes of one part of an upload."""

@@ -7,22 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from portico._read import Page
 from portico._request import Message, at, by_id, given, named
 from portico._sync.group import Group
-from portico.values import (
-    Adapter,
-    BetterModel,
-    ConfiguredGuard,
-    Deployment,
-    Engine,
-    EngineParameter,
-    Finding,
-    Model,
-    Page,
-    Plan,
-    Plugin,
-    StoredChat,
-)
+from portico.schemas.adapters import Adapter
+from portico.schemas.daemon import ConfiguredGuard, Plugin
+from portico.schemas.deployments import BetterModel, Deployment, Plan
+from portico.schemas.engines import Engine, EngineParameter, Finding
+from portico.schemas.models import Model, StoredChat
 
 
 class Chats(Group):

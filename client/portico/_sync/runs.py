@@ -10,7 +10,10 @@ from portico._events import QuestionEvents, RunEvents
 from portico._read import Page
 from portico._request import at, by_id, given, named
 from portico._sync.group import Group
-from portico.values import Artifact, Claims, Pruned, Question, Run, RunEvent, TraceStep
+from portico.schemas.artifacts import Artifact
+from portico.schemas.flows import TraceStep
+from portico.schemas.questions import Claims, Question
+from portico.schemas.runs import Pruned, Run, RunEvent
 
 MAX_PAGE_RUNS = 500
 """Runs that are asked for at once."""

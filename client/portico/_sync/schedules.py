@@ -8,7 +8,7 @@ from typing import Any
 
 from portico._request import at, given, named
 from portico._sync.group import Group
-from portico.values import Schedule, ScheduledRun
+from portico.schemas.schedules import Schedule, ScheduledRun
 
 WHAT = "a schedule"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from portico._request import Upload, at, given, named
 from portico._sync.group import Group
 from portico.errors import InvalidRequest
-from portico.values import Skill, SkillVersion
+from portico.schemas.skills import Skill, SkillVersion
 
 
 class Skills(Group):

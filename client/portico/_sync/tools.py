@@ -8,16 +8,8 @@ from typing import Any
 
 from portico._request import at, given, named
 from portico._sync.group import Group
-from portico.values import (
-    McpContent,
-    McpPrompt,
-    McpPromptMessage,
-    McpResource,
-    McpServer,
-    Tool,
-    ToolResult,
-    ToolSource,
-)
+from portico.schemas.mcp_servers import McpContent, McpPrompt, McpPromptMessage, McpResource, McpServer
+from portico.schemas.tools import Tool, ToolResult, ToolSource
 
 
 class Tools(Group):

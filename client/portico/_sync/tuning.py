@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from portico._events import TuningEvents
+from portico._read import Page
 from portico._request import at, given, named
 from portico._sync.group import Group
 from portico._sync.knowledge import Files
@@ -21,7 +22,6 @@ from portico.tuning import (
     TuningJob,
     TuningPlan,
 )
-from portico.values import Page
 
 PURPOSE = "fine-tune"
 

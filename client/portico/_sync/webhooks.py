@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from portico._read import Page
 from portico._request import at, given, named
 from portico._sync.group import Group
-from portico.values import Page
 from portico.webhooks import NewWebhook, Webhook, WebhookDelivery
 
 WHAT = "a webhook"

@@ -33,7 +33,7 @@ from portico.agent.turn import Turn, astream_call, stream_call
 from portico.client import AsyncClient, Client
 from portico.errors import InvalidRequest
 from portico.functions import Function
-from portico.values import AppVersion
+from portico.schemas.apps import AppVersion
 from portico.wire import MODEL_OPTIONS, Finished, ModelOptions, StepFinished, StepStarted
 
 Strategy: TypeAlias = Literal["tools", "text_tools", "react", "plan_and_solve", "rewoo"]

@@ -24,7 +24,7 @@ from portico.errors import (
     TooLarge,
 )
 from portico.functions import Function, plain
-from portico.values import ToolResult
+from portico.schemas.tools import ToolResult
 from portico.wire import ToolCalled, ToolReturned
 
 NOTEBOOKS: Final = ("code_interpreter", "python_light")

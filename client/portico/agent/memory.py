@@ -8,7 +8,7 @@ from typing import Any, Final
 from portico._async.sessions import Sessions as AsyncSessions
 from portico._sync.sessions import Sessions
 from portico.agent.message import Message
-from portico.values import Session
+from portico.schemas.sessions import Session
 
 _ID: Final = "conv_"
 """What the ids of sessions begin with; names do not."""

@@ -20,7 +20,7 @@ from portico.agent.agent import Agent
 from portico.client import Client
 from portico.errors import InvalidRequest
 from portico.flow import Durability, Flow
-from portico.values import AppVersion
+from portico.schemas.apps import AppVersion
 
 
 @exact_methods

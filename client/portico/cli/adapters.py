@@ -12,7 +12,7 @@ from portico.cli.progress import Bars, Spinner
 from portico.cli.render import amount, moment, print_fields, print_json, print_removed, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest, PorticoError
-from portico.values import Adapter
+from portico.schemas.adapters import Adapter
 from portico.wire import Failed, Finished
 
 app = typer.Typer(

@@ -16,7 +16,7 @@ from portico.errors import NotFound
 
 if TYPE_CHECKING:
     from portico.client import Client
-    from portico.values import AppVersion
+    from portico.schemas.apps import AppVersion
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -13,7 +13,7 @@ from portico._document import UnsetError, expand
 from portico.cli.render import console, one_line, print_json
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
-from portico.values import Applied, Change
+from portico.schemas.configuration import Applied, Change
 
 app = typer.Typer()
 

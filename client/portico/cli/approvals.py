@@ -12,7 +12,7 @@ from portico.cli.pairs import json_or_text
 from portico.cli.render import console, moment, print_fields, print_json, print_rows, safe, shorten
 from portico.cli.session import AsJson, connected
 from portico.errors import Conflict, InvalidRequest
-from portico.values import Question
+from portico.schemas.questions import Question
 
 if TYPE_CHECKING:
     from portico.client import Client

@@ -13,7 +13,7 @@ from portico.cli.progress import Spinner
 from portico.cli.render import amount, one_line
 from portico.client import Client
 from portico.errors import Conflict, PorticoError
-from portico.values import BetterModel
+from portico.schemas.deployments import BetterModel
 
 
 def offer_better(url: str, key: str | None, *, decision: bool | None, ask: bool) -> str | None:

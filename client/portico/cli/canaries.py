@@ -12,7 +12,7 @@ from portico.cli.session import AsJson, connected
 from portico.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from portico.values import Canary, CanarySide
+    from portico.schemas.canaries import Canary, CanarySide
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -15,7 +15,7 @@ from rich.text import Text
 from portico.cli.progress import Spinner
 from portico.cli.render import console, one_line, print_json, print_rows, safe, shorten
 from portico.cli.session import AsJson, connected
-from portico.values import Chunk, Cut
+from portico.schemas.chunks import Chunk, Cut
 
 app = typer.Typer()
 

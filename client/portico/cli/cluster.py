@@ -12,7 +12,7 @@ from portico.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from portico import Client
-    from portico.values import ClusterNode, ClusterStatus
+    from portico.schemas.cluster import ClusterNode, ClusterStatus
 
 app = typer.Typer(
     no_args_is_help=True,

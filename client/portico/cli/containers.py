@@ -13,7 +13,7 @@ from portico.errors import NotFound
 
 if TYPE_CHECKING:
     from portico.client import Client
-    from portico.values import ContainerFile
+    from portico.schemas.containers import ContainerFile
 
 app = typer.Typer(
     no_args_is_help=True,

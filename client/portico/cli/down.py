@@ -13,7 +13,7 @@ import typer
 from portico.cli.render import print_json
 from portico.cli.session import AsJson, Invocation, connected, home_folder, invocation
 from portico.errors import Conflict, DeadlineExceeded
-from portico.values import Status
+from portico.schemas.daemon import Status
 
 app = typer.Typer()
 

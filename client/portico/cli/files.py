@@ -11,7 +11,7 @@ from portico.cli.progress import Spinner
 from portico.cli.render import amount, moment, print_fields, print_json, print_removed, print_rows
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import ConnectionFailed, InvalidRequest
-from portico.values import File
+from portico.schemas.files import File
 
 if TYPE_CHECKING:
     from portico.client import Client

@@ -11,7 +11,7 @@ from portico.cli.progress import Bars
 from portico.cli.session import ReportedError
 from portico.client import AsyncClient
 from portico.errors import NotFound, PorticoError
-from portico.values import Run
+from portico.schemas.runs import Run
 from portico.wire import Finished
 
 KINDS = {

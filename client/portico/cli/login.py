@@ -15,7 +15,7 @@ from portico.errors import InvalidRequest, PorticoError
 
 if TYPE_CHECKING:
     from portico._issuer import GrantedTokens, Show, SignInOffer, SignInPrompt
-    from portico.values import Whoami
+    from portico.schemas.keys import Whoami
 
 app = typer.Typer()
 

@@ -29,7 +29,7 @@ from portico.cli.render import (
 )
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
 from portico.errors import InvalidRequest, PorticoError
-from portico.values import McpServer
+from portico.schemas.mcp_servers import McpServer
 
 _SETTINGS = '{"mcpServers": {"portico": {"command": "portico", "args": ["mcp"]}}}'
 

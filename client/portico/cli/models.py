@@ -25,7 +25,7 @@ from portico.cli.render import (
 )
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest, NotFound
-from portico.values import Deployment, Plan
+from portico.schemas.deployments import Deployment, Plan
 
 app = typer.Typer(
     no_args_is_help=True,

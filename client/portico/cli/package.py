@@ -18,7 +18,7 @@ from portico.cli.progress import Spinner
 from portico.cli.render import amount, print_fields, print_json, safe
 from portico.cli.session import AsJson, DryRun, connected
 from portico.errors import Conflict, InvalidRequest
-from portico.values import PackagedContents
+from portico.schemas.packages import PackagedContents
 
 app = typer.Typer()
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from portico.cli.render import amount, console, one_line, shorten
-from portico.values import RunEvent
+from portico.schemas.runs import RunEvent
 from portico.wire import Failed, Finished, Status
 
 SPINNER_WIDTH = 2

@@ -8,7 +8,7 @@ import typer
 
 from portico.cli.render import amount, moment, print_json, print_rows
 from portico.cli.session import AsJson, connected
-from portico.values import Deployment
+from portico.schemas.deployments import Deployment
 
 app = typer.Typer()
 

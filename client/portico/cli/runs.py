@@ -10,7 +10,8 @@ import typer
 from portico.cli.render import dollars, moment, print_fields, print_json, print_rows
 from portico.cli.runs_trace import fork, resume, trace
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
-from portico.values import Pruned, Question
+from portico.schemas.questions import Question
+from portico.schemas.runs import Pruned
 from portico.wire import Event, event_to_json
 
 app = typer.Typer(

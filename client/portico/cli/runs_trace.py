@@ -17,7 +17,8 @@ from portico.cli.render import console, dollars, one_line, print_json, print_row
 from portico.cli.running import given_input
 from portico.cli.session import AsJson, connected
 from portico.errors import InvalidRequest
-from portico.values import Run, TraceStep
+from portico.schemas.flows import TraceStep
+from portico.schemas.runs import Run
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the run.")]
 Start = Annotated[

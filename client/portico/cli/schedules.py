@@ -15,7 +15,7 @@ from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from portico.values import Schedule
+    from portico.schemas.schedules import Schedule
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -11,7 +11,7 @@ from rich.text import Text
 from portico.cli.cite import citations, heading
 from portico.cli.render import console, plain, print_json, print_rows, shorten
 from portico.cli.session import AsJson, connected
-from portico.values import Found
+from portico.schemas.search import Found
 
 app = typer.Typer()
 

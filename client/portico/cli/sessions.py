@@ -16,7 +16,7 @@ from portico.errors import Conflict, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from portico.client import Client
-    from portico.values import Session
+    from portico.schemas.sessions import Session
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -8,7 +8,7 @@ from portico._read import read
 from portico.cli.render import print_json, print_rows
 from portico.cli.session import AsJson, connected, local_settings
 from portico.errors import ConnectionFailed
-from portico.values import Setting
+from portico.schemas.daemon import Setting
 
 app = typer.Typer()
 

@@ -13,7 +13,9 @@ from portico.cli.follow import LABELS, follow
 from portico.cli.render import console, count_reasons, one_line, print_json
 from portico.client import AsyncClient, Client
 from portico.errors import NotFound
-from portico.values import Run, Status, Store
+from portico.schemas.daemon import Status
+from portico.schemas.runs import Run
+from portico.schemas.stores import Store
 
 
 def show(url: str, key: str | None, *, as_json: bool, asks: bool, started_here: bool = True) -> Status:

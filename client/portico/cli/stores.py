@@ -28,7 +28,7 @@ from portico.cli.search import StepsChoice
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
 from portico.client import Client
 from portico.errors import InvalidRequest, NotFound
-from portico.values import SkippedFiles, Store, StoreFile, SyncPlan
+from portico.schemas.stores import SkippedFiles, Store, StoreFile, SyncPlan
 
 app = typer.Typer(
     no_args_is_help=True,

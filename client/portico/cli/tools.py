@@ -16,7 +16,8 @@ from portico.cli.pairs import pairs
 from portico.cli.render import print_fields, print_json, print_removed, print_rows, safe, shorten
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import Forbidden, InvalidRequest, NotFound, from_body
-from portico.values import Artifact, Tool, ToolResult
+from portico.schemas.artifacts import Artifact
+from portico.schemas.tools import Tool, ToolResult
 from portico.wire import Asked, Failed, Finished
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from rich.text import Text
 from portico.cli.render import amount, console, dollars, one_line, print_json, print_rows
 from portico.cli.session import AsJson, connected
 from portico.client import Client
-from portico.values import Deployment
+from portico.schemas.deployments import Deployment
 
 app = typer.Typer()
 

@@ -19,7 +19,7 @@ from portico.errors import InvalidRequest, PorticoError, from_body
 from portico.wire import ErrorBody
 
 if TYPE_CHECKING:
-    from portico.values import Status
+    from portico.schemas.daemon import Status
 
 app = typer.Typer()
 

@@ -15,7 +15,7 @@ from tests.daemon import Daemon
 from portico import InvalidRequest, NotFound
 from portico.cli.root import run
 from portico.client import Client
-from portico.values import Fact
+from portico.schemas.facts import Fact
 
 SPEC = {
     "portico_agent": 1,

@@ -15,7 +15,8 @@ from tests.client.cli.conftest import Command
 from tests.daemon import Daemon, environment
 
 from portico import Client
-from portico.values import Question, ToolResult
+from portico.schemas.questions import Question
+from portico.schemas.tools import ToolResult
 
 COMMAND = [sys.executable, "-c", "import sys; from portico.cli import main; sys.exit(main())"]
 

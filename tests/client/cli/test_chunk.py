@@ -9,7 +9,7 @@ from tests.client.cli.conftest import Command
 
 from portico.cli.chunk import _table
 from portico.cli.render import console
-from portico.values import Chunk, Cut
+from portico.schemas.chunks import Chunk, Cut
 from portico.wire import Place
 
 TEXT = "# Fees\n\nA berth costs 40 crowns. It is paid at the gate.\n\n# 价目\n\n帆船每晚四十克朗。\n"

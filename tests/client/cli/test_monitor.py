@@ -7,7 +7,7 @@ from tests.client.cli.conftest import Command
 
 from portico.cli.logs import fresh
 from portico.cli.top import COLUMNS, Moment, rows
-from portico.values import Deployment
+from portico.schemas.deployments import Deployment
 
 
 def test_a_plan_for_people_and_as_json(command: Command) -> None:

@@ -13,7 +13,7 @@ from tests.daemon import Daemon
 from portico import Client
 from portico.cli.runs_trace import tree_of
 from portico.flow import flow, llm, pipeline, warp
-from portico.values import TraceStep
+from portico.schemas.flows import TraceStep
 
 
 @pytest.fixture

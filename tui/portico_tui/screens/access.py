@@ -17,7 +17,8 @@ from textual.widgets import Static
 from portico.cli.limits import limits_of, shown
 from portico.cli.render import dollars
 from portico.errors import Forbidden, NotFound
-from portico.values import Key, Setting
+from portico.schemas.daemon import Setting
+from portico.schemas.keys import Key
 from portico_tui.screens.page import AppServices, Listing, action, row_action
 from portico_tui.text import cell, clock, model_state, one_line, source_state
 from portico_tui.widgets.dialogs import Choose, Field, Form, Reader

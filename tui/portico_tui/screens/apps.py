@@ -12,7 +12,7 @@ from textual.content import Content
 from portico.cli.limits import limits_of, shown
 from portico.cli.source import document_of
 from portico.errors import InvalidRequest
-from portico.values import App, AppVersion
+from portico.schemas.apps import App, AppVersion
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import clock, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form, Reader

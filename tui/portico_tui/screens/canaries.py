@@ -8,7 +8,7 @@ from typing import Any
 from textual.content import Content
 
 from portico.cli.canaries import conditions_of, rule_of, share_of
-from portico.values import Canary, CanarySide
+from portico.schemas.canaries import Canary, CanarySide
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import cell, clock, one_line
 from portico_tui.widgets.dialogs import Answers, Field, Form

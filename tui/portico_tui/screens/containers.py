@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from portico.values import Container, ContainerFile
+from portico.schemas.containers import Container, ContainerFile
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import clock, one_line
 from portico_tui.widgets.dialogs import Field, Form

@@ -8,7 +8,12 @@ from pathlib import Path
 from textual.content import Content
 
 from portico.cli.pairs import pairs
-from portico.values import Adapter, Artifact, ConfiguredGuard, Engine, Fact, StoredChat
+from portico.schemas.adapters import Adapter
+from portico.schemas.artifacts import Artifact
+from portico.schemas.daemon import ConfiguredGuard
+from portico.schemas.engines import Engine
+from portico.schemas.facts import Fact
+from portico.schemas.models import StoredChat
 from portico_tui.daemon import MAX_ROWS
 from portico_tui.screens.page import Listing, action, row_action
 from portico_tui.text import amount, clock, one_line, safe

@@ -9,7 +9,7 @@ from typing import Any
 from textual.content import Content
 
 from portico.cli.cluster import figures_of, label_of, state_of
-from portico.values import ClusterDaemon, ClusterJob, ClusterLauncher, ClusterNode, ClusterStatus
+from portico.schemas.cluster import ClusterDaemon, ClusterJob, ClusterLauncher, ClusterNode, ClusterStatus
 from portico_tui.screens.page import Listing, Sublist, action, row_action
 from portico_tui.text import cell, clock, one_line
 from portico_tui.widgets.dialogs import Field, Form

@@ -8,7 +8,7 @@ from typing import Any
 from textual.content import Content
 
 from portico.cli.prompts import placeholders, prompt_files
-from portico.values import Prompt
+from portico.schemas.prompts import Prompt
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import clock, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form, Reader

@@ -17,7 +17,8 @@ from textual.widgets import Label, Static, Tree
 from textual.widgets.tree import TreeNode
 
 from portico.cli.runs_trace import above, step_label
-from portico.values import Run, TraceStep
+from portico.schemas.flows import TraceStep
+from portico.schemas.runs import Run
 from portico_tui.daemon import MAX_ROWS
 from portico_tui.screens.page import Listing, action, row_action
 from portico_tui.text import clock, one_line, run_state, safe, span

@@ -10,7 +10,7 @@ from textual.content import Content
 
 from portico.cli.pairs import json_or_text
 from portico.cli.schedules import target_of, times_of
-from portico.values import Schedule, ScheduledRun
+from portico.schemas.schedules import Schedule, ScheduledRun
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import cell, clock, one_line, shorten
 from portico_tui.widgets.dialogs import Answers, Field, Form

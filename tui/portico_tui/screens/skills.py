@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from textual.content import Content
 
-from portico.values import Skill, SkillVersion
+from portico.schemas.skills import Skill, SkillVersion
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import clock, one_line
 from portico_tui.widgets.dialogs import Field, Form

@@ -11,7 +11,8 @@ from typing import Any
 from textual.content import Content
 
 from portico.cli.pairs import pairs
-from portico.values import McpCard, McpServer, Tool, ToolSource
+from portico.schemas.mcp_servers import McpCard, McpServer
+from portico.schemas.tools import Tool, ToolSource
 from portico_tui.screens.page import Listing, action, row_action
 from portico_tui.text import clock, one_line, safe, source_state
 from portico_tui.widgets.dialogs import Choose, Field, Form, Reader

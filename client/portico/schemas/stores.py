@@ -1,13 +1,13 @@
-"""Stores, their files, and what a search finds."""
+"""Stores: knowledge bases and their files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from portico._read import json_at
-from portico.wire import Passage, Place
+from portico.schemas import json_at
+from portico.wire import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +60,6 @@ class Store:
         if self.source is None or isinstance(self.source, str):
             return self.source or self.folder
         return f"{self.source[0]} and {len(self.source) - 1} more" if self.source[1:] else self.source[0]
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkGroup:
-    """The files of a store cut in one way. ``parent`` is the group in whose chunks these lie.
-
-    ``completed`` files are in it, ``failed`` ones cannot be, ``waiting`` ones are not yet.
-    """
-
-    name: str
-    parent: str = ""
-    chunking: Mapping[str, Any] = field(default_factory=dict)
-    embedding_model: str = ""
-    completed: int = 0
-    failed: int = 0
-    waiting: int = 0
-    chunks: int = 0
-    errors: tuple[tuple[str, str], ...] = ()
-    """Of the failed files the first hundred of the store: (name, why)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,102 +132,3 @@ class StoreFile:
     error: str | None = field(default=None, metadata=json_at("error", "last_error.message"))
     created_at: float = 0
     attributes: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Chunker:
-    """A way to cut documents. Sizes in columns; ``formats`` are the ends of file names that get it by themselves."""
-
-    name: str
-    description: str = ""
-    size: int = 0
-    overlap: int = 0
-    formats: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A piece of a document, and where it stands."""
-
-    text: str
-    place: Place = Place()
-
-
-@dataclass(frozen=True, slots=True)
-class FileChunk:
-    """A piece of a file of a store, and where it stands. ``chunk`` is its number in searches, ``number`` the one in its
-    file, from 0.
-    """
-
-    chunk: int
-    number: int
-    text: str
-    place: Place = Place()
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """What one strategy makes of a document: its first chunks, how many there are, their lengths in characters."""
-
-    strategy: Mapping[str, Any]
-    chunks: tuple[Chunk, ...] = ()
-    total: int = 0
-    shortest: int = 0
-    longest: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """An uploaded file."""
-
-    id: str
-    filename: str
-    bytes: int
-    purpose: str = ""
-    created_at: float = 0
-    status: str = "processed"
-
-
-@dataclass(frozen=True, slots=True)
-class FilePart:
-    """A part of an upload that has arrived."""
-
-    id: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class FileUpload:
-    """A file that comes in parts. ``status``: pending, completed (then with its ``file``), cancelled or expired."""
-
-    id: str
-    filename: str
-    bytes: int
-    status: str
-    purpose: str = ""
-    created_at: float = 0
-    expires_at: float = 0
-    file: File | None = None
-    parts: tuple[FilePart, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TraceStage:
-    """One stage of a search: its name, milliseconds, candidates in order as (chunk, score)."""
-
-    name: str
-    milliseconds: float
-    candidates: tuple[tuple[int, float], ...] = ()
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Passages in rank order; ``trace`` if it was asked for."""
-
-    passages: tuple[Passage, ...] = field(metadata=json_at("data"))
-    trace: tuple[TraceStage, ...] = ()
-
-
-Ranker = Literal["auto", "lexical", "vector", "hybrid", "rrf"]

@@ -1,4 +1,4 @@
-"""Machines: daemons, nodes, and what runs where."""
+"""Machines: daemons, nodes, and the processes on them."""
 
 from __future__ import annotations
 

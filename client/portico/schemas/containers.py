@@ -1,0 +1,36 @@
+"""Containers: folders of the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A folder of the sandbox that code of several calls shares. Times in seconds since 1970."""
+
+    id: str
+    name: str
+    created_at: float = 0
+    last_active_at: float = 0
+    expires_after: Mapping[str, Any] = field(default_factory=dict)
+    memory_limit: str | None = None
+
+    @property
+    def minutes(self) -> int:
+        """For how long it is kept after its last use."""
+        return int(self.expires_after.get("minutes", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerFile:
+    """A file of a container; ``path`` is where code finds it, ``source`` says who put it there."""
+
+    id: str
+    container_id: str
+    path: str
+    bytes: int = 0
+    source: str = ""
+    created_at: float = 0

@@ -1,0 +1,81 @@
+"""Names that answer at ``/v1``, and what models return."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from portico._read import read, read_object
+from portico.schemas import json_at
+from portico.wire import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A name that answers at ``/v1``: a model, an alias or a chat app."""
+
+    id: str
+    owned_by: str = ""
+    created: int = 0
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A text as a model reads it. ``max_model_len``: tokens that one call may have; ``texts`` if asked for."""
+
+    count: int
+    tokens: tuple[int, ...]
+    max_model_len: int | None = None
+    texts: tuple[str, ...] | None = field(default=None, metadata=json_at("token_strs"))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChat:
+    """A chat completion that was stored; ``text`` is its first choice. ``raw`` holds every field the daemon sent."""
+
+    id: str
+    model: str
+    created: float = 0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, metadata=json_at(""))
+
+    @property
+    def text(self) -> str:
+        """What was answered."""
+        choices = self.raw.get("choices") or [{}]
+        return str((choices[0].get("message") or {}).get("content") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector per text, in order."""
+
+    data: tuple[tuple[float, ...], ...]
+    model: str = ""
+    usage: Usage = Usage()
+
+    @classmethod
+    def from_json(cls, value: Any) -> Embeddings:
+        """From base64 (little-endian float32) or from lists of numbers."""
+        rows = read(list[dict[str, Any]], value)
+        vectors = tuple(_vector(row["embedding"]) for row in sorted(rows, key=lambda row: int(row["index"])))
+        return read_object(cls, value, data=vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class RankedText:
+    """A document by its ``index`` in the request; ``relevance_score`` is in [0, 1]."""
+
+    index: int
+    relevance_score: float
+
+
+def _vector(value: str | list[float]) -> tuple[float, ...]:
+    if isinstance(value, str):
+        raw = base64.b64decode(value)
+        return struct.unpack(f"<{len(raw) // 4}f", raw)
+    return tuple(value)

@@ -1,0 +1,30 @@
+"""Packages of apps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedContents:
+    """What the package of an app holds. ``variables``: secrets and other values that the other place must give, with
+    what they are for; ``notes``: what else it must have; ``files``: the entries of the archive.
+    """
+
+    app: str
+    kind: str
+    version: int
+    digest: str
+    portico: str
+    models: tuple[Mapping[str, Any], ...]
+    stores: tuple[Mapping[str, Any], ...]
+    tools: tuple[str, ...]
+    mcp: tuple[str, ...]
+    prompts: tuple[Mapping[str, Any], ...]
+    apps: tuple[Mapping[str, Any], ...]
+    skills: tuple[Mapping[str, Any], ...]
+    variables: Mapping[str, str]
+    notes: tuple[str, ...]
+    files: tuple[str, ...]

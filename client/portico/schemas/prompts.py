@@ -1,0 +1,47 @@
+"""Prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One version of a prompt: its arguments, its messages, its examples and its cases, each as a JSON object.
+
+    ``origin`` is where it was imported from, empty if it was written in the daemon; ``id``, ``shared`` and ``owner`` as
+    those of an `App`.
+    """
+
+    name: str
+    version: int = 1
+    title: str = ""
+    description: str = ""
+    arguments: tuple[Mapping[str, Any], ...] = ()
+    messages: tuple[Mapping[str, str], ...] = ()
+    examples: tuple[Mapping[str, str], ...] = ()
+    cases: tuple[Mapping[str, Any], ...] = ()
+    origin: str = ""
+    created_at: float = 0
+    id: str = ""
+    shared: bool = True
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedPrompt:
+    """A prompt in a file: how that is called, and its text."""
+
+    filename: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedPrompts:
+    """What an import of prompts did, or would do, by name."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()

@@ -1,0 +1,45 @@
+"""Questions that a run asks a person or a client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from portico.schemas import json_at
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a run waits for. ``kind``: approval, function, input or chat.
+
+    ``status``: pending, answered, expired or cancelled. ``answer_schema`` is the JSON schema of a ``value``.
+    ``accepted``, ``value``, ``note`` and ``answered_by`` are the answer; ``worker`` is the client that executes a
+    function. ``key`` is the same when a run that was cut off asks the same again.
+    """
+
+    id: str
+    run: str
+    kind: str
+    name: str
+    message: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    answer_schema: Mapping[str, Any] | None = None
+    status: str = "pending"
+    created_at: float = 0
+    expires_at: float = 0
+    accepted: bool | None = None
+    value: Any = None
+    note: str = ""
+    answered_by: str = ""
+    answered_at: float | None = None
+    worker: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Functions that a worker has taken; ``lost`` are ids of those it held that another one has now."""
+
+    taken: tuple[Question, ...] = field(default=(), metadata=json_at("data"))
+    lost: tuple[str, ...] = ()

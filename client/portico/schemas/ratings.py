@@ -1,0 +1,28 @@
+"""Ratings of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What somebody thinks of an answer: ``value`` is ``good``, ``bad`` or ``corrected``, then with a ``correction``.
+
+    The answer is message number ``message`` of ``session``, by ``model``; ``messages`` is what was said before, each
+    with ``role`` and ``content``. ``rated_at`` in seconds since 1970.
+    """
+
+    id: str
+    session: str
+    message: int
+    app: str
+    model: str
+    value: str
+    correction: str
+    note: str
+    rated_at: float
+    messages: Sequence[Mapping[str, Any]]
+    answer: str | Sequence[Mapping[str, Any]]

@@ -1,0 +1,49 @@
+"""Runs and their events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from portico.wire import ErrorBody, Event, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution. ``status`` is ``queued``, ``running``, ``waiting``, ``completed``, ``failed`` or ``cancelled``."""
+
+    id: str
+    kind: str
+    name: str
+    status: str
+    created_at: float = 0
+    finished_at: float | None = None
+    error: ErrorBody | None = None
+    usage: Usage = Usage()
+    last_event: int = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("completed", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How much old age took away, or would: ended runs and their questions, artifacts, expired files, usage."""
+
+    runs: int
+    questions: int
+    artifacts: int
+    files: int
+    usage: int
+    dry_run: bool = False
+    sessions: int = 0
+    responses: int = 0
+    conversations: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """An event and its number in the run, from 1."""
+
+    seq: int
+    event: Event

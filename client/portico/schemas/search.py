@@ -1,0 +1,30 @@
+"""Results of a search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from portico.schemas import json_at
+from portico.wire import Passage
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStage:
+    """One stage of a search: its name, milliseconds, candidates in order as (chunk, score)."""
+
+    name: str
+    milliseconds: float
+    candidates: tuple[tuple[int, float], ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Passages in rank order; ``trace`` if it was asked for."""
+
+    passages: tuple[Passage, ...] = field(metadata=json_at("data"))
+    trace: tuple[TraceStage, ...] = ()
+
+
+Ranker = Literal["auto", "lexical", "vector", "hybrid", "rrf"]

@@ -1,0 +1,35 @@
+"""Skills and their versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """A skill. ``shared``: its name means it for every key; ``owner``, as an admin sees it, the key that has it."""
+
+    id: str
+    name: str
+    description: str = ""
+    default_version: str = "1"
+    latest_version: str = "1"
+    created_at: float = 0
+    shared: bool = True
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SkillVersion:
+    """One version of a skill: the front matter of its SKILL.md, and path, bytes and SHA-256 of each file."""
+
+    id: str
+    skill_id: str
+    version: str
+    name: str
+    description: str = ""
+    created_at: float = 0
+    front_matter: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[Mapping[str, Any], ...] = ()
