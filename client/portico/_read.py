@@ -7,15 +7,20 @@ method ``from_json``.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache, partial
-from types import UnionType
-from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Generic, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from portico.errors import NotPortico
 from portico.wire import ErrorBody, Usage
 
 T = TypeVar("T")
+
+_FieldReader: TypeAlias = tuple[
+    str, tuple[tuple[str, ...], ...], Callable[[Any], Any], Callable[[], Any] | None
+]
+"""Of a field its name, the places of its JSON, its reader, and what makes its empty value."""
 
 _ADVICE = "Is there a Portico daemon at this URL?"
 
@@ -58,12 +63,19 @@ def read(kind: type[T], value: Any, key: str = "") -> T:
 
 
 def read_object(cls: type[T], value: Any, /, **known: Any) -> T:
-    """A JSON object as a dataclass, with fields that are ``known`` already. A null counts as missing."""
+    """A JSON object as a dataclass, with fields that are ``known`` already. A null counts as missing.
+
+    A missing field gets its default, or the empty value of its type. Text without a default must be there.
+    """
     if not isinstance(value, Mapping):
         raise NotPortico(f"The daemon answered {type(value).__name__} where a {cls.__name__} was expected.")
-    for name, places, reader in _fields(cast("Any", cls)):
-        if name not in known and (found := _first(value, places)) is not None:
-            known[name] = reader(found)
+    for name, places, reader, empty in _fields(cast("Any", cls)):
+        if name in known:
+            continue
+        if (member := _first(value, places)) is not None:
+            known[name] = reader(member)
+        elif empty is not None:
+            known[name] = empty()
     try:
         return cls(**known)
     except TypeError as error:
@@ -150,13 +162,33 @@ def _member(value: Any, key: str) -> Any:
 
 
 @cache
-def _fields(cls: type[Any]) -> list[tuple[str, tuple[tuple[str, ...], ...], Callable[[Any], Any]]]:
-    """Of each field its name, the places of its JSON, and its reader."""
+def _fields(cls: type[Any]) -> list[_FieldReader]:
     hints = get_type_hints(cls)
     return [
-        (item.name, item.metadata.get("json_at", ((item.name,),)), _reader(hints[item.name]))
+        (
+            item.name,
+            item.metadata.get("json_at", ((item.name,),)),
+            _reader(hints[item.name]),
+            None
+            if item.default is not MISSING or item.default_factory is not MISSING
+            else _empty(hints[item.name]),
+        )
         for item in fields(cls)
     ]
+
+
+def _empty(kind: Any) -> Callable[[], Any] | None:
+    """What makes the empty value of a type: ``None``, ``()``, ``{}``, 0 or false; ``None`` for a type without one."""
+    origin = get_origin(kind) or kind
+    if origin in (Union, UnionType):
+        return (lambda: None) if NoneType in get_args(kind) else None
+    if origin is Any:
+        return lambda: None
+    if origin is Mapping:
+        return dict
+    if is_dataclass(kind):
+        return partial(read_object, cast("Any", kind), {})
+    return origin if origin in (bool, int, float, tuple, dict) else None
 
 
 def _first(value: Any, places: tuple[tuple[str, ...], ...]) -> Any:

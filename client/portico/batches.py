@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from portico.schemas import json_at
 from portico.errors import InvalidRequest, NotPortico
+from portico.schemas import json_at
 
 ENDED = ("completed", "failed", "expired", "cancelled")
 

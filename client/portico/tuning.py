@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from portico._read import read_object
-from portico.schemas import json_at
 from portico.errors import InvalidRequest
+from portico.schemas import json_at
 from portico.schemas.ratings import Rating
 
 ENDED = ("succeeded", "failed", "cancelled")

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from portico import Client, InvalidRequest
+from portico._read import read
 from portico.schemas.apps import App, the_only
 
 
@@ -98,9 +99,13 @@ def test_a_chat_that_shall_not_stream_is_told_how(client: Client) -> None:
 
 
 def test_the_only_app_is_chosen_and_several_are_listed() -> None:
-    assert the_only([App("docs")]) == "docs"
+    docs, wiki = (
+        read(App, {"name": name, "title": "", "description": "", "kind": "store"})
+        for name in ("docs", "wiki")
+    )
+    assert the_only([docs]) == "docs"
     with pytest.raises(InvalidRequest, match="docs, wiki"):
-        the_only([App("docs"), App("wiki")])
+        the_only([docs, wiki])
     with pytest.raises(InvalidRequest, match="portico stores add"):
         the_only([])
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from portico import Client, NotPortico, Passage, Place
-from portico._read import Page
+from portico._read import Page, read
 from portico.schemas.daemon import Setting
 from portico.schemas.search import TraceStage
 from portico.schemas.stores import FileCounts, StoreFile
@@ -29,11 +29,11 @@ def _store(**fields: Any) -> Any:
 
 
 def test_fields_that_this_version_does_not_know_are_left_out() -> None:
-    assert _store(colour="blue", file_counts={"total": 2, "lost": 1}).file_counts == FileCounts(total=2)
+    assert _store(colour="blue", file_counts={"total": 2, "lost": 1}).file_counts == FileCounts(0, 0, 0, 0, 2)
 
 
 def test_a_null_is_the_default() -> None:
-    assert _store(file_counts=None, answers=None, folder=None) == _store()
+    assert _store(file_counts=None, folder=None) == _store()
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_answer_of_another_shape_is_refused(
 def test_a_page_knows_where_the_next_one_begins() -> None:
     answer = {"data": [{"id": "file_1", "filename": "a.md", "status": "completed"}], "has_more": True}
     page = _read(answer, lambda client: client.stores.files("docs"))
-    assert page == Page((StoreFile("file_1", "a.md", "completed"),), True, "file_1")
+    assert page == Page((read(StoreFile, answer["data"][0]),), True, "file_1")
     assert _read({"data": []}, lambda client: client.stores.files("docs")) == Page(())
 
 

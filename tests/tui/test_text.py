@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
-from portico.schemas.stores import FileCounts
+from portico._read import read
 from portico_tui.daemon import App, Glance, Model, Partner, Passage, Progress, Store, partners
 from portico_tui.text import cell, counts, heading, measure
 
@@ -27,12 +30,19 @@ def test_progress_is_measured_in_its_unit(progress: Progress, said: str) -> None
 
 
 def test_a_store_counts_what_is_ready_waiting_and_failed() -> None:
-    store = Store("vs_1", "docs", file_counts=FileCounts(in_progress=2, completed=5, failed=1, total=8))
+    names = dict.fromkeys(("id", "name", "description", "answers", "embedding_model"), "")
+    store = read(Store, {**names, "file_counts": {"in_progress": 2, "completed": 5, "failed": 1, "total": 8}})
     assert counts(store).plain == "5/7 ✗1"
 
 
 def test_a_passage_is_headed_by_its_file() -> None:
     assert heading(Passage(1, 0.5, "text", "file-1", "a\x1bb.md")) == "a b.md"
+
+
+def _app(name: str, kind: str = "store", input_schema: Mapping[str, Any] | None = None) -> App:
+    return read(
+        App, {"name": name, "title": "", "description": "", "kind": kind, "input_schema": input_schema}
+    )
 
 
 def test_one_talks_to_apps_then_the_default_then_models_that_chat_and_to_nothing_else() -> None:
@@ -49,10 +59,10 @@ def test_one_talks_to_apps_then_the_default_then_models_that_chat_and_to_nothing
         apps=("docs", "story", "greeting", "clerk", "unknown"),
     )
     known = (
-        App("docs"),
-        App("story", kind="flow", input_schema={"type": "object", "properties": {}}),
-        App("greeting", kind="flow"),
-        App("clerk", kind="agent"),
+        _app("docs"),
+        _app("story", kind="flow", input_schema={"type": "object", "properties": {}}),
+        _app("greeting", kind="flow"),
+        _app("clerk", kind="agent"),
     )
     assert partners(glance, {app.name: app for app in known}) == (
         Partner("docs", True),

@@ -189,8 +189,10 @@ def show(
     _print(found, listed=inside is not None)
     if inside is not None:
         typer.echo()
-        rows = [(f.filename, f.status, f.error) for f in inside]
-        rows += [(item.name, "skipped", item.reason) for item in skipped.files]
+        rows = [
+            *((file.filename, file.status, file.error) for file in inside),
+            *((file.name, "skipped", file.reason) for file in skipped.files),
+        ]
         print_rows(("FILE", "STATUS", "REASON"), rows)
         if skipped.total > len(skipped.files):
             typer.echo(f"{skipped.total - len(skipped.files)} more were skipped.")

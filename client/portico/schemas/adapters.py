@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A small set of weights on top of the model ``base``, and a model name of its own.
+    """An adapter of the model ``base``.
 
-    ``state``: ``cold`` until the base is loaded, ``ready``, ``failed`` if the base runs without it, ``orphaned`` if
-    there is no base any more. ``kind``: ``peft`` or ``gguf``.
+    ``state``: ``cold`` until its base is loaded, ``ready``, ``failed`` if the base runs without it, ``orphaned`` if
+    there is no base any more. ``rank``, ``alpha`` and ``targets`` are those of its files.
     """
 
     name: str
     base: str
-    kind: str = ""
-    scale: float = 1.0
-    state: str = ""
-    engine: str | None = None
-    rank: int | None = None
-    alpha: float | None = None
-    targets: tuple[str, ...] = ()
-    trained_on: str = ""
-    bytes: int = 0
-    sha256: str = ""
-    configured: bool = False
-    created_at: float = 0
+    kind: str
+    scale: float
+    state: Literal["cold", "ready", "failed", "orphaned"]
+    engine: str | None
+    rank: int | None
+    alpha: float | None
+    targets: tuple[str, ...]
+    trained_on: str
+    bytes: int
+    sha256: str
+    configured: bool
+    created_at: float

@@ -11,19 +11,21 @@ from portico.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """Something that answers a conversation. ``kind`` is ``store``, ``flow`` or ``agent``; ``version`` is 0 for one
-    that was not deployed; ``limits`` hold whoever calls it.
+    """An app; its name is also a model name, and its ``id`` always means it.
 
-    ``id`` always means this app; ``shared``: its name means it for every key, else for ``owner``, which an admin sees.
+    ``shared``: the name means it for every key; ``owner``: the key whose name it is otherwise, as an admin sees it.
+
+    ``kind`` is ``store``, ``flow`` or ``agent``; ``version`` is 0 for one that was not deployed. ``limits`` hold
+    whoever calls it.
     """
 
     name: str
-    title: str = ""
-    description: str = ""
-    kind: str = "store"
-    version: int = 0
-    input_schema: Mapping[str, Any] | None = None
-    output_schema: Mapping[str, Any] | None = None
+    title: str
+    description: str
+    kind: str
+    version: int
+    input_schema: Mapping[str, Any] | None
+    output_schema: Mapping[str, Any] | None
     limits: Mapping[str, int] | None = None
     id: str = ""
     shared: bool = True
@@ -46,11 +48,12 @@ def the_only(apps: Sequence[App]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AppVersion:
-    """One version of a deployed app; ``current``: the one that answers. Times in seconds since 1970.
+    """One version of a deployed app. ``current``: it is the one that answers.
 
-    ``warnings``: what it still needs, such as functions that must be served; told when it is deployed.
+    ``warnings``: what it still needs, such as functions that a client must serve; only in the response to a deployment.
     """
 
+    id: str
     name: str
     version: int
     digest: str
@@ -60,4 +63,3 @@ class AppVersion:
     current: bool
     spec: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
-    id: str = ""

@@ -4,57 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
 class CanarySide:
-    """What was counted of one side of a canary; ``score`` is the mean of the ``samples`` that were judged, 0 to 1."""
+    """What was counted of a side: calls that ended, ``errors`` of the side's own among them, tokens, and of the
+    ``samples`` that were judged the mean score from 0 to 1. ``unjudged``: answers whose judge failed.
+    """
 
     target: str
     calls: int
     errors: int
+    error_rate: float | None
+    milliseconds: float | None
     tokens: int
     samples: int
+    score: float | None
     unjudged: int
-    error_rate: float | None = None
-    milliseconds: float | None = None
-    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryEntry:
-    """What was done to a canary: ``by`` a key, or ``None`` for its rule; ``figures`` are the counts of both sides."""
+    """What was done: ``by`` a key, or null for the rule; ``figures``: the counts of both sides, or what was set."""
 
     at: float
-    action: str
+    by: str | None
+    action: Literal["set", "promoted", "rolled_back"]
     reason: str
     figures: Mapping[str, Any]
-    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """An alias whose calls are split: ``status`` is ``running``, ``promoted`` or ``rolled_back``, for a ``reason``.
+    """A canary, see `CanaryRequest`; the other side is what the ``alias`` meant when it was set.
 
-    ``waits_for`` says what is missing for its promotion; ``key`` set it.
+    ``status`` is ``running`` until it is ``promoted`` or ``rolled_back``, for a ``reason``. ``waits_for``: what is
+    missing for its promotion. ``key``: who set it, and in whose name answers are judged. Times in seconds since 1970.
     """
 
     id: str
     alias: str
-    status: str
+    status: Literal["running", "promoted", "rolled_back"]
     weight: float
     keys: tuple[str, ...]
-    sticky: str
+    sticky: Literal["session", "caller", "request"]
     sample: float
+    eval: str | None
+    promote: Mapping[str, Any] | None
+    rollback: Mapping[str, Any] | None
     baseline: CanarySide
     canary: CanarySide
     waits_for: tuple[str, ...]
-    journal: tuple[CanaryEntry, ...]
+    reason: str | None
     key: str
     created_at: float
-    eval: str | None = None
-    promote: Mapping[str, Any] | None = None
-    rollback: Mapping[str, Any] | None = None
-    reason: str | None = None
-    ended_at: float | None = None
+    ended_at: float | None
+    journal: tuple[CanaryEntry, ...]

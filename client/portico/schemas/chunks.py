@@ -30,13 +30,13 @@ class ChunkGroup:
 
 @dataclass(frozen=True, slots=True)
 class Chunker:
-    """A way to cut documents. Sizes in columns; ``formats`` are the ends of file names that get it by themselves."""
+    """A chunker: sizes in columns (a CJK character takes two); ``formats`` are the ends of names it is ``auto`` for."""
 
     name: str
-    description: str = ""
-    size: int = 0
-    overlap: int = 0
-    formats: tuple[str, ...] = ()
+    description: str
+    size: int
+    overlap: int
+    formats: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,17 +28,16 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredGuard:
-    """What a guard of the configuration is around (``on``), what it looks for (``detects``) and where.
-
-    ``action``: what becomes of a text in which it is found, ``on_error`` of one that cannot be searched.
+    """A guard of the configuration. ``on``: what it is around, ``*`` for everything. ``detects``: the kinds of things
+    that it looks for; words and patterns of the operator are ``word`` and ``pattern``.
     """
 
     name: str
-    on: tuple[str, ...] = ()
-    detects: tuple[str, ...] = ()
-    where: tuple[str, ...] = ()
-    action: str = ""
-    on_error: str = ""
+    on: tuple[str, ...]
+    detects: tuple[str, ...]
+    where: tuple[str, ...]
+    action: str
+    on_error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class Vacuumed:
     before: int
     after: int
     freed: int
-    converted: bool = False
+    converted: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,15 +80,15 @@ class BetterModel:
 
 @dataclass(frozen=True, slots=True)
 class SmallModel:
-    """The tiny model that ``default`` means, and the ``apps`` that ask it.
-
-    ``hint`` says in a line what it is and how to get a better one. ``fetching``: whether the better one is on its way.
+    """The tiny model that ``default`` means: its names, the apps that ask it themselves or through another app, and a
+    line that says what it is and how to get a better one.
     """
 
     names: tuple[str, ...]
+    apps: tuple[str, ...]
     hint: str
-    apps: tuple[str, ...] = ()
-    fetching: bool = False
+    fetching: bool
+    """Whether the better one is under way."""
 
 
 @dataclass(frozen=True, slots=True)

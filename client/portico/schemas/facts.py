@@ -7,27 +7,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FactSource:
-    """Where a fact was learnt: in the session (its id) of ``app`` called ``name``, by ``agent``, in ``run``.
+    """Where a fact was learnt.
 
-    ``message`` is the number of the message there and ``said`` its text; ``None``: there no more.
+    ``agent`` heard it in ``run``; ``session`` is the id of the session of ``app`` called ``name``, ``message`` the
+    number of the message there and ``said`` its text. They are null for what is there no more.
     """
 
-    agent: str | None = None
-    app: str | None = None
-    name: str | None = None
-    run: str | None = None
-    session: str | None = None
-    message: int | None = None
-    said: str | None = None
+    agent: str | None
+    app: str | None
+    name: str | None
+    run: str | None
+    session: str | None
+    message: int | None
+    said: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What an agent keeps of a conversation for later ones, in ``store``. Times in seconds since 1970."""
+    """One fact of the long-term memory, in the store ``store``. Times in seconds since 1970."""
 
     id: str
     store: str
     text: str
+    source: FactSource
     created_at: float
     changed_at: float
-    source: FactSource = FactSource()

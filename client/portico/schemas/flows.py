@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +27,21 @@ class CheckedAgent:
 
 @dataclass(frozen=True, slots=True)
 class TraceStep:
-    """A finished step of a run. ``hit``: its output came out of the step cache; ``cost`` in US dollars, ``None`` where
-    no price is known.
+    """A finished step. ``input`` is cut to what a person looks at; times in seconds since 1970, ``cost`` in US dollars,
+    null where no price is known.
     """
 
     path: str
     kind: str
-    status: str
+    status: Literal["completed", "failed", "skipped"]
     attempt: int
+    input: Any
+    output: Any
+    error: Mapping[str, Any] | None
     started_at: float
     milliseconds: float
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
     hit: bool
-    input: Any = None
-    output: Any = None
-    error: Mapping[str, Any] | None = None
     cost: float | None = None

@@ -3,53 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key without its secret."""
+    """A key without its secret; ``hint`` is the last four characters of it. ``limits`` are those that are set.
 
-    id: str
-    name: str
-    scopes: tuple[str, ...] = ()
-    created_at: float = 0
-    hint: str = ""
-    last_used_at: float | None = None
-    limits: Mapping[str, int] = field(default_factory=dict)
-    filters: Mapping[str, Any] = field(default_factory=dict)
-    """Which files of a store it may read: a filter on their attributes, by the name or id of the store."""
-    stored_bytes: int = 0
-    """On the disk: files, parts of uploads, what its stores mirror, chunks with their vectors, artifacts, skills,
-    sessions, conversations, responses, apps, prompts, evaluations and trainings."""
-    issuer: str = ""
-    """Of somebody who signs in: who says so, as a URL."""
-    subject: str = ""
-    signed_in_at: float | None = None
-    blocked_at: float | None = None
-    """Since when they are kept out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Whoami:
-    """Who is calling. ``by``: ``nothing``, a ``key`` or a ``token``, which gives a ``role`` and expires at
-    ``expires_at``.
+    ``filters``: which files of a store it may read, by the name or id of the store. ``stored_bytes``: what it keeps on
+    the disk: files, parts of uploads, what its stores mirror, and artifacts. Who signs in by an issuer is listed too,
+    from the first token on, with ``issuer`` and ``subject``; ``signed_in_at`` is when the newest token was issued,
+    ``blocked_at`` since when they are kept out.
     """
 
     id: str
     name: str
-    by: str
-    role: str = ""
-    scopes: tuple[str, ...] = ()
-    limits: Mapping[str, int] = field(default_factory=dict)
+    scopes: tuple[str, ...]
+    hint: str
+    created_at: float
+    limits: Mapping[str, int]
+    filters: Mapping[str, Mapping[str, Any]]
+    stored_bytes: int = 0
     issuer: str = ""
     subject: str = ""
-    expires_at: float | None = None
+    signed_in_at: float | None = None
+    blocked_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class NewKey(Key):
-    """A key with its secret, which the daemon shows once."""
+class Whoami:
+    """``by``: what was shown. ``role``: what the token of somebody who signed in gives. ``expires_at``: when that
+    expires, in seconds since 1970.
+    """
 
-    key: str = ""
+    id: str
+    name: str
+    by: Literal["nothing", "key", "token", "page"]
+    role: str
+    scopes: tuple[str, ...]
+    limits: Mapping[str, int]
+    issuer: str
+    subject: str
+    expires_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey(Key):
+    """A key that was just made. ``key`` is shown this once."""
+
+    key: str

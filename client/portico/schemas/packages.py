@@ -9,8 +9,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class PackagedContents:
-    """What the package of an app holds. ``variables``: secrets and other values that the other place must give, with
-    what they are for; ``notes``: what else it must have; ``files``: the entries of the archive.
+    """What a package holds. ``variables``: secrets and other values that the other place must give, with what they are
+    for; ``notes``: what else it must have; ``files``: the entries of the archive.
     """
 
     app: str

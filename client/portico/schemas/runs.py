@@ -28,17 +28,17 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How much old age took away, or would: ended runs and their questions, artifacts, expired files, usage."""
+    """How much was removed, or would be."""
 
     runs: int
     questions: int
     artifacts: int
     files: int
     usage: int
-    dry_run: bool = False
-    sessions: int = 0
-    responses: int = 0
-    conversations: int = 0
+    sessions: int
+    responses: int
+    conversations: int
+    dry_run: bool
 
 
 @dataclass(frozen=True, slots=True)

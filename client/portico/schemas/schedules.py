@@ -4,47 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """An ``app`` that is called with ``input``, or a ``store`` that syncs, at given times. ``next_at`` is the next one.
+    """A schedule: an ``app`` that is called with ``input``, or a ``store`` that syncs, at the times of ``cron`` by the
+    clocks of ``timezone``, or ``every`` so long.
 
-    ``paused`` says why it does not run. ``shared``: it is the operator's; ``owner`` and ``key`` are told to an admin.
+    ``missed``: what becomes of times at which no daemon ran; ``overlap``: of those at which a run was under way.
+    ``paused``: why it does not run; so many ``failures`` in a row as ``pause_after`` says pause it, 0 never does.
+    Times in seconds since 1970. ``shared``: it is the operator's; ``owner``: the key whose it is otherwise, ``key``: in
+    whose name it runs, as an admin sees them.
     """
 
     id: str
     name: str
+    app: str | None
+    store: str | None
+    input: Any
+    cron: str | None
+    every: str | None
     timezone: str
-    missed: str
-    overlap: str
+    missed: Literal["skip", "once", "all"]
+    overlap: Literal["skip", "queue", "allow"]
     pause_after: int
+    paused: str | None
     failures: int
-    app: str | None = None
-    store: str | None = None
-    input: Any = None
-    cron: str | None = None
-    every: str | None = None
-    paused: str | None = None
-    next_at: float | None = None
-    created_at: float = 0
-    updated_at: float = 0
-    shared: bool = True
-    owner: str | None = None
-    key: str | None = None
+    next_at: float | None
+    created_at: float
+    updated_at: float
+    shared: bool
+    owner: str | None
+    key: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRun:
     """What came of a time: a ``run`` and its ``status``, or why it was ``skipped``.
 
-    ``cause`` is ``time``, ``missed`` (made up for later) or ``hand``.
+    ``cause``: it was ``time``, it was ``missed`` and made up for, or somebody began it by ``hand``. ``status`` is null
+    when the run is not kept any more; ``error`` is that of one that failed.
     """
 
     due_at: float
-    cause: str
-    run: str | None = None
-    status: str | None = None
-    error: Mapping[str, Any] | None = None
-    skipped: str | None = None
+    cause: Literal["time", "missed", "hand"]
+    run: str | None
+    status: str | None
+    error: Mapping[str, Any] | None
+    skipped: str | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -15,20 +15,17 @@ class Session:
     app: str
     name: str
     title: str
+    metadata: Mapping[str, Any]
+    owner: str
     created_at: float
     updated_at: float
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    owner: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionMessage:
-    """A message in the memory of one agent; ``agent`` is its path in the tree, empty for the root.
-
-    ``message`` has ``sender``, ``content`` and the other fields of `portico.agent.Message`; ``run`` said it.
-    """
+    """A message in the memory of one agent; ``agent`` is its path in the tree, empty for the root."""
 
     seq: int
     agent: str
+    run: str | None
     message: Mapping[str, Any]
-    run: str | None = None

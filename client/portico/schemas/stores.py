@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from portico.schemas import json_at
 from portico.wire import Place
@@ -12,47 +12,48 @@ from portico.wire import Place
 
 @dataclass(frozen=True, slots=True)
 class FileCounts:
-    """How many files of a store are in which state."""
+    """How many files are in which state."""
 
-    in_progress: int = 0
-    completed: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    total: int = 0
+    in_progress: int
+    completed: int
+    failed: int
+    cancelled: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A knowledge base. ``folder`` is the one it follows, if any, ``source`` an address, several, or a bucket that it
-    follows instead; ``app``: whether it is a chat app.
-
-    ``next_embedding_model``: the one whose vectors are being made; ``paused``: nothing is followed now; ``problem``:
-    why files could not be indexed, in the words of one of them;
-    ``skipped``: how many files and folders of what it follows are not read, by reason; ``answers``: how its app does
-    (``write``, ``quote``, or ``auto`` for what its model is trusted with); ``vector_weight``: what its vectors were
-    measured to be worth beside the words, from 0 to 1; ``links``: whether its passages are linked by what they name;
-    ``keep_removed``: whether files stay that are gone from what it follows; ``search``: how its app searches.
-    """
+    """A store. ``name`` is what it is called by: its own name, or its id where that is taken. Times since 1970."""
 
     id: str
     name: str
-    description: str = ""
-    folder: str | None = None
-    source: str | tuple[str, ...] | None = None
-    app: bool = False
-    embedding_model: str | None = None
-    next_embedding_model: str | None = None
-    paused: bool = False
-    file_counts: FileCounts = FileCounts()
-    problem: str | None = None
-    usage_bytes: int = 0
-    created_at: float = 0
-    skipped: Mapping[str, int] = field(default_factory=dict)
-    answers: str = "auto"
-    vector_weight: float | None = None
-    links: bool = False
-    keep_removed: bool = False
-    search: Mapping[str, Any] = field(default_factory=dict)
+    description: str
+    folder: str | None
+    source: str | tuple[str, ...] | None
+    """Web addresses, a bucket, a repository, a WebDAV or mail folder that it follows, in addition to a folder."""
+    keep_removed: bool
+    """Whether files stay that are gone from what it follows."""
+    search: Mapping[str, Any]
+    """How its app searches, see ``StoreRequest``."""
+    paused: bool
+    """Whether what changes in what it follows is left alone until it is resumed."""
+    app: bool
+    answers: str
+    """How its app answers: ``write``, ``quote``, or ``auto`` for what its model is trusted with."""
+    embedding_model: str
+    next_embedding_model: str | None
+    """The model whose vectors are being made."""
+    vector_weight: float | None
+    """What the vectors were measured to be worth beside the words; null: what their model's profile says."""
+    links: bool
+    """Whether its passages are linked by what they name, and searches follow that."""
+    file_counts: FileCounts
+    problem: str | None
+    """Why files could not be indexed, in the words of one of them, or what is wrong with its embedding model."""
+    skipped: Mapping[str, int]
+    """How many files and folders the last look at what it follows left out, by reason. Hidden ones are not counted."""
+    usage_bytes: int
+    created_at: float
 
     @property
     def follows(self) -> str | None:
@@ -62,9 +63,18 @@ class Store:
         return f"{self.source[0]} and {len(self.source) - 1} more" if self.source[1:] else self.source[0]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreChanged(Store):
+    """The store as it is now. ``run`` makes the vectors of another model, and the old ones answer until it ends; or it
+    makes or removes links.
+    """
+
+    run: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
-    """A file or a folder that is not read, by its name in what its store follows, and why."""
+    """A file or a folder that is not read, by its name in what the store follows, and why."""
 
     name: str
     reason: str
@@ -121,14 +131,13 @@ class SyncPlan:
 
 @dataclass(frozen=True, slots=True)
 class StoreFile:
-    """A file in a store. ``error`` is the sentence that says why it could not be read, if so."""
+    """A file in a store. ``error`` says why it could not be indexed; times in seconds since 1970."""
 
-    # Or OpenAI's ``vector_store.file``, which has no name, and ``last_error: {code, message}``.
     id: str = field(metadata=json_at("file_id", "id"))
     filename: str = field(metadata=json_at("filename", "id"))
-    status: str
-    bytes: int = 0
-    usage_bytes: int = 0
-    error: str | None = field(default=None, metadata=json_at("error", "last_error.message"))
-    created_at: float = 0
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    bytes: int
+    status: Literal["in_progress", "completed", "failed", "cancelled"]
+    error: str | None = field(metadata=json_at("error", "last_error.message"))
+    usage_bytes: int
+    attributes: Mapping[str, str | float | bool]
+    created_at: float

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from portico.schemas.artifacts import Artifact
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """Something a model may call. ``input_schema`` is a JSON schema; ``source`` says where the tool comes from,
-    ``group`` what it is found under, ``cost`` what a call costs in US dollars.
+    """A tool, the JSON Schema of its arguments, what a call may do, whether somebody is asked before it, the group that
+    it is in, what a call costs in US dollars, and where the tool comes from.
     """
 
     name: str
-    description: str = ""
-    input_schema: Mapping[str, Any] = field(default_factory=dict)
-    title: str = ""
-    read_only: bool = False
-    destructive: bool = False
-    source: str = ""
+    title: str
+    description: str
+    input_schema: Mapping[str, Any]
+    output_schema: Mapping[str, Any] | None = None
+    read_only: bool
+    destructive: bool
     needs_approval: bool = False
     group: str = ""
     cost: float = 0.0
+    source: str
 
 
 @dataclass(frozen=True, slots=True)

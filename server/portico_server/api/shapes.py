@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar
+from collections.abc import Hashable, Sequence
+from functools import cache
+from typing import Annotated, Any, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, TypeAdapter
 
 from portico_server.core.binding import HasId
 from portico_server.core.errors import NotFound
@@ -13,18 +14,25 @@ from portico_server.db.rows import RowPage
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=HasId)
-Shape = TypeVar("Shape", bound=BaseModel)
+Shape = TypeVar("Shape")
 
 Moment: TypeAlias = Annotated[int, BeforeValidator(int)]
 """Whole seconds since 1970, of a row that has them with their fraction."""
 
 
 def shaped(shape: type[Shape], row: Any, **given: Any) -> Shape:
-    """``row`` as a ``shape``: what is not ``given`` is the attribute of that name, or has a default."""
-    found = {
-        name: getattr(row, name) for name in shape.model_fields if name not in given and hasattr(row, name)
-    }
-    return shape.model_validate(found | given)
+    """Return ``row`` as a ``shape``, a data class or a model: each field that is not ``given`` is the attribute of that
+    name, or has a default.
+    """
+    fields = shape.model_fields if issubclass(shape, BaseModel) else shape.__dataclass_fields__  # type: ignore[attr-defined]
+    attributes = {name: getattr(row, name) for name in fields if name not in given and hasattr(row, name)}
+    made: Shape = _adapter(cast("Hashable", shape)).validate_python(attributes | given, from_attributes=True)
+    return made
+
+
+@cache
+def _adapter(shape: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(cast("type[Any]", shape))
 
 
 class Listed(BaseModel, Generic[T]):

@@ -39,7 +39,6 @@ class KeyList(Listing[Key]):
         Column[Key]("NAME", lambda key: key.name, "bold", 24),
         Column[Key]("SCOPES", lambda key: key.scopes),
         Column[Key]("LIMITS", lambda key: shown(key.limits)),
-        Column[Key]("USED", lambda key: clock(key.last_used_at), "dim", sort=lambda key: key.last_used_at),
         Column[Key]("MADE", lambda key: clock(key.created_at), "dim", sort=lambda key: key.created_at),
         Column[Key]("KEY", lambda key: key.hint, "dim"),
     )

@@ -8,36 +8,14 @@ from typing import Annotated, Literal
 from fastapi import Query
 from pydantic import BaseModel
 
+from portico.schemas.adapters import Adapter
 from portico_server.api.endpoint import Admin, ModelsReader, TheServices, new_router
-from portico_server.api.shapes import Listed, RemovedName, StartedRun
+from portico_server.api.shapes import Listed, RemovedName, StartedRun, shaped
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.models.adapter_export import ExportRequest
 from portico_server.models.adapters.served import AdapterInfo
 
 router = new_router(prefix="/api/adapters", tags=["Models"])
-
-
-class Adapter(BaseModel):
-    """An adapter of the model ``base``.
-
-    ``state``: ``cold`` until its base is loaded, ``ready``, ``failed`` if the base runs without it, ``orphaned`` if
-    there is no base any more. ``rank``, ``alpha`` and ``targets`` are those of its files.
-    """
-
-    name: str
-    base: str
-    kind: str
-    scale: float
-    state: Literal["cold", "ready", "failed", "orphaned"]
-    engine: str | None
-    rank: int | None
-    alpha: float | None
-    targets: list[str]
-    trained_on: str
-    bytes: int
-    sha256: str
-    configured: bool
-    created_at: float
 
 
 class AdapterRequest(BaseModel, extra="forbid"):
@@ -119,4 +97,4 @@ async def delete_adapter(name: str, services: TheServices, _caller: Admin) -> Re
 
 
 def _adapter(info: AdapterInfo) -> Adapter:
-    return Adapter.model_validate(info, from_attributes=True)
+    return shaped(Adapter, info)

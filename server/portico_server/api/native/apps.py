@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -11,6 +12,8 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from portico.schemas.apps import App, AppVersion
+from portico.schemas.packages import PackagedContents
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.errors import unknown_parameter
 from portico_server.api.native.flows import events_of
@@ -37,28 +40,6 @@ from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 
 router = new_router(prefix="/api/apps", tags=["Apps"])
-
-
-class App(BaseModel):
-    """An app; its name is also a model name, and its ``id`` always means it.
-
-    ``shared``: the name means it for every key; ``owner``: the key whose name it is otherwise, as an admin sees it.
-
-    ``kind`` is ``store``, ``flow`` or ``agent``; ``version`` is 0 for one that was not deployed. ``limits`` hold
-    whoever calls it.
-    """
-
-    name: str
-    title: str
-    description: str
-    kind: str
-    version: int
-    input_schema: dict[str, Any] | None
-    output_schema: dict[str, Any] | None
-    limits: dict[str, int] | None = None
-    id: str = ""
-    shared: bool = True
-    owner: str | None = None
 
 
 class RunInput(BaseModel):
@@ -96,24 +77,6 @@ class Update(BaseModel, extra="forbid"):
     limits: dict[str, Any] | None = None
     note: str = Field("", max_length=500)
     expected_version: int | None = None
-
-
-class Version(BaseModel):
-    """One version of a deployed app. ``current``: it is the one that answers.
-
-    ``warnings``: what it still needs, such as functions that a client must serve; only in the response to a deployment.
-    """
-
-    id: str
-    name: str
-    version: int
-    digest: str
-    note: str
-    created_by: str
-    created_at: float
-    current: bool
-    spec: dict[str, Any]
-    warnings: list[str] = []
 
 
 class RollBack(BaseModel, extra="forbid"):
@@ -168,28 +131,6 @@ class PackageOrder(BaseModel, extra="forbid"):
         )
 
 
-class PackageContentsList(BaseModel):
-    """What a package holds. ``variables``: secrets and other values that the other place must give, with what they are
-    for; ``notes``: what else it must have; ``files``: the entries of the archive.
-    """
-
-    app: str
-    kind: str
-    version: int
-    digest: str
-    portico: str
-    models: list[dict[str, Any]]
-    stores: list[dict[str, Any]]
-    tools: list[str]
-    mcp: list[str]
-    prompts: list[dict[str, Any]]
-    apps: list[dict[str, Any]]
-    skills: list[dict[str, Any]]
-    variables: dict[str, str]
-    notes: list[str]
-    files: list[str]
-
-
 @router.get("")
 async def list_apps(
     services: TheServices,
@@ -211,7 +152,7 @@ async def list_apps(
 
 
 @router.post("")
-async def deploy_app(given: DeployedApp, services: TheServices, caller: Caller) -> Version:
+async def deploy_app(given: DeployedApp, services: TheServices, caller: Caller) -> AppVersion:
     """Deploy an app, or another version of it, which answers from the next call on. The same again changes nothing."""
     if given.kind == "flow" and not given.serve_later:
         await services.flows.refuse_unserved(given.name, given.spec, caller)
@@ -228,7 +169,7 @@ async def retrieve_app(name: str, services: TheServices, caller: Caller) -> App:
 
 
 @router.patch("/{name}")
-async def update_app(name: str, given: Update, services: TheServices, caller: Caller) -> Version:
+async def update_app(name: str, given: Update, services: TheServices, caller: Caller) -> AppVersion:
     """Change some places of a deployed app, or its limits. Runs and sessions in progress continue."""
     # What is wrong with the one must not leave the other half done.
     limits = UsageLimits.parse(given.limits) if given.limits is not None else None
@@ -268,10 +209,10 @@ async def draw_app(
 @router.post("/{name}/package/plan")
 async def plan_package(
     name: str, given: PackageOrder, services: TheServices, caller: Caller
-) -> PackageContentsList:
+) -> PackagedContents:
     """What the package of an app would hold; nothing is made."""
     package = await services.packages.prepare(name, given.request(), caller)
-    return shaped(PackageContentsList, package.plan())
+    return shaped(PackagedContents, package.plan())
 
 
 @router.post("/{name}/package", response_class=StreamingResponse)
@@ -297,14 +238,14 @@ async def remove_app(name: str, services: TheServices, caller: Caller) -> None:
 
 
 @router.get("/{name}/versions")
-async def list_versions(name: str, services: TheServices, caller: Caller) -> Listed[Version]:
+async def list_versions(name: str, services: TheServices, caller: Caller) -> Listed[AppVersion]:
     """The versions of a deployed app with their specifications, newest first: of one's own, for an admin of any."""
     row, _current = services.apps.readable(name, caller)
     return Listed(data=[_version(row, found) for found in await services.apps.versions(name, caller)])
 
 
 @router.post("/{name}/rollback")
-async def roll_back_app(name: str, given: RollBack, services: TheServices, caller: Caller) -> Version:
+async def roll_back_app(name: str, given: RollBack, services: TheServices, caller: Caller) -> AppVersion:
     """Let an earlier version answer again."""
     row, version = await services.apps.roll_back(name, caller, to=given.version)
     return _deployed(row, version, services, caller)
@@ -399,7 +340,7 @@ def _app(card: Card, services: ApiServices, caller: Principal) -> App:
     )
 
 
-def _deployed(row: AppRow, version: VersionRow, services: ApiServices, caller: Principal) -> Version:
+def _deployed(row: AppRow, version: VersionRow, services: ApiServices, caller: Principal) -> AppVersion:
     """The version that answers from now on, with what it still needs."""
     answers = services.registry.get(row.id, caller)
     flow, agent = getattr(answers, "flow", None), getattr(answers, "spec", None)
@@ -410,8 +351,8 @@ def _deployed(row: AppRow, version: VersionRow, services: ApiServices, caller: P
         if agent
         else []
     )
-    return _version(row, version).model_copy(update={"warnings": needs})
+    return replace(_version(row, version), warnings=tuple(needs))
 
 
-def _version(row: AppRow, version: VersionRow) -> Version:
-    return shaped(Version, version, id=row.id, name=row.name, current=row.version == version.version)
+def _version(row: AppRow, version: VersionRow) -> AppVersion:
+    return shaped(AppVersion, version, id=row.id, name=row.name, current=row.version == version.version)

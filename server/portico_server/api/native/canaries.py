@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from portico.schemas.canaries import Canary, CanaryEntry, CanarySide
 from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.api.shapes import Listed, shaped
 from portico_server.canaries.canaries import MAX_REASON_CHARS, CanaryView
@@ -60,59 +61,6 @@ class CanaryEnd(BaseModel, extra="forbid"):
     reason: Annotated[str, Field(max_length=MAX_REASON_CHARS)] = ""
 
 
-class CanarySide(BaseModel):
-    """What was counted of a side: calls that ended, ``errors`` of the side's own among them, tokens, and of the
-    ``samples`` that were judged the mean score from 0 to 1. ``unjudged``: answers whose judge failed.
-    """
-
-    target: str
-    calls: int
-    errors: int
-    error_rate: float | None
-    milliseconds: float | None
-    tokens: int
-    samples: int
-    score: float | None
-    unjudged: int
-
-
-class CanaryEntryShape(BaseModel):
-    """What was done: ``by`` a key, or null for the rule; ``figures``: the counts of both sides, or what was set."""
-
-    at: float
-    by: str | None
-    action: Literal["set", "promoted", "rolled_back"]
-    reason: str
-    figures: dict[str, Any]
-
-
-class Canary(BaseModel):
-    """A canary, see `CanaryRequest`; the other side is what the ``alias`` meant when it was set.
-
-    ``status`` is ``running`` until it is ``promoted`` or ``rolled_back``, for a ``reason``. ``waits_for``: what is
-    missing for its promotion. ``key``: who set it, and in whose name answers are judged. Times in seconds since 1970.
-    """
-
-    id: str
-    alias: str
-    status: Literal["running", "promoted", "rolled_back"]
-    weight: float
-    keys: list[str]
-    sticky: StickyRule
-    sample: float
-    eval: str | None
-    promote: dict[str, Any] | None
-    rollback: dict[str, Any] | None
-    baseline: CanarySide
-    canary: CanarySide
-    waits_for: list[str]
-    reason: str | None
-    key: str
-    created_at: float
-    ended_at: float | None
-    journal: list[CanaryEntryShape]
-
-
 @router.get("")
 async def list_canaries(services: TheServices, caller: Admin) -> Listed[Canary]:
     """The newest canary of each alias, by alias; also one that has ended."""
@@ -162,7 +110,7 @@ def _canary(view: CanaryView) -> Canary:
         baseline=_side(row.baseline, view.counts.baseline),
         canary=_side(row.target, view.counts.canary),
         waits_for=list(view.waits_for),
-        journal=[shaped(CanaryEntryShape, entry) for entry in view.entries],
+        journal=[shaped(CanaryEntry, entry) for entry in view.entries],
     )
 
 

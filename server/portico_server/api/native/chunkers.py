@@ -10,6 +10,7 @@ import orjson
 from fastapi import Request
 from pydantic import BaseModel, Field, ValidationError
 
+from portico.schemas.chunks import Chunker
 from portico_server.api import errors
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai import upload
@@ -25,16 +26,6 @@ router = new_router(prefix="/api", tags=["Chunkers"])
 
 LIMIT = 1_000
 """Chunks that are shown by one strategy, at most."""
-
-
-class Chunker(BaseModel):
-    """A chunker: sizes in columns (a CJK character takes two); ``formats`` are the ends of names it is ``auto`` for."""
-
-    name: str
-    description: str
-    size: int
-    overlap: int
-    formats: list[str]
 
 
 class ChunkingRequest(BaseModel, extra="forbid"):
@@ -84,7 +75,9 @@ async def list_chunkers(_caller: Caller) -> Listed[Chunker]:
                 description=item.description,
                 size=item.size,
                 overlap=item.overlap,
-                formats=sorted(end for form in FORMATS if form.chunker == item.name for end in form.suffixes),
+                formats=tuple(
+                    sorted(end for form in FORMATS if form.chunker == item.name for end in form.suffixes)
+                ),
             )
             for item in await pools.LOADING.run(lambda: list(CHUNKERS.usable()))
         ]

@@ -13,14 +13,18 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
+from portico.schemas.daemon import ConfiguredGuard, Vacuumed
+from portico.schemas.deployments import SmallModel
+from portico.schemas.keys import Key, NewKey
+from portico.schemas.stores import Store
 from portico.wire import misspelt
 from portico_server import __version__, config
 from portico_server.api.endpoint import Admin, Caller, TheAuth, TheServices, new_router
 from portico_server.api.native import deployments
 from portico_server.api.native.deployments import DeploymentStatus
-from portico_server.api.native.stores import Store, shown
+from portico_server.api.native.stores import shown
 from portico_server.api.services import ApiServices
-from portico_server.api.shapes import Listed, RemovedId
+from portico_server.api.shapes import Listed, RemovedId, shaped
 from portico_server.archives.stream import Blocks
 from portico_server.backup.write import Backup, backup, check_here, noted
 from portico_server.config import ConfigurationProblem
@@ -34,18 +38,6 @@ from portico_server.reconcile import PRUNABLE, PlannedChange
 from portico_server.settings import Setting
 
 router = new_router(prefix="/api", tags=["Daemon"])
-
-
-class SmallModel(BaseModel):
-    """The tiny model that ``default`` means: its names, the apps that ask it themselves or through another app, and a
-    line that says what it is and how to get a better one.
-    """
-
-    names: list[str]
-    apps: list[str]
-    hint: str
-    fetching: bool
-    """Whether the better one is under way."""
 
 
 class Status(BaseModel):
@@ -117,29 +109,16 @@ async def list_plugins(services: TheServices, _caller: Admin) -> Listed[PluginIn
     return Listed(data=list(await services.plugins.list()))
 
 
-class GuardInfo(BaseModel):
-    """A guard of the configuration. ``on``: what it is around, ``*`` for everything. ``detects``: the kinds of things
-    that it looks for; words and patterns of the operator are ``word`` and ``pattern``.
-    """
-
-    name: str
-    on: list[str]
-    detects: list[str]
-    where: list[str]
-    action: str
-    on_error: str
-
-
 @router.get("/guards")
-async def list_guards(services: TheServices, _caller: Admin) -> Listed[GuardInfo]:
+async def list_guards(services: TheServices, _caller: Admin) -> Listed[ConfiguredGuard]:
     """The guards of the configuration, in the order in which they are asked."""
     return Listed(
         data=[
-            GuardInfo(
+            ConfiguredGuard(
                 name=guard.name,
-                on=sorted(guard.on),
-                detects=list(dict.fromkeys(detector.kind for detector in guard.detectors)),
-                where=[place for place in PLACES if place in guard.where],
+                on=tuple(sorted(guard.on)),
+                detects=tuple(dict.fromkeys(detector.kind for detector in guard.detectors)),
+                where=tuple(place for place in PLACES if place in guard.where),
                 action=guard.action,
                 on_error=guard.on_error,
             )
@@ -171,19 +150,19 @@ def _small_model(services: ApiServices, apps: Sequence[Card]) -> SmallModel | No
     if hint is None:
         return None
     tiny = services.models.get("default")
-    names = [tiny.name, *tiny.aliases]
+    names = (tiny.name, *tiny.aliases)
     return SmallModel(
         names=names, apps=_apps_using(set(names), apps), hint=hint, fetching=services.models.better.fetching
     )
 
 
-def _apps_using(names: Set[str], apps: Sequence[Card]) -> list[str]:
+def _apps_using(names: Set[str], apps: Sequence[Card]) -> tuple[str, ...]:
     """The apps that ask one of the models ``names``, or an app that does."""
     uses = {card.name: {*card.labels.get("uses", ()), card.labels.get("model")} for card in apps}
     found: set[str] = set()
     while more := {app for app, used in uses.items() if app not in found and used & (names | found)}:
         found |= more
-    return [card.name for card in apps if card.name in found]
+    return tuple(card.name for card in apps if card.name in found)
 
 
 # ``POST /api/apply``: making the daemon what a configuration says.
@@ -242,15 +221,6 @@ async def apply_configuration(body: ApplyRequest, services: TheServices, caller:
 backup_router = new_router(prefix="/api", tags=["Daemon"])
 
 
-class Vacuum(BaseModel):
-    """Bytes of the database file before and after; ``converted``: it gives room back by itself from now on."""
-
-    before: int
-    after: int
-    freed: int
-    converted: bool
-
-
 class _Held(StreamingResponse):
     """Lets go of what is sent, however the sending ends, also where it never began."""
 
@@ -302,49 +272,20 @@ async def back_up(services: TheServices, _caller: Admin, models: bool = False) -
 
 
 @backup_router.post("/vacuum")
-async def vacuum(services: TheServices, _caller: Admin) -> Vacuum:
+async def vacuum(services: TheServices, _caller: Admin) -> Vacuumed:
     """Give back the room within the database file that nothing uses."""
     check_here(services.settings)
     done = await services.database.vacuum()
     if done is None:
         size = services.settings.database_path.stat().st_size
-        return Vacuum(before=size, after=size, freed=0, converted=False)
-    return Vacuum(before=done.before, after=done.after, freed=done.freed, converted=done.converted)
+        return Vacuumed(before=size, after=size, freed=0, converted=False)
+    return Vacuumed(before=done.before, after=done.after, freed=done.freed, converted=done.converted)
 
 
 # ``/api/keys``: make, list, change and revoke API keys.
 
 
 key_router = new_router(prefix="/api/keys", tags=["Keys"])
-
-
-class Key(BaseModel):
-    """A key without its secret; ``hint`` is the last four characters of it. ``limits`` are those that are set.
-
-    ``filters``: which files of a store it may read, by the name or id of the store. ``stored_bytes``: what it keeps on
-    the disk: files, parts of uploads, what its stores mirror, and artifacts. Who signs in by an issuer is listed too,
-    from the first token on, with ``issuer`` and ``subject``; ``signed_in_at`` is when the newest token was issued,
-    ``blocked_at`` since when they are kept out.
-    """
-
-    id: str
-    name: str
-    scopes: list[str]
-    hint: str
-    created_at: float
-    limits: dict[str, int]
-    filters: dict[str, dict[str, Any]]
-    stored_bytes: int = 0
-    issuer: str = ""
-    subject: str = ""
-    signed_in_at: float | None = None
-    blocked_at: float | None = None
-
-
-class NewKey(Key):
-    """A key that was just made. ``key`` is shown this once."""
-
-    key: str
 
 
 class KeyRequest(BaseModel, extra="forbid"):
@@ -376,9 +317,7 @@ async def list_keys(auth: TheAuth, _caller: Admin, blocked: bool = False) -> Lis
     stored = await auth.stored()
     return Listed(
         data=[
-            Key.model_validate(row, from_attributes=True).model_copy(
-                update={"stored_bytes": stored.get(row.id, 0)}
-            )
+            shaped(Key, row, stored_bytes=stored.get(row.id, 0))
             for row in (await auth.blocked() if blocked else auth.list())
         ]
     )
@@ -411,7 +350,7 @@ async def create_key(body: KeyRequest, auth: TheAuth, services: TheServices, cal
     """
     await _require_meant(body.filters, services, caller)
     row, secret = await auth.create(body.name, body.scopes, KeyLimits.parse(body.limits), body.filters)
-    return NewKey(**Key.model_validate(row, from_attributes=True).model_dump(), key=secret)
+    return shaped(NewKey, row, key=secret)
 
 
 @key_router.patch("/{key_id}")
@@ -430,7 +369,7 @@ async def change_key(
     await _require_meant(body.filters or {}, services, caller)
     limits = None if body.limits is None else KeyLimits.parse(body.limits)
     row = await auth.change(key_id, scopes=body.scopes, filters=body.filters, limits=limits)
-    return Key.model_validate(row, from_attributes=True)
+    return shaped(Key, row)
 
 
 @key_router.delete("/{key_id}")
@@ -443,4 +382,4 @@ async def revoke_key(key_id: str, auth: TheAuth, _caller: Admin) -> RemovedId:
 @key_router.post("/{key_id}/unblock")
 async def unblock_key(key_id: str, auth: TheAuth, _caller: Admin) -> Key:
     """Let somebody in again who signs in and was kept out. What they may do, their next token says."""
-    return Key.model_validate(await auth.unblock(key_id), from_attributes=True)
+    return shaped(Key, await auth.unblock(key_id))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel
 
+from portico.schemas.engines import EngineParameter
 from portico_server.api.endpoint import Admin, ModelsReader, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedName, StartedRun
 from portico_server.core import pools
@@ -303,16 +304,8 @@ async def list_engines(services: TheServices, _caller: Admin) -> Listed[EngineIn
     return Listed(data=[engine for _name, engine in sorted({**inside, **apart}.items())])
 
 
-class ListedParameter(BaseModel):
-    """A parameter that models on an engine may have; ``kind`` is what its value must be."""
-
-    name: str
-    kind: str
-    doc: str
-
-
 @engine_router.get("/{name}/parameters")
-async def engine_parameters(name: str, _caller: Admin) -> Listed[ListedParameter]:
+async def engine_parameters(name: str, _caller: Admin) -> Listed[EngineParameter]:
     """The parameters of an engine that lists them."""
     engine = await pools.LOADING.run(ENGINES.get, name)
     if engine is None:
@@ -321,7 +314,7 @@ async def engine_parameters(name: str, _caller: Admin) -> Listed[ListedParameter
         )
     options = engine.options if isinstance(engine, NamesOptions) else {}
     return Listed(
-        data=[ListedParameter(name=key, kind=one.kind, doc=one.doc) for key, one in options.items()]
+        data=[EngineParameter(name=key, kind=one.kind, doc=one.doc) for key, one in options.items()]
     )
 
 

@@ -9,6 +9,7 @@ import orjson
 from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
+from portico.schemas.flows import TraceStep
 from portico.wire import Failed, Usage
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.native.runs import FoundRun, RunDescription, RunTokens, find_run, retrieve_run, tokens
@@ -48,27 +49,6 @@ class FlowToCheck(BaseModel, extra="forbid"):
     """A flow that is looked at and not run."""
 
     flow: dict[str, Any]
-
-
-class TraceStep(BaseModel):
-    """A finished step. ``input`` is cut to what a person looks at; times in seconds since 1970, ``cost`` in US dollars,
-    null where no price is known.
-    """
-
-    path: str
-    kind: str
-    status: Literal["completed", "failed", "skipped"]
-    attempt: int
-    input: Any
-    output: Any
-    error: dict[str, Any] | None
-    started_at: float
-    milliseconds: float
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    hit: bool
-    cost: float | None = None
 
 
 class RunTrace(BaseModel):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from portico.schemas.runs import Pruned
 from portico.wire import ErrorBody, Failed, Finished, Usage
 from portico_server.api import internal
 from portico_server.api.endpoint import Admin, Caller, Seen, TheServices, new_router
@@ -92,20 +93,6 @@ class PruneRequest(BaseModel, extra="forbid"):
 
     days: float | None = Field(default=None, ge=0, le=36_500)
     dry_run: bool = False
-
-
-class Pruned(BaseModel):
-    """How much was removed, or would be."""
-
-    runs: int
-    questions: int
-    artifacts: int
-    files: int
-    usage: int
-    sessions: int
-    responses: int
-    conversations: int
-    dry_run: bool
 
 
 @router.post("/prune")

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from portico.schemas.schedules import Schedule, ScheduledRun
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedId, StartedRun, shaped
 from portico_server.core.principal import Principal
-from portico_server.db.schedules import Cause, ScheduleRow, ScheduleTime
+from portico_server.db.schedules import ScheduleRow, ScheduleTime
 from portico_server.schedules.spec import MAX_PAUSE_AFTER, MAX_TARGET_CHARS, parse
 from portico_server.schedules.timing import MAX_CRON_CHARS, MAX_ZONE_CHARS, Timing
 
@@ -60,56 +61,10 @@ class TimingRequest(BaseModel, extra="forbid"):
     count: Annotated[int, Field(ge=1, le=MAX_TIMES)] = 5
 
 
-class Schedule(BaseModel):
-    """A schedule: an ``app`` that is called with ``input``, or a ``store`` that syncs, at the times of ``cron`` by the
-    clocks of ``timezone``, or ``every`` so long.
-
-    ``missed``: what becomes of times at which no daemon ran; ``overlap``: of those at which a run was under way.
-    ``paused``: why it does not run; so many ``failures`` in a row as ``pause_after`` says pause it, 0 never does.
-    Times in seconds since 1970. ``shared``: it is the operator's; ``owner``: the key whose it is otherwise, ``key``: in
-    whose name it runs, as an admin sees them.
-    """
-
-    id: str
-    name: str
-    app: str | None
-    store: str | None
-    input: Any
-    cron: str | None
-    every: str | None
-    timezone: str
-    missed: MissedRule
-    overlap: OverlapRule
-    pause_after: int
-    paused: str | None
-    failures: int
-    next_at: float | None
-    created_at: float
-    updated_at: float
-    shared: bool
-    owner: str | None
-    key: str | None
-
-
 class ScheduleMoments(BaseModel):
     """When a schedule is due next, in seconds since 1970."""
 
     data: list[float]
-
-
-class ScheduledRun(BaseModel):
-    """What came of a time: a ``run`` and its ``status``, or why it was ``skipped``.
-
-    ``cause``: it was ``time``, it was ``missed`` and made up for, or somebody began it by ``hand``. ``status`` is null
-    when the run is not kept any more; ``error`` is that of one that failed.
-    """
-
-    due_at: float
-    cause: Cause
-    run: str | None
-    status: str | None
-    error: dict[str, Any] | None
-    skipped: str | None
 
 
 @router.get("")

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Path, Query, Response
 from pydantic import BaseModel, Field
 
+from portico.schemas.facts import Fact, FactSource
+from portico.schemas.sessions import Session, SessionMessage
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.shapes import Listed, ListedPart
+from portico_server.api.shapes import Listed, ListedPart, shaped
 from portico_server.apps.agent.memory import LearntFact
 from portico_server.apps.agent.message import message_of
 from portico_server.apps.agent.sessions import AnswerRating, RatingValue
@@ -20,19 +22,6 @@ router = new_router(prefix="/api/sessions", tags=["Sessions"])
 MAX_CORRECTION_CHARS: Final = 100_000
 
 MessageNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
-
-
-class Session(BaseModel, from_attributes=True):
-    """One conversation with ``app``. ``name`` is what its owner calls it; times in seconds since 1970."""
-
-    id: str
-    app: str
-    name: str
-    title: str
-    metadata: dict[str, Any]
-    owner: str
-    created_at: float
-    updated_at: float
 
 
 class NewSession(BaseModel, extra="forbid"):
@@ -62,15 +51,6 @@ class AddedMessages(BaseModel, extra="forbid"):
 
     messages: list[Any] = Field(min_length=1, max_length=1000)
     agent: str = Field("", max_length=512)
-
-
-class SessionMessage(BaseModel, from_attributes=True):
-    """A message in the memory of one agent; ``agent`` is its path in the tree, empty for the root."""
-
-    seq: int
-    agent: str
-    run: str | None = Field(validation_alias="run_id")
-    message: dict[str, Any]
 
 
 class SessionMessages(BaseModel):
@@ -165,7 +145,7 @@ async def list_sessions(
     page = await services.agents.sessions.list(
         caller, app=app, name=name, search=search, after=after, limit=limit
     )
-    return ListedPart(data=[Session.model_validate(row) for row in page.data], has_more=page.has_more)
+    return ListedPart(data=[shaped(Session, row) for row in page.data], has_more=page.has_more)
 
 
 @router.post("")
@@ -174,13 +154,13 @@ async def open_session(given: NewSession, services: TheServices, caller: Caller)
     row = await services.agents.sessions.open(
         given.app, given.name, caller, title=given.title, metadata=given.metadata
     )
-    return Session.model_validate(row)
+    return shaped(Session, row)
 
 
 @router.get("/{session_id}")
 async def retrieve_session(session_id: str, services: TheServices, caller: Caller) -> Session:
     """One session."""
-    return Session.model_validate(await services.agents.sessions.get(session_id, caller))
+    return shaped(Session, await services.agents.sessions.get(session_id, caller))
 
 
 @router.patch("/{session_id}")
@@ -191,7 +171,7 @@ async def change_session(
     row = await services.agents.sessions.describe(
         session_id, caller, title=given.title, metadata=given.metadata
     )
-    return Session.model_validate(row)
+    return shaped(Session, row)
 
 
 @router.delete("/{session_id}", status_code=204, response_class=Response)
@@ -215,7 +195,7 @@ async def list_session_messages(
     """
     page = await services.agents.sessions.messages(session_id, caller, agent=agent, after=after, limit=limit)
     return SessionMessages(
-        data=[SessionMessage.model_validate(row) for row in page.data], has_more=page.has_more
+        data=[shaped(SessionMessage, row, run=row.run_id) for row in page.data], has_more=page.has_more
     )
 
 
@@ -225,8 +205,8 @@ async def add_session_messages(
 ) -> Session:
     """Put messages behind what was said, such as what an agent that works at a client has heard and answered."""
     messages = [message_of(item) for item in given.messages]
-    return Session.model_validate(
-        await services.agents.sessions.add(session_id, caller, messages, agent=given.agent)
+    return shaped(
+        Session, await services.agents.sessions.add(session_id, caller, messages, agent=given.agent)
     )
 
 
@@ -237,7 +217,7 @@ async def rate_answer(
     """Rate an answer, by the number of its message; a rating that it has is replaced."""
     rating = AnswerRating(given.value, given.correction, given.note)
     row = await services.agents.sessions.rate(session_id, seq, caller, rating)
-    return SessionMessage.model_validate(row)
+    return shaped(SessionMessage, row, run=row.run_id)
 
 
 @router.delete("/{session_id}/messages/{seq}/rating", status_code=204, response_class=Response)
@@ -269,13 +249,13 @@ async def list_ratings(
 @router.post("/{session_id}/reset")
 async def reset_session(session_id: str, services: TheServices, caller: Caller) -> Session:
     """Forget all that was said, by every agent of the tree."""
-    return Session.model_validate(await services.agents.sessions.reset(session_id, caller))
+    return shaped(Session, await services.agents.sessions.reset(session_id, caller))
 
 
 @router.post("/{session_id}/fork")
 async def fork_session(session_id: str, given: SessionFork, services: TheServices, caller: Caller) -> Session:
     """A copy, which goes its own way from here."""
-    return Session.model_validate(await services.agents.sessions.fork(session_id, caller, given.name))
+    return shaped(Session, await services.agents.sessions.fork(session_id, caller, given.name))
 
 
 @router.get("/{session_id}/state")
@@ -289,61 +269,13 @@ async def load_session_state(
     session_id: str, given: Mapping[str, Any], services: TheServices, caller: Caller
 ) -> Session:
     """Put a state dict in the place of all that was said; nothing changes if it cannot be read."""
-    return Session.model_validate(await services.agents.sessions.load_state_dict(session_id, caller, given))
+    return shaped(Session, await services.agents.sessions.load_state_dict(session_id, caller, given))
 
 
 # ``/api/facts``: what agents keep of conversations for later ones. Another key's facts do not exist for a caller.
 
 
 fact_router = new_router(prefix="/api", tags=["Sessions"])
-
-
-class RememberedFrom(BaseModel):
-    """Where a fact was learnt.
-
-    ``agent`` heard it in ``run``; ``session`` is the id of the session of ``app`` called ``name``, ``message`` the
-    number of the message there and ``said`` its text. They are null for what is there no more.
-    """
-
-    agent: str | None
-    app: str | None
-    name: str | None
-    run: str | None
-    session: str | None
-    message: int | None
-    said: str | None
-
-
-class RememberedFact(BaseModel):
-    """One fact of the long-term memory, in the store ``store``. Times in seconds since 1970."""
-
-    id: str
-    store: str
-    text: str
-    source: RememberedFrom
-    created_at: float
-    changed_at: float
-
-    @classmethod
-    def of(cls, learnt: LearntFact) -> RememberedFact:
-        """With where it was learnt."""
-        fact, message = learnt.fact, learnt.message
-        return cls(
-            id=fact.id,
-            store=fact.store,
-            text=fact.text,
-            source=RememberedFrom(
-                agent=learnt.origin("agent"),
-                app=learnt.origin("app"),
-                name=learnt.origin("session") if learnt.session is None else learnt.session.name,
-                run=learnt.origin("run"),
-                session=None if learnt.session is None else learnt.session.id,
-                message=None if message is None else message.seq,
-                said=None if message is None else message_of(message.message).text,
-            ),
-            created_at=fact.created_at,
-            changed_at=fact.changed_at,
-        )
 
 
 class ChangedFact(BaseModel, extra="forbid"):
@@ -362,31 +294,47 @@ async def list_facts(
     store: str | None = None,
     agent: str | None = None,
     limit: Limit = 100,
-) -> Listed[RememberedFact]:
+) -> Listed[Fact]:
     """The caller's facts; of one ``store``, or learnt by one ``agent``."""
     found = await services.agents.facts.list(caller, store=store, agent=agent, limit=limit)
-    return Listed(data=[RememberedFact.of(item) for item in found])
+    return Listed(data=[_fact(item) for item in found])
 
 
 @fact_router.get("/sessions/{session_id}/facts")
 async def list_session_facts(
     session_id: str, services: TheServices, caller: Caller, limit: Limit = 100
-) -> Listed[RememberedFact]:
+) -> Listed[Fact]:
     """What was learnt in a session, the newest first."""
     session = await services.agents.sessions.get(session_id, caller)
     found = await services.agents.facts.list(caller, session=session, limit=limit)
-    return Listed(data=[RememberedFact.of(item) for item in found])
+    return Listed(data=[_fact(item) for item in found])
 
 
 @fact_router.patch("/facts/{fact_id}")
-async def change_fact(
-    fact_id: str, given: ChangedFact, services: TheServices, caller: Caller
-) -> RememberedFact:
+async def change_fact(fact_id: str, given: ChangedFact, services: TheServices, caller: Caller) -> Fact:
     """Put another text in its place. A search finds the new one a moment later."""
-    return RememberedFact.of(await services.agents.facts.change(fact_id, given.text, caller))
+    return _fact(await services.agents.facts.change(fact_id, given.text, caller))
 
 
 @fact_router.delete("/facts/{fact_id}", status_code=204, response_class=Response)
 async def remove_fact(fact_id: str, services: TheServices, caller: Caller) -> None:
     """Forget it."""
     await services.agents.facts.remove(fact_id, caller)
+
+
+def _fact(learnt: LearntFact) -> Fact:
+    """A fact with where it was learnt."""
+    message = learnt.message
+    return shaped(
+        Fact,
+        learnt.fact,
+        source=FactSource(
+            agent=learnt.origin("agent"),
+            app=learnt.origin("app"),
+            name=learnt.origin("session") if learnt.session is None else learnt.session.name,
+            run=learnt.origin("run"),
+            session=None if learnt.session is None else learnt.session.id,
+            message=None if message is None else message.seq,
+            said=None if message is None else message_of(message.message).text,
+        ),
+    )

@@ -9,6 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from portico.schemas.keys import Whoami
 from portico_server.api import protected, sign_ins
 from portico_server.api.auth import OPERATOR
 from portico_server.api.endpoint import Caller, TheAuth, TheServices, new_router
@@ -42,22 +43,6 @@ class SignedOut(BaseModel):
     signed_out: bool
 
 
-class Whoami(BaseModel):
-    """``by``: what was shown. ``role``: what the token of somebody who signed in gives. ``expires_at``: when that
-    expires, in seconds since 1970.
-    """
-
-    id: str
-    name: str
-    by: Literal["nothing", "key", "token", "page"]
-    role: str
-    scopes: list[str]
-    limits: dict[str, int]
-    issuer: str
-    subject: str
-    expires_at: float | None
-
-
 @router.get("/api/whoami")
 async def get_whoami(request: Request, caller: Caller, auth: TheAuth) -> Whoami:
     """Who is calling, and what they may do."""
@@ -70,7 +55,7 @@ async def get_whoami(request: Request, caller: Caller, auth: TheAuth) -> Whoami:
         name=row.name if row is not None else names.get(caller.id, caller.id),
         by="nothing" if caller is LOCAL else "page" if exchange.sign_in else with_token,
         role=exchange.role,
-        scopes=sorted(caller.scopes),
+        scopes=tuple(sorted(caller.scopes)),
         limits={} if row is None else dict(row.limits),
         issuer="" if row is None else row.issuer,
         subject="" if row is None else row.subject,

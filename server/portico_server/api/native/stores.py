@@ -13,11 +13,11 @@ from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
+from portico.schemas.stores import FileCounts, SkippedFile, Store, StoreChanged, StoreFile
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.native.search import SearchAnswer, SearchRequest, answer
 from portico_server.api.openai import upload
-from portico_server.api.openai.vector_store_shapes import FileCounts
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, ListedPart, RemovedId, StartedRun, shaped
 from portico_server.core.context import Context
@@ -45,40 +45,6 @@ MAX_READ_PASSAGES: Final = 500
 """Passages of a store of which questions are made."""
 
 
-class Store(BaseModel):
-    """A store. ``name`` is what it is called by: its own name, or its id where that is taken. Times since 1970."""
-
-    id: str
-    name: str
-    description: str
-    folder: str | None
-    source: str | list[str] | None
-    """Web addresses, a bucket, a repository, a WebDAV or mail folder that it follows, in addition to a folder."""
-    keep_removed: bool
-    """Whether files stay that are gone from what it follows."""
-    search: dict[str, Any]
-    """How its app searches, see ``StoreRequest``."""
-    paused: bool
-    """Whether what changes in what it follows is left alone until it is resumed."""
-    app: bool
-    answers: str
-    """How its app answers: ``write``, ``quote``, or ``auto`` for what its model is trusted with."""
-    embedding_model: str
-    next_embedding_model: str | None
-    """The model whose vectors are being made."""
-    vector_weight: float | None
-    """What the vectors were measured to be worth beside the words; null: what their model's profile says."""
-    links: bool
-    """Whether its passages are linked by what they name, and searches follow that."""
-    file_counts: FileCounts
-    problem: str | None
-    """Why files could not be indexed, in the words of one of them, or what is wrong with its embedding model."""
-    skipped: dict[str, int]
-    """How many files and folders the last look at what it follows left out, by reason. Hidden ones are not counted."""
-    usage_bytes: int
-    created_at: float
-
-
 class StoreRequest(BaseModel, extra="forbid"):
     """A store to be made. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or ``quote``.
 
@@ -104,31 +70,11 @@ class StoreRequest(BaseModel, extra="forbid"):
     """Link passages by what they name, for questions whose answer lies in several of them."""
 
 
-class StoreFile(BaseModel):
-    """A file in a store. ``error`` says why it could not be indexed; times in seconds since 1970."""
-
-    id: str
-    filename: str
-    bytes: int
-    status: FileStatus
-    error: str | None
-    usage_bytes: int
-    attributes: dict[str, str | float | bool]
-    created_at: float
-
-
 class StoreFileList(BaseModel):
     """One page of files; ``after=LAST_ID`` gives the next."""
 
     data: list[StoreFile]
     has_more: bool
-
-
-class SkippedFile(BaseModel):
-    """A file or a folder that is not read, by its name in what the store follows, and why."""
-
-    name: str
-    reason: str
 
 
 class SkippedFiles(BaseModel):
@@ -159,14 +105,6 @@ class StoreChange(BaseModel, extra="forbid"):
     embedding_model: str | None = None
     vector_weight: float | None = Field(default=None, ge=0, le=1)
     links: bool | None = None
-
-
-class StoreChanged(Store):
-    """The store as it is now. ``run`` makes the vectors of another model, and the old ones answer until it ends; or it
-    makes or removes links.
-    """
-
-    run: str | None
 
 
 @router.get("")
@@ -222,7 +160,7 @@ async def change_store(
     if change.embedding_model is not None:
         run = await services.stores.change_model(row, change.embedding_model)
         row = await services.stores.get(row.id, caller)
-    return StoreChanged(**(await _shown(services, row, caller)).model_dump(), run=run)
+    return shaped(StoreChanged, await _shown(services, row, caller), run=run)
 
 
 @router.delete("/{store}")
@@ -448,7 +386,7 @@ def shown(info: StoreInfo, services: ApiServices, caller: Principal) -> Store:
         row,
         name=info.name,
         source=None if row.source is None else spec.source_of(row.source).written(),
-        file_counts=FileCounts.model_validate(info.counts, from_attributes=True),
+        file_counts=shaped(FileCounts, info.counts),
         problem=wrong or info.problem,
         skipped=dict(info.skipped),
         search=dict(row.search or {}),

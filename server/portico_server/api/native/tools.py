@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from portico.schemas.tools import Tool
 from portico_server.api.endpoint import Admin, Caller, TheServices, new_router
 from portico_server.api.native.artifacts import ArtifactDescription
 from portico_server.api.shapes import Listed, RemovedName, StartedRun
@@ -26,39 +27,20 @@ from portico_server.tools.sources.spec import parse
 router = new_router(prefix="/api/tools", tags=["Tools"])
 
 
-class ToolDescription(BaseModel):
-    """A tool, the JSON Schema of its arguments, what a call may do, whether somebody is asked before it, the group that
-    it is in, what a call costs in US dollars, and where the tool comes from.
-    """
-
-    name: str
-    title: str
-    description: str
-    input_schema: dict[str, Any]
-    output_schema: dict[str, Any] | None = None
-    read_only: bool
-    destructive: bool
-    needs_approval: bool = False
-    group: str = ""
-    cost: float = 0.0
-    source: str
-
-    @classmethod
-    def of(cls, card: Card) -> ToolDescription:
-        """As its card has it."""
-        return cls(
-            name=card.name,
-            title=card.title,
-            description=card.description,
-            input_schema=dict(card.input_schema or {"type": "object"}),
-            output_schema=dict(card.output_schema) if card.output_schema else None,
-            read_only=card.labels.get("read_only") is True,
-            destructive=card.labels.get("destructive") is True,
-            needs_approval=card.labels.get("needs_approval") is True,
-            group=str(card.labels.get("group", "")),
-            cost=float(card.labels.get("cost", 0.0)),
-            source=str(card.labels.get("source", "")),
-        )
+def _tool(card: Card) -> Tool:
+    return Tool(
+        name=card.name,
+        title=card.title,
+        description=card.description,
+        input_schema=dict(card.input_schema or {"type": "object"}),
+        output_schema=dict(card.output_schema) if card.output_schema else None,
+        read_only=card.labels.get("read_only") is True,
+        destructive=card.labels.get("destructive") is True,
+        needs_approval=card.labels.get("needs_approval") is True,
+        group=str(card.labels.get("group", "")),
+        cost=float(card.labels.get("cost", 0.0)),
+        source=str(card.labels.get("source", "")),
+    )
 
 
 class ToolArguments(BaseModel, extra="forbid"):
@@ -85,7 +67,7 @@ async def list_tools(
         str, Query(max_length=MAX_QUERY_CHARS, description="Only the tools that fit this best, best first.")
     ] = "",
     limit: Annotated[int, Query(ge=1, le=100, description="How many a search finds.")] = MAX_FOUND_TOOLS,
-) -> Listed[ToolDescription]:
+) -> Listed[Tool]:
     """The tools that the caller may call. A search finds them by words and by meaning, as an agent does."""
     cards = [
         card
@@ -100,13 +82,13 @@ async def list_tools(
 
         run = services.runner.begin("tools/search", "tools", caller, work)
         cards = [cards[place] for place in await services.runner.wait(run)]
-    return Listed(data=[ToolDescription.of(card) for card in cards])
+    return Listed(data=[_tool(card) for card in cards])
 
 
 @router.get("/{name}")
-async def get_tool(name: str, services: TheServices, caller: Caller) -> ToolDescription:
+async def get_tool(name: str, services: TheServices, caller: Caller) -> Tool:
     """One tool."""
-    return ToolDescription.of((await services.registry.resolve(f"tool/{name}", caller)).card)
+    return _tool((await services.registry.resolve(f"tool/{name}", caller)).card)
 
 
 @router.post(

@@ -7,22 +7,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from portico.schemas.stores import FileCounts
 from portico.wire import Passage
 from portico_server.api.shapes import Moment, shaped
 from portico_server.core.passage import where
 from portico_server.knowledge.store import FileBatchRow, StoreFileCounts, StoreFileRow, StoreInfo
 
 Attribute = str | float | bool
-
-
-class FileCounts(BaseModel):
-    """How many files are in which state."""
-
-    in_progress: int
-    completed: int
-    failed: int
-    cancelled: int
-    total: int
 
 
 class StoreExpiry(BaseModel):
@@ -138,7 +129,7 @@ def vector_store(info: StoreInfo) -> VectorStore:
         VectorStore,
         row,
         usage_bytes=info.usage_bytes,
-        file_counts=FileCounts.model_validate(info.counts, from_attributes=True),
+        file_counts=shaped(FileCounts, info.counts),
         status=info.status,
         expires_after=None if days is None else {"anchor": "last_active_at", "days": days},
     )
@@ -178,7 +169,7 @@ def batch(row: FileBatchRow, found: StoreFileCounts) -> FileBatch:
             "created_at": row.created_at,
             "vector_store_id": row.store_id,
             "status": status,
-            "file_counts": FileCounts.model_validate(found, from_attributes=True),
+            "file_counts": shaped(FileCounts, found),
         }
     )
 
