@@ -19,10 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from portico.schemas.configuration import Problem
 from portico_server import __version__, logs
 from portico_server.api.gateway import Gateway
 from portico_server.canaries.spec import AliasSpec
-from portico_server.config import Configuration, ConfigurationProblem, StoreSpec
+from portico_server.config import Configuration, StoreSpec
 from portico_server.connections import raise_descriptor_limit
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, Unavailable
@@ -243,13 +244,13 @@ class Daemon:
                 else ""
             )
             self._note_failed_model(
-                ConfigurationProblem(spec.name, place, reason.message + meanwhile),
+                Problem(spec.name, place, reason.message + meanwhile),
                 file=reason.code == MISSING_FILE_CODE,
             )
         for problem in self._configuration.problems:
             self._note_failed_model(problem)
 
-    def _note_failed_model(self, problem: ConfigurationProblem, *, file: bool = False) -> None:
+    def _note_failed_model(self, problem: Problem, *, file: bool = False) -> None:
         """Note a model that cannot work, until it is added or removed; where its ``file`` is missing, until that is
         there.
         """
@@ -311,7 +312,7 @@ class Daemon:
             )
             reason = f"{error.message}{why} Until it is added, {until}."
             retry = partial(self._attach_model, spec, field)
-            self.services.problems.add(ConfigurationProblem(spec.name, f"{at}.{field}", reason), holds, retry)
+            self.services.problems.add(Problem(spec.name, f"{at}.{field}", reason), holds, retry)
 
     async def _apply_aliases(self) -> None:
         """The aliases of the configuration; one that cannot be as it says is noted, until it can."""
@@ -323,9 +324,7 @@ class Daemon:
                 if error.status >= 500:
                     raise
                 place = f"aliases[{number}]" + (f".{error.param}" if error.param else "")
-                self.services.problems.add(
-                    ConfigurationProblem(spec.name, place, error.message), _holds, retry
-                )
+                self.services.problems.add(Problem(spec.name, place, error.message), _holds, retry)
 
     async def _apply_alias(self, spec: AliasSpec) -> bool:
         await self.services.reconciler.alias(spec, SYSTEM)

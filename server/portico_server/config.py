@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from portico._document import UnsetError, expand, explain, load
+from portico.schemas.configuration import Problem
 from portico_server.apps.entry import AppEntry, agent_of, app_of
 from portico_server.apps.prompts.folder import read_folder
 from portico_server.canaries.spec import AliasSpec, parse_alias
@@ -70,17 +71,6 @@ class KeySpec:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigurationProblem:
-    """An entry of a configuration that cannot work as it says. ``place``: where that stands, as in
-    ``models[0].source``.
-    """
-
-    name: str
-    place: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Configuration:
     """What a configuration file asks for. ``places``: where each model stands, such as ``models[0]``, by its name.
     ``problems``: the models that were left out.
@@ -101,7 +91,7 @@ class Configuration:
     guards: tuple[ContentGuard, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
-    problems: tuple[ConfigurationProblem, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     def names(self) -> set[str]:
         """All names that it gives, whatever to."""
@@ -164,7 +154,7 @@ def parse(
             raise InvalidRequest(
                 f"'{key}' is not a key of the configuration.{nearest(str(key), known)}", param=str(key)
             )
-    problems: list[ConfigurationProblem] = []
+    problems: list[Problem] = []
     places: dict[str, str] = {}
 
     providers = dict(_each(top, "providers", _provider))
@@ -198,7 +188,7 @@ def _each(
     key: str,
     build: Callable[[Mapping[str, Any], str], T],
     above: str = "",
-    problems: list[ConfigurationProblem] | None = None,
+    problems: list[Problem] | None = None,
 ) -> tuple[T, ...]:
     """Each entry of a list, built; with ``problems`` one that cannot be is noted there and left out."""
     items = top.get(key) or []
@@ -222,9 +212,7 @@ def _each(
                 raise
             given = item.get("name") if isinstance(item, dict) else None
             place = error.param or at
-            problems.append(
-                ConfigurationProblem(str(given or ""), place, error.message.removeprefix(f"{place}: "))
-            )
+            problems.append(Problem(str(given or ""), place, error.message.removeprefix(f"{place}: ")))
     return tuple(built)
 
 

@@ -15,6 +15,7 @@ from importlib import import_module
 from itertools import chain
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
+from portico.schemas.daemon import Plugin
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
@@ -43,21 +44,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class PluginInfo:
-    """One entry point. ``reason`` says why one that is ``failed`` cannot be used; empty for one that is ``ready``."""
-
-    kind: PluginKind
-    name: str
-    distribution: str
-    version: str
-    state: Literal["ready", "failed"] = "ready"
-    reason: str = ""
-
-    def __str__(self) -> str:
-        return f"The {self.kind} '{self.name}' of {self.distribution} {self.version}"
-
-
-@dataclass(frozen=True, slots=True)
 class _PluginEntry:
     """What an entry point says: the name of a module and of what is in it."""
 
@@ -73,7 +59,7 @@ class PluginError(InvalidRequest):
 
     code = "plugin_failed"
 
-    def __init__(self, info: PluginInfo) -> None:
+    def __init__(self, info: Plugin) -> None:
         super().__init__(f"{info} cannot be loaded: {info.reason}", param=info.kind)
 
 
@@ -157,7 +143,7 @@ class PluginTable(Mapping[str, T], Generic[T]):
             except PluginError:
                 continue
 
-    def plugins(self) -> list[PluginInfo]:
+    def plugins(self) -> list[Plugin]:
         """Every plugin of this kind, with what is wrong with it. Imports all of them."""
         for name, entry in self._entries.items():
             if name not in self._loaded and entry not in self._failed:
@@ -212,9 +198,9 @@ class PluginTable(Mapping[str, T], Generic[T]):
             self._failed[entry] = reason
             logger.error("%s cannot be loaded: %s", self._info(entry), reason)
 
-    def _info(self, entry: _PluginEntry) -> PluginInfo:
+    def _info(self, entry: _PluginEntry) -> Plugin:
         reason = self._failed.get(entry, "")
-        return PluginInfo(
+        return Plugin(
             entry.kind,
             entry.name,
             entry.distribution,
@@ -230,10 +216,10 @@ class InstalledPlugins:
     def __init__(self, tables: Callable[[], Sequence[PluginTable[Any]]]) -> None:
         self._tables = tables
 
-    async def list(self) -> Sequence[PluginInfo]:
+    async def list(self) -> Sequence[Plugin]:
         """Every plugin, by kind, distribution and name; all are imported."""
         return await pools.LOADING.run(self._list)
 
     # Last in the class: from here on `list` is hidden.
-    def _list(self) -> Sequence[PluginInfo]:
+    def _list(self) -> Sequence[Plugin]:
         return [info for table in self._tables() for info in table.plugins()] if _installed() else ()

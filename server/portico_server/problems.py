@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from portico_server.config import Configuration, ConfigurationProblem
+from portico.schemas.configuration import Problem
+from portico_server.config import Configuration
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
@@ -18,7 +19,7 @@ Check = Callable[[], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    problem: ConfigurationProblem
+    problem: Problem
     holds: Check
     retry: Check | None
 
@@ -35,14 +36,14 @@ class Problems:
         self._due = asyncio.Event()
         self._retrying = asyncio.Lock()
 
-    def add(self, problem: ConfigurationProblem, holds: Check, retry: Check | None = None) -> None:
+    def add(self, problem: Problem, holds: Check, retry: Check | None = None) -> None:
         """Note a problem. ``holds`` says whether it still is one; ``retry`` removes its cause where that is possible
         by now, and says whether it did.
         """
         logger.error("%s (%s): %s", problem.place, problem.name or "no name", problem.reason)
         self._entries.append(_Entry(problem, holds, retry))
 
-    async def current(self) -> list[ConfigurationProblem]:
+    async def current(self) -> list[Problem]:
         """Those whose cause is still there; the others are forgotten."""
         await self._retry()  # what has just been added counts
         for entry in list(self._entries):

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
+from portico.schemas.configuration import Change
 from portico_server.apps.deployed import DeployedApps
 from portico_server.apps.entry import AppEntry
 from portico_server.apps.prompts.library import PromptLibrary
@@ -47,18 +48,8 @@ PRUNABLE: Final = (*KINDS, "agents", "aliases")
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedChange:
-    """One thing and what is to become of it. ``detail`` names the fields that differ."""
-
-    kind: str
-    name: str
-    action: Action
-    detail: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class _Step:
-    change: PlannedChange
+    change: Change
     do: Do | None = None
 
 
@@ -91,7 +82,7 @@ class Reconciler:
 
     async def apply(
         self, wanted: Configuration, caller: Principal, *, prune: Iterable[str] = (), dry_run: bool = False
-    ) -> list[PlannedChange]:
+    ) -> list[Change]:
         """Everything is checked before anything is changed; with ``dry_run`` nothing is.
 
         ``prune``: kinds of which everything goes that the configuration does not name. An app that refers to what
@@ -101,7 +92,7 @@ class Reconciler:
         planned = await self._plan(wanted, caller, frozenset(prune))
         if not dry_run:
             self._applied_stores |= {spec.name for spec in wanted.stores}
-        done: list[PlannedChange] = []
+        done: list[Change] = []
         for one in planned if not dry_run else ():
             if one.do is None:
                 continue
@@ -140,16 +131,16 @@ class Reconciler:
         self._models.check(spec)
         known = self._models.spec(spec.name)
         if known is None:
-            return _Step(PlannedChange("models", spec.name, "create"), lambda: self._models.add(spec))
+            return _Step(Change("models", spec.name, "create"), lambda: self._models.add(spec))
         fields = _differing(known.to_json(), spec.to_json())
         if not fields:
-            return _Step(PlannedChange("models", spec.name, "unchanged"))
+            return _Step(Change("models", spec.name, "unchanged"))
 
         async def again() -> None:
             await self._models.remove(spec.name, forget=False)  # aliases that mean it continue to
             await self._models.add(spec)
 
-        return _Step(PlannedChange("models", spec.name, "change", fields), again)
+        return _Step(Change("models", spec.name, "change", fields), again)
 
     async def _store(self, spec: StoreSpec, at: str, coming: Collection[str]) -> _Step:
         """``coming``: names of models that this configuration itself brings."""
@@ -162,7 +153,7 @@ class Reconciler:
         except NotFound:
             if spec.archive is not None:
                 await self._require_archive(spec.archive, f"{at}.archive")
-            return _Step(PlannedChange("stores", spec.name, "create"), lambda: self._put_store(spec))
+            return _Step(Change("stores", spec.name, "create"), lambda: self._put_store(spec))
         fields = [
             name
             for name, differs in (
@@ -181,10 +172,8 @@ class Reconciler:
         groups = await self._stores.groups.differing(row, self._groups(spec))
         fields += [f"groups.{name}" for name in groups]
         if not fields:
-            return _Step(PlannedChange("stores", spec.name, "unchanged"))
-        return _Step(
-            PlannedChange("stores", spec.name, "change", tuple(fields)), lambda: self._put_store(spec)
-        )
+            return _Step(Change("stores", spec.name, "unchanged"))
+        return _Step(Change("stores", spec.name, "change", tuple(fields)), lambda: self._put_store(spec))
 
     async def _require_archive(self, path: Path, at: str) -> None:
         """Raise `InvalidRequest` unless a store can be made of this archive, as far as its outside shows."""
@@ -318,7 +307,7 @@ class Reconciler:
                 fields = _differing(known.to_json(), spec.to_json()) if known is not None else ()
                 action: Action = "create" if known is None else "change" if fields else "unchanged"
                 do = None if action == "unchanged" else _put_step(holder, spec)
-                planned.append(_Step(PlannedChange(kind, spec.name, action, fields), do))
+                planned.append(_Step(Change(kind, spec.name, action, fields), do))
         return planned
 
     async def _library(self, wanted: Configuration, caller: Principal) -> list[_Step]:
@@ -336,7 +325,7 @@ class Reconciler:
                 await self._prompts.save(spec, caller, origin="configuration")
 
             planned.append(
-                _Step(PlannedChange("prompts", spec.name, action), None if action == "unchanged" else save)
+                _Step(Change("prompts", spec.name, action), None if action == "unchanged" else save)
             )
         return planned
 
@@ -348,7 +337,7 @@ class Reconciler:
             same = row is not None and await self._skills.same(folder, row)
             action: Action = "create" if row is None else "unchanged" if same else "change"
             do = None if same else partial(self._save_skill, folder, caller)
-            planned.append(_Step(PlannedChange("skills", folder.name, action), do))
+            planned.append(_Step(Change("skills", folder.name, action), do))
         return planned
 
     async def _save_skill(self, folder: SkillFolder, caller: Principal) -> None:
@@ -380,16 +369,16 @@ class Reconciler:
             late[-1] = replace(late[-1], do=self._deploying(list(waiting.values()), caller))
         return planned + late
 
-    def _entry(self, entry: AppEntry) -> PlannedChange:
+    def _entry(self, entry: AppEntry) -> Change:
         row = self._apps.shared(entry.name)
         if row is None:
-            return PlannedChange("apps", entry.name, "create")
+            return Change("apps", entry.name, "create")
         fields = []
         if not self._apps.same(entry.name, entry.kind, entry.spec):
             fields.append("spec")
         if entry.limits is not None and entry.limits != UsageLimits.parse(row.limits):
             fields.append("limits")
-        return PlannedChange("apps", entry.name, "change" if fields else "unchanged", tuple(fields))
+        return Change("apps", entry.name, "change" if fields else "unchanged", tuple(fields))
 
     def _deploying(self, entries: Sequence[AppEntry], caller: Principal) -> Do:
         return lambda: self._apps.given(entries, caller)
@@ -411,7 +400,7 @@ class Reconciler:
             fields = differing(row, spec) if row is not None else ()
             action: Action = "create" if row is None else "change" if fields else "unchanged"
             do = None if action == "unchanged" else partial(self._schedules.put, spec)
-            planned.append(_Step(PlannedChange("schedules", spec.name, action, fields), do))
+            planned.append(_Step(Change("schedules", spec.name, action, fields), do))
         return planned
 
     async def _aliases(
@@ -436,7 +425,7 @@ class Reconciler:
                 raise
             action: Action = "create" if fields is None else "change" if fields else "unchanged"
             do = None if action == "unchanged" else partial(self.alias, spec, caller)
-            planned.append(_Step(PlannedChange("aliases", spec.name, action, fields or ()), do))
+            planned.append(_Step(Change("aliases", spec.name, action, fields or ()), do))
         return planned
 
     async def alias(self, spec: AliasSpec, caller: Principal) -> None:
@@ -480,7 +469,7 @@ class Reconciler:
             kept = {spec.name for spec in named}
             for name in here:
                 if name not in kept:
-                    found.append(_Step(PlannedChange(kind, name, "remove"), _calling(remove, name)))
+                    found.append(_Step(Change(kind, name, "remove"), _calling(remove, name)))
         return found
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from platformdirs import user_data_path
 
+from portico.schemas.daemon import Setting
 from portico.wire import UNSUPPORTED, Unsupported
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
@@ -474,16 +475,6 @@ class Settings:
     @property
     def logs(self) -> Path:
         return self.home / "logs"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting as `portico settings` shows it; ``value`` of a secret is masked."""
-
-    name: str
-    value: Any
-    origin: Origin
-    doc: str
 
 
 @dataclass(frozen=True, slots=True)

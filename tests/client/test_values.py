@@ -117,8 +117,10 @@ def test_a_value_may_stand_elsewhere_in_the_answer() -> None:
 
 
 def test_a_setting_may_have_no_value() -> None:
-    rows = [{"name": "public_url", "value": None, "origin": "default"}]
-    assert _read({"data": rows}, lambda client: client.settings()) == [Setting("public_url", None, "default")]
+    rows = [{"name": "public_url", "value": None, "origin": "default", "doc": ""}]
+    assert _read({"data": rows}, lambda client: client.settings()) == [
+        Setting("public_url", None, "default", "")
+    ]
 
 
 def test_an_event_of_a_job_has_the_number_of_its_id() -> None:

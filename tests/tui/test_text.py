@@ -39,6 +39,18 @@ def test_a_passage_is_headed_by_its_file() -> None:
     assert heading(Passage(1, 0.5, "text", "file-1", "a\x1bb.md")) == "a b.md"
 
 
+def _model(name: str, task: str, aliases: tuple[str, ...] = ()) -> Model:
+    model = {
+        "name": name,
+        "source": "fake://",
+        "engine": "fake",
+        "task": task,
+        "state": "cold",
+        "description": "",
+    }
+    return read(Model, {**model, "aliases": aliases})
+
+
 def _app(name: str, kind: str = "store", input_schema: Mapping[str, Any] | None = None) -> App:
     return read(
         App, {"name": name, "title": "", "description": "", "kind": kind, "input_schema": input_schema}
@@ -51,10 +63,10 @@ def test_one_talks_to_apps_then_the_default_then_models_that_chat_and_to_nothing
         "/home",
         "http://127.0.0.1",
         models=(
-            Model("alpha", "fake://", "fake", "chat", "cold"),
-            Model("zulu", "fake://", "fake", "chat", "cold", aliases=("default",)),
-            Model("vectors", "fake://", "fake", "embedding", "cold", aliases=("default-embedding",)),
-            *(Model(task, "fake://", "fake", task, "cold") for task in ("rerank", "speech", "image")),
+            _model("alpha", "chat"),
+            _model("zulu", "chat", ("default",)),
+            _model("vectors", "embedding", ("default-embedding",)),
+            *(_model(task, task) for task in ("rerank", "speech", "image")),
         ),
         apps=("docs", "story", "greeting", "clerk", "unknown"),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from portico.wire import Place
@@ -11,21 +11,19 @@ from portico.wire import Place
 
 @dataclass(frozen=True, slots=True)
 class ChunkGroup:
-    """The files of a store cut in one way. ``parent`` is the group in whose chunks these lie.
-
-    ``completed`` files are in it, ``failed`` ones cannot be, ``waiting`` ones are not yet.
+    """A group with how far it is. ``waiting`` files of the store are not in it yet; ``errors`` says of files why they
+    cannot be in it, as (name, sentence).
     """
 
     name: str
-    parent: str = ""
-    chunking: Mapping[str, Any] = field(default_factory=dict)
-    embedding_model: str = ""
-    completed: int = 0
-    failed: int = 0
-    waiting: int = 0
-    chunks: int = 0
+    parent: str
+    chunking: Mapping[str, Any]
+    embedding_model: str
+    completed: int
+    failed: int
+    waiting: int
+    chunks: int
     errors: tuple[tuple[str, str], ...] = ()
-    """Of the failed files the first hundred of the store: (name, why)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +47,12 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class FileChunk:
-    """A piece of a file of a store, and where it stands. ``chunk`` is its number in searches, ``number`` the one in its
-    file, from 0.
-    """
+    """A piece of a file: ``chunk`` is its number in searches, ``number`` the one in its file and group, from 0."""
 
     chunk: int
     number: int
     text: str
-    place: Place = Place()
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterDaemon:
-    """A daemon on one database with the one that answers, which is ``here``. ``jobs`` and ``runs`` count what it has
-    started for models and trainings, and the durable runs that it holds.
+    """A daemon on this database, ``here`` the one that answers. ``jobs`` is the number of processes that it has started
+    for models, trainings and documents, ``runs`` that of durable runs that it holds. ``seen_at``: when it was heard of
+    last.
     """
 
     id: str
@@ -17,19 +19,21 @@ class ClusterDaemon:
     version: str
     started_at: float
     seen_at: float
-    here: bool = False
-    jobs: int = 0
+    here: bool
+    jobs: int
     runs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterNode:
-    """A machine of a launcher. ``state`` is ``idle``, ``busy``, ``draining``, ``drained`` or ``down``, and ``detail``
-    the scheduler's own word for it; ``reason`` says why nothing is started there.
+    """A machine on which a launcher starts processes, by the name that its scheduler has for it.
+
+    ``detail`` is the scheduler's own word for the state, ``reason`` why nothing is started there. ``…_used`` is what is
+    taken, by whomever; ``None`` where the scheduler does not say.
     """
 
     name: str
-    state: str
+    state: Literal["idle", "busy", "draining", "drained", "down"]
     address: str = ""
     detail: str = ""
     reason: str = ""
@@ -45,12 +49,12 @@ class ClusterNode:
 
 @dataclass(frozen=True, slots=True)
 class ClusterLauncher:
-    """A launcher and its nodes, of so many in ``total``; ``error`` says why they are not known. ``drains``: whether
-    they can be drained.
+    """The nodes of a launcher, of so many in ``total``; ``error`` says why they are not known. ``drains``: whether they
+    can be drained.
     """
 
     name: str
-    drains: bool = False
+    drains: bool
     nodes: tuple[ClusterNode, ...] = ()
     total: int = 0
     error: str | None = None
@@ -83,12 +87,12 @@ class ClusterStatus:
 
 @dataclass(frozen=True, slots=True)
 class DrainedNode:
-    """A node on which nothing more is started. Models in ``moves`` are started elsewhere and then ended there;
-    ``stays`` works on until it ends by itself.
+    """What draining a node does: models in ``moves`` are started elsewhere, then ended there; ``stays`` works on until
+    it ends by itself.
     """
 
     launcher: str
     node: ClusterNode
     moves: tuple[str, ...]
     stays: tuple[str, ...]
-    dry_run: bool = False
+    dry_run: bool

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What becomes of one thing of a configuration: ``action`` is ``create``, ``change``, ``remove`` or ``unchanged``;
-    ``detail`` names the fields that differ.
-    """
+    """One thing and what is to become of it. ``detail`` names the fields that differ."""
 
     kind: str
     name: str
-    action: str
+    action: Literal["create", "change", "remove", "unchanged"]
     detail: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was done about a configuration, in order; with ``dry_run`` what would be. ``ignored``: keys of it that a
-    running daemon does not take.
-    """
+    """What was done, in order; with ``dry_run`` what would be. ``ignored``: keys that only a start takes."""
 
     changes: tuple[Change, ...]
-    dry_run: bool = False
-    ignored: tuple[str, ...] = ()
+    dry_run: bool
+    ignored: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An entry of the configuration that cannot work as it says, where that stands (``models[0].source``), and why."""
+    """An entry of a configuration that cannot work as it says. ``place``: where that stands, as in
+    ``models[0].source``.
+    """
 
     name: str
     place: str

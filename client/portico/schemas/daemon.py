@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from portico._read import read_object
 from portico.schemas.configuration import Problem
 from portico.schemas.deployments import Deployment, Recommendation, SmallModel
 from portico.schemas.stores import Store
@@ -14,16 +12,17 @@ from portico.schemas.stores import Store
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """What an installed distribution adds: an ``engine``, a ``chunker``, a ``tool`` or a ``provider``. ``state`` is
-    ``ready`` or ``failed``; ``reason`` says why one that failed cannot be used.
-    """
+    """One entry point. ``reason`` says why one that is ``failed`` cannot be used; empty for one that is ``ready``."""
 
-    kind: str
+    kind: Literal["engine", "chunker", "tool", "provider"]
     name: str
     distribution: str
-    version: str = ""
-    state: str = ""
+    version: str
+    state: Literal["ready", "failed"] = "ready"
     reason: str = ""
+
+    def __str__(self) -> str:
+        return f"The {self.kind} '{self.name}' of {self.distribution} {self.version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +41,12 @@ class ConfiguredGuard:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting of the daemon and where its value came from."""
+    """One setting as `portico settings` shows it; ``value`` of a secret is masked."""
 
     name: str
     value: Any
-    origin: str
-    doc: str = ""
-
-    @classmethod
-    def from_json(cls, value: Any) -> Setting:
-        """A null is a value here."""
-        return read_object(cls, value, value=value.get("value") if isinstance(value, Mapping) else None)
+    origin: Literal["flag", "environment", "file", "default"]
+    doc: str
 
 
 @dataclass(frozen=True, slots=True)

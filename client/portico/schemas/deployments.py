@@ -4,57 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from portico.schemas import json_at
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One process of a model that has several."""
+    """One process of a model that has several; as in `DeploymentInfo`."""
 
     source: str
     engine: str
-    state: str
-    pid: int | None = None
-    memory_bytes: int | None = None
-    error: str | None = None
-    calls: int = 0
-    starts: int = 0
-    crashes: int = 0
+    state: Literal["cold", "downloading", "loading", "ready", "failed"]
+    pid: int | None
+    memory_bytes: int | None
+    error: str | None
+    calls: int
+    starts: int
+    crashes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model on an engine. ``state`` is ``cold``, ``downloading``, ``loading``, ``ready`` or ``failed``."""
+    """A model on an engine. Times in seconds since 1970; ``memory_bytes`` is what its process holds.
+
+    ``calls`` wait for it or are being answered; ``starts`` and ``crashes`` are counted since the daemon started.
+    With several ``replicas`` each number is their sum. ``gpus`` are the numbers of those that it has a share of.
+    ``answers``, of one chat model: whether it answers from passages in its own words (``write``) or by quotation, as
+    its configuration or its test says; null until it was tested.
+    """
 
     name: str
     source: str
     engine: str
     task: str
-    state: str
-    pid: int | None = None
-    memory_bytes: int | None = None
-    error: str | None = None
-    aliases: tuple[str, ...] = ()
-    loaded_at: float | None = None
-    last_used_at: float | None = None
-    context_length: int | None = None
-    dimensions: int | None = None
-    description: str = ""
-    pin: bool = False
-    keep_alive: float | None = None
-    calls: int = 0
-    starts: int = 0
-    crashes: int = 0
-    replicas: tuple[Replica, ...] = ()
-    gpus: tuple[int, ...] = ()
-    answers: str | None = None
+    state: Literal["cold", "downloading", "loading", "ready", "failed"]
+    pid: int | None
+    memory_bytes: int | None
+    error: str | None
+    aliases: tuple[str, ...]
+    loaded_at: float | None
+    last_used_at: float | None
+    context_length: int | None
+    dimensions: int | None
+    description: str
+    pin: bool
+    keep_alive: float | None
+    calls: int
+    starts: int
+    crashes: int
+    replicas: tuple[Replica, ...]
+    gpus: tuple[int, ...]
+    answers: Literal["write", "quote"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TriedSource:
-    """A source of a model that was asked, and why it cannot be used."""
+    """A source that was asked, and why it cannot be used."""
 
     source: str
     reason: str
@@ -62,13 +68,14 @@ class TriedSource:
 
 @dataclass(frozen=True, slots=True)
 class BetterModel:
-    """What could take the tiny model's place. ``seconds``: how long fetching it takes, about, where that is known.
+    """What could take the tiny model's place. ``seconds``: how long fetching it takes, about, where it could be told.
 
-    ``state``: ``none`` (no better one fits, or ``default`` means another model already), ``available`` from
-    ``source``, ``unreachable`` (``tried`` says why), ``fetching`` in ``run``, ``declined``.
+    ``state``: ``none`` (no better model fits, the tiny one does not answer any more, or an earlier offer of the last
+    `UNREACHABLE_INTERVAL_S` seconds could not reach its sources either), ``available`` from ``source``, ``unreachable``
+    (``tried`` says why), ``fetching`` in ``run``, ``declined``.
     """
 
-    state: str
+    state: Literal["none", "available", "unreachable", "fetching", "declined"]
     name: str = ""
     source: str = ""
     size_bytes: int = 0

@@ -16,14 +16,18 @@ class EngineParameter:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What runs models. ``state`` is ``built in``, ``absent``, ``building``, ``ready``, ``outdated`` or ``broken``."""
+    """An engine as the daemon shows it. ``state`` is ``built in`` for those without an environment.
+
+    ``problem`` says why a broken one is broken, or why an absent one cannot be had here. ``built_at`` in
+    seconds since 1970.
+    """
 
     name: str
     state: str
     version: str = ""
     python: str = ""
     packages: int = 0
-    gigabytes: float = 0
+    gigabytes: float = 0.0
     path: str = ""
     built_at: float | None = None
     problem: str = ""

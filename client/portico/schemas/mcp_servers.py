@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class McpResource:
-    """Something to read at an MCP server. ``template``: the braces in its ``uri`` stand for what is asked for.
-    ``size`` in bytes.
-    """
+    """Something to read at ``uri``. ``template``: the braces in it stand for what is asked for. ``size`` in bytes."""
 
     uri: str
     name: str
-    title: str = ""
-    description: str = ""
-    mime_type: str = ""
-    size: int | None = None
-    template: bool = False
+    title: str
+    description: str
+    mime_type: str
+    size: int | None
+    template: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +25,9 @@ class McpContent:
     """What stands in a resource: a ``text``, or bytes as base64 in ``data``."""
 
     uri: str
-    mime_type: str = ""
-    text: str | None = None
-    data: str | None = None
+    mime_type: str
+    text: str | None
+    data: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +37,26 @@ class McpPrompt:
     name: str
     title: str = ""
     description: str = ""
-    arguments: Sequence[Mapping[str, Any]] = ()
+    arguments: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class McpPromptMessage:
-    """A message of a prompt that was filled in; ``data`` is base64 where it is a picture or a sound."""
+    """A message of a prompt that was filled in. ``data`` is base64 where it is a picture or a sound; ``text`` names
+    that with its type and size.
+    """
 
     role: str
     text: str
-    mime_type: str = ""
-    data: str | None = None
+    mime_type: str
+    data: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class McpCard:
-    """What an MCP server says of itself. ``protocol`` is the revision of MCP; ``capabilities`` such as ``tools`` and
-    ``tools.listChanged``.
+    """What a server says of itself when it is reached: its words, which are text whatever they ask of a reader.
+
+    ``protocol`` is the revision of MCP that both speak; ``capabilities`` such as ``tools`` and ``tools.listChanged``.
     """
 
     title: str = ""
@@ -67,21 +68,20 @@ class McpCard:
 
 @dataclass(frozen=True, slots=True)
 class McpServer:
-    """An MCP server of somebody else. ``state``: starting, ready, waiting (to be tried again) or stopped.
-
-    ``env`` and ``headers`` are names: their values stay with the daemon. ``tools`` are names here. ``card`` is what it
-    said when it was reached last, and ``reached_at`` when it last answered.
-    """
+    """One server as it is shown. ``env`` and ``headers`` are names alone: their values may be secrets."""
 
     name: str
-    command: tuple[str, ...] = ()
-    url: str = ""
-    env: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
-    state: str = "stopped"
-    error: str | None = None
-    tools: tuple[str, ...] = ()
-    restarts: int = 0
-    configured: bool = False
-    card: McpCard = McpCard()
-    reached_at: float | None = None
+    command: tuple[str, ...]
+    url: str
+    env: tuple[str, ...]
+    headers: tuple[str, ...]
+    state: str
+    error: str | None
+    tools: tuple[str, ...]
+    restarts: int
+    configured: bool
+    """From the configuration: not to be removed while that has it."""
+    card: McpCard
+    """What it said of itself when it was reached last."""
+    reached_at: float | None
+    """When that was, or when it last answered; seconds since 1970."""

@@ -40,8 +40,8 @@ class ExportedPrompt:
 
 @dataclass(frozen=True, slots=True)
 class ImportedPrompts:
-    """What an import of prompts did, or would do, by name."""
+    """What an import made of each prompt, by name."""
 
-    added: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    unchanged: tuple[str, ...] = ()
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    unchanged: tuple[str, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,5 +24,5 @@ class Rating:
     correction: str
     note: str
     rated_at: float
-    messages: Sequence[Mapping[str, Any]]
-    answer: str | Sequence[Mapping[str, Any]]
+    messages: tuple[Mapping[str, Any], ...]
+    answer: str | tuple[Mapping[str, Any], ...]

@@ -95,8 +95,8 @@ class SkippedFiles:
 
 @dataclass(frozen=True, slots=True)
 class LinkedPassage:
-    """A passage, by its ``chunk``, that names ``term`` as another one does; ``kind``: ``name``, ``code``, ``reference``
-    (a numbered part of the same file) or ``file``.
+    """A passage, by its ``chunk``, that names ``term``, as the one that was asked about does; ``kind``: ``name``,
+    ``code``, ``reference`` or ``file``.
     """
 
     chunk: int
@@ -105,7 +105,7 @@ class LinkedPassage:
     text: str
     file_id: str
     filename: str
-    place: Place = Place()
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)

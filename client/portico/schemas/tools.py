@@ -30,17 +30,16 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolSource:
-    """A tool that was added, or an API that gives many. ``kind``: command, function, openapi or database."""
+    """One addition as it is shown; a document of an API gives many tools."""
 
     name: str
-    kind: str = ""
-    what: str = ""
-    state: str = ""
-    error: str | None = None
-    warning: str = ""
-    """What its operator should change."""
-    tools: tuple[str, ...] = ()
-    configured: bool = False
+    kind: str
+    what: str
+    state: str
+    error: str | None
+    warning: str
+    tools: tuple[str, ...]
+    configured: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from portico.schemas.chunks import ChunkGroup
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
 from portico_server.core.principal import SYSTEM, Principal
@@ -56,23 +57,6 @@ class GroupSpec:
     chunking: Mapping[str, Any] | None = None
     parent: str | None = None
     embedding_model: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GroupInfo:
-    """A group with how far it is. ``waiting`` files of the store are not in it yet; ``errors`` says of files why they
-    cannot be in it, as (name, sentence).
-    """
-
-    name: str
-    parent: str
-    chunking: Mapping[str, Any]
-    embedding_model: str
-    completed: int
-    failed: int
-    waiting: int
-    chunks: int
-    errors: Sequence[tuple[str, str]] = ()
 
 
 class Groups:
@@ -220,14 +204,14 @@ class Groups:
         await self._database.write(rows.remove, store.id, name)
         await self._indexes.drop(store.id, name)
 
-    async def list(self, store: StoreView, files: int) -> Sequence[GroupInfo]:
+    async def list(self, store: StoreView, files: int) -> Sequence[ChunkGroup]:
         """The groups of a store, its own first, with what is in them of the files that the caller may read.
 
         ``files``: how many of those are completed.
         """
         seen = None if store.whole else await self._contents.permitted(store)
         counts = await self._database.read(rows.counts, store.id, seen)
-        own = GroupInfo(
+        own = ChunkGroup(
             DEFAULT_GROUP,
             "",
             {"type": "auto"},
@@ -246,7 +230,7 @@ class Groups:
         for row in await self._database.read(rows.of_store, store.id):
             count = counts.get(row.name, GroupCounts())
             found.append(
-                GroupInfo(
+                ChunkGroup(
                     row.name,
                     row.parent,
                     row.chunking,
@@ -255,7 +239,7 @@ class Groups:
                     count.failed,
                     max(0, files - count.completed - count.failed),
                     count.chunks,
-                    errors.get(row.name, ()),
+                    tuple(errors.get(row.name, ())),
                 )
             )
         return found

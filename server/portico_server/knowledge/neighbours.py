@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from collections.abc import Set as AbstractSet
 from html import escape
 
-from portico.wire import Place
+from portico.schemas.stores import LinkedPassage
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound
@@ -28,26 +28,11 @@ MAX_LABEL_CHARS = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A passage, by its ``chunk``, that names ``term``, as the one that was asked about does; ``kind``: ``name``,
-    ``code``, ``reference`` or ``file``.
-    """
-
-    chunk: int
-    term: str
-    kind: str
-    text: str
-    file_id: str
-    filename: str
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
 class NeighbourPage:
     """One page of neighbours of the passage ``chunk``, those by the rarest terms first."""
 
     chunk: int
-    data: tuple[Neighbour, ...]
+    data: tuple[LinkedPassage, ...]
     has_more: bool
 
 
@@ -176,8 +161,8 @@ def _texts(store_id: str, rows: Sequence[HitRow]) -> dict[int, str]:
     }
 
 
-def _linked(row: HitRow, term: str, kind: int) -> Neighbour:
-    return Neighbour(
+def _linked(row: HitRow, term: str, kind: int) -> LinkedPassage:
+    return LinkedPassage(
         row.id, term, links.KINDS.get(kind, "name"), row.text, row.file_id, row.filename, row.place
     )
 

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 import orjson
 
+from portico.schemas.cluster import ClusterNode
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
 from portico_server.launchers.pods import (
@@ -24,7 +25,7 @@ from portico_server.launchers.pods import (
     policy_object,
     secret_object,
 )
-from portico_server.launchers.protocol import LaunchOrder, NodeInfo, NodeState
+from portico_server.launchers.protocol import LaunchOrder, NodeState
 from portico_server.launchers.remote import AGENT_SCRIPT, MAX_REASON_CHARS, ORDER, JobLook
 from portico_server.settings import KUBERNETES_NEEDS_IMAGE, MB_BYTES, Settings, comma_separated
 from portico_server.subprocesses import output_of, own, run_script
@@ -201,7 +202,7 @@ class KubernetesBackend:
             if not error.missing:
                 raise
 
-    async def nodes(self) -> Sequence[NodeInfo]:
+    async def nodes(self) -> Sequence[ClusterNode]:
         """See `ListsNodes`. A node is busy if Pods of ours run there: those of others are not for us to see."""
         try:
             listed = orjson.loads(await self._run("get", f"/api/v1/nodes?limit={MAX_LISTED_NODES}"))
@@ -313,7 +314,7 @@ def read_job(job: Mapping[str, Any], warning: str) -> JobLook:
     return JobLook("queued", warning)
 
 
-def read_node(node: Mapping[str, Any], gpu_resource: str, gpu_label: str, *, busy: bool) -> NodeInfo:
+def read_node(node: Mapping[str, Any], gpu_resource: str, gpu_label: str, *, busy: bool) -> ClusterNode:
     """What Kubernetes says of a node. Pure."""
     spec, status = node["spec"], node["status"]
     ready = any(
@@ -336,7 +337,7 @@ def read_node(node: Mapping[str, Any], gpu_resource: str, gpu_label: str, *, bus
     offered = status.get("allocatable", {})
     gpus = int(_quantity(offered.get(gpu_resource, "0")))
     kind = node["metadata"].get("labels", {}).get(gpu_label, "")
-    return NodeInfo(
+    return ClusterNode(
         node["metadata"]["name"],
         state,
         next((one["address"] for one in status.get("addresses", ()) if one["type"] == "InternalIP"), ""),

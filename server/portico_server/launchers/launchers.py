@@ -10,17 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from portico.schemas.cluster import ClusterNode
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable, nearest
 from portico_server.launchers.local import LOCAL
-from portico_server.launchers.protocol import (
-    DrainsNodes,
-    JobInfo,
-    Launcher,
-    ListsNodes,
-    NodeInfo,
-    check_launcher,
-)
+from portico_server.launchers.protocol import DrainsNodes, JobInfo, Launcher, ListsNodes, check_launcher
 from portico_server.settings import LAUNCHERS, Settings
 
 if TYPE_CHECKING:
@@ -48,7 +42,7 @@ class Launchers:
         self._made: dict[str, RemoteLauncher] = {}
         self._lock = asyncio.Lock()
         self._finding: asyncio.Task[Sequence[str]] | None = None
-        self._looks: dict[str, asyncio.Task[Sequence[NodeInfo]]] = {}
+        self._looks: dict[str, asyncio.Task[Sequence[ClusterNode]]] = {}
 
     async def get(self, name: str = "") -> Launcher:
         """One of them; the setting's without a name. Raises `InvalidRequest`."""
@@ -97,7 +91,7 @@ class Launchers:
         """Whether nodes of a launcher can be drained."""
         return name != LOCAL.name and isinstance((await self._remote(name)).backend, DrainsNodes)
 
-    async def nodes(self, name: str) -> Sequence[NodeInfo]:
+    async def nodes(self, name: str) -> Sequence[ClusterNode]:
         """The machines of a scheduler. Who asks at the same time gets the same answer. Raises `PorticoError`."""
         look = self._looks.get(name)
         if look is None:
@@ -120,13 +114,13 @@ class Launchers:
 
         return forget
 
-    async def _look(self, name: str) -> Sequence[NodeInfo]:
+    async def _look(self, name: str) -> Sequence[ClusterNode]:
         backend = (await self._remote(name)).backend
         if not isinstance(backend, ListsNodes):
             raise Unavailable(f"The launcher '{name}' does not say what nodes it has.", code="nodes_unknown")
         return await backend.nodes()
 
-    async def node(self, name: str, node: str) -> NodeInfo:
+    async def node(self, name: str, node: str) -> ClusterNode:
         """One by its name, or by its address. Raises `PorticoError`."""
         found = await self.nodes(name)
         by_name = [each for each in found if each.name == node]

@@ -11,6 +11,7 @@ from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
+from portico.schemas.cluster import ClusterNode
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.settings import LAUNCHERS
@@ -151,29 +152,6 @@ NodeState = Literal["idle", "busy", "draining", "drained", "down"]
 
 
 @dataclass(frozen=True, slots=True)
-class NodeInfo:
-    """A machine on which a launcher starts processes, by the name that its scheduler has for it.
-
-    ``detail`` is the scheduler's own word for the state, ``reason`` why nothing is started there. ``…_used`` is what is
-    taken, by whomever; ``None`` where the scheduler does not say.
-    """
-
-    name: str
-    state: NodeState
-    address: str = ""
-    detail: str = ""
-    reason: str = ""
-    cpus: int = 0
-    cpus_used: float | None = None
-    memory_mb: int = 0
-    memory_used_mb: int | None = None
-    gpus: int = 0
-    gpus_used: float | None = None
-    gpu_types: tuple[str, ...] = ()
-    partitions: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class JobInfo:
     """A process that a launcher starts or has started for ``name``, a model, a training or documents; ``job`` is what
     its scheduler calls it, and a process number on the daemon's machine. ``reason``: why it waits, in the scheduler's
@@ -193,7 +171,7 @@ class JobInfo:
 class ListsNodes(Protocol):
     """A scheduler that says what machines it has."""
 
-    async def nodes(self) -> Sequence[NodeInfo]:
+    async def nodes(self) -> Sequence[ClusterNode]:
         """All of them. Raises `PorticoError` with the scheduler's own words."""
 
 

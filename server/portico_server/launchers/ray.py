@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from portico.schemas.cluster import ClusterNode
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, Unavailable
-from portico_server.launchers.protocol import LaunchOrder, NodeInfo
+from portico_server.launchers.protocol import LaunchOrder
 from portico_server.launchers.remote import (
     LOG,
     MAX_REASON_CHARS,
@@ -102,10 +103,10 @@ class RayBackend:
         """See `JobBackend`."""
         await self._call("cancel", job=job)
 
-    async def nodes(self) -> Sequence[NodeInfo]:
+    async def nodes(self) -> Sequence[ClusterNode]:
         """See `ListsNodes`."""
         listed = (await self._call("nodes"))["nodes"]
-        return [NodeInfo(**{**node, "gpu_types": tuple(node["gpu_types"])}) for node in listed]
+        return [ClusterNode(**{**node, "gpu_types": tuple(node["gpu_types"])}) for node in listed]
 
     async def drain(self, node: str, reason: str) -> None:
         """See `DrainsNodes`. The node leaves the cluster once nothing runs there."""

@@ -9,10 +9,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
+from portico.schemas.cluster import ClusterNode
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, Unavailable
-from portico_server.launchers.protocol import LaunchOrder, NodeInfo, NodeState, Resources
+from portico_server.launchers.protocol import LaunchOrder, NodeState, Resources
 from portico_server.launchers.remote import (
     LOG,
     MAX_REASON_CHARS,
@@ -115,7 +116,7 @@ class SlurmBackend:
     async def close(self) -> None:
         """Nothing is held open."""
 
-    async def nodes(self) -> Sequence[NodeInfo]:
+    async def nodes(self) -> Sequence[ClusterNode]:
         """See `ListsNodes`."""
         return read_nodes(await self._run("scontrol", "--oneliner", "show", "nodes"))
 
@@ -215,19 +216,19 @@ _WORKLOAD_STATES: Final = ("ALLOCATED", "MIXED", "COMPLETING")
 _DOWN_STATES: Final = ("DOWN", "FAIL", "UNKNOWN", "FUTURE", "NOT_RESPONDING")
 
 
-def read_nodes(listed: str) -> list[NodeInfo]:
+def read_nodes(listed: str) -> list[ClusterNode]:
     """What ``scontrol --oneliner show nodes`` says, in any version of Slurm. Pure."""
     return [_node(line) for line in listed.splitlines() if line.startswith("NodeName=")]
 
 
-def _node(line: str) -> NodeInfo:
+def _node(line: str) -> ClusterNode:
     facts: dict[str, str] = {}
     for name, value in re.findall(r"(?:^| )(\w+)=(\S*)", line):
         facts.setdefault(name, value)  # what people write, the reason and comments, comes last
     detail = facts.get("State", "UNKNOWN")
     words = re.search(r" Reason=(.*?)(?: \[\S+@\S+\]|$)", line)
     sizes = re.findall(r"gpu(?::([\w.-]+))?:(\d+)", facts.get("Gres", ""))
-    return NodeInfo(
+    return ClusterNode(
         facts["NodeName"],
         _state(detail),
         facts.get("NodeAddr", ""),

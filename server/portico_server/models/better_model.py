@@ -10,10 +10,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from portico.schemas.deployments import BetterModel, TriedSource
 from portico.wire import Status
 from portico_server.core import pools
 from portico_server.core.context import Context
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, PorticoError, Unavailable
 from portico_server.core.principal import Principal
 from portico_server.db import runs
@@ -117,33 +117,6 @@ DECISION_FILE = "better-model.json"
 State: TypeAlias = Literal["none", "available", "unreachable", "fetching", "declined"]
 
 
-@dataclass(frozen=True, slots=True)
-class ProbedSource:
-    """A source that was asked, and why it cannot be used."""
-
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOffer:
-    """What could take the tiny model's place. ``seconds``: how long fetching it takes, about, where it could be told.
-
-    ``state``: ``none`` (no better model fits, the tiny one does not answer any more, or an earlier offer of the last
-    `UNREACHABLE_INTERVAL_S` seconds could not reach its sources either), ``available`` from ``source``, ``unreachable``
-    (``tried`` says why), ``fetching`` in ``run``, ``declined``.
-    """
-
-    state: State
-    name: str = ""
-    source: str = ""
-    size_bytes: int = 0
-    seconds: float | None = None
-    reason: str = ""
-    tried: tuple[ProbedSource, ...] = ()
-    run: str | None = None
-
-
 class ReplacesModel(Protocol):
     """What `BetterModelOffer` needs of `portico_server.models.service.ModelService`."""
 
@@ -214,39 +187,39 @@ class BetterModelOffer:
             return f"{said} Give 'default' a larger one: portico models alias default NAME."
         return f"{said} Better: portico up --model auto ({better.name}, {better.size_gb:g} GB)."
 
-    async def offer(self) -> ModelOffer:
+    async def offer(self) -> BetterModel:
         """What could be had now. Asks the sources in turn, each for `PROBE_TIMEOUT_S` seconds at most."""
         better = await self._machine.better()
         if better is None or not self.tiny_answers:
-            return ModelOffer("none")
+            return BetterModel("none")
         size = int(better.size_gb * 10**9)
         run = await self._under_way()
         if run is not None:
-            return ModelOffer("fetching", better.name, size_bytes=size, reason=better.reason, run=run)
+            return BetterModel("fetching", better.name, size_bytes=size, reason=better.reason, run=run)
         decided = self._decided()
         if decided.get("decision") == "declined":
-            return ModelOffer("declined", better.name, size_bytes=size, reason=better.reason)
+            return BetterModel("declined", better.name, size_bytes=size, reason=better.reason)
         if self._settings.offline and not any(self._here(source) for source in sources_of(better)):
-            return ModelOffer("none")
-        tried: list[ProbedSource] = []
+            return BetterModel("none")
+        tried: list[TriedSource] = []
         for source in sources_of(better):
             try:
                 found, seconds = await self._probe(source)
             except TimeoutError:
-                tried.append(ProbedSource(source, f"did not answer within {PROBE_TIMEOUT_S:g} s"))
+                tried.append(TriedSource(source, f"did not answer within {PROBE_TIMEOUT_S:g} s"))
             except PorticoError as error:
-                tried.append(ProbedSource(source, error.message))
+                tried.append(TriedSource(source, error.message))
             else:
                 if self._unreachable_at is not None:
                     self._note.unlink(missing_ok=True)
                     self._unreachable_at = None
-                return ModelOffer(
+                return BetterModel(
                     "available", better.name, source, found, seconds, better.reason, tuple(tried)
                 )
         if self.is_unreachable:
-            return ModelOffer("none")
+            return BetterModel("none")
         self._decide("unreachable", better)
-        return ModelOffer(
+        return BetterModel(
             "unreachable", better.name, size_bytes=size, reason=better.reason, tried=tuple(tried)
         )
 

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
+from portico.schemas.cluster import ClusterDaemon, ClusterLauncher, ClusterNode, DrainedNode
 from portico_server import __version__
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
@@ -20,7 +21,7 @@ from portico_server.db import runs
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
 from portico_server.launchers.local import LOCAL
-from portico_server.launchers.protocol import JobInfo, NodeInfo
+from portico_server.launchers.protocol import JobInfo
 from portico_server.models.service import ModelService
 from portico_server.settings import MB_BYTES
 
@@ -46,25 +47,7 @@ MAX_REASON_CHARS: Final = 200
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
-_Told = TypeVar("_Told", "DaemonInfo", "DaemonJob")
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonInfo:
-    """A daemon on this database, ``here`` the one that answers. ``jobs`` is the number of processes that it has started
-    for models, trainings and documents, ``runs`` that of durable runs that it holds. ``seen_at``: when it was heard of
-    last.
-    """
-
-    id: str
-    name: str
-    url: str
-    version: str
-    started_at: float
-    seen_at: float
-    here: bool
-    jobs: int
-    runs: int = 0
+_Told = TypeVar("_Told", "ClusterDaemon", "DaemonJob")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,43 +58,17 @@ class DaemonJob(JobInfo):
 
 
 @dataclass(frozen=True, slots=True)
-class LauncherNodes:
-    """The nodes of a launcher, of so many in ``total``; ``error`` says why they are not known. ``drains``: whether they
-    can be drained.
-    """
-
-    name: str
-    drains: bool
-    nodes: Sequence[NodeInfo] = ()
-    total: int = 0
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ClusterInfo:
     """All of it at one moment."""
 
-    daemons: Sequence[DaemonInfo]
-    launchers: Sequence[LauncherNodes]
+    daemons: Sequence[ClusterDaemon]
+    launchers: Sequence[ClusterLauncher]
     jobs: Sequence[DaemonJob]
 
 
 @dataclass(frozen=True, slots=True)
-class DrainInfo:
-    """What draining a node does: models in ``moves`` are started elsewhere, then ended there; ``stays`` works on until
-    it ends by itself.
-    """
-
-    launcher: str
-    node: NodeInfo
-    moves: Sequence[str]
-    stays: Sequence[str]
-    dry_run: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Heard:
-    info: DaemonInfo
+    info: ClusterDaemon
     jobs: tuple[DaemonJob, ...]
     at: float
     """By `time.monotonic`."""
@@ -162,19 +119,19 @@ class ClusterService:
             ),
         )
 
-    async def _nodes(self, name: str) -> LauncherNodes:
+    async def _nodes(self, name: str) -> ClusterLauncher:
         drains = False
         try:
             drains = await self._launchers.drains(name)
             nodes = [await self._here()] if name == LOCAL.name else await self._launchers.nodes(name)
         except PorticoError as error:
-            return LauncherNodes(name, drains, error=error.message)
-        return LauncherNodes(name, drains, nodes[:MAX_NODES], len(nodes))
+            return ClusterLauncher(name, drains, error=error.message)
+        return ClusterLauncher(name, drains, tuple(nodes[:MAX_NODES]), len(nodes))
 
-    async def _here(self) -> NodeInfo:
+    async def _here(self) -> ClusterNode:
         machine = await self._models.machine.hardware()
         free = await self._models.machine.free_memory()
-        return NodeInfo(
+        return ClusterNode(
             os.uname().nodename,
             "busy" if LOCAL.jobs() else "idle",
             cpus=machine.cores,
@@ -186,7 +143,7 @@ class ClusterService:
 
     # --- draining ------------------------------------------------------------------------------------------
 
-    async def drain(self, launcher: str, node: str, reason: str, *, dry_run: bool = False) -> DrainInfo:
+    async def drain(self, launcher: str, node: str, reason: str, *, dry_run: bool = False) -> DrainedNode:
         """Have nothing more started on a node, and move the models there to another. Raises `PorticoError`."""
         reason = " ".join(reason.split())
         if not reason or len(reason) > MAX_REASON_CHARS or _UNPRINTABLE.search(reason):
@@ -219,9 +176,9 @@ class ClusterService:
             self._drained[f"{launcher} {found.name}"] = [launcher, found.name]
             self._tell_drained()
             found = await self._launchers.node(launcher, found.name)
-        return DrainInfo(launcher, found, moves, sorted(there - set(moves)), dry_run)
+        return DrainedNode(launcher, found, tuple(moves), tuple(sorted(there - set(moves))), dry_run)
 
-    async def resume(self, launcher: str, node: str) -> NodeInfo:
+    async def resume(self, launcher: str, node: str) -> ClusterNode:
         """Have a node used again. Raises `PorticoError`."""
         scheduler = await self._launchers.draining(launcher)
         found = await self._launchers.node(launcher, node)
@@ -241,8 +198,8 @@ class ClusterService:
 
     # --- the other daemons ---------------------------------------------------------------------------------
 
-    def _info(self, jobs: int) -> DaemonInfo:
-        return DaemonInfo(
+    def _info(self, jobs: int) -> ClusterDaemon:
+        return ClusterDaemon(
             self._id,
             os.uname().nodename,
             self._url[:MAX_URL_CHARS],
@@ -273,7 +230,7 @@ class ClusterService:
         for id, told in said.items():
             jobs = tuple(_known(DaemonJob, {**job, "daemon": id}) for job in told["jobs_there"])
             if id in self._heard or len(self._heard) < MAX_DAEMONS:
-                self._heard[id] = _Heard(_known(DaemonInfo, told), jobs, time.monotonic())
+                self._heard[id] = _Heard(_known(ClusterDaemon, told), jobs, time.monotonic())
 
     def _report_drained(self, _poll: bool) -> Mapping[str, Any]:
         drained, self._drained = self._drained, {}

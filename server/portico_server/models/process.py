@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from portico.schemas.deployments import Replica
 from portico.wire import Event, Status
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.core.relay import AdapterScale
@@ -26,7 +27,7 @@ from portico_server.models.protocol import (
     TriesAdapters,
 )
 from portico_server.models.sources import Progress
-from portico_server.models.spec import ModelSpec, ReplicaInfo, State
+from portico_server.models.spec import ModelSpec, State
 
 # How far the start of a model has come, told to all who wait for it.
 
@@ -377,9 +378,9 @@ class ModelProcess:
             return None
         return self.last_used
 
-    def info(self) -> ReplicaInfo:
+    def info(self) -> Replica:
         """As one of several."""
-        return ReplicaInfo(
+        return Replica(
             source=self._spec.source,
             engine=self.kind.name,
             state=self.state,

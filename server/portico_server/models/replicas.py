@@ -6,12 +6,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from portico.schemas.deployments import Replica
 from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.relay import Relay
 from portico_server.models.in_flight import InFlightCall
 from portico_server.models.process import QUEUE_FULL_RETRY_S, EmitEvent, ModelProcess
 from portico_server.models.protocol import RunningEngine
-from portico_server.models.spec import ReplicaInfo, State
+from portico_server.models.spec import State
 
 MAX_EXTRA_CALLS = 2
 """Calls by which the process that knows a conversation may be busier than the least busy one."""
@@ -163,7 +164,7 @@ class ReplicaPool:
     def crashes(self) -> int:
         return sum(process.crashes for process in self.processes)
 
-    def replicas(self) -> tuple[ReplicaInfo, ...]:
+    def replicas(self) -> tuple[Replica, ...]:
         """Each of them by itself; none where there is only one."""
         if len(self.processes) == 1:
             return ()

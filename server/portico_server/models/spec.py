@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, field, replace
 from typing import Any, Literal, TypeAlias
 
+from portico.schemas.deployments import Replica
 from portico.wire import CHAT_OPTIONS, misspelt
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest, without_folders
@@ -223,21 +224,6 @@ def check_replicas(name: str, replicas: object) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicaInfo:
-    """One process of a model that has several; as in `DeploymentInfo`."""
-
-    source: str
-    engine: str
-    state: State
-    pid: int | None
-    memory_bytes: int | None
-    error: str | None
-    calls: int
-    starts: int
-    crashes: int
-
-
-@dataclass(frozen=True, slots=True)
 class DeploymentInfo:
     """A model as the daemon shows it.
 
@@ -266,7 +252,7 @@ class DeploymentInfo:
     calls: int = 0
     starts: int = 0
     crashes: int = 0
-    replicas: tuple[ReplicaInfo, ...] = ()
+    replicas: tuple[Replica, ...] = ()
     gpus: tuple[int, ...] = ()
 
     def for_caller(self, caller: Principal) -> DeploymentInfo:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any, Final, Literal, TypeAlias
 
+from portico.schemas.chunks import ChunkGroup
 from portico_server.apps.agent.app import FORWARD, AgentApps
 from portico_server.apps.deployed import DeployedApps
 from portico_server.apps.flow import read
@@ -26,7 +27,6 @@ from portico_server.core.registry import Registry
 from portico_server.core.relay import AdapterScale
 from portico_server.core.servable import Card
 from portico_server.db.apps import AppRow, VersionRow
-from portico_server.knowledge.groups import GroupInfo
 from portico_server.knowledge.store import StoreView
 from portico_server.knowledge.stores import StoreService
 from portico_server.models.fallback import fallbacks
@@ -67,7 +67,7 @@ class PackagedStore:
     """A store, the groups that were added to it, and whether it is needed as a chat app too."""
 
     row: StoreView
-    groups: tuple[GroupInfo, ...]
+    groups: tuple[ChunkGroup, ...]
     files: int
     app: bool
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.client.cli.conftest import Command
 
+from portico._read import read
 from portico.cli.logs import fresh
 from portico.cli.top import COLUMNS, Moment, rows
 from portico.schemas.deployments import Deployment
@@ -33,6 +34,12 @@ def test_a_model_with_defaults_and_a_pin(command: Command) -> None:
     assert command("models", "remove", "terse", "--yes").code == 0
 
 
+READY = {
+    **{"name": "m", "source": "fake://", "engine": "fake", "task": "chat", "state": "ready"},
+    **{"aliases": ["default"], "description": ""},
+}
+
+
 def test_top_shows_the_models_once_without_a_terminal(command: Command) -> None:
     assert command("models", "load", "echo").code == 0
     lines = command("top").out.splitlines()
@@ -41,7 +48,7 @@ def test_top_shows_the_models_once_without_a_terminal(command: Command) -> None:
 
 
 def test_rates_are_between_two_looks_and_aliases_count() -> None:
-    model = Deployment("m", "fake://", "fake", "chat", "ready", aliases=("default",), calls=2)
+    model = read(Deployment, {**READY, "calls": 2})
     before = Moment(10.0, [model], {"m": 1, "default": 4}, {"m": 10})
     now = Moment(12.0, [model], {"m": 2, "default": 6}, {"m": 50, "default": 10})
     assert rows(before, now) == [("m", "ready", "", 2, "90", "25.0", "", 0, 0)]
@@ -57,7 +64,7 @@ def test_rates_are_between_two_looks_and_aliases_count() -> None:
     ],
 )
 def test_what_a_model_has_cost_under_all_its_names(cost: dict[str, float], shown: str) -> None:
-    model = Deployment("m", "fake://", "fake", "chat", "ready", aliases=("default",))
+    model = read(Deployment, READY)
     now = Moment(10.0, [model], {}, {}, cost)
     [row] = rows(now, now)
     assert row[COLUMNS.index("COST")] == shown

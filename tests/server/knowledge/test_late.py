@@ -12,6 +12,7 @@ from tests.server.knowledge.store_fixture import MODEL, LetterEmbedding, vector
 from tests.server.knowledge.store_fixture import within as within_text
 from tests.server.knowledge.store_services import StoreServices, store_services
 
+from portico.schemas.chunks import ChunkGroup
 from portico.wire import Place
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
@@ -22,7 +23,7 @@ from portico_server.knowledge import generated, model_calls
 from portico_server.knowledge.chunk.chunkers import chunk_parts
 from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.document import Part
-from portico_server.knowledge.groups import GroupInfo, GroupSpec
+from portico_server.knowledge.groups import GroupSpec
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +78,7 @@ async def stored(shop: StoreServices) -> StoreRow:
     return store
 
 
-async def made(shop: StoreServices, store: StoreRow) -> GroupInfo:
+async def made(shop: StoreServices, store: StoreRow) -> ChunkGroup:
     return next(group for group in await shop.stores.groups.list(store, 1) if group.name == "late")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 from textual.content import Content
 
@@ -54,7 +55,7 @@ class Models(Listing[Model]):
     async def find(self) -> Sequence[Model]:
         """As the daemon was seen last; those that load or unload just now say so."""
         models = () if self._glance is None else self._glance.models
-        return [replace(each, state=self._turning.get(each.name, each.state)) for each in models]
+        return [replace(each, state=cast("Any", self._turning.get(each.name, each.state))) for each in models]
 
     def identify(self, item: Model) -> str:
         return item.name

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from portico.schemas.cluster import ClusterNode, DrainedNode
 from portico_server.api.endpoint import Admin, TheServices, new_router
-from portico_server.launchers.protocol import NodeInfo
-from portico_server.models.cluster import MAX_REASON_CHARS, ClusterInfo, DrainInfo
+from portico_server.models.cluster import MAX_REASON_CHARS, ClusterInfo
 
 router = new_router(prefix="/api/cluster", tags=["Cluster"])
 
@@ -31,7 +31,7 @@ async def cluster_status(services: TheServices, _caller: Admin) -> ClusterInfo:
 @router.post("/nodes/{launcher}/{node}/drain")
 async def drain_node(
     launcher: str, node: str, body: DrainRequest, services: TheServices, _caller: Admin
-) -> DrainInfo:
+) -> DrainedNode:
     """Have nothing more started on a node, by its name or address. Models there are started elsewhere first and then
     ended; trainings work on to their end.
     """
@@ -39,6 +39,6 @@ async def drain_node(
 
 
 @router.post("/nodes/{launcher}/{node}/resume")
-async def resume_node(launcher: str, node: str, services: TheServices, _caller: Admin) -> NodeInfo:
+async def resume_node(launcher: str, node: str, services: TheServices, _caller: Admin) -> ClusterNode:
     """Use a node again that was drained."""
     return await services.cluster.resume(launcher, node)

@@ -13,29 +13,26 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
-from portico.schemas.daemon import ConfiguredGuard, Vacuumed
-from portico.schemas.deployments import SmallModel
+from portico.schemas.configuration import Applied, Problem
+from portico.schemas.daemon import ConfiguredGuard, Plugin, Setting, Vacuumed
+from portico.schemas.deployments import Deployment, SmallModel
 from portico.schemas.keys import Key, NewKey
 from portico.schemas.stores import Store
 from portico.wire import misspelt
 from portico_server import __version__, config
 from portico_server.api.endpoint import Admin, Caller, TheAuth, TheServices, new_router
 from portico_server.api.native import deployments
-from portico_server.api.native.deployments import DeploymentStatus
 from portico_server.api.native.stores import shown
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, RemovedId, shaped
 from portico_server.archives.stream import Blocks
 from portico_server.backup.write import Backup, backup, check_here, noted
-from portico_server.config import ConfigurationProblem
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.limits import KeyLimits
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Card
 from portico_server.guards.guard import PLACES
-from portico_server.plugins import PluginInfo
-from portico_server.reconcile import PRUNABLE, PlannedChange
-from portico_server.settings import Setting
+from portico_server.reconcile import PRUNABLE
 
 router = new_router(prefix="/api", tags=["Daemon"])
 
@@ -50,11 +47,11 @@ class Status(BaseModel):
     url: str
     started_at: float
     startup: list[str]
-    models: list[DeploymentStatus]
+    models: list[Deployment]
     stores: list[Store]
     apps: list[str]
     recommended: dict[str, Any] | None
-    problems: list[ConfigurationProblem]
+    problems: list[Problem]
     small_model: SmallModel | None
 
 
@@ -104,7 +101,7 @@ async def shut_down(services: TheServices, _caller: Admin) -> Stopping:
 
 
 @router.get("/plugins")
-async def list_plugins(services: TheServices, _caller: Admin) -> Listed[PluginInfo]:
+async def list_plugins(services: TheServices, _caller: Admin) -> Listed[Plugin]:
     """What installed distributions add: engines, chunkers, tools and providers. All of it is imported for this."""
     return Listed(data=list(await services.plugins.list()))
 
@@ -127,15 +124,15 @@ async def list_guards(services: TheServices, _caller: Admin) -> Listed[Configure
     )
 
 
-async def _problems(services: ApiServices) -> list[ConfigurationProblem]:
+async def _problems(services: ApiServices) -> list[Problem]:
     """Those of the configuration and of the buckets, then the plugins that cannot be used."""
     found = list(await services.problems.current())
     if (wrong := await services.places.problem()) is not None:
-        found.append(ConfigurationProblem(name="", place="settings.files", reason=wrong.message))
+        found.append(Problem(name="", place="settings.files", reason=wrong.message))
     if (wrong := await services.models.bucket_problem()) is not None:
-        found.append(ConfigurationProblem(name="", place="settings.models_bucket", reason=wrong.message))
+        found.append(Problem(name="", place="settings.models_bucket", reason=wrong.message))
     return found + [
-        ConfigurationProblem(
+        Problem(
             name=plugin.name,
             place=f"plugins.{plugin.kind}",
             reason=f"{plugin} cannot be loaded: {plugin.reason}",
@@ -183,14 +180,6 @@ class ApplyRequest(BaseModel, extra="forbid"):
     dry_run: bool = False
 
 
-class Applied(BaseModel):
-    """What was done, in order; with ``dry_run`` what would be. ``ignored``: keys that only a start takes."""
-
-    changes: list[PlannedChange]
-    dry_run: bool
-    ignored: list[str]
-
-
 @apply_router.post("/api/apply")
 async def apply_configuration(body: ApplyRequest, services: TheServices, caller: Admin) -> Applied:
     """Check a whole configuration, then create and change what differs. The same again changes nothing."""
@@ -209,9 +198,9 @@ async def apply_configuration(body: ApplyRequest, services: TheServices, caller:
     if not body.dry_run:
         services.problems.applied(wanted)
     return Applied(
-        changes=list(done),
+        changes=tuple(done),
         dry_run=body.dry_run,
-        ignored=[key for key in ("keys", "guards", "settings") if body.configuration.get(key)],
+        ignored=tuple(key for key in ("keys", "guards", "settings") if body.configuration.get(key)),
     )
 
 

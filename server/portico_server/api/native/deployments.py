@@ -7,53 +7,19 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel
 
-from portico.schemas.engines import EngineParameter
+from portico.schemas.deployments import BetterModel, Deployment
+from portico.schemas.engines import Engine, EngineParameter, Finding
 from portico_server.api.endpoint import Admin, ModelsReader, TheServices, new_router
-from portico_server.api.shapes import Listed, RemovedName, StartedRun
+from portico_server.api.shapes import Listed, RemovedName, StartedRun, shaped
 from portico_server.core import pools
 from portico_server.core.errors import NotFound, nearest
 from portico_server.core.principal import Principal
-from portico_server.models.better_model import ModelOffer
 from portico_server.models.catalog import ENGINES
-from portico_server.models.environments.installed import EngineInfo, EnvironmentFinding
 from portico_server.models.protocol import NamesOptions
 from portico_server.models.service import ModelService
-from portico_server.models.spec import DeploymentInfo, ModelSpec, ReplicaInfo, check_defaults
+from portico_server.models.spec import DeploymentInfo, ModelSpec, check_defaults
 
 router = new_router(prefix="/api", tags=["Models"])
-
-
-class DeploymentStatus(BaseModel):
-    """A model on an engine. Times in seconds since 1970; ``memory_bytes`` is what its process holds.
-
-    ``calls`` wait for it or are being answered; ``starts`` and ``crashes`` are counted since the daemon started.
-    With several ``replicas`` each number is their sum. ``gpus`` are the numbers of those that it has a share of.
-    ``answers``, of one chat model: whether it answers from passages in its own words (``write``) or by quotation, as
-    its configuration or its test says; null until it was tested.
-    """
-
-    name: str
-    source: str
-    engine: str
-    task: str
-    state: Literal["cold", "downloading", "loading", "ready", "failed"]
-    pid: int | None
-    memory_bytes: int | None
-    error: str | None
-    aliases: list[str]
-    loaded_at: float | None
-    last_used_at: float | None
-    context_length: int | None
-    dimensions: int | None
-    description: str
-    pin: bool
-    keep_alive: float | None
-    calls: int
-    starts: int
-    crashes: int
-    replicas: list[ReplicaInfo]
-    gpus: list[int]
-    answers: Literal["write", "quote"] | None = None
 
 
 class DeploymentRequest(BaseModel, extra="forbid"):
@@ -139,15 +105,13 @@ class BetterDecided(BaseModel):
 
 
 @router.get("/deployments")
-async def list_deployments(services: TheServices, caller: ModelsReader) -> Listed[DeploymentStatus]:
+async def list_deployments(services: TheServices, caller: ModelsReader) -> Listed[Deployment]:
     """All deployments, by name."""
     return Listed(data=shown(services.models, caller))
 
 
 @router.post("/deployments")
-async def create_deployment(
-    body: DeploymentRequest, services: TheServices, _caller: Admin
-) -> DeploymentStatus:
+async def create_deployment(body: DeploymentRequest, services: TheServices, _caller: Admin) -> Deployment:
     """Register a model; it is fetched and loaded at its first call, or by ``load``."""
     check_defaults(body.name, body.defaults)
     given = body.model_dump() | {"aliases": tuple(body.aliases)}
@@ -165,33 +129,32 @@ async def deployment_logs(
 
 
 @router.post("/deployments/{name:path}/load")
-async def load_deployment(name: str, services: TheServices, _caller: Admin) -> DeploymentStatus:
+async def load_deployment(name: str, services: TheServices, _caller: Admin) -> Deployment:
     """Load a model, and wait until it is ready."""
     return _deployment(await services.models.load(name))
 
 
 @router.post("/deployments/{name:path}/unload")
-async def unload_deployment(name: str, services: TheServices, _caller: Admin) -> DeploymentStatus:
+async def unload_deployment(name: str, services: TheServices, _caller: Admin) -> Deployment:
     """Unload a model, after the calls in flight."""
     return _deployment(await services.models.unload(name))
 
 
 @router.get("/deployments/{name:path}")
-async def retrieve_deployment(name: str, services: TheServices, caller: ModelsReader) -> DeploymentStatus:
+async def retrieve_deployment(name: str, services: TheServices, caller: ModelsReader) -> Deployment:
     """One deployment, by name or alias."""
     info = services.models.get(name)
     if not caller.sees(info.owner):
         raise NotFound(f"There is no deployment '{name}'.", code="model_not_found", param="name")
     card = services.models.card(name)
-    return _deployment(info.for_caller(caller)).model_copy(
-        update={"answers": await services.trust.known(card) if "chat" in card.capabilities else None}
-    )
+    answers = await services.trust.known(card) if "chat" in card.capabilities else None
+    return shaped(Deployment, info.for_caller(caller), answers=answers)
 
 
 @router.patch("/deployments/{name:path}")
 async def change_deployment(
     name: str, body: DeploymentChange, services: TheServices, _caller: Admin
-) -> DeploymentStatus:
+) -> Deployment:
     """Set parameters of a model's engine; it is unloaded, and starts with them at its next call."""
     return _deployment(await services.models.change(name, body.parameters))
 
@@ -211,7 +174,7 @@ async def plan_model(body: PlanRequest, services: TheServices, _caller: Admin) -
 
 
 @router.get("/models/better")
-async def better_model(services: TheServices, _caller: Admin) -> ModelOffer:
+async def better_model(services: TheServices, _caller: Admin) -> BetterModel:
     """A better model for this machine than the tiny one, and where it can be fetched from. Takes some seconds."""
     return await services.models.better.offer()
 
@@ -231,13 +194,13 @@ async def pull_model(body: PullRequest, services: TheServices, caller: Admin) ->
     return StartedRun(run=await services.models.pull(body.source, caller))
 
 
-def shown(models: ModelService, caller: Principal) -> list[DeploymentStatus]:
+def shown(models: ModelService, caller: Principal) -> list[Deployment]:
     """The deployments that exist for this caller."""
     return [_deployment(info.for_caller(caller)) for info in models.list() if caller.sees(info.owner)]
 
 
-def _deployment(info: DeploymentInfo) -> DeploymentStatus:
-    return DeploymentStatus.model_validate(info, from_attributes=True)
+def _deployment(info: DeploymentInfo) -> Deployment:
+    return shaped(Deployment, info)
 
 
 # ``/api/aliases``: names that mean other names, such as ``default``.
@@ -290,17 +253,17 @@ class Building(BaseModel, extra="forbid"):
 
 
 @engine_router.get("")
-async def list_engines(services: TheServices, _caller: Admin) -> Listed[EngineInfo]:
+async def list_engines(services: TheServices, _caller: Admin) -> Listed[Engine]:
     """All engines by name; those with an environment say whether it is there."""
     apart = {info.name: info for info in services.models.environments.list()}
     plugins = await pools.LOADING.run(ENGINES.plugins)
     inside = {
-        p.name: EngineInfo(name=p.name, state="broken", version=p.version, problem=p.reason) for p in plugins
+        p.name: Engine(name=p.name, state="broken", version=p.version, problem=p.reason) for p in plugins
     }
     inside |= {
-        p.name: EngineInfo(name=p.name, state="plugin", version=p.version) for p in plugins if not p.reason
+        p.name: Engine(name=p.name, state="plugin", version=p.version) for p in plugins if not p.reason
     }
-    inside |= {name: EngineInfo(name=name, state="built in") for name in ENGINES.built_in}
+    inside |= {name: Engine(name=name, state="built in") for name in ENGINES.built_in}
     return Listed(data=[engine for _name, engine in sorted({**inside, **apart}.items())])
 
 
@@ -325,7 +288,7 @@ async def install_engine(name: str, body: Building, services: TheServices, calle
 
 
 @engine_router.post("/{name}/doctor")
-async def examine_engine(name: str, services: TheServices, _caller: Admin) -> Listed[EnvironmentFinding]:
+async def examine_engine(name: str, services: TheServices, _caller: Admin) -> Listed[Finding]:
     """Look closely at the environment of an engine."""
     return Listed(data=list(await services.models.environments.doctor(name)))
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from portico.schemas.mcp_servers import McpContent, McpPromptMessage, McpResource, McpServer
 from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedName
 from portico_server.tools.entry import TIMEOUT, Rule
-from portico_server.tools.mcp.host import ServerInfo
-from portico_server.tools.mcp.offered import FilledMessage, OfferedPrompt, OfferedResource, ResourceContent
+from portico_server.tools.mcp.offered import OfferedPrompt
 from portico_server.tools.mcp.spec import parse
 
 MAX_URI_CHARS = 4_000
@@ -68,20 +68,20 @@ class WantedPrompt(BaseModel, extra="forbid"):
 
 
 @router.get("")
-async def list_mcp_servers(services: TheServices, _caller: Admin) -> Listed[ServerInfo]:
+async def list_mcp_servers(services: TheServices, _caller: Admin) -> Listed[McpServer]:
     """The MCP servers of other people whose tools are offered here, by name."""
     return Listed(data=list(services.mcp.every()))
 
 
 @router.post("")
-async def add_mcp_server(body: NewServer, services: TheServices, caller: Admin) -> ServerInfo:
+async def add_mcp_server(body: NewServer, services: TheServices, caller: Admin) -> McpServer:
     """Hold a server from now on. Answers when it has started or could not; it is then tried again."""
     given: dict[str, Any] = body.model_dump()
     return await services.mcp.add(parse(given, "server"), caller.id)
 
 
 @router.get("/{name}")
-async def get_mcp_server(name: str, services: TheServices, _caller: Admin) -> ServerInfo:
+async def get_mcp_server(name: str, services: TheServices, _caller: Admin) -> McpServer:
     """One server."""
     return services.mcp.get(name)
 
@@ -94,7 +94,7 @@ async def remove_mcp_server(name: str, services: TheServices, _caller: Admin) ->
 
 
 @router.post("/{name}/restart")
-async def restart_mcp_server(name: str, services: TheServices, _caller: Admin) -> ServerInfo:
+async def restart_mcp_server(name: str, services: TheServices, _caller: Admin) -> McpServer:
     """End a server and start it again."""
     return await services.mcp.restart(name)
 
@@ -108,7 +108,7 @@ async def read_mcp_server_log(
 
 
 @router.get("/{name}/resources")
-async def list_mcp_resources(name: str, services: TheServices, _caller: Admin) -> Listed[OfferedResource]:
+async def list_mcp_resources(name: str, services: TheServices, _caller: Admin) -> Listed[McpResource]:
     """What a server has to read, the templates of addresses last."""
     return Listed(data=await services.mcp.resources(name))
 
@@ -116,7 +116,7 @@ async def list_mcp_resources(name: str, services: TheServices, _caller: Admin) -
 @router.post("/{name}/resources/read")
 async def read_mcp_resource(
     name: str, body: WantedResource, services: TheServices, _caller: Admin
-) -> Listed[ResourceContent]:
+) -> Listed[McpContent]:
     """What stands at an address of a server: text, or bytes as base64."""
     return Listed(data=await services.mcp.read(name, body.uri))
 
@@ -130,6 +130,6 @@ async def list_mcp_prompts(name: str, services: TheServices, _caller: Admin) -> 
 @router.post("/{name}/prompts/render")
 async def render_mcp_prompt(
     name: str, body: WantedPrompt, services: TheServices, _caller: Admin
-) -> Listed[FilledMessage]:
+) -> Listed[McpPromptMessage]:
     """The messages of a prompt, with its arguments filled in by the server."""
     return Listed(data=await services.mcp.prompt(name, body.name, body.arguments))

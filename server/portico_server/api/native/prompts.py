@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 
+from portico.schemas.prompts import ImportedPrompts
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedName
 from portico_server.apps.prompts import folder, formats, library
-from portico_server.apps.prompts.library import ImportedPrompts
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -13,6 +12,7 @@ from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
+from portico.schemas.chunks import ChunkGroup, FileChunk
 from portico.schemas.stores import FileCounts, SkippedFile, Store, StoreChanged, StoreFile
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange, Presence
@@ -26,7 +26,6 @@ from portico_server.core.interfaces import StorePassage
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found
 from portico_server.knowledge.contents import MAX_MARKED_CHARS, MAX_PAGE
-from portico_server.knowledge.groups import GroupInfo
 from portico_server.knowledge.neighbours import MAX_NEIGHBOURS_ROWS, NeighbourPage, require_links
 from portico_server.knowledge.sources import spec
 from portico_server.knowledge.store import FileStatus, StoreFileRow, StoreInfo, StoreRow
@@ -280,15 +279,6 @@ async def list_store_files(
     return StoreFileList(data=[_file(item) for item in page.data], has_more=page.has_more)
 
 
-class StoredChunk(BaseModel):
-    """A piece of a file: ``chunk`` is its number in searches, ``number`` the one in its file and group, from 0."""
-
-    chunk: int
-    number: int
-    text: str
-    place: dict[str, Any]
-
-
 @router.get("/{store}/files/{file_id}/chunks")
 async def list_file_chunks(
     store: str,
@@ -298,17 +288,14 @@ async def list_file_chunks(
     group: Annotated[str | None, Query(max_length=64)] = None,
     after: Annotated[int, Query(ge=-1, le=MAX_NUMBER)] = -1,
     limit: Annotated[int, Query(ge=1, le=MAX_CHUNKS)] = 100,
-) -> ListedPart[StoredChunk]:
+) -> ListedPart[FileChunk]:
     """The pieces into which a file was cut, in their order behind number ``after``, with where they stand in it.
 
     ``group``: one of the store's groups; left out, its own.
     """
     row = await services.stores.get(store, caller)
     found, more = await services.stores.contents.chunks(row, file_id, group, after, limit)
-    data = [
-        StoredChunk(chunk=each.id, number=each.ordinal, text=each.text, place=asdict(each.place))
-        for each in found
-    ]
+    data = [FileChunk(chunk=each.id, number=each.ordinal, text=each.text, place=each.place) for each in found]
     return ListedPart(data=data, has_more=more)
 
 
@@ -513,7 +500,7 @@ class Retried(BaseModel):
 
 
 @group_router.get("")
-async def list_groups(store: str, services: TheServices, caller: Caller) -> Listed[GroupInfo]:
+async def list_groups(store: str, services: TheServices, caller: Caller) -> Listed[ChunkGroup]:
     """The groups of a store, its own first."""
     row = await services.stores.get(store, caller)
     [info] = await services.stores.describe([row], caller)

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from portico.schemas.tools import Tool
+from portico.schemas.tools import Tool, ToolSource
 from portico_server.api.endpoint import Admin, Caller, TheServices, new_router
 from portico_server.api.native.artifacts import ArtifactDescription
 from portico_server.api.shapes import Listed, RemovedName, StartedRun
@@ -21,7 +21,6 @@ from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.servable import Card
 from portico_server.core.tool_search import MAX_FOUND_TOOLS, MAX_QUERY_CHARS, searched
 from portico_server.tools.entry import TIMEOUT, Rule
-from portico_server.tools.sources.sources import SourceInfo
 from portico_server.tools.sources.spec import parse
 
 router = new_router(prefix="/api/tools", tags=["Tools"])
@@ -167,19 +166,19 @@ class NewSource(BaseModel, extra="forbid"):
 
 
 @source_router.get("")
-async def list_tool_sources(services: TheServices, _caller: Admin) -> Listed[SourceInfo]:
+async def list_tool_sources(services: TheServices, _caller: Admin) -> Listed[ToolSource]:
     """The tools that were added, by name: commands, functions, APIs and databases."""
     return Listed(data=list(services.added.every()))
 
 
 @source_router.post("")
-async def add_tool_source(body: NewSource, services: TheServices, caller: Admin) -> SourceInfo:
+async def add_tool_source(body: NewSource, services: TheServices, caller: Admin) -> ToolSource:
     """Add a tool from now on. What cannot be prepared at once is refused."""
     return await services.added.add(parse(body.model_dump()), caller.id)
 
 
 @source_router.get("/{name}")
-async def get_tool_source(name: str, services: TheServices, _caller: Admin) -> SourceInfo:
+async def get_tool_source(name: str, services: TheServices, _caller: Admin) -> ToolSource:
     """One addition."""
     return services.added.get(name)
 

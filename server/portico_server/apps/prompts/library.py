@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from portico.schemas.prompts import ImportedPrompts
 from portico_server.core import pools
 from portico_server.core.binding import meant
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id
 from portico_server.core.principal import SYSTEM, Principal
@@ -23,15 +23,6 @@ from portico_server.db.rows import json_bytes
 from portico_server.runs.quotas import StorageQuota
 
 StoredPrompt: TypeAlias = PromptRow[PromptSpec]
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedPrompts:
-    """What an import made of each prompt, by name."""
-
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    unchanged: tuple[str, ...]
 
 
 class PromptLibrary:

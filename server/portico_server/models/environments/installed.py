@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from portico.schemas.engines import Engine, Finding
 from portico.wire import Failed, Status
 from portico_server.core import pools
 from portico_server.core.context import Context
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, NotFound, Unavailable, nearest
 from portico_server.core.principal import Principal
 from portico_server.environments import build as environments
@@ -130,34 +130,6 @@ BUILD_QUEUE_TIMEOUT_S = 60.0
 """Seconds that a model waits for the build of its engine to begin, while others are built."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
-    """An engine as the daemon shows it. ``state`` is ``built in`` for those without an environment.
-
-    ``problem`` says why a broken one is broken, or why an absent one cannot be had here. ``built_at`` in
-    seconds since 1970.
-    """
-
-    name: str
-    state: str
-    version: str = ""
-    python: str = ""
-    packages: int = 0
-    gigabytes: float = 0.0
-    path: str = ""
-    built_at: float | None = None
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class EnvironmentFinding:
-    """One thing that was looked at."""
-
-    check: str
-    ok: bool
-    detail: str = ""
-
-
 class Environments:
     """The environments below ``folder``."""
 
@@ -182,23 +154,23 @@ class Environments:
         self._working: set[str] = set()
         scheduler.handle(BUILD_RUN_KIND, self._install, concurrency=1)
 
-    def get(self, name: str) -> EngineInfo:
+    def get(self, name: str) -> Engine:
         """One of them. Raises `NotFound`."""
         recipe = self._recipe(name)
         built = inspect_environment(self._folder / name, recipe)
         if name in self._working:
-            return EngineInfo(name, "building", recipe.version, gigabytes=recipe.gigabytes)
+            return Engine(name, "building", recipe.version, gigabytes=recipe.gigabytes)
         if built.state == "absent":
-            return EngineInfo(
+            return Engine(
                 name, "absent", recipe.version, gigabytes=recipe.gigabytes, problem=recipe.unsuited()
             )
         return self._present(recipe, built)
 
-    def _present(self, recipe: EnvironmentRecipe, built: BuiltEnvironment) -> EngineInfo:
+    def _present(self, recipe: EnvironmentRecipe, built: BuiltEnvironment) -> Engine:
         receipt = built.receipt
         path = str(self._folder / recipe.name)
         if receipt is None:
-            return EngineInfo(
+            return Engine(
                 recipe.name, built.state, gigabytes=recipe.gigabytes, path=path, problem=built.problem
             )
         problem = built.problem
@@ -206,7 +178,7 @@ class Environments:
             problem = (
                 f"{recipe.version} is pinned now; 'portico engines install {recipe.name} --rebuild' takes it"
             )
-        return EngineInfo(
+        return Engine(
             recipe.name,
             built.state,
             receipt.version,
@@ -306,32 +278,30 @@ class Environments:
             )
         await pools.MODELS.run(remove_environment, place, name)
 
-    async def doctor(self, name: str) -> list[EnvironmentFinding]:
+    async def doctor(self, name: str) -> list[Finding]:
         """Look closely at one: its receipt, its interpreter, its packages. Raises `NotFound`."""
         recipe = self._recipe(name)
         place = self._folder / name
         reason = recipe.unsuited()
-        found = [EnvironmentFinding("machine", not reason, reason or "its packages fit this machine")]
+        found = [Finding("machine", not reason, reason or "its packages fit this machine")]
         built = await pools.MODELS.run(inspect_environment, place, recipe)
         if built.state == "absent":
             return [
                 *found,
-                EnvironmentFinding(
+                Finding(
                     "environment",
                     False,
                     "not installed" + ("" if reason else f": 'portico engines install {name}'"),
                 ),
             ]
         whole = built.state in ("ready", "outdated")
-        found.append(EnvironmentFinding("environment", whole, built.problem or str(place)))
+        found.append(Finding("environment", whole, built.problem or str(place)))
         found.append(
-            EnvironmentFinding(
-                "version", built.state != "outdated", self._present(recipe, built).problem or "as pinned"
-            )
+            Finding("version", built.state != "outdated", self._present(recipe, built).problem or "as pinned")
         )
         if whole:
             wrong = await findings(place)
-            found.append(EnvironmentFinding("packages", not wrong, wrong or "they fit each other"))
+            found.append(Finding("packages", not wrong, wrong or "they fit each other"))
         return found
 
     def _recipe(self, name: str) -> EnvironmentRecipe:
@@ -346,6 +316,6 @@ class Environments:
         return recipe
 
     # Last in the class: from here on its name hides the built-in `list`.
-    def list(self) -> list[EngineInfo]:
+    def list(self) -> list[Engine]:
         """All of them, by name."""
         return [self.get(name) for name in sorted(self._recipes)]

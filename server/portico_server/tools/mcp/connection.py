@@ -27,6 +27,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from portico.schemas.mcp_servers import McpCard, McpContent, McpPromptMessage, McpResource
 from portico.wire import Status
 from portico_server import __version__
 from portico_server.core import pools
@@ -37,14 +38,7 @@ from portico_server.core.request import Artifact, ToolCall, ToolResult
 from portico_server.runs.artifacts import NewArtifact
 from portico_server.runs.runner import Runner
 from portico_server.subprocesses import is_local
-from portico_server.tools.mcp.offered import (
-    MAX_OFFERED,
-    FilledMessage,
-    OfferedPrompt,
-    OfferedResource,
-    ResourceContent,
-    ServerCard,
-)
+from portico_server.tools.mcp.offered import MAX_OFFERED, OfferedPrompt
 from portico_server.tools.mcp.sampling import DECLARED, Sampler
 from portico_server.tools.mcp.spec import ServerSpec
 from portico_server.tools.mcp.translate import (
@@ -242,7 +236,7 @@ class ServerConnection:
         self.error: str | None = None
         """Why it is not there; told to whoever asks."""
         self.restarts = 0
-        self.card = ServerCard()
+        self.card = McpCard()
         """What it said of itself when it was reached last."""
         self.reached_at: float | None = None
         """When it was heard of last, in seconds since 1970."""
@@ -411,12 +405,12 @@ class ServerConnection:
             return ToolResult(error.message, is_error=True)
         return result_of(result, await self._keep(made_in(result), context))
 
-    async def resources(self) -> list[OfferedResource]:
+    async def resources(self) -> list[McpResource]:
         """What the server has to read, templates of addresses last, the first `MAX_OFFERED` of each. Raises
         `PorticoError`.
         """
 
-        async def work(client: Client) -> list[OfferedResource]:
+        async def work(client: Client) -> list[McpResource]:
             if client.server_capabilities.resources is None:
                 return []
             listed = await _pages(client.list_resources, lambda page: page.resources)
@@ -430,7 +424,7 @@ class ServerConnection:
 
         return await self._ask(work)
 
-    async def read(self, uri: str) -> list[ResourceContent]:
+    async def read(self, uri: str) -> list[McpContent]:
         """What stands at an address. Raises `PorticoError`."""
         found = await self._ask(lambda client: client.read_resource(uri, cache_mode="bypass"))
         return contents_of(found)
@@ -445,7 +439,7 @@ class ServerConnection:
 
         return await self._ask(work)
 
-    async def prompt(self, name: str, arguments: Mapping[str, str]) -> list[FilledMessage]:
+    async def prompt(self, name: str, arguments: Mapping[str, str]) -> list[McpPromptMessage]:
         """A prompt filled in. Raises `PorticoError`."""
         return messages_of(await self._ask(lambda client: client.get_prompt(name, dict(arguments))))
 

@@ -10,6 +10,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from portico.schemas.mcp_servers import McpCard, McpContent, McpPromptMessage, McpResource, McpServer
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
@@ -19,14 +20,7 @@ from portico_server.db import specs as rows
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.runner import Runner
-from portico_server.tools.mcp.offered import (
-    MAX_OFFERED,
-    FilledMessage,
-    OfferedPrompt,
-    OfferedResource,
-    ResourceContent,
-    ServerCard,
-)
+from portico_server.tools.mcp.offered import MAX_OFFERED, OfferedPrompt
 from portico_server.tools.mcp.spec import ServerSpec, parse
 from portico_server.tools.toolbox import Toolbox
 
@@ -39,27 +33,6 @@ logger = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT_S: Final = 6.0
 """Seconds that all servers together are given to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
-    """One server as it is shown. ``env`` and ``headers`` are names alone: their values may be secrets."""
-
-    name: str
-    command: Sequence[str]
-    url: str
-    env: Sequence[str]
-    headers: Sequence[str]
-    state: str
-    error: str | None
-    tools: Sequence[str]
-    restarts: int
-    configured: bool
-    """From the configuration: not to be removed while that has it."""
-    card: ServerCard
-    """What it said of itself when it was reached last."""
-    reached_at: float | None
-    """When that was, or when it last answered; seconds since 1970."""
 
 
 @dataclass(slots=True)
@@ -139,7 +112,7 @@ class McpHost:
             if held.connection is not None:
                 await held.connection.tried.wait()
 
-    async def add(self, spec: ServerSpec, owner: str | None) -> ServerInfo:
+    async def add(self, spec: ServerSpec, owner: str | None) -> McpServer:
         """Hold a server from now on, and wait until its first start has gone well or not."""
         if spec.name in self._held:
             raise Conflict(f"There is an MCP server '{spec.name}' already; remove it first.", param="name")
@@ -175,14 +148,14 @@ class McpHost:
         await self._end(held)
         self._offer(held, ())
 
-    async def restart(self, name: str) -> ServerInfo:
+    async def restart(self, name: str) -> McpServer:
         """Begin a new life of a server at once, whatever it is doing."""
         held = self._find(name)
         if held.connection is not None:
             held.connection.restart()
         return self._info(held)
 
-    def every(self) -> list[ServerInfo]:
+    def every(self) -> list[McpServer]:
         """All of them, by name."""
         return [self._info(held) for _name, held in sorted(self._held.items())]
 
@@ -190,7 +163,7 @@ class McpHost:
         """The URLs of all of them, by their names; empty for those that are commands."""
         return {name: held.spec.url for name, held in self._held.items()}
 
-    def get(self, name: str) -> ServerInfo:
+    def get(self, name: str) -> McpServer:
         """One of them. Raises `NotFound`."""
         return self._info(self._find(name))
 
@@ -199,11 +172,11 @@ class McpHost:
         path = self._log(self._find(name).spec.name)
         return await pools.FILES.run(_tail, path, lines)
 
-    async def resources(self, name: str) -> list[OfferedResource]:
+    async def resources(self, name: str) -> list[McpResource]:
         """What a server has to read. Raises `PorticoError`."""
         return (await self._connected(name).resources())[:MAX_OFFERED]
 
-    async def read(self, name: str, uri: str) -> list[ResourceContent]:
+    async def read(self, name: str, uri: str) -> list[McpContent]:
         """What stands at an address of a server. Raises `PorticoError`."""
         return await self._connected(name).read(uri)
 
@@ -211,7 +184,7 @@ class McpHost:
         """The prompts of a server. Raises `PorticoError`."""
         return (await self._connected(name).prompts())[:MAX_OFFERED]
 
-    async def prompt(self, name: str, prompt: str, arguments: Mapping[str, str]) -> list[FilledMessage]:
+    async def prompt(self, name: str, prompt: str, arguments: Mapping[str, str]) -> list[McpPromptMessage]:
         """A prompt of a server, filled in. Raises `PorticoError`."""
         return await self._connected(name).prompt(prompt, arguments)
 
@@ -288,20 +261,20 @@ class McpHost:
             return
         logger.warning("the name of the tool %s of the MCP server %s is taken", found.name, spec.name)
 
-    def _info(self, held: _HeldServer) -> ServerInfo:
+    def _info(self, held: _HeldServer) -> McpServer:
         spec, connection = held.spec, held.connection
-        return ServerInfo(
+        return McpServer(
             name=spec.name,
             command=spec.command,
             url=spec.url,
-            env=sorted(spec.env),
-            headers=sorted(spec.headers),
+            env=tuple(sorted(spec.env)),
+            headers=tuple(sorted(spec.headers)),
             state="stopped" if connection is None else connection.state,
             error=None if connection is None else connection.error,
-            tools=sorted(held.names),
+            tools=tuple(sorted(held.names)),
             restarts=0 if connection is None else connection.restarts,
             configured=held.configured,
-            card=ServerCard() if connection is None else connection.card,
+            card=McpCard() if connection is None else connection.card,
             reached_at=None if connection is None else connection.reached_at,
         )
 

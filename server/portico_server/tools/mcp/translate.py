@@ -14,19 +14,12 @@ from urllib.parse import unquote
 import mcp_types as types
 from mcp import Client
 
+from portico.schemas.mcp_servers import McpCard, McpContent, McpPromptMessage, McpResource
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.json_schema import require_schema
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import NewArtifact
-from portico_server.tools.mcp.offered import (
-    MAX_CONTENT_CHARS,
-    FilledMessage,
-    OfferedArgument,
-    OfferedPrompt,
-    OfferedResource,
-    ResourceContent,
-    ServerCard,
-)
+from portico_server.tools.mcp.offered import MAX_CONTENT_CHARS, OfferedArgument, OfferedPrompt
 from portico_server.tools.tool import Keyed, Tool
 
 _FOREIGN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -137,15 +130,15 @@ def _short(text: str | None) -> str:
     return " ".join(plain(text or "")[:1_000].split())[:200]
 
 
-def card_of(client: Client) -> ServerCard:
+def card_of(client: Client) -> McpCard:
     """What a connected server says of itself."""
     info = client.server_info
-    return ServerCard(
+    return McpCard(
         title=_short((info.title or info.name) if info else ""),
         version=_short(info.version if info else ""),
         protocol=_short(client.protocol_version),
         instructions=plain(client.instructions or "")[:_MAX_DESCRIPTION_CHARS],
-        capabilities=list(islice(_capabilities(client.server_capabilities), _MAX_CAPABILITIES)),
+        capabilities=tuple(islice(_capabilities(client.server_capabilities), _MAX_CAPABILITIES)),
     )
 
 
@@ -157,10 +150,10 @@ def _capabilities(found: types.ServerCapabilities) -> Iterator[str]:
             yield from (_short(f"{name}.{inner}") for inner, holds in value.items() if holds is not False)
 
 
-def resource_of(found: types.Resource | types.ResourceTemplate) -> OfferedResource:
+def resource_of(found: types.Resource | types.ResourceTemplate) -> McpResource:
     """A server's resource, or a template of addresses of some, as ours."""
     template = isinstance(found, types.ResourceTemplate)
-    return OfferedResource(
+    return McpResource(
         uri=found.uri_template if isinstance(found, types.ResourceTemplate) else str(found.uri),
         name=_short(found.name),
         title=_short(found.title),
@@ -171,10 +164,10 @@ def resource_of(found: types.Resource | types.ResourceTemplate) -> OfferedResour
     )
 
 
-def contents_of(found: types.ReadResourceResult) -> list[ResourceContent]:
+def contents_of(found: types.ReadResourceResult) -> list[McpContent]:
     """What stands in a resource. Raises `TooLarge`."""
     contents = [
-        ResourceContent(
+        McpContent(
             uri=str(one.uri),
             mime_type=_short(one.mime_type),
             text=one.text if isinstance(one, types.TextResourceContents) else None,
@@ -199,19 +192,19 @@ def prompt_of(found: types.Prompt) -> OfferedPrompt:
     )
 
 
-def messages_of(found: types.GetPromptResult) -> list[FilledMessage]:
+def messages_of(found: types.GetPromptResult) -> list[McpPromptMessage]:
     """The messages of a prompt that was filled in. Raises `TooLarge`."""
     messages = [_message(one) for one in found.messages]
     _require_size(sum(len(one.text) + len(one.data or "") for one in messages))
     return messages
 
 
-def _message(found: types.PromptMessage) -> FilledMessage:
+def _message(found: types.PromptMessage) -> McpPromptMessage:
     match found.content:
         case types.ImageContent(mime_type=kind, data=data) | types.AudioContent(mime_type=kind, data=data):
-            return FilledMessage(found.role, _text(found.content), kind, data)
+            return McpPromptMessage(found.role, _text(found.content), kind, data)
         case content:
-            return FilledMessage(found.role, _text(content), "text/plain", None)
+            return McpPromptMessage(found.role, _text(content), "text/plain", None)
 
 
 def _require_size(chars: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from portico.schemas.tools import ToolSource
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
@@ -181,20 +182,6 @@ _FIRST_RETRY_S: Final = 1.0
 _MAX_RETRY_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class SourceInfo:
-    """One addition as it is shown; a document of an API gives many tools."""
-
-    name: str
-    kind: str
-    what: str
-    state: str
-    error: str | None
-    warning: str
-    tools: Sequence[str]
-    configured: bool
-
-
 @dataclass(slots=True)
 class _HeldSource:
     spec: ToolSpec
@@ -280,7 +267,7 @@ class AddedTools:
             self._changed.clear()
             await self._changed.wait()
 
-    async def add(self, spec: ToolSpec, owner: str | None) -> SourceInfo:
+    async def add(self, spec: ToolSpec, owner: str | None) -> ToolSource:
         """Add from now on. Raises `PorticoError`, and keeps nothing, if it cannot be prepared now."""
         if spec.name in self._held:
             raise Conflict(
@@ -335,11 +322,11 @@ class AddedTools:
         ):
             await self._packages.drop(*needs)
 
-    def every(self) -> list[SourceInfo]:
+    def every(self) -> list[ToolSource]:
         """All additions, by name."""
         return [_info(held) for _name, held in sorted(self._held.items())]
 
-    def get(self, name: str) -> SourceInfo:
+    def get(self, name: str) -> ToolSource:
         """One of them. Raises `NotFound`."""
         return _info(self._find(name))
 
@@ -414,9 +401,9 @@ class AddedTools:
                 await held.functions.close()
 
 
-def _info(held: _HeldSource) -> SourceInfo:
+def _info(held: _HeldSource) -> ToolSource:
     spec = held.spec
-    return SourceInfo(
+    return ToolSource(
         name=spec.name,
         kind=spec.kind,
         what=" ".join(spec.command) or spec.function or spec.openapi or shown(spec.database),
