@@ -20,7 +20,7 @@ import psutil
 from harness import Report, Serving, daemon, load
 
 from portico import Client
-from portico.batches import Batch
+from portico.schemas.batches import Batch
 
 ENDPOINT = "/v1/chat/completions"
 

@@ -23,7 +23,7 @@ from decode import Target, decode
 from harness import HERE, Report, call, daemon
 
 from portico.client import Client
-from portico.tuning import TuningEvent, TuningJob
+from portico.schemas.fine_tuning import TuningEvent, TuningJob
 from portico_server.settings import load
 
 WISHED = {"micro_batch": 4}

@@ -10,9 +10,9 @@ from typing import Any
 from portico._read import error_body, read, usage
 from portico._sse import ServerEvent
 from portico.errors import NotPortico
+from portico.schemas.fine_tuning import TuningEvent, TuningJob
 from portico.schemas.questions import Question
 from portico.schemas.runs import RunEvent
-from portico.tuning import TuningEvent, TuningJob
 from portico.wire import (
     Cited,
     Claimed,

@@ -1,101 +1,15 @@
-"""What the SDK says of batches: where they stand, what is wrong with their files, and what was answered."""
+"""Input files of batches, and the results in their output files."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from portico.errors import InvalidRequest, NotPortico
-from portico.schemas import json_at
-
-ENDED = ("completed", "failed", "expired", "cancelled")
+from portico.schemas.batches import BatchResult
 
 _AFTER_LINE = len('{"id":"batch_req_')
-
-
-@dataclass(frozen=True, slots=True)
-class BatchProblem:
-    """What is wrong with a file, at a ``line`` from 1, or what ended a batch."""
-
-    code: str
-    message: str
-    param: str | None = None
-    line: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch. ``status``: ``validating``, ``in_progress``, ``finalizing``, ``completed``, ``cancelling``,
-    ``cancelled``, ``expired`` or ``failed``. Times in seconds since 1970; of ``total`` requests, those neither
-    ``completed`` nor ``failed`` were not asked, or not yet.
-    """
-
-    id: str
-    endpoint: str
-    status: str
-    created_at: float
-    expires_at: float
-    run_id: str = ""
-    model: str | None = None
-    input_file_id: str = ""
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    total: int = field(default=0, metadata=json_at("request_counts.total"))
-    completed: int = field(default=0, metadata=json_at("request_counts.completed"))
-    failed: int = field(default=0, metadata=json_at("request_counts.failed"))
-    prompt_tokens: int = field(default=0, metadata=json_at("usage.input_tokens"))
-    completion_tokens: int = field(default=0, metadata=json_at("usage.output_tokens"))
-    in_progress_at: float | None = None
-    completed_at: float | None = None
-    failed_at: float | None = None
-    expired_at: float | None = None
-    cancelled_at: float | None = None
-    errors: tuple[BatchProblem, ...] = field(default=(), metadata=json_at("errors.data"))
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def ended(self) -> bool:
-        return self.status in ENDED
-
-    @property
-    def ended_at(self) -> float | None:
-        """When it ended, however that was."""
-        return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
-
-    @property
-    def done(self) -> int:
-        """Requests that were asked."""
-        return self.completed + self.failed
-
-
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """What one request was answered with: ``status_code`` and ``body``, or the ``error`` for which it has neither.
-
-    ``line`` is that of the input, from 1.
-    """
-
-    line: int
-    custom_id: str
-    status_code: int | None = None
-    body: Any = None
-    request_id: str | None = None
-    error: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return self.status_code is not None and self.status_code < 400
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedBatch:
-    """What a file holds: so many requests for ``model``, if there are no ``errors``."""
-
-    total: int
-    model: str | None = None
-    errors: tuple[BatchProblem, ...] = ()
 
 
 def requests_file(

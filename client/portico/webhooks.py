@@ -1,4 +1,4 @@
-"""What the SDK says of webhooks, and how a receiver checks what it is sent.
+"""How a receiver of webhooks checks what it is sent.
 
 Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -12,72 +12,14 @@ import hmac
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from portico.errors import InvalidRequest
+from portico.schemas.webhooks import WebhookEvent
 
 TOLERANCE_S = 300
 """Seconds that a message may be old, or ahead of the clock here."""
 
 _PREFIX = "whsec_"
-
-
-@dataclass(frozen=True, slots=True)
-class Webhook:
-    """An address that hears of what has ended. ``disabled`` says why nothing is sent to it any more.
-
-    Times in seconds since 1970.
-    """
-
-    id: str
-    name: str
-    url: str
-    event_types: tuple[str, ...]
-    signing_secret_hint: str = ""
-    disabled: str | None = None
-    created_at: float = 0
-    updated_at: float = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewWebhook(Webhook):
-    """A webhook with its secret, which is not shown again."""
-
-    signing_secret: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookDelivery:
-    """An event for a webhook: ``pending``, ``delivered`` or ``failed``. Its ``id`` is the same in each attempt.
-
-    ``last_status`` and ``last_error`` are those of the last attempt; ``next_at`` is when a pending one is sent next.
-    """
-
-    id: str
-    webhook_id: str
-    event_type: str
-    state: str
-    attempts: int
-    created_at: float
-    next_at: float | None = None
-    last_status: int | None = None
-    last_error: str | None = None
-    delivered_at: float | None = None
-    payload: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookEvent:
-    """What a receiver is sent: ``data["id"]`` names what has ended, ``type`` says how.
-
-    The same event may come more than once, under the same ``id``.
-    """
-
-    id: str
-    type: str
-    created_at: int
-    data: Mapping[str, Any]
 
 
 def verify_webhook(

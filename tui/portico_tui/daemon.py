@@ -12,21 +12,21 @@ from typing import TypeAlias, TypeVar
 
 from portico import AsyncAnswer as Answer
 from portico._read import Page
-from portico.batches import Batch
 from portico.cli.files import MIN_PARTED_BYTES
 from portico.client import AsyncClient
 from portico.errors import Cancelled, ConnectionFailed, from_body
 from portico.errors import PorticoError as DaemonError
 from portico.schemas.apps import App
+from portico.schemas.batches import Batch
 from portico.schemas.configuration import Problem
 from portico.schemas.daemon import Status as Glance
 from portico.schemas.deployments import Deployment as Model
 from portico.schemas.deployments import Recommendation
 from portico.schemas.files import File
+from portico.schemas.fine_tuning import TuningEvent, TuningJob, TuningPlan
 from portico.schemas.questions import Question
 from portico.schemas.sessions import Session
 from portico.schemas.stores import SkippedFile, SkippedFiles, Store, StoreFile
-from portico.tuning import TuningEvent, TuningJob, TuningPlan
 from portico.wire import Asked, Cited, Delta, Event, Failed, HandedOff, Passage, ToolCalled
 from portico.wire import Status as Progress
 from portico_tui.conversations import Asking, ChatMessage, Conversations, Partner

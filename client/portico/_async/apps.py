@@ -13,10 +13,10 @@ from portico._request import at, given
 from portico._running import AsyncRunning, Functions
 from portico._step import StepLike
 from portico.errors import InvalidRequest
-from portico.evals import EvalRun
 from portico.flow import Flow, flow_of
 from portico.schemas.apps import App, AppVersion
-from portico.schemas.flows import CheckedAgent
+from portico.schemas.evals import EvalRun
+from portico.schemas.flows import CheckedSpec
 from portico.schemas.packages import PackagedContents
 from portico.schemas.prompts import ExportedPrompt, ImportedPrompts, Prompt
 
@@ -281,10 +281,10 @@ class Prompts(Group):
 class Agents(Group):
     """Agents that nobody deployed, as JSON. `portico.agent` composes them."""
 
-    async def check(self, spec: Mapping[str, Any]) -> CheckedAgent:
+    async def check(self, spec: Mapping[str, Any]) -> CheckedSpec:
         """Whether an agent could run here, without running it: every name in it."""
         return await self._transport.request(
-            "POST", "/api/agents/check", CheckedAgent, json={"agent": dict(spec)}
+            "POST", "/api/agents/check", CheckedSpec, json={"agent": dict(spec)}
         )
 
     def start(

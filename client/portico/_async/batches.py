@@ -10,7 +10,8 @@ from portico._async.group import Group
 from portico._async.knowledge import Files
 from portico._read import Page
 from portico._request import at, given, named
-from portico.batches import Batch, BatchResult, CheckedBatch, requests_file, results_of
+from portico.batches import requests_file, results_of
+from portico.schemas.batches import Batch, BatchResult, CheckedBatch
 
 PURPOSE = "batch"
 

@@ -13,7 +13,7 @@ from portico._async.runs import Runs
 from portico._read import Page
 from portico._request import at, given, named
 from portico.errors import NotFound
-from portico.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch
+from portico.schemas.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch
 
 PURPOSE = "evals"
 

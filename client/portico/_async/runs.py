@@ -9,7 +9,7 @@ from portico._async.group import Group
 from portico._events import QuestionEvents, RunEvents
 from portico._read import Page
 from portico._request import at, by_id, given, named
-from portico.schemas.artifacts import Artifact
+from portico.schemas.artifacts import ArtifactRecord
 from portico.schemas.flows import TraceStep
 from portico.schemas.questions import Claims, Question
 from portico.schemas.runs import Pruned, Run, RunEvent
@@ -141,14 +141,14 @@ class Questions(Group):
 class Artifacts(Group):
     """Files that runs made: figures, tables, results too large for an answer."""
 
-    async def list(self, *, run: str | None = None, limit: int = 100) -> list[Artifact]:
+    async def list(self, *, run: str | None = None, limit: int = 100) -> list[ArtifactRecord]:
         """The newest, of one run if it is named."""
         query = given(run=run, limit=limit)
-        return await self._transport.request("GET", "/api/artifacts", list[Artifact], query=query)
+        return await self._transport.request("GET", "/api/artifacts", list[ArtifactRecord], query=query)
 
-    async def get(self, artifact_id: str) -> Artifact:
+    async def get(self, artifact_id: str) -> ArtifactRecord:
         """One by id. Raises `NotFound`."""
-        return await self._transport.request("GET", self._at(artifact_id), Artifact)
+        return await self._transport.request("GET", self._at(artifact_id), ArtifactRecord)
 
     async def content(self, artifact_id: str) -> bytes:
         """The bytes of one."""

@@ -12,15 +12,8 @@ from portico._async.sessions import Sessions
 from portico._events import TuningEvents
 from portico._read import Page
 from portico._request import at, given, named
-from portico.tuning import (
-    CollectedExamples,
-    ExampleCollector,
-    TuningAppCheck,
-    TuningCheckpoint,
-    TuningEvent,
-    TuningJob,
-    TuningPlan,
-)
+from portico.schemas.fine_tuning import TuningAppCheck, TuningCheckpoint, TuningEvent, TuningJob, TuningPlan
+from portico.tuning import CollectedExamples, ExampleCollector
 
 PURPOSE = "fine-tune"
 

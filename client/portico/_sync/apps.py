@@ -14,10 +14,10 @@ from portico._step import StepLike
 from portico._sync.evals import Evals
 from portico._sync.group import Group
 from portico.errors import InvalidRequest
-from portico.evals import EvalRun
 from portico.flow import Flow, flow_of
 from portico.schemas.apps import App, AppVersion
-from portico.schemas.flows import CheckedAgent
+from portico.schemas.evals import EvalRun
+from portico.schemas.flows import CheckedSpec
 from portico.schemas.packages import PackagedContents
 from portico.schemas.prompts import ExportedPrompt, ImportedPrompts, Prompt
 
@@ -282,9 +282,9 @@ class Prompts(Group):
 class Agents(Group):
     """Agents that nobody deployed, as JSON. `portico.agent` composes them."""
 
-    def check(self, spec: Mapping[str, Any]) -> CheckedAgent:
+    def check(self, spec: Mapping[str, Any]) -> CheckedSpec:
         """Whether an agent could run here, without running it: every name in it."""
-        return self._transport.request("POST", "/api/agents/check", CheckedAgent, json={"agent": dict(spec)})
+        return self._transport.request("POST", "/api/agents/check", CheckedSpec, json={"agent": dict(spec)})
 
     def start(
         self,

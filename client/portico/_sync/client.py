@@ -43,7 +43,7 @@ from portico.flow import Flow, flow_of
 from portico.schemas.apps import the_only
 from portico.schemas.configuration import Applied
 from portico.schemas.daemon import BackedUp, Setting, Status, Vacuumed
-from portico.schemas.flows import CheckedFlow
+from portico.schemas.flows import CheckedSpec
 from portico.schemas.keys import Whoami
 from portico.schemas.models import Embeddings, RankedText, Tokens
 from portico.schemas.runs import RunEvent
@@ -257,10 +257,10 @@ class Client:
         """Run a flow in the daemon and wait; its output. See `start`."""
         return self.start(flow, input, history=history).result()
 
-    def check(self, flow: Flow | StepLike | Mapping[str, Any]) -> CheckedFlow:
+    def check(self, flow: Flow | StepLike | Mapping[str, Any]) -> CheckedSpec:
         """Whether a flow could run here, without running it: every name and reference in it."""
         body = {"flow": dict(flow_of(flow).spec)}
-        return self._transport.request("POST", "/api/flows/check", CheckedFlow, json=body)
+        return self._transport.request("POST", "/api/flows/check", CheckedSpec, json=body)
 
     def apply(
         self,

@@ -14,7 +14,7 @@ from portico._sync.group import Group
 from portico._sync.knowledge import Files
 from portico._sync.runs import Runs
 from portico.errors import NotFound
-from portico.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch
+from portico.schemas.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch
 
 PURPOSE = "evals"
 

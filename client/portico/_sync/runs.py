@@ -10,7 +10,7 @@ from portico._events import QuestionEvents, RunEvents
 from portico._read import Page
 from portico._request import at, by_id, given, named
 from portico._sync.group import Group
-from portico.schemas.artifacts import Artifact
+from portico.schemas.artifacts import ArtifactRecord
 from portico.schemas.flows import TraceStep
 from portico.schemas.questions import Claims, Question
 from portico.schemas.runs import Pruned, Run, RunEvent
@@ -138,14 +138,14 @@ class Questions(Group):
 class Artifacts(Group):
     """Files that runs made: figures, tables, results too large for an answer."""
 
-    def list(self, *, run: str | None = None, limit: int = 100) -> list[Artifact]:
+    def list(self, *, run: str | None = None, limit: int = 100) -> list[ArtifactRecord]:
         """The newest, of one run if it is named."""
         query = given(run=run, limit=limit)
-        return self._transport.request("GET", "/api/artifacts", list[Artifact], query=query)
+        return self._transport.request("GET", "/api/artifacts", list[ArtifactRecord], query=query)
 
-    def get(self, artifact_id: str) -> Artifact:
+    def get(self, artifact_id: str) -> ArtifactRecord:
         """One by id. Raises `NotFound`."""
-        return self._transport.request("GET", self._at(artifact_id), Artifact)
+        return self._transport.request("GET", self._at(artifact_id), ArtifactRecord)
 
     def content(self, artifact_id: str) -> bytes:
         """The bytes of one."""

@@ -13,15 +13,8 @@ from portico._request import at, given, named
 from portico._sync.group import Group
 from portico._sync.knowledge import Files
 from portico._sync.sessions import Sessions
-from portico.tuning import (
-    CollectedExamples,
-    ExampleCollector,
-    TuningAppCheck,
-    TuningCheckpoint,
-    TuningEvent,
-    TuningJob,
-    TuningPlan,
-)
+from portico.schemas.fine_tuning import TuningAppCheck, TuningCheckpoint, TuningEvent, TuningJob, TuningPlan
+from portico.tuning import CollectedExamples, ExampleCollector
 
 PURPOSE = "fine-tune"
 

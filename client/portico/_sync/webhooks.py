@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from portico._read import Page
 from portico._request import at, given, named
 from portico._sync.group import Group
-from portico.webhooks import NewWebhook, Webhook, WebhookDelivery
+from portico.schemas.webhooks import NewWebhook, Webhook, WebhookDelivery
 
 WHAT = "a webhook"
 

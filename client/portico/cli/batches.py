@@ -11,8 +11,8 @@ from portico.cli.render import moment, one_line, print_fields, print_json, print
 from portico.cli.session import AsJson, DryRun, connected
 
 if TYPE_CHECKING:
-    from portico.batches import Batch, BatchProblem, BatchResult, CheckedBatch
     from portico.client import Client
+    from portico.schemas.batches import Batch, BatchProblem, BatchResult, CheckedBatch
 
 app = typer.Typer(
     no_args_is_help=True,

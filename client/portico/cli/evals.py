@@ -13,7 +13,7 @@ from portico.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from portico.client import Client
-    from portico.evals import EvalRun, EvalSearch
+    from portico.schemas.evals import EvalRun, EvalSearch
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -14,7 +14,7 @@ from portico.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from portico.client import Client
-    from portico.evals import Eval
+    from portico.schemas.evals import Eval
 
 FIELDS = ("name", "data", "criteria", "source", "search", "item_schema")
 

@@ -11,7 +11,7 @@ import typer
 from portico.cli.progress import Bars
 from portico.cli.render import dollars, moment, one_line, print_fields, print_rows, shorten
 from portico.client import Client
-from portico.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch, EvalTrial
+from portico.schemas.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch, EvalTrial
 
 WIDTH = 60
 """Characters of a text in a table."""

@@ -16,7 +16,7 @@ from portico.cli.session import AsJson, DryRun, connected
 from portico.errors import Conflict, InvalidRequest
 
 if TYPE_CHECKING:
-    from portico.tuning import TuningJob
+    from portico.schemas.fine_tuning import TuningJob
 
 
 class _Shorthand(TyperGroup):

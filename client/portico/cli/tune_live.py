@@ -15,7 +15,7 @@ from rich.text import Text
 from portico.cli.curve import curve, lasts
 from portico.cli.render import amount, console, one_line, print_fields, print_rows
 from portico.client import Client
-from portico.tuning import TuningEvent, TuningJob, TuningPlan
+from portico.schemas.fine_tuning import TuningEvent, TuningJob, TuningPlan
 
 EVENT_COUNT = 1000
 """Events that a course is drawn from."""

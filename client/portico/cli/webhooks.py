@@ -11,7 +11,7 @@ from portico.cli.render import moment, print_fields, print_json, print_removed, 
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 
 if TYPE_CHECKING:
-    from portico.webhooks import NewWebhook
+    from portico.schemas.webhooks import NewWebhook
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that a run made: a figure, a table. ``run`` and ``created_at`` are told by `Artifacts` alone."""
+    """A file that a run made; its bytes are at ``link``."""
 
     id: str
     name: str
-    media_type: str = "application/octet-stream"
-    bytes: int = 0
-    link: str = ""
-    run: str = ""
-    created_at: float = 0
+    media_type: str
+    bytes: int
+    link: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactRecord(Artifact):
+    """An artifact with the run that made it, and when, in seconds since 1970."""
+
+    run: str
+    created_at: float

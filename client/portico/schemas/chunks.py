@@ -39,10 +39,10 @@ class Chunker:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a document, and where it stands."""
+    """A chunk and where it stands."""
 
     text: str
-    place: Place = Place()
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,10 @@ class FileChunk:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What one strategy makes of a document: its first chunks, how many there are, their lengths in characters."""
+    """What one strategy makes of the document: its first chunks, how many there are, their lengths in characters."""
 
     strategy: Mapping[str, Any]
-    chunks: tuple[Chunk, ...] = ()
-    total: int = 0
-    shortest: int = 0
-    longest: int = 0
+    total: int
+    shortest: int
+    longest: int
+    chunks: tuple[Chunk, ...]

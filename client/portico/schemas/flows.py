@@ -8,24 +8,6 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedFlow:
-    """Whether a flow can run; ``error`` is the first thing that is wrong, in OpenAI's shape."""
-
-    ok: bool
-    name: str = ""
-    error: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedAgent:
-    """Whether an agent can run; ``error`` is the first thing that is wrong, in OpenAI's shape."""
-
-    ok: bool
-    name: str = ""
-    error: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class TraceStep:
     """A finished step. ``input`` is cut to what a person looks at; times in seconds since 1970, ``cost`` in US dollars,
     null where no price is known.
@@ -45,3 +27,12 @@ class TraceStep:
     cached_tokens: int
     hit: bool
     cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSpec:
+    """Whether a flow or an agent can run, and the first thing that is wrong with it."""
+
+    ok: bool
+    name: str = ""
+    error: Mapping[str, Any] | None = None

@@ -44,9 +44,9 @@ class ToolSource:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool answered: text, the same as JSON where there is a structure, and files that it made."""
+    """What a tool answered: text for a model, the same as JSON where there is a structure, and files it made."""
 
     text: str
-    structured: Any = None
-    is_error: bool = False
+    structured: Mapping[str, Any] | None
+    is_error: bool
     artifacts: tuple[Artifact, ...] = ()

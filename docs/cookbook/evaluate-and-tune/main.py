@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from portico import Client
-from portico.tuning import TuningJob
+from portico.schemas.fine_tuning import TuningJob
 
 ITEMS = [
     {"ask": "Who keeps the light?", "wanted": "Mara"},

@@ -5,7 +5,7 @@ from pathlib import Path
 import tiny_models
 
 from portico import Client
-from portico.tuning import TuningJob
+from portico.schemas.fine_tuning import TuningJob
 
 QUESTIONS = Path("questions.jsonl")
 TEXTS = [*Path("documents").glob("*.md"), QUESTIONS]

@@ -100,11 +100,3 @@ class StartedRun(BaseModel):
     """The id of the run that does the work; its events are at ``/api/runs/{id}/events``."""
 
     run: str
-
-
-class CheckedSpec(BaseModel):
-    """Whether a flow or an agent can run, and the first thing that is wrong with it."""
-
-    ok: bool
-    name: str = ""
-    error: dict[str, Any] | None = None

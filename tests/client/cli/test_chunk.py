@@ -52,8 +52,8 @@ def test_a_strategy_that_does_not_exist_is_told_with_the_nearest(command: Comman
 
 
 def test_on_a_terminal_each_strategy_has_a_column() -> None:
-    one = Cut({"type": "page"}, (Chunk("First\x1b[31m page", Place(page=1)),), total=7, shortest=3, longest=9)
-    other = Cut({"type": "fine"}, (Chunk("a"), Chunk("b" * 900)), total=2, shortest=1, longest=900)
+    one = Cut({"type": "page"}, 7, 3, 9, (Chunk("First\x1b[31m page", Place(page=1)),))
+    other = Cut({"type": "fine"}, 2, 1, 900, (Chunk("a", Place()), Chunk("b" * 900, Place())))
     out = console()
     with out.capture() as captured:
         out.print(_table([one, other]))

@@ -20,7 +20,8 @@ from tests.server.webhooks.receiver import Receiver, receiving
 
 from portico import Client
 from portico.cli.root import run as run_command
-from portico.webhooks import WebhookEvent, verify_webhook
+from portico.schemas.webhooks import WebhookEvent
+from portico.webhooks import verify_webhook
 
 CONFIGURATION = """
 models:

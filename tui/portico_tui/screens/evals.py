@@ -9,7 +9,7 @@ from textual.content import Content
 
 from portico.cli.evals_file import read, same_test
 from portico.cli.render import dollars
-from portico.evals import Eval, EvalOutput, EvalRun, EvalSearch, EvalTrial
+from portico.schemas.evals import Eval, EvalOutput, EvalRun, EvalSearch, EvalTrial
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import cell, clock, one_line, run_state, safe, span
 from portico_tui.widgets.dialogs import Field, Form, Reader

@@ -9,7 +9,7 @@ from textual.content import Content
 
 from portico.cli.pairs import pairs
 from portico.schemas.adapters import Adapter
-from portico.schemas.artifacts import Artifact
+from portico.schemas.artifacts import ArtifactRecord
 from portico.schemas.daemon import ConfiguredGuard
 from portico.schemas.engines import Engine
 from portico.schemas.facts import Fact
@@ -191,25 +191,27 @@ _yes = reader({"type": "boolean"})
 _format = reader({"type": "string", "enum": ["safetensors", "gguf"]})
 
 
-class ArtifactList(Listing[Artifact]):
+class ArtifactList(Listing[ArtifactRecord]):
     """Files that runs made."""
 
     MODE = "artifacts"
     TAB = "Artifacts"
     COLUMNS = (
-        Column[Artifact]("MADE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at),
-        Column[Artifact]("NAME", lambda one: one.name, "bold", 36),
-        Column[Artifact]("TYPE", lambda one: one.media_type),
-        Column[Artifact]("SIZE", lambda one: amount(one.bytes), sort=lambda one: one.bytes),
-        Column[Artifact]("RUN", lambda one: one.run, "dim"),
+        Column[ArtifactRecord](
+            "MADE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+        ),
+        Column[ArtifactRecord]("NAME", lambda one: one.name, "bold", 36),
+        Column[ArtifactRecord]("TYPE", lambda one: one.media_type),
+        Column[ArtifactRecord]("SIZE", lambda one: amount(one.bytes), sort=lambda one: one.bytes),
+        Column[ArtifactRecord]("RUN", lambda one: one.run, "dim"),
     )
     EMPTY = "No run has made a file yet."
 
-    async def find(self) -> Sequence[Artifact]:
+    async def find(self) -> Sequence[ArtifactRecord]:
         return await self.client.artifacts.list(limit=MAX_ROWS)
 
     @row_action("s", "Save", "Write the file to this machine")
-    async def save(self, artifact: Artifact) -> None:
+    async def save(self, artifact: ArtifactRecord) -> None:
         name = Path(artifact.name.replace("\\", "/")).name or artifact.id
         given = await self.ask(Form("Save a file", Field("path", "A new place on this machine", name)))
         if given is None:
@@ -217,7 +219,7 @@ class ArtifactList(Listing[Artifact]):
         await self.write_file(Path(given["path"]), await self.client.artifacts.content(artifact.id))
 
     @row_action("d", "Delete", "Delete the file")
-    async def remove_artifact(self, artifact: Artifact) -> None:
+    async def remove_artifact(self, artifact: ArtifactRecord) -> None:
         if await self.sure(f"Delete '{one_line(artifact.name)}'?", "Delete"):
             await self.client.artifacts.remove(artifact.id)
 

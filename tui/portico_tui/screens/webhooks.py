@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from textual.content import Content
 
-from portico.webhooks import NewWebhook, Webhook, WebhookDelivery
+from portico.schemas.webhooks import NewWebhook, Webhook, WebhookDelivery
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import cell, clock, one_line
 from portico_tui.widgets.dialogs import Choose, Field, Form, Reader

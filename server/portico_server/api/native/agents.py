@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from portico.schemas.flows import CheckedSpec
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.native.flows import events_of
-from portico_server.api.shapes import CheckedSpec
 from portico_server.api.sse import EventStream
 from portico_server.apps.agent import read
 from portico_server.apps.agent.message import message_of

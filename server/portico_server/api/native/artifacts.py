@@ -7,8 +7,8 @@ from typing import Annotated
 
 from fastapi import Query
 from fastapi.responses import FileResponse
-from pydantic import BaseModel
 
+from portico.schemas.artifacts import ArtifactRecord
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.kept_response import artifact_response
 from portico_server.api.shapes import Listed, RemovedId
@@ -16,23 +16,6 @@ from portico_server.db.artifacts import ArtifactRow
 from portico_server.runs.artifacts import shown
 
 router = new_router(prefix="/api/artifacts", tags=["Artifacts"])
-
-
-class ArtifactDescription(BaseModel):
-    """A file that a run made; its bytes are at ``link``."""
-
-    id: str
-    name: str
-    media_type: str
-    bytes: int
-    link: str
-
-
-class ArtifactRecord(ArtifactDescription):
-    """An artifact with the run that made it, and when, in seconds since 1970."""
-
-    run: str
-    created_at: float
 
 
 @router.get("")

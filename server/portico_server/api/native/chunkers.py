@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import orjson
 from fastapi import Request
 from pydantic import BaseModel, Field, ValidationError
 
-from portico.schemas.chunks import Chunker
+from portico.schemas.chunks import Chunk, Chunker, Cut
 from portico_server.api import errors
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai import upload
@@ -35,23 +34,6 @@ class ChunkingRequest(BaseModel, extra="forbid"):
     filename: str = "text.txt"
     strategies: list[str | dict[str, Any]] | None = None
     limit: int = Field(default=100, ge=1, le=LIMIT)
-
-
-class Chunk(BaseModel):
-    """A chunk and where it stands."""
-
-    text: str
-    place: dict[str, Any]
-
-
-class Cut(BaseModel):
-    """What one strategy makes of the document: its first chunks, how many there are, their lengths in characters."""
-
-    strategy: dict[str, Any]
-    total: int
-    shortest: int
-    longest: int
-    chunks: list[Chunk]
 
 
 _BODY = upload.declared(
@@ -146,5 +128,5 @@ def _shown(item: ChunkingPreview) -> Cut:
         total=item.total,
         shortest=item.shortest,
         longest=item.longest,
-        chunks=[Chunk(text=chunk.text, place=asdict(chunk.place)) for chunk in item.chunks],
+        chunks=tuple(Chunk(chunk.text, chunk.place) for chunk in item.chunks),
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Body, Query
 from pydantic import BaseModel
 
+from portico.schemas.evals import EvalApplied, EvalPlan
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai.evals import EvalError
 from portico_server.api.services import ApiServices
@@ -65,51 +66,28 @@ class EvalSearch(BaseModel):
     trials: list[Trial]
 
 
-class SearchPlan(BaseModel):
-    """What a search would take, by a dry run: ``asked`` items in all, ``judged`` calls of judges, and ``trained``
-    models.
-
-    ``settings`` are those of the first trials.
-    """
-
-    trials: int
-    items: int
-    asked: int
-    judged: int
-    trained: int
-    settings: list[dict[str, Any]]
-
-
 class TrialChoice(BaseModel, extra="forbid"):
     """Which trial is deployed; the best, if none is named."""
 
     trial: str | None = None
 
 
-class AppliedTrial(BaseModel):
-    """The new versions by app. ``left``: settings that belong to no app; give them with each call."""
-
-    trial: str
-    versions: dict[str, int]
-    left: dict[str, Any]
-
-
 @router.post("/{eval_id}/search", status_code=201)
 async def search_settings(
     eval_id: str, body: Annotated[dict[str, Any], Body()], services: TheServices, caller: Caller
-) -> EvalSearch | SearchPlan:
+) -> EvalSearch | EvalPlan:
     """Try settings: ``data_source`` as a run has it, ``parameters`` with lists of values by path, such as ``model``,
     ``sampling_params.temperature`` or ``apps.NAME.STEP.system``. ``dry_run`` only returns what that would take.
     """
     if body.get("dry_run"):
         found = await services.searches.plan(eval_id, body, caller)
-        return SearchPlan(
+        return EvalPlan(
             trials=len(found.settings),
             items=found.items,
             asked=found.items_asked,
             judged=found.judged,
             trained=found.trained,
-            settings=[dict(one) for one in found.settings[:MAX_SHOWN_SETTINGS_COUNT]],
+            settings=tuple(found.settings[:MAX_SHOWN_SETTINGS_COUNT]),
         )
     row = await services.searches.create(eval_id, body, caller)
     return await _search(services, row)
@@ -138,10 +116,10 @@ async def cancel_search(eval_id: str, search_id: str, services: TheServices, cal
 @router.post("/{eval_id}/searches/{search_id}/apply")
 async def apply_search(
     eval_id: str, search_id: str, choice: TrialChoice, services: TheServices, caller: Caller
-) -> AppliedTrial:
+) -> EvalApplied:
     """Deploy what the best trial changes in apps, as a new version of each."""
     trial, versions, left = await services.searches.apply(eval_id, search_id, choice.trial, caller)
-    return AppliedTrial(trial=trial.id, versions=dict(versions), left=dict(left))
+    return EvalApplied(trial=trial.id, versions=dict(versions), left=dict(left))
 
 
 async def _retrieved(services: ApiServices, eval_id: str, search_id: str, caller: Principal) -> EvalSearch:

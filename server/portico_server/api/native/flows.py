@@ -9,12 +9,12 @@ import orjson
 from fastapi import Query, Response
 from pydantic import BaseModel, Field
 
-from portico.schemas.flows import TraceStep
+from portico.schemas.flows import CheckedSpec, TraceStep
 from portico.wire import Failed, Usage
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.native.runs import FoundRun, RunDescription, RunTokens, find_run, retrieve_run, tokens
 from portico_server.api.services import ApiServices
-from portico_server.api.shapes import CheckedSpec, shaped
+from portico_server.api.shapes import shaped
 from portico_server.api.sse import EventStream, event_frame
 from portico_server.apps.drawing.diagram import DiagramNode, gantt, of_flow
 from portico_server.apps.drawing.svg import svg

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import Request
 from pydantic import BaseModel, Field
 
+from portico.schemas.fine_tuning import TuningAppCheck
 from portico_server.api.endpoint import Caller, Seen, TheServices, new_router
 from portico_server.api.openai import fine_tuning_shapes as shapes
 from portico_server.api.openai.fine_tuning_shapes import FineTuningJobRequest
@@ -60,27 +61,13 @@ async def plan_fine_tuning(
     )
 
 
-class AppPromptCheck(BaseModel):
-    """Whether an app writes the prompts that a model was trained on. ``same`` is true without ``differences``, which
-    are sentences; ``model`` is the one that it calls, ``uses_result`` whether that is the job's result.
-    """
-
-    app: str
-    version: int
-    trained_version: int
-    same: bool
-    differences: list[str]
-    model: str
-    uses_result: bool
-
-
 @router.post("/jobs/{job_id}/check")
 async def check_fine_tuning_app(
     job_id: str, request: Request, services: TheServices, caller: Caller
-) -> AppPromptCheck:
+) -> TuningAppCheck:
     """Call the app of a job with some of its examples once more, and compare the prompts. No chat model is called."""
     found = await while_present(request, services.tuning.check_app(job_id, caller))
-    return AppPromptCheck(**asdict(found), same=not found.differences)
+    return TuningAppCheck(**asdict(found), same=not found.differences)
 
 
 @router.get(

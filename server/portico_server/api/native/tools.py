@@ -10,10 +10,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from portico.schemas import tools as schemas
+from portico.schemas.artifacts import Artifact
 from portico.schemas.tools import Tool, ToolSource
 from portico_server.api.endpoint import Admin, Caller, TheServices, new_router
-from portico_server.api.native.artifacts import ArtifactDescription
-from portico_server.api.shapes import Listed, RemovedName, StartedRun
+from portico_server.api.shapes import Listed, RemovedName, StartedRun, shaped
 from portico_server.api.sse import while_present
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
@@ -46,15 +47,6 @@ class ToolArguments(BaseModel, extra="forbid"):
     """The arguments of a call."""
 
     arguments: dict[str, Any] = {}
-
-
-class Outcome(BaseModel):
-    """What a tool answered: text for a model, the same as JSON where there is a structure, and files it made."""
-
-    text: str
-    structured: dict[str, Any] | None
-    is_error: bool
-    artifacts: list[ArtifactDescription] = []
 
 
 @router.get("")
@@ -92,7 +84,7 @@ async def get_tool(name: str, services: TheServices, caller: Caller) -> Tool:
 
 @router.post(
     "/{name}/call",
-    response_model=Outcome,
+    response_model=schemas.ToolResult,
     responses={
         202: {"model": StartedRun, "description": "The call has begun; its run has events and a result"}
     },
@@ -106,7 +98,7 @@ async def call_tool(
     wait: Annotated[
         bool, Query(description="Answer with the result; otherwise with the run, at once")
     ] = True,
-) -> Outcome | Response:
+) -> schemas.ToolResult | Response:
     """Call a tool. An error of the tool itself is an answer with ``is_error``. Leaving cancels the call.
 
     A tool that has to be approved answers when it has been; with ``wait=false`` the call is a run that is followed at
@@ -122,7 +114,8 @@ async def call_tool(
     result = await while_present(request, call)
     if not isinstance(result, ToolResult):
         raise PorticoError(f"The tool '{name}' answered with something else than a result.")
-    return Outcome.model_validate(result, from_attributes=True)
+    made = tuple(shaped(Artifact, artifact) for artifact in result.artifacts)
+    return shaped(schemas.ToolResult, result, artifacts=made)
 
 
 # ``/api/tool-sources``: the tools that the operator has added.

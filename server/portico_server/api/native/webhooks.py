@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Query
-from pydantic import BaseModel
 
+from portico.schemas.webhooks import WebhookDelivery
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.shapes import Page, shaped
-from portico_server.db.webhooks import DeliveryRow, DeliveryState
+from portico_server.db.webhooks import DeliveryRow
 
 router = new_router(prefix="/api/webhooks", tags=["Webhooks"])
-
-
-class Delivery(BaseModel):
-    """An event for a webhook; ``id`` is its ``webhook-id``, the same in each attempt.
-
-    Times in seconds since 1970. ``next_at`` while it is ``pending``; ``last_status`` and ``last_error`` are those of
-    the last attempt.
-    """
-
-    id: str
-    webhook_id: str
-    event_type: str
-    state: DeliveryState
-    attempts: int
-    next_at: float | None
-    last_status: int | None
-    last_error: str | None
-    created_at: float
-    delivered_at: float | None
-    payload: dict[str, Any]
 
 
 @router.get("/{webhook_id}/deliveries")
@@ -42,21 +22,23 @@ async def list_deliveries(
     caller: Caller,
     after: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-) -> Page[Delivery]:
+) -> Page[WebhookDelivery]:
     """What was sent to a webhook, or is to be, the newest first."""
     page = await services.webhooks.deliveries(webhook_id, caller, after=after, limit=limit)
     return Page.of([_delivery(row) for row in page.data], page.has_more)
 
 
 @router.post("/{webhook_id}/deliveries/{delivery_id}/redeliver")
-async def redeliver(webhook_id: str, delivery_id: str, services: TheServices, caller: Caller) -> Delivery:
+async def redeliver(
+    webhook_id: str, delivery_id: str, services: TheServices, caller: Caller
+) -> WebhookDelivery:
     """Send an event once more, with all its attempts, whatever has become of it."""
     return _delivery(await services.webhooks.redeliver(webhook_id, delivery_id, caller))
 
 
-def _delivery(row: DeliveryRow) -> Delivery:
+def _delivery(row: DeliveryRow) -> WebhookDelivery:
     return shaped(
-        Delivery,
+        WebhookDelivery,
         row,
         next_at=row.next_at if row.state == "pending" else None,
         payload=json.loads(row.payload),

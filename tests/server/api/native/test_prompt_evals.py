@@ -13,7 +13,7 @@ from tests import daemon as daemons
 from tests.daemon import Daemon
 
 from portico import AsyncClient, Client
-from portico.evals import EvalRun
+from portico.schemas.evals import EvalRun
 from portico_server.core.prompts import builtin
 
 MAX_CONCURRENT_EVALS = 4

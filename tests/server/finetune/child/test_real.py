@@ -20,7 +20,7 @@ from tests.server.models.engines.transformers import environment
 from tests.test_docs import RUN, Block, blocks, execute
 
 from portico.client import Client
-from portico.tuning import TuningEvent, TuningJob
+from portico.schemas.fine_tuning import TuningEvent, TuningJob
 
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -1,4 +1,4 @@
-"""What the SDK says of evaluations: what is tested, runs of it with their items, and searches over settings."""
+"""Evaluations: what is tested, runs of it with their items, and searches over settings."""
 
 from __future__ import annotations
 
@@ -136,20 +136,24 @@ class EvalSearch:
 
 @dataclass(frozen=True, slots=True)
 class EvalPlan:
-    """What a search would take: ``asked`` items in all, ``judged`` calls of judges, ``trained`` models."""
+    """What a search would take, by a dry run: ``asked`` items in all, ``judged`` calls of judges, and ``trained``
+    models.
+
+    ``settings`` are those of the first trials.
+    """
 
     trials: int
     items: int
     asked: int
     judged: int
-    trained: int = 0
-    settings: Sequence[Mapping[str, Any]] = ()
+    trained: int
+    settings: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class EvalApplied:
-    """What was deployed: new versions by app. ``left``: settings of no app; give them with each call."""
+    """The new versions by app. ``left``: settings that belong to no app; give them with each call."""
 
     trial: str
     versions: Mapping[str, int]
-    left: Mapping[str, Any] = field(default_factory=dict)
+    left: Mapping[str, Any]

@@ -1,0 +1,127 @@
+"""Fine-tuning: jobs, their events and checkpoints, and plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from portico._read import read_object
+from portico.schemas import json_at
+
+ENDED = ("succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchMeasures:
+    """How well a model ranks the passages that answer a question, from 0 to 1: nDCG@10 and recall@5."""
+
+    ndcg_10: float
+    recall_5: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchEvaluation:
+    """An embedding model or a reranker beside its base, on questions that were held back; ``better``: by nDCG@10."""
+
+    questions: int
+    before: SearchMeasures
+    after: SearchMeasures
+    better: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TuningJob:
+    """A fine-tuning job. ``status``: ``validating_files``, ``queued``, ``running``, ``paused``, ``succeeded``,
+    ``failed`` or ``cancelled``. Times in seconds since 1970; ``fine_tuned_model`` is the name to call when it is done.
+    ``cost`` is in US dollars, for a job that a provider trained at a known price.
+    """
+
+    id: str
+    model: str
+    status: str
+    created_at: float
+    run_id: str = ""
+    method: str = field(default="supervised", metadata=json_at("method.type"))
+    training_file: str = ""
+    validation_file: str | None = None
+    fine_tuned_model: str | None = None
+    finished_at: float | None = None
+    estimated_finish: float | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    trained_tokens: int | None = None
+    suffix: str = ""
+    seed: int = 0
+    error: str = field(default="", metadata=json_at("error.message"))
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    result_files: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] | None = None
+    cost: float | None = None
+    app: str | None = None
+    store: str | None = None
+    evaluation: SearchEvaluation | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class TuningAppCheck:
+    """Whether an app writes the prompts that a model was trained on. ``same`` is true without ``differences``, which
+    are sentences; ``model`` is the one that it calls, ``uses_result`` whether that is the job's result.
+    """
+
+    app: str
+    version: int
+    trained_version: int
+    same: bool
+    differences: tuple[str, ...]
+    model: str
+    uses_result: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TuningEvent:
+    """Something that happened to a job. ``type`` is ``message``, or ``metrics`` with measurements in ``data``."""
+
+    id: str
+    number: int
+    level: str
+    message: str
+    type: str
+    created_at: float
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Any) -> TuningEvent:
+        """Its ``number`` is the end of its id."""
+        number = str(value.get("id", "")).rpartition("-")[2] if isinstance(value, Mapping) else ""
+        return read_object(cls, value, number=int(number) if number.isdigit() else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class TuningCheckpoint:
+    """A state that training can continue from, and what was measured there; ``served``: ``model`` can be called."""
+
+    id: str
+    model: str = field(metadata=json_at("fine_tuned_model_checkpoint"))
+    step_number: int
+    created_at: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    served: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TuningPlan:
+    """What a job would do: the examples in figures, what is odd about them, the recipe with its reasons, and the
+    command that starts the training.
+    """
+
+    model: str
+    parameters: int
+    data: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    command: tuple[str, ...] = ()

@@ -1,0 +1,65 @@
+"""Webhooks and what was sent to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """An address that hears of what has ended. ``disabled`` says why nothing is sent to it any more.
+
+    Times in seconds since 1970.
+    """
+
+    id: str
+    name: str
+    url: str
+    event_types: tuple[str, ...]
+    signing_secret_hint: str = ""
+    disabled: str | None = None
+    created_at: float = 0
+    updated_at: float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewWebhook(Webhook):
+    """A webhook with its secret, which is not shown again."""
+
+    signing_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDelivery:
+    """An event for a webhook; ``id`` is its ``webhook-id``, the same in each attempt.
+
+    Times in seconds since 1970. ``next_at`` while it is ``pending``; ``last_status`` and ``last_error`` are those of
+    the last attempt.
+    """
+
+    id: str
+    webhook_id: str
+    event_type: str
+    state: Literal["pending", "delivered", "failed"]
+    attempts: int
+    next_at: float | None
+    last_status: int | None
+    last_error: str | None
+    created_at: float
+    delivered_at: float | None
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEvent:
+    """What a receiver is sent: ``data["id"]`` names what has ended, ``type`` says how.
+
+    The same event may come more than once, under the same ``id``.
+    """
+
+    id: str
+    type: str
+    created_at: int
+    data: Mapping[str, Any]
