@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -69,5 +69,14 @@ def by_id(value: str, what: str) -> str:
 
 
 def given(**values: Any) -> dict[str, Any]:
-    """Those that are not ``None``."""
-    return {name: value for name, value in values.items() if value is not None}
+    """The values that are not ``None``, as JSON has them."""
+    return {name: _plain(value) for name, value in values.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """Any mapping as a dictionary, any sequence as a list, a path as text."""
+    if isinstance(value, Mapping):
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,1 +1,1 @@
-"""`portico.AsyncClient` and its groups of calls, by noun; ``scripts/twin`` makes `portico._sync` of it."""
+"""`portico.AsyncClient` and its groups of calls, by noun; ``scripts/sdk`` writes `calls` and `portico._sync`."""

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
+from portico._async.calls import apps as calls_apps
+from portico._async.calls import prompts as calls_prompts
 from portico._async.evals import Evals
-from portico._async.group import Group
 from portico._request import at, given
 from portico._running import AsyncRunning, Functions
 from portico._step import StepLike
 from portico.errors import InvalidRequest
 from portico.flow import Flow, flow_of
-from portico.schemas.apps import App, AppVersion
+from portico.schemas.apps import AppVersion
 from portico.schemas.evals import EvalRun
-from portico.schemas.flows import CheckedSpec
 from portico.schemas.packages import PackagedContents
-from portico.schemas.prompts import ExportedPrompt, ImportedPrompts, Prompt
+from portico.schemas.prompts import ExportedPrompt, Prompt
 
 PackageTarget: TypeAlias = Literal["image", "compose", "kubernetes", "slurm"]
 
@@ -35,13 +35,8 @@ _HOLDS: Mapping[str, str] = {
 }
 
 
-class Apps(Group):
+class Apps(calls_apps.Apps):
     """What answers a conversation: each store with an app, each flow, each agent."""
-
-    async def list(self, *, everyone: bool = False) -> list[App]:
-        """All that this key may call by name; ``everyone``: for an admin, other keys' too, which have ids."""
-        query = {"all": True} if everyone else {}
-        return await self._transport.request("GET", "/api/apps", list[App], query=query)
 
     async def deploy(
         self,
@@ -70,37 +65,11 @@ class Apps(Group):
         }
         return await self._transport.request("POST", "/api/apps", AppVersion, json=body)
 
-    async def get(self, name: str) -> App:
-        """One by name. Raises `NotFound`."""
-        return await self._transport.request("GET", self._at(name), App)
-
-    async def update(
-        self,
-        name: str,
-        changes: Mapping[str, Any],
-        *,
-        note: str = "",
-        expected_version: int | None = None,
-    ) -> AppVersion:
-        """Another version with other values in some places: ``{"outline.system": "Be brief."}``.
-
-        A place is the names of steps that lead to a field, from the outside; None takes a field away. Runs in progress
-        end as they began; sessions continue with the new version. Raises `Conflict` if somebody else deployed
-        meanwhile.
-        """
-        body = {"set": dict(changes), "note": note, "expected_version": expected_version}
-        return await self._transport.request("PATCH", self._at(name), AppVersion, json=body)
-
     async def limit(self, name: str, limits: Mapping[str, int]) -> None:
         """Hold an app to limits, whoever calls it: ``concurrency``, ``requests_per_minute``, ``tokens_per_minute``,
         ``tokens_per_day``. They take the place of those it had; none: no limits.
         """
         return await self._transport.request("PATCH", self._at(name), None, json={"limits": dict(limits)})
-
-    async def drawing(self, name: str, format: Literal["mermaid", "svg"] = "mermaid") -> str:
-        """A deployed app as a picture: the text of a Mermaid flowchart, or of an SVG file."""
-        query = {"format": format}
-        return await self._transport.request("GET", self._at(name, "drawing"), str, query=query)
 
     async def plan_package(
         self,
@@ -142,19 +111,6 @@ class Apps(Group):
         saved = await self._transport.save("POST", self._at(name, "package"), to, json=body, slow=True)
         return saved[0]
 
-    async def versions(self, name: str) -> Sequence[AppVersion]:
-        """The versions of a deployed app, newest first."""
-        return await self._transport.request("GET", self._at(name, "versions"), list[AppVersion])
-
-    async def roll_back(self, name: str, version: int | None = None) -> AppVersion:
-        """Let an earlier version answer again: by default the one before the current one."""
-        body = {"version": version}
-        return await self._transport.request("POST", self._at(name, "rollback"), AppVersion, json=body)
-
-    async def remove(self, name: str) -> None:
-        """Remove a deployed app with all its versions. Runs in progress continue."""
-        return await self._transport.request("DELETE", self._at(name), None)
-
     def start(self, name: str, input: Any = None, *, session: str | None = None) -> AsyncRunning:
         """Call an app with its input: iterate for its text as it comes; its ``events``, its ``result``."""
         body = {"input": input, **({"session": session} if session else {})}
@@ -188,13 +144,8 @@ def _package(
     }
 
 
-class Prompts(Group):
+class Prompts(calls_prompts.Prompts):
     """The prompt library: versioned prompts with typed arguments."""
-
-    async def list(self, *, everyone: bool = False) -> list[Prompt]:
-        """The newest version of each, by name; ``everyone``: for an admin, other keys' too, which have ids."""
-        query = {"all": True} if everyone else {}
-        return await self._transport.request("GET", "/api/prompts", list[Prompt], query=query)
 
     async def get(self, name: str, version: int | None = None) -> Prompt:
         """One version, the newest if none is named. Raises `NotFound`."""
@@ -217,19 +168,6 @@ class Prompts(Group):
         """The messages with arguments in their places, as `Client.chat` takes them."""
         path, body = self._at(name, "/render"), {"arguments": dict(arguments or {}), "version": version}
         return await self._transport.request("POST", path, list[dict[str, str]], json=body, key="messages")
-
-    async def load(
-        self,
-        files: Mapping[str, str] | None = None,
-        *,
-        url: str | None = None,
-        origin: str = "",
-        dry_run: bool = False,
-    ) -> ImportedPrompts:
-        """Import ``files``, from their path to their text, or those of a Git repository on https."""
-        body = {"files": dict(files or {}), "url": url or "", "origin": origin, "dry_run": dry_run}
-        path = "/api/prompts/import"
-        return await self._transport.request("POST", path, ImportedPrompts, json=body, slow=True)
 
     async def export(
         self, name: str, format: PromptFormat = "markdown", *, version: int | None = None
@@ -278,14 +216,8 @@ class Prompts(Group):
         return f"/api/prompts/{quote(name, safe='/')}{rest}"
 
 
-class Agents(Group):
+class Agents(calls_apps.Agents):
     """Agents that nobody deployed, as JSON. `portico.agent` composes them."""
-
-    async def check(self, spec: Mapping[str, Any]) -> CheckedSpec:
-        """Whether an agent could run here, without running it: every name in it."""
-        return await self._transport.request(
-            "POST", "/api/agents/check", CheckedSpec, json={"agent": dict(spec)}
-        )
 
     def start(
         self,

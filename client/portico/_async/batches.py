@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from portico._async.group import Group
+from portico._async.calls import batches as calls_batches
 from portico._async.knowledge import Files
-from portico._read import Page
-from portico._request import at, given, named
+from portico._request import given
 from portico.batches import requests_file, results_of
 from portico.schemas.batches import Batch, BatchResult, CheckedBatch
 
@@ -23,7 +22,7 @@ Requests: TypeAlias = str | Path | Mapping[str, Mapping[str, Any]] | Iterable[Ma
 """The id of an uploaded file, a file here, bodies by their custom_id, or bodies in order."""
 
 
-class Batches(Group):
+class Batches(calls_batches.Batches):
     """Many requests in one file, answered while nobody waits."""
 
     async def create(
@@ -69,19 +68,6 @@ class Batches(Group):
             file = await Files(self._transport).add(data, filename="requests.jsonl", purpose=PURPOSE)
         return file.id, True
 
-    async def list(self, *, after: str | None = None, limit: int = 20) -> Page[Batch]:
-        """One page, newest first; ``after`` is the ``last_id`` of the page before."""
-        query = given(after=after, limit=limit)
-        return await self._transport.request("GET", "/v1/batches", Page[Batch], query=query)
-
-    async def get(self, batch_id: str) -> Batch:
-        """One by id. Raises `NotFound`."""
-        return await self._transport.request("GET", self._at(batch_id), Batch)
-
-    async def cancel(self, batch_id: str) -> Batch:
-        """Ask nothing more; what is answered by then is in its results. Raises `Conflict` if it has ended."""
-        return await self._transport.request("POST", self._at(batch_id, "cancel"), Batch)
-
     async def wait(
         self,
         batch_id: str,
@@ -112,6 +98,3 @@ class Batches(Group):
         ]
         for result in results_of(*files):
             yield result
-
-    def _at(self, batch_id: str, *more: str) -> str:
-        return at("v1", "batches", named(batch_id, "a batch"), *more)

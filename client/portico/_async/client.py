@@ -14,16 +14,20 @@ from portico._answer import AsyncAnswer, Opened
 from portico._async.apps import Agents, Apps, Prompts
 from portico._async.audio import Audio
 from portico._async.batches import Batches
-from portico._async.canaries import Canaries
-from portico._async.cluster import Cluster
+from portico._async.calls.adapters import Adapters
+from portico._async.calls.artifacts import Artifacts
+from portico._async.calls.canaries import Canaries
+from portico._async.calls.cluster import Cluster
+from portico._async.calls.daemon import ContentGuards, Plugins
+from portico._async.calls.engines import Engines
+from portico._async.calls.keys import Keys
+from portico._async.calls.schedules import Schedules
 from portico._async.containers import Containers
 from portico._async.evals import Evals
 from portico._async.images import Images
-from portico._async.keys import Keys
 from portico._async.knowledge import Chunkers, Files, Stores
-from portico._async.models import Adapters, Chats, ContentGuards, Deployments, Engines, Models, Plugins
-from portico._async.runs import Artifacts, Questions, Runs
-from portico._async.schedules import Schedules
+from portico._async.models import Chats, Deployments, Models
+from portico._async.runs import Questions, Runs
 from portico._async.sessions import Facts, Sessions
 from portico._async.skills import Skills
 from portico._async.tools import Mcp, Tools

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from portico._async.group import Group
+from portico._async.calls import containers as calls_containers
 from portico._request import Upload, at, given, named
 from portico.schemas.containers import Container, ContainerFile
 
 
-class Containers(Group):
+class Containers(calls_containers.Containers):
     """Containers and their files. One that was not used for its time is gone."""
 
     async def create(
@@ -45,14 +45,6 @@ class Containers(Group):
             if len(page) < 100:
                 return found
 
-    async def get(self, container_id: str) -> Container:
-        """One of them. Raises `NotFound`."""
-        return await self._transport.request("GET", self._at(container_id), Container)
-
-    async def remove(self, container_id: str) -> None:
-        """Forget one with its files. Raises `NotFound`."""
-        await self._transport.request("DELETE", self._at(container_id), None)
-
     async def files(self, container_id: str) -> Sequence[ContainerFile]:
         """Its files, newest first. Raises `NotFound`."""
         found: list[ContainerFile] = []
@@ -73,20 +65,6 @@ class Containers(Group):
         return await self._transport.request(
             "POST", self._at(container_id, "files"), ContainerFile, upload=upload, slow=True
         )
-
-    async def file(self, container_id: str, file_id: str) -> ContainerFile:
-        """One of its files. Raises `NotFound`."""
-        return await self._transport.request("GET", self._at(container_id, "files", file_id), ContainerFile)
-
-    async def content(self, container_id: str, file_id: str) -> bytes:
-        """The bytes of a file. Raises `NotFound`."""
-        return await self._transport.request(
-            "GET", self._at(container_id, "files", file_id, "content"), bytes, slow=True
-        )
-
-    async def remove_file(self, container_id: str, file_id: str) -> None:
-        """Take a file out of its container. Raises `NotFound`."""
-        await self._transport.request("DELETE", self._at(container_id, "files", file_id), None)
 
     def _at(self, container_id: str, *more: str) -> str:
         return at("v1", "containers", named(container_id, "a container"), *more)

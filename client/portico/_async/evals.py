@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from portico._async.group import Group
+from portico._async.calls import evals as calls_evals
 from portico._async.knowledge import Files
 from portico._async.runs import Runs
 from portico._read import Page
 from portico._request import at, given, named
 from portico.errors import NotFound
-from portico.schemas.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch
+from portico.schemas.evals import Eval, EvalPlan, EvalRun, EvalSearch
 
 PURPOSE = "evals"
 
@@ -26,7 +26,7 @@ the items themselves.
 """
 
 
-class Evals(Group):
+class Evals(calls_evals.Evals):
     """Evaluations of models, apps and stores, and searches over their settings."""
 
     async def create(
@@ -56,21 +56,6 @@ class Evals(Group):
         query = given(after=after, limit=limit, order="desc")
         return await self._transport.request("GET", "/v1/evals", Page[Eval], query=query)
 
-    async def get(self, eval_id: str) -> Eval:
-        """One by id. Raises `NotFound`."""
-        return await self._transport.request("GET", self._at(eval_id), Eval)
-
-    async def update(
-        self, eval_id: str, *, name: str | None = None, metadata: Mapping[str, str] | None = None
-    ) -> Eval:
-        """Give it another name or other metadata."""
-        body = given(name=name, metadata=metadata)
-        return await self._transport.request("POST", self._at(eval_id), Eval, json=body)
-
-    async def remove(self, eval_id: str) -> None:
-        """Forget it with its runs and searches."""
-        return await self._transport.request("DELETE", self._at(eval_id), None)
-
     # --- runs --------------------------------------------------------------------------------------------------
 
     async def run(
@@ -97,32 +82,6 @@ class Evals(Group):
         """The runs of an evaluation, newest first, trials of searches among them."""
         query = given(after=after, limit=limit, order="desc")
         return await self._transport.request("GET", self._at(eval_id, "runs"), Page[EvalRun], query=query)
-
-    async def get_run(self, eval_id: str, run_id: str) -> EvalRun:
-        """One run. Raises `NotFound`."""
-        return await self._transport.request("GET", self._run(eval_id, run_id), EvalRun)
-
-    async def cancel_run(self, eval_id: str, run_id: str) -> EvalRun:
-        """End a run; what is done of it stays."""
-        return await self._transport.request("POST", self._run(eval_id, run_id, "cancel"), EvalRun)
-
-    async def remove_run(self, eval_id: str, run_id: str) -> None:
-        """Forget a run with what came of it."""
-        return await self._transport.request("DELETE", self._run(eval_id, run_id), None)
-
-    async def outputs(
-        self,
-        eval_id: str,
-        run_id: str,
-        *,
-        status: str | None = None,
-        after: str | None = None,
-        limit: int = 20,
-    ) -> Page[EvalOutput]:
-        """What became of the items, in their order; ``status``: only those that ``pass``, ``fail`` or ``error``."""
-        path = self._run(eval_id, run_id, "output_items")
-        query = given(status=status, after=after, limit=limit)
-        return await self._transport.request("GET", path, Page[EvalOutput], query=query)
 
     async def wait(self, run: EvalRun) -> EvalRun:
         """The run as it is when it has ended; through lost connections."""
@@ -169,25 +128,6 @@ class Evals(Group):
         finally:
             await self._forget(uploaded)
 
-    async def searches(self, eval_id: str, *, limit: int = 20) -> Sequence[EvalSearch]:
-        """The searches of an evaluation, newest first, without their trials."""
-        path, query = self._native(eval_id, "searches"), {"limit": limit}
-        return await self._transport.request("GET", path, list[EvalSearch], query=query)
-
-    async def get_search(self, eval_id: str, search_id: str) -> EvalSearch:
-        """One search with its trials, the best first. Raises `NotFound`."""
-        return await self._transport.request("GET", self._search(eval_id, search_id), EvalSearch)
-
-    async def cancel_search(self, eval_id: str, search_id: str) -> EvalSearch:
-        """End a search; what is done of it stays."""
-        path = self._search(eval_id, search_id, "cancel")
-        return await self._transport.request("POST", path, EvalSearch)
-
-    async def apply(self, eval_id: str, search_id: str, *, trial: str | None = None) -> EvalApplied:
-        """Deploy what the best trial, or another one, changes in apps. Raises `Conflict` if that is nothing."""
-        path = self._search(eval_id, search_id, "apply")
-        return await self._transport.request("POST", path, EvalApplied, json=given(trial=trial))
-
     async def wait_search(self, search: EvalSearch) -> EvalSearch:
         """The search as it is when it has ended; through lost connections."""
         await self._ended(search.run_id)
@@ -217,14 +157,8 @@ class Evals(Group):
     def _at(self, eval_id: str, *more: str) -> str:
         return at("v1", "evals", named(eval_id, "an evaluation"), *more)
 
-    def _run(self, eval_id: str, run_id: str, *more: str) -> str:
-        return self._at(eval_id, "runs", named(run_id, "a run"), *more)
-
     def _native(self, eval_id: str, *more: str) -> str:
         return at("api", "evals", named(eval_id, "an evaluation"), *more)
-
-    def _search(self, eval_id: str, search_id: str, *more: str) -> str:
-        return self._native(eval_id, "searches", named(search_id, "a search"), *more)
 
 
 def _source(source: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

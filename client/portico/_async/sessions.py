@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portico._async.group import Group
+from portico._async.calls import facts as calls_facts
+from portico._async.calls import sessions as calls_sessions
 from portico._read import Page
 from portico._request import at, by_id, given
 from portico.errors import InvalidRequest
@@ -20,7 +21,7 @@ MAX_PAGE_SESSIONS = 1000
 """Sessions that are asked for at once."""
 
 
-class Sessions(Group):
+class Sessions(calls_sessions.Sessions):
     """Conversations with apps and agents, with the memory of every agent of a tree."""
 
     async def list(
@@ -48,24 +49,6 @@ class Sessions(Group):
             after = page.data[-1].id
         return list(found.values())
 
-    async def open(
-        self, app: str, name: str = "", *, title: str = "", metadata: Mapping[str, Any] | None = None
-    ) -> Session:
-        """The session of this name, made if there is none. Without a name it is called by its id."""
-        body = {"app": app, "name": name, "title": title, "metadata": dict(metadata or {})}
-        return await self._transport.request("POST", "/api/sessions", Session, json=body)
-
-    async def get(self, session_id: str) -> Session:
-        """One by id. Raises `NotFound`."""
-        return await self._transport.request("GET", self._at(session_id), Session)
-
-    async def change(
-        self, session_id: str, *, title: str | None = None, metadata: Mapping[str, Any] | None = None
-    ) -> Session:
-        """Change the title or the metadata; what is left out stays."""
-        body = given(title=title, metadata=None if metadata is None else dict(metadata))
-        return await self._transport.request("PATCH", self._at(session_id), Session, json=body)
-
     async def messages(
         self,
         session_id: str,
@@ -88,11 +71,6 @@ class Sessions(Group):
                 break
             after = found[-1].seq
         return found
-
-    async def add(self, session_id: str, messages: Sequence[Mapping[str, Any]], agent: str = "") -> Session:
-        """Put messages behind what was said, into the memory of ``agent``."""
-        body = {"messages": [dict(item) for item in messages], "agent": agent}
-        return await self._transport.request("POST", self._at(session_id, "messages"), Session, json=body)
 
     async def rate(
         self, session_id: str, message: int, value: str, *, correction: str = "", note: str = ""
@@ -131,33 +109,15 @@ class Sessions(Group):
             after = found[-1].id
         return found
 
-    async def reset(self, session_id: str) -> Session:
-        """Forget all that was said, by every agent of the tree."""
-        return await self._transport.request("POST", self._at(session_id, "reset"), Session)
-
-    async def fork(self, session_id: str, name: str = "") -> Session:
-        """A copy, which goes its own way from here."""
-        return await self._transport.request(
-            "POST", self._at(session_id, "fork"), Session, json={"name": name}
-        )
-
-    async def state(self, session_id: str) -> dict[str, Any]:
-        """The state dict: ``{"portico_session": 1, "memory": [...], "writer.memory": [...]}``."""
-        return await self._transport.request("GET", self._at(session_id, "state"), dict[str, Any])
-
     async def load(self, session_id: str, state: Mapping[str, Any]) -> Session:
         """Put a state dict in the place of all that was said. Raises `InvalidRequest`; then nothing has changed."""
         return await self._transport.request("PUT", self._at(session_id, "state"), Session, json=dict(state))
-
-    async def remove(self, session_id: str) -> None:
-        """Remove a session with all that was said in it."""
-        return await self._transport.request("DELETE", self._at(session_id), None)
 
     def _at(self, session_id: str, *more: str) -> str:
         return at("api", "sessions", by_id(session_id, "a session"), *more)
 
 
-class Facts(Group):
+class Facts(calls_facts.Facts):
     """The long-term memory: facts of our own, each with where it was learnt."""
 
     async def list(
@@ -178,12 +138,3 @@ class Facts(Group):
             path = at("api", "sessions", session, "facts")
         query = given(store=store, agent=agent, limit=limit)
         return await self._transport.request("GET", path, list[Fact], query=query)
-
-    async def change(self, fact_id: str, text: str) -> Fact:
-        """Put another text in its place."""
-        path = at("api", "facts", by_id(fact_id, "a fact"))
-        return await self._transport.request("PATCH", path, Fact, json={"text": text})
-
-    async def remove(self, fact_id: str) -> None:
-        """Forget it."""
-        return await self._transport.request("DELETE", at("api", "facts", by_id(fact_id, "a fact")), None)

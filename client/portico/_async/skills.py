@@ -7,13 +7,13 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from portico._async.group import Group
+from portico._async.calls import skills as calls_skills
 from portico._request import Upload, at, given, named
 from portico.errors import InvalidRequest
 from portico.schemas.skills import Skill, SkillVersion
 
 
-class Skills(Group):
+class Skills(calls_skills.Skills):
     """Agent Skills. A name or an id says which is meant; a version is a number, ``latest`` or ``default``."""
 
     async def add(self, source: Path | bytes) -> Skill:
@@ -36,10 +36,6 @@ class Skills(Group):
             if len(page) < 100:
                 return sorted(found, key=lambda skill: skill.name)
 
-    async def get(self, skill: str) -> Skill:
-        """One of them. Raises `NotFound`."""
-        return await self._transport.request("GET", self._at(skill), Skill)
-
     async def version(self, skill: str, version: str = "default") -> SkillVersion:
         """One version, with its front matter and its files. Raises `NotFound`."""
         return await self._transport.request("GET", self._at(skill, "versions", version), SkillVersion)
@@ -55,12 +51,6 @@ class Skills(Group):
         """A version as a zip archive."""
         return await self._transport.request(
             "GET", self._at(skill, "versions", version, "content"), bytes, slow=True
-        )
-
-    async def set_default(self, skill: str, version: str) -> Skill:
-        """Let another version be meant where none is named."""
-        return await self._transport.request(
-            "POST", self._at(skill), Skill, json={"default_version": version}
         )
 
     async def remove(self, skill: str, version: str | None = None) -> None:

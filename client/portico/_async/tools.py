@@ -5,45 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portico._async.group import Group
-from portico._request import at, given, named
-from portico.schemas.mcp_servers import McpContent, McpPrompt, McpPromptMessage, McpResource, McpServer
-from portico.schemas.tools import Tool, ToolResult, ToolSource
+from portico._async.calls import mcp_servers as calls_mcp_servers
+from portico._async.calls import tools as calls_tools
+from portico._request import at, named
+from portico.schemas.mcp_servers import McpServer
+from portico.schemas.tools import ToolSource
 
 
-class Tools(Group):
+class Tools(calls_tools.Tools):
     """What models may call."""
-
-    async def list(
-        self, *, group: str | None = None, search: str | None = None, limit: int | None = None
-    ) -> list[Tool]:
-        """All that this key may call, or those of one group; with ``search`` the ``limit`` (5) that fit it best, best
-        first.
-        """
-        query = given(group=group, search=search, limit=limit)
-        return await self._transport.request("GET", "/api/tools", list[Tool], query=query)
-
-    async def call(self, name: str, arguments: Mapping[str, Any] | None = None) -> ToolResult:
-        """Call a tool. A tool's own failure is a result with ``is_error``."""
-        path, body = self._at(name, "call"), {"arguments": dict(arguments or {})}
-        return await self._transport.request("POST", path, ToolResult, json=body, slow=True)
 
     async def start(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
         """Begin a call that continues by itself; the id of its run. For tools that have to be approved."""
         path, body = self._at(name, "call"), {"arguments": dict(arguments or {})}
         return await self._transport.request("POST", path, str, query={"wait": "false"}, json=body, key="run")
-
-    async def get(self, name: str) -> Tool:
-        """One tool."""
-        return await self._transport.request("GET", self._at(name), Tool)
-
-    async def sources(self) -> Sequence[ToolSource]:
-        """What was added: commands, functions, APIs and databases."""
-        return await self._transport.request("GET", "/api/tool-sources", list[ToolSource])
-
-    async def source(self, name: str) -> ToolSource:
-        """One of them."""
-        return await self._transport.request("GET", self._source(name), ToolSource)
 
     async def add(self, name: str, **spec: Any) -> ToolSource:
         """Add a tool: ``command=[…]``, ``function="module:function"``, ``openapi=URL`` or ``database=URL``, and what
@@ -52,27 +27,12 @@ class Tools(Group):
         body = {"name": name, **spec}
         return await self._transport.request("POST", "/api/tool-sources", ToolSource, json=body, slow=True)
 
-    async def remove(self, name: str) -> None:
-        """Take an addition out again, with all its tools."""
-        return await self._transport.request("DELETE", self._source(name), None)
-
     def _at(self, name: str, *more: str) -> str:
         return at("api", "tools", named(name, "a tool"), *more)
 
-    def _source(self, name: str) -> str:
-        return at("api", "tool-sources", named(name, "a tool"))
 
-
-class Mcp(Group):
+class Mcp(calls_mcp_servers.Mcp):
     """MCP servers of other people, whose tools the daemon offers as its own."""
-
-    async def list(self) -> list[McpServer]:
-        """All of them."""
-        return await self._transport.request("GET", "/api/mcp/servers", list[McpServer])
-
-    async def get(self, name: str) -> McpServer:
-        """One of them."""
-        return await self._transport.request("GET", self._at(name), McpServer)
 
     async def add(
         self, name: str, command: Sequence[str] = (), *, url: str | None = None, **options: Any
@@ -83,38 +43,6 @@ class Mcp(Group):
         """
         body = {"name": name, "command": list(command), "url": url or "", **options}
         return await self._transport.request("POST", "/api/mcp/servers", McpServer, json=body, slow=True)
-
-    async def remove(self, name: str) -> None:
-        """End a server and forget it."""
-        return await self._transport.request("DELETE", self._at(name), None, slow=True)
-
-    async def restart(self, name: str) -> McpServer:
-        """End a server and start it again."""
-        return await self._transport.request("POST", self._at(name, "restart"), McpServer)
-
-    async def logs(self, name: str, lines: int = 100) -> Sequence[str]:
-        """The last lines that a server wrote to standard error, oldest first."""
-        return await self._transport.request("GET", self._at(name, "logs"), list[str], query={"lines": lines})
-
-    async def resources(self, name: str) -> Sequence[McpResource]:
-        """What a server has to read, the templates of addresses last."""
-        return await self._transport.request("GET", self._at(name, "resources"), list[McpResource])
-
-    async def read(self, name: str, uri: str) -> Sequence[McpContent]:
-        """What stands at an address of a server."""
-        path, body = self._at(name, "resources", "read"), {"uri": uri}
-        return await self._transport.request("POST", path, list[McpContent], json=body, slow=True)
-
-    async def prompts(self, name: str) -> Sequence[McpPrompt]:
-        """The prompts of a server, with what they take."""
-        return await self._transport.request("GET", self._at(name, "prompts"), list[McpPrompt])
-
-    async def render(
-        self, name: str, prompt: str, arguments: Mapping[str, str] | None = None
-    ) -> Sequence[McpPromptMessage]:
-        """The messages of a prompt of a server, with its arguments filled in."""
-        path, body = self._at(name, "prompts", "render"), {"name": prompt, "arguments": dict(arguments or {})}
-        return await self._transport.request("POST", path, list[McpPromptMessage], json=body, slow=True)
 
     def _at(self, name: str, *more: str) -> str:
         return at("api", "mcp", "servers", named(name, "an MCP server"), *more)

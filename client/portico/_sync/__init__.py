@@ -1,2 +1,2 @@
-# Made from portico/_async by scripts/twin: change it there.
+# Generated from portico._async by scripts/sdk: change it there.
 """`portico.Client` and its groups of calls, by noun."""

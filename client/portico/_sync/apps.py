@@ -1,4 +1,4 @@
-# Made from portico/_async by scripts/twin: change it there.
+# Generated from portico._async by scripts/sdk: change it there.
 """Apps, agents and prompts."""
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from urllib.parse import quote
 from portico._request import at, given
 from portico._running import Functions, Running
 from portico._step import StepLike
+from portico._sync.calls import apps as calls_apps
+from portico._sync.calls import prompts as calls_prompts
 from portico._sync.evals import Evals
-from portico._sync.group import Group
 from portico.errors import InvalidRequest
 from portico.flow import Flow, flow_of
-from portico.schemas.apps import App, AppVersion
+from portico.schemas.apps import AppVersion
 from portico.schemas.evals import EvalRun
-from portico.schemas.flows import CheckedSpec
 from portico.schemas.packages import PackagedContents
-from portico.schemas.prompts import ExportedPrompt, ImportedPrompts, Prompt
+from portico.schemas.prompts import ExportedPrompt, Prompt
 
 PackageTarget: TypeAlias = Literal["image", "compose", "kubernetes", "slurm"]
 
@@ -36,13 +36,8 @@ _HOLDS: Mapping[str, str] = {
 }
 
 
-class Apps(Group):
+class Apps(calls_apps.Apps):
     """What answers a conversation: each store with an app, each flow, each agent."""
-
-    def list(self, *, everyone: bool = False) -> list[App]:
-        """All that this key may call by name; ``everyone``: for an admin, other keys' too, which have ids."""
-        query = {"all": True} if everyone else {}
-        return self._transport.request("GET", "/api/apps", list[App], query=query)
 
     def deploy(
         self,
@@ -71,37 +66,11 @@ class Apps(Group):
         }
         return self._transport.request("POST", "/api/apps", AppVersion, json=body)
 
-    def get(self, name: str) -> App:
-        """One by name. Raises `NotFound`."""
-        return self._transport.request("GET", self._at(name), App)
-
-    def update(
-        self,
-        name: str,
-        changes: Mapping[str, Any],
-        *,
-        note: str = "",
-        expected_version: int | None = None,
-    ) -> AppVersion:
-        """Another version with other values in some places: ``{"outline.system": "Be brief."}``.
-
-        A place is the names of steps that lead to a field, from the outside; None takes a field away. Runs in progress
-        end as they began; sessions continue with the new version. Raises `Conflict` if somebody else deployed
-        meanwhile.
-        """
-        body = {"set": dict(changes), "note": note, "expected_version": expected_version}
-        return self._transport.request("PATCH", self._at(name), AppVersion, json=body)
-
     def limit(self, name: str, limits: Mapping[str, int]) -> None:
         """Hold an app to limits, whoever calls it: ``concurrency``, ``requests_per_minute``, ``tokens_per_minute``,
         ``tokens_per_day``. They take the place of those it had; none: no limits.
         """
         return self._transport.request("PATCH", self._at(name), None, json={"limits": dict(limits)})
-
-    def drawing(self, name: str, format: Literal["mermaid", "svg"] = "mermaid") -> str:
-        """A deployed app as a picture: the text of a Mermaid flowchart, or of an SVG file."""
-        query = {"format": format}
-        return self._transport.request("GET", self._at(name, "drawing"), str, query=query)
 
     def plan_package(
         self,
@@ -143,19 +112,6 @@ class Apps(Group):
         saved = self._transport.save("POST", self._at(name, "package"), to, json=body, slow=True)
         return saved[0]
 
-    def versions(self, name: str) -> Sequence[AppVersion]:
-        """The versions of a deployed app, newest first."""
-        return self._transport.request("GET", self._at(name, "versions"), list[AppVersion])
-
-    def roll_back(self, name: str, version: int | None = None) -> AppVersion:
-        """Let an earlier version answer again: by default the one before the current one."""
-        body = {"version": version}
-        return self._transport.request("POST", self._at(name, "rollback"), AppVersion, json=body)
-
-    def remove(self, name: str) -> None:
-        """Remove a deployed app with all its versions. Runs in progress continue."""
-        return self._transport.request("DELETE", self._at(name), None)
-
     def start(self, name: str, input: Any = None, *, session: str | None = None) -> Running:
         """Call an app with its input: iterate for its text as it comes; its ``events``, its ``result``."""
         body = {"input": input, **({"session": session} if session else {})}
@@ -189,13 +145,8 @@ def _package(
     }
 
 
-class Prompts(Group):
+class Prompts(calls_prompts.Prompts):
     """The prompt library: versioned prompts with typed arguments."""
-
-    def list(self, *, everyone: bool = False) -> list[Prompt]:
-        """The newest version of each, by name; ``everyone``: for an admin, other keys' too, which have ids."""
-        query = {"all": True} if everyone else {}
-        return self._transport.request("GET", "/api/prompts", list[Prompt], query=query)
 
     def get(self, name: str, version: int | None = None) -> Prompt:
         """One version, the newest if none is named. Raises `NotFound`."""
@@ -218,19 +169,6 @@ class Prompts(Group):
         """The messages with arguments in their places, as `Client.chat` takes them."""
         path, body = self._at(name, "/render"), {"arguments": dict(arguments or {}), "version": version}
         return self._transport.request("POST", path, list[dict[str, str]], json=body, key="messages")
-
-    def load(
-        self,
-        files: Mapping[str, str] | None = None,
-        *,
-        url: str | None = None,
-        origin: str = "",
-        dry_run: bool = False,
-    ) -> ImportedPrompts:
-        """Import ``files``, from their path to their text, or those of a Git repository on https."""
-        body = {"files": dict(files or {}), "url": url or "", "origin": origin, "dry_run": dry_run}
-        path = "/api/prompts/import"
-        return self._transport.request("POST", path, ImportedPrompts, json=body, slow=True)
 
     def export(
         self, name: str, format: PromptFormat = "markdown", *, version: int | None = None
@@ -279,12 +217,8 @@ class Prompts(Group):
         return f"/api/prompts/{quote(name, safe='/')}{rest}"
 
 
-class Agents(Group):
+class Agents(calls_apps.Agents):
     """Agents that nobody deployed, as JSON. `portico.agent` composes them."""
-
-    def check(self, spec: Mapping[str, Any]) -> CheckedSpec:
-        """Whether an agent could run here, without running it: every name in it."""
-        return self._transport.request("POST", "/api/agents/check", CheckedSpec, json={"agent": dict(spec)})
 
     def start(
         self,

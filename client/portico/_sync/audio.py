@@ -1,4 +1,4 @@
-# Made from portico/_async by scripts/twin: change it there.
+# Generated from portico._async by scripts/sdk: change it there.
 """Sounds: texts said aloud, and speech written down."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# Made from portico/_async by scripts/twin: change it there.
+# Generated from portico._async by scripts/sdk: change it there.
 """Batches: many requests in one file."""
 
 from __future__ import annotations
@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from portico._read import Page
-from portico._request import at, given, named
-from portico._sync.group import Group
+from portico._request import given
+from portico._sync.calls import batches as calls_batches
 from portico._sync.knowledge import Files
 from portico.batches import requests_file, results_of
 from portico.schemas.batches import Batch, BatchResult, CheckedBatch
@@ -24,7 +23,7 @@ Requests: TypeAlias = str | Path | Mapping[str, Mapping[str, Any]] | Iterable[Ma
 """The id of an uploaded file, a file here, bodies by their custom_id, or bodies in order."""
 
 
-class Batches(Group):
+class Batches(calls_batches.Batches):
     """Many requests in one file, answered while nobody waits."""
 
     def create(
@@ -70,19 +69,6 @@ class Batches(Group):
             file = Files(self._transport).add(data, filename="requests.jsonl", purpose=PURPOSE)
         return file.id, True
 
-    def list(self, *, after: str | None = None, limit: int = 20) -> Page[Batch]:
-        """One page, newest first; ``after`` is the ``last_id`` of the page before."""
-        query = given(after=after, limit=limit)
-        return self._transport.request("GET", "/v1/batches", Page[Batch], query=query)
-
-    def get(self, batch_id: str) -> Batch:
-        """One by id. Raises `NotFound`."""
-        return self._transport.request("GET", self._at(batch_id), Batch)
-
-    def cancel(self, batch_id: str) -> Batch:
-        """Ask nothing more; what is answered by then is in its results. Raises `Conflict` if it has ended."""
-        return self._transport.request("POST", self._at(batch_id, "cancel"), Batch)
-
     def wait(
         self,
         batch_id: str,
@@ -113,6 +99,3 @@ class Batches(Group):
         ]
         for result in results_of(*files):
             yield result
-
-    def _at(self, batch_id: str, *more: str) -> str:
-        return at("v1", "batches", named(batch_id, "a batch"), *more)

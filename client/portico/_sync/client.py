@@ -1,4 +1,4 @@
-# Made from portico/_async by scripts/twin: change it there.
+# Generated from portico._async by scripts/sdk: change it there.
 """`portico.Client`."""
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ from portico._step import StepLike
 from portico._sync.apps import Agents, Apps, Prompts
 from portico._sync.audio import Audio
 from portico._sync.batches import Batches
-from portico._sync.canaries import Canaries
-from portico._sync.cluster import Cluster
+from portico._sync.calls.adapters import Adapters
+from portico._sync.calls.artifacts import Artifacts
+from portico._sync.calls.canaries import Canaries
+from portico._sync.calls.cluster import Cluster
+from portico._sync.calls.daemon import ContentGuards, Plugins
+from portico._sync.calls.engines import Engines
+from portico._sync.calls.keys import Keys
+from portico._sync.calls.schedules import Schedules
 from portico._sync.containers import Containers
 from portico._sync.evals import Evals
 from portico._sync.images import Images
-from portico._sync.keys import Keys
 from portico._sync.knowledge import Chunkers, Files, Stores
-from portico._sync.models import Adapters, Chats, ContentGuards, Deployments, Engines, Models, Plugins
-from portico._sync.runs import Artifacts, Questions, Runs
-from portico._sync.schedules import Schedules
+from portico._sync.models import Chats, Deployments, Models
+from portico._sync.runs import Questions, Runs
 from portico._sync.sessions import Facts, Sessions
 from portico._sync.skills import Skills
 from portico._sync.tools import Mcp, Tools

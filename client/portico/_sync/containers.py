@@ -1,4 +1,4 @@
-# Made from portico/_async by scripts/twin: change it there.
+# Generated from portico._async by scripts/sdk: change it there.
 """Containers: folders of the sandbox that code of several calls shares."""
 
 from __future__ import annotations
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from portico._request import Upload, at, given, named
-from portico._sync.group import Group
+from portico._sync.calls import containers as calls_containers
 from portico.schemas.containers import Container, ContainerFile
 
 
-class Containers(Group):
+class Containers(calls_containers.Containers):
     """Containers and their files. One that was not used for its time is gone."""
 
     def create(
@@ -46,14 +46,6 @@ class Containers(Group):
             if len(page) < 100:
                 return found
 
-    def get(self, container_id: str) -> Container:
-        """One of them. Raises `NotFound`."""
-        return self._transport.request("GET", self._at(container_id), Container)
-
-    def remove(self, container_id: str) -> None:
-        """Forget one with its files. Raises `NotFound`."""
-        self._transport.request("DELETE", self._at(container_id), None)
-
     def files(self, container_id: str) -> Sequence[ContainerFile]:
         """Its files, newest first. Raises `NotFound`."""
         found: list[ContainerFile] = []
@@ -72,20 +64,6 @@ class Containers(Group):
         return self._transport.request(
             "POST", self._at(container_id, "files"), ContainerFile, upload=upload, slow=True
         )
-
-    def file(self, container_id: str, file_id: str) -> ContainerFile:
-        """One of its files. Raises `NotFound`."""
-        return self._transport.request("GET", self._at(container_id, "files", file_id), ContainerFile)
-
-    def content(self, container_id: str, file_id: str) -> bytes:
-        """The bytes of a file. Raises `NotFound`."""
-        return self._transport.request(
-            "GET", self._at(container_id, "files", file_id, "content"), bytes, slow=True
-        )
-
-    def remove_file(self, container_id: str, file_id: str) -> None:
-        """Take a file out of its container. Raises `NotFound`."""
-        self._transport.request("DELETE", self._at(container_id, "files", file_id), None)
 
     def _at(self, container_id: str, *more: str) -> str:
         return at("v1", "containers", named(container_id, "a container"), *more)

@@ -1,4 +1,4 @@
-# Made from portico/_async by scripts/twin: change it there.
+# Generated from portico._async by scripts/sdk: change it there.
 """Evaluations, their runs, and searches over settings."""
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from typing import Any
 
 from portico._read import Page
 from portico._request import at, given, named
-from portico._sync.group import Group
+from portico._sync.calls import evals as calls_evals
 from portico._sync.knowledge import Files
 from portico._sync.runs import Runs
 from portico.errors import NotFound
-from portico.schemas.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch
+from portico.schemas.evals import Eval, EvalPlan, EvalRun, EvalSearch
 
 PURPOSE = "evals"
 
@@ -27,7 +27,7 @@ the items themselves.
 """
 
 
-class Evals(Group):
+class Evals(calls_evals.Evals):
     """Evaluations of models, apps and stores, and searches over their settings."""
 
     def create(
@@ -57,21 +57,6 @@ class Evals(Group):
         query = given(after=after, limit=limit, order="desc")
         return self._transport.request("GET", "/v1/evals", Page[Eval], query=query)
 
-    def get(self, eval_id: str) -> Eval:
-        """One by id. Raises `NotFound`."""
-        return self._transport.request("GET", self._at(eval_id), Eval)
-
-    def update(
-        self, eval_id: str, *, name: str | None = None, metadata: Mapping[str, str] | None = None
-    ) -> Eval:
-        """Give it another name or other metadata."""
-        body = given(name=name, metadata=metadata)
-        return self._transport.request("POST", self._at(eval_id), Eval, json=body)
-
-    def remove(self, eval_id: str) -> None:
-        """Forget it with its runs and searches."""
-        return self._transport.request("DELETE", self._at(eval_id), None)
-
     # --- runs --------------------------------------------------------------------------------------------------
 
     def run(
@@ -98,32 +83,6 @@ class Evals(Group):
         """The runs of an evaluation, newest first, trials of searches among them."""
         query = given(after=after, limit=limit, order="desc")
         return self._transport.request("GET", self._at(eval_id, "runs"), Page[EvalRun], query=query)
-
-    def get_run(self, eval_id: str, run_id: str) -> EvalRun:
-        """One run. Raises `NotFound`."""
-        return self._transport.request("GET", self._run(eval_id, run_id), EvalRun)
-
-    def cancel_run(self, eval_id: str, run_id: str) -> EvalRun:
-        """End a run; what is done of it stays."""
-        return self._transport.request("POST", self._run(eval_id, run_id, "cancel"), EvalRun)
-
-    def remove_run(self, eval_id: str, run_id: str) -> None:
-        """Forget a run with what came of it."""
-        return self._transport.request("DELETE", self._run(eval_id, run_id), None)
-
-    def outputs(
-        self,
-        eval_id: str,
-        run_id: str,
-        *,
-        status: str | None = None,
-        after: str | None = None,
-        limit: int = 20,
-    ) -> Page[EvalOutput]:
-        """What became of the items, in their order; ``status``: only those that ``pass``, ``fail`` or ``error``."""
-        path = self._run(eval_id, run_id, "output_items")
-        query = given(status=status, after=after, limit=limit)
-        return self._transport.request("GET", path, Page[EvalOutput], query=query)
 
     def wait(self, run: EvalRun) -> EvalRun:
         """The run as it is when it has ended; through lost connections."""
@@ -170,25 +129,6 @@ class Evals(Group):
         finally:
             self._forget(uploaded)
 
-    def searches(self, eval_id: str, *, limit: int = 20) -> Sequence[EvalSearch]:
-        """The searches of an evaluation, newest first, without their trials."""
-        path, query = self._native(eval_id, "searches"), {"limit": limit}
-        return self._transport.request("GET", path, list[EvalSearch], query=query)
-
-    def get_search(self, eval_id: str, search_id: str) -> EvalSearch:
-        """One search with its trials, the best first. Raises `NotFound`."""
-        return self._transport.request("GET", self._search(eval_id, search_id), EvalSearch)
-
-    def cancel_search(self, eval_id: str, search_id: str) -> EvalSearch:
-        """End a search; what is done of it stays."""
-        path = self._search(eval_id, search_id, "cancel")
-        return self._transport.request("POST", path, EvalSearch)
-
-    def apply(self, eval_id: str, search_id: str, *, trial: str | None = None) -> EvalApplied:
-        """Deploy what the best trial, or another one, changes in apps. Raises `Conflict` if that is nothing."""
-        path = self._search(eval_id, search_id, "apply")
-        return self._transport.request("POST", path, EvalApplied, json=given(trial=trial))
-
     def wait_search(self, search: EvalSearch) -> EvalSearch:
         """The search as it is when it has ended; through lost connections."""
         self._ended(search.run_id)
@@ -218,14 +158,8 @@ class Evals(Group):
     def _at(self, eval_id: str, *more: str) -> str:
         return at("v1", "evals", named(eval_id, "an evaluation"), *more)
 
-    def _run(self, eval_id: str, run_id: str, *more: str) -> str:
-        return self._at(eval_id, "runs", named(run_id, "a run"), *more)
-
     def _native(self, eval_id: str, *more: str) -> str:
         return at("api", "evals", named(eval_id, "an evaluation"), *more)
-
-    def _search(self, eval_id: str, search_id: str, *more: str) -> str:
-        return self._native(eval_id, "searches", named(search_id, "a search"), *more)
 
 
 def _source(source: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

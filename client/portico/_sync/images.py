@@ -1,4 +1,4 @@
-# Made from portico/_async by scripts/twin: change it there.
+# Generated from portico._async by scripts/sdk: change it there.
 """Pictures, drawn and changed."""
 
 from __future__ import annotations

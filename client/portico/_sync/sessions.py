@@ -1,4 +1,4 @@
-# Made from portico/_async by scripts/twin: change it there.
+# Generated from portico._async by scripts/sdk: change it there.
 """Conversations that are kept, and what agents keep of them."""
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from typing import Any
 
 from portico._read import Page
 from portico._request import at, by_id, given
-from portico._sync.group import Group
+from portico._sync.calls import facts as calls_facts
+from portico._sync.calls import sessions as calls_sessions
 from portico.errors import InvalidRequest
 from portico.schemas.facts import Fact
 from portico.schemas.ratings import Rating
@@ -21,7 +22,7 @@ MAX_PAGE_SESSIONS = 1000
 """Sessions that are asked for at once."""
 
 
-class Sessions(Group):
+class Sessions(calls_sessions.Sessions):
     """Conversations with apps and agents, with the memory of every agent of a tree."""
 
     def list(
@@ -49,24 +50,6 @@ class Sessions(Group):
             after = page.data[-1].id
         return list(found.values())
 
-    def open(
-        self, app: str, name: str = "", *, title: str = "", metadata: Mapping[str, Any] | None = None
-    ) -> Session:
-        """The session of this name, made if there is none. Without a name it is called by its id."""
-        body = {"app": app, "name": name, "title": title, "metadata": dict(metadata or {})}
-        return self._transport.request("POST", "/api/sessions", Session, json=body)
-
-    def get(self, session_id: str) -> Session:
-        """One by id. Raises `NotFound`."""
-        return self._transport.request("GET", self._at(session_id), Session)
-
-    def change(
-        self, session_id: str, *, title: str | None = None, metadata: Mapping[str, Any] | None = None
-    ) -> Session:
-        """Change the title or the metadata; what is left out stays."""
-        body = given(title=title, metadata=None if metadata is None else dict(metadata))
-        return self._transport.request("PATCH", self._at(session_id), Session, json=body)
-
     def messages(
         self,
         session_id: str,
@@ -89,11 +72,6 @@ class Sessions(Group):
                 break
             after = found[-1].seq
         return found
-
-    def add(self, session_id: str, messages: Sequence[Mapping[str, Any]], agent: str = "") -> Session:
-        """Put messages behind what was said, into the memory of ``agent``."""
-        body = {"messages": [dict(item) for item in messages], "agent": agent}
-        return self._transport.request("POST", self._at(session_id, "messages"), Session, json=body)
 
     def rate(
         self, session_id: str, message: int, value: str, *, correction: str = "", note: str = ""
@@ -132,31 +110,15 @@ class Sessions(Group):
             after = found[-1].id
         return found
 
-    def reset(self, session_id: str) -> Session:
-        """Forget all that was said, by every agent of the tree."""
-        return self._transport.request("POST", self._at(session_id, "reset"), Session)
-
-    def fork(self, session_id: str, name: str = "") -> Session:
-        """A copy, which goes its own way from here."""
-        return self._transport.request("POST", self._at(session_id, "fork"), Session, json={"name": name})
-
-    def state(self, session_id: str) -> dict[str, Any]:
-        """The state dict: ``{"portico_session": 1, "memory": [...], "writer.memory": [...]}``."""
-        return self._transport.request("GET", self._at(session_id, "state"), dict[str, Any])
-
     def load(self, session_id: str, state: Mapping[str, Any]) -> Session:
         """Put a state dict in the place of all that was said. Raises `InvalidRequest`; then nothing has changed."""
         return self._transport.request("PUT", self._at(session_id, "state"), Session, json=dict(state))
-
-    def remove(self, session_id: str) -> None:
-        """Remove a session with all that was said in it."""
-        return self._transport.request("DELETE", self._at(session_id), None)
 
     def _at(self, session_id: str, *more: str) -> str:
         return at("api", "sessions", by_id(session_id, "a session"), *more)
 
 
-class Facts(Group):
+class Facts(calls_facts.Facts):
     """The long-term memory: facts of our own, each with where it was learnt."""
 
     def list(
@@ -177,12 +139,3 @@ class Facts(Group):
             path = at("api", "sessions", session, "facts")
         query = given(store=store, agent=agent, limit=limit)
         return self._transport.request("GET", path, list[Fact], query=query)
-
-    def change(self, fact_id: str, text: str) -> Fact:
-        """Put another text in its place."""
-        path = at("api", "facts", by_id(fact_id, "a fact"))
-        return self._transport.request("PATCH", path, Fact, json={"text": text})
-
-    def remove(self, fact_id: str) -> None:
-        """Forget it."""
-        return self._transport.request("DELETE", at("api", "facts", by_id(fact_id, "a fact")), None)

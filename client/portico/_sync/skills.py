@@ -1,4 +1,4 @@
-# Made from portico/_async by scripts/twin: change it there.
+# Generated from portico._async by scripts/sdk: change it there.
 """Skills: folders with instructions and scripts, which models read when they need them."""
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from portico._request import Upload, at, given, named
-from portico._sync.group import Group
+from portico._sync.calls import skills as calls_skills
 from portico.errors import InvalidRequest
 from portico.schemas.skills import Skill, SkillVersion
 
 
-class Skills(Group):
+class Skills(calls_skills.Skills):
     """Agent Skills. A name or an id says which is meant; a version is a number, ``latest`` or ``default``."""
 
     def add(self, source: Path | bytes) -> Skill:
@@ -35,10 +35,6 @@ class Skills(Group):
             if len(page) < 100:
                 return sorted(found, key=lambda skill: skill.name)
 
-    def get(self, skill: str) -> Skill:
-        """One of them. Raises `NotFound`."""
-        return self._transport.request("GET", self._at(skill), Skill)
-
     def version(self, skill: str, version: str = "default") -> SkillVersion:
         """One version, with its front matter and its files. Raises `NotFound`."""
         return self._transport.request("GET", self._at(skill, "versions", version), SkillVersion)
@@ -53,10 +49,6 @@ class Skills(Group):
         return self._transport.request(
             "GET", self._at(skill, "versions", version, "content"), bytes, slow=True
         )
-
-    def set_default(self, skill: str, version: str) -> Skill:
-        """Let another version be meant where none is named."""
-        return self._transport.request("POST", self._at(skill), Skill, json={"default_version": version})
 
     def remove(self, skill: str, version: str | None = None) -> None:
         """Forget a skill with all its versions, or one version that is not the default one."""

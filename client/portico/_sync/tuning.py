@@ -1,4 +1,4 @@
-# Made from portico/_async by scripts/twin: change it there.
+# Generated from portico._async by scripts/sdk: change it there.
 """Fine-tuning: models trained on examples, here or at their provider."""
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from portico._events import TuningEvents
-from portico._read import Page
 from portico._request import at, given, named
-from portico._sync.group import Group
+from portico._sync.calls import fine_tuning as calls_fine_tuning
 from portico._sync.knowledge import Files
 from portico._sync.sessions import Sessions
-from portico.schemas.fine_tuning import TuningAppCheck, TuningCheckpoint, TuningEvent, TuningJob, TuningPlan
+from portico.schemas.fine_tuning import TuningEvent, TuningJob, TuningPlan
 from portico.tuning import CollectedExamples, ExampleCollector
 
 PURPOSE = "fine-tune"
@@ -22,7 +21,7 @@ RATING_PAGE_SIZE = 200
 """Rated answers that are asked for at once."""
 
 
-class Tuning(Group):
+class Tuning(calls_fine_tuning.Tuning):
     """Fine-tuning jobs: models trained on your examples, here or at their provider."""
 
     def create(
@@ -136,53 +135,12 @@ class Tuning(Group):
             return file
         return (Files(self._transport).add(file, purpose=PURPOSE)).id
 
-    def list(self, *, after: str | None = None, limit: int = 20) -> Page[TuningJob]:
-        """One page, newest first; ``after`` is the ``last_id`` of the page before."""
-        query = given(after=after, limit=limit)
-        return self._transport.request("GET", "/v1/fine_tuning/jobs", Page[TuningJob], query=query)
-
-    def get(self, job_id: str) -> TuningJob:
-        """One by id. Raises `NotFound`."""
-        return self._transport.request("GET", self._at(job_id), TuningJob)
-
-    def check(self, job_id: str) -> TuningAppCheck:
-        """Whether the app of a job still writes the prompts that were trained on. Raises `Conflict` without an app."""
-        path = at("api", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "check")
-        return self._transport.request("POST", path, TuningAppCheck, slow=True)
-
-    def cancel(self, job_id: str) -> TuningJob:
-        """End a job for good. Raises `Conflict` if it has ended."""
-        return self._transport.request("POST", self._at(job_id, "cancel"), TuningJob)
-
-    def pause(self, job_id: str) -> TuningJob:
-        """Stop a job behind its last checkpoint."""
-        return self._transport.request("POST", self._at(job_id, "pause"), TuningJob)
-
-    def resume(self, job_id: str) -> TuningJob:
-        """Go on with a paused job."""
-        return self._transport.request("POST", self._at(job_id, "resume"), TuningJob)
-
-    def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> Page[TuningEvent]:
-        """What happened, newest first: one page."""
-        query = given(after=after, limit=limit)
-        return self._transport.request("GET", self._at(job_id, "events"), Page[TuningEvent], query=query)
-
-    def checkpoints(
-        self, job_id: str, *, after: str | None = None, limit: int = 10
-    ) -> Page[TuningCheckpoint]:
-        """Its checkpoints, newest first: one page."""
-        path, query = self._at(job_id, "checkpoints"), given(after=after, limit=limit)
-        return self._transport.request("GET", path, Page[TuningCheckpoint], query=query)
-
     def follow(self, job_id: str, *, after: int = 0) -> Iterator[TuningEvent | TuningJob]:
         """Events with a number above ``after``, in order as they come, through lost connections; last the job, when it
         has ended or is paused.
         """
         path = at("api", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "follow")
         return self._follow(path, TuningEvents(after))
-
-    def _at(self, job_id: str, *more: str) -> str:
-        return at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), *more)
 
 
 def _method(

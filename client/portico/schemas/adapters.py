@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
@@ -28,3 +30,19 @@ class Adapter:
     sha256: str
     configured: bool
     created_at: float
+
+
+ADAPTERS = Resource(
+    "Adapters",
+    "/api/adapters",
+    "Small sets of weights on top of a model's own, each a model name of its own.",
+    {"name": "an adapter"},
+    (
+        Verb("list", "GET", list[Adapter], positional=("base",)),
+        Verb("get", "GET {name}", Adapter),
+        Verb("add", "POST", Adapter, slow=True),
+        Verb("scale", "PATCH {name}", Adapter, slow=True),
+        Verb("export", "POST {name}/export", str, key="run"),
+        Verb("remove", "DELETE {name}", slow=True),
+    ),
+)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from portico.errors import InvalidRequest
+from portico.schemas.flows import CheckedSpec
+from portico.schemas.resource import Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +65,29 @@ class AppVersion:
     current: bool
     spec: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+
+
+APPS = Resource(
+    "Apps",
+    "/api/apps",
+    "What answers a conversation: each store with an app, each flow, each agent.",
+    {"name": "an app"},
+    (
+        Verb("list", "GET", list[App], aliases={"everyone": "all"}),
+        Verb("get", "GET {name}", App),
+        Verb("update", "PATCH {name}", AppVersion, positional=("changes",), aliases={"changes": "set"}),
+        Verb("drawing", "GET {name}/drawing", str, positional=("format",)),
+        Verb("versions", "GET {name}/versions", list[AppVersion]),
+        Verb("roll_back", "POST {name}/rollback", AppVersion, positional=("version",)),
+        Verb("remove", "DELETE {name}"),
+    ),
+)
+
+
+AGENTS = Resource(
+    "Agents",
+    "/api/agents",
+    "Agents that nobody deployed, as JSON. `portico.agent` composes them.",
+    {},
+    (Verb("check", "POST check", CheckedSpec, aliases={"spec": "agent"}),),
+)

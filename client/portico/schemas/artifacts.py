@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
@@ -22,3 +24,17 @@ class ArtifactRecord(Artifact):
 
     run: str
     created_at: float
+
+
+ARTIFACTS = Resource(
+    "Artifacts",
+    "/api/artifacts",
+    "Files that runs made: figures, tables, results too large for an answer.",
+    {"artifact_id": "an artifact"},
+    (
+        Verb("list", "GET", list[ArtifactRecord]),
+        Verb("get", "GET {artifact_id}", ArtifactRecord),
+        Verb("content", "GET {artifact_id}/content", bytes, slow=True),
+        Verb("remove", "DELETE {artifact_id}"),
+    ),
+)

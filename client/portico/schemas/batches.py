@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from portico._read import Page
 from portico.schemas import json_at
+from portico.schemas.resource import Resource, Verb
 
 ENDED = ("completed", "failed", "expired", "cancelled")
 
@@ -92,3 +94,16 @@ class CheckedBatch:
     total: int
     model: str | None = None
     errors: tuple[BatchProblem, ...] = ()
+
+
+BATCHES = Resource(
+    "Batches",
+    "/v1/batches",
+    "Many requests in one file, answered while nobody waits.",
+    {"batch_id": "a batch"},
+    (
+        Verb("list", "GET", Page[Batch]),
+        Verb("get", "GET {batch_id}", Batch),
+        Verb("cancel", "POST {batch_id}/cancel", Batch),
+    ),
+)

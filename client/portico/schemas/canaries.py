@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class CanarySide:
@@ -61,3 +63,19 @@ class Canary:
     created_at: float
     ended_at: float | None
     journal: tuple[CanaryEntry, ...]
+
+
+CANARIES = Resource(
+    "Canaries",
+    "/api/canaries",
+    "For admins. An alias is made with `Models.alias`; one of an app means a version of it, such as ``desk@3``.",
+    {"alias": "an alias"},
+    (
+        Verb("set", "PUT {alias}", Canary),
+        Verb("list", "GET", list[Canary]),
+        Verb("get", "GET {alias}", Canary),
+        Verb("history", "GET {alias}/history", list[Canary]),
+        Verb("promote", "POST {alias}/promote", Canary),
+        Verb("rollback", "POST {alias}/rollback", Canary),
+    ),
+)

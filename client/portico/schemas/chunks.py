@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from portico.schemas.resource import Resource, Verb
 from portico.wire import Place
 
 
@@ -64,3 +65,12 @@ class Cut:
     shortest: int
     longest: int
     chunks: tuple[Chunk, ...]
+
+
+CHUNKERS = Resource(
+    "Chunkers",
+    "/api/chunkers",
+    "Ways to cut documents.",
+    {},
+    (Verb("list", "GET", list[Chunker]),),
+)

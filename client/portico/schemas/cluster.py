@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterDaemon:
@@ -96,3 +98,16 @@ class DrainedNode:
     moves: tuple[str, ...]
     stays: tuple[str, ...]
     dry_run: bool
+
+
+CLUSTER = Resource(
+    "Cluster",
+    "/api/cluster",
+    "For admins. Schedulers place processes; this shows where, and takes machines out of use.",
+    {"launcher": "a launcher", "node": "a node"},
+    (
+        Verb("status", "GET", ClusterStatus),
+        Verb("drain", "POST nodes/{launcher}/{node}/drain", DrainedNode),
+        Verb("resume", "POST nodes/{launcher}/{node}/resume", ClusterNode),
+    ),
+)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
@@ -34,3 +36,18 @@ class ContainerFile:
     bytes: int = 0
     source: str = ""
     created_at: float = 0
+
+
+CONTAINERS = Resource(
+    "Containers",
+    "/v1/containers",
+    "Containers and their files. One that was not used for its time is gone.",
+    {"container_id": "a container", "file_id": "a file"},
+    (
+        Verb("get", "GET {container_id}", Container),
+        Verb("remove", "DELETE {container_id}"),
+        Verb("file", "GET {container_id}/files/{file_id}", ContainerFile),
+        Verb("content", "GET {container_id}/files/{file_id}/content", bytes, slow=True),
+        Verb("remove_file", "DELETE {container_id}/files/{file_id}"),
+    ),
+)

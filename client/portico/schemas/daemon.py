@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from portico.schemas.configuration import Problem
 from portico.schemas.deployments import Deployment, Recommendation, SmallModel
+from portico.schemas.resource import Resource, Verb
 from portico.schemas.stores import Store
 
 
@@ -87,3 +88,21 @@ class Status:
         """A line for beside an answer of ``name``, if that is the tiny model or an app that asks it."""
         small = self.small_model
         return small.hint if small is not None and name in (*small.names, *small.apps) else None
+
+
+PLUGINS = Resource(
+    "Plugins",
+    "/api/plugins",
+    "What installed distributions add to the daemon.",
+    {},
+    (Verb("list", "GET", list[Plugin]),),
+)
+
+
+CONTENT_GUARDS = Resource(
+    "ContentGuards",
+    "/api/guards",
+    "What looks at the texts around models, apps, tools and stores.",
+    {},
+    (Verb("list", "GET", list[ConfiguredGuard]),),
+)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from portico.schemas import json_at
+from portico.schemas.resource import Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +124,20 @@ class Recommendation:
     size_gb: float | None = None
     reason: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict, metadata=json_at(""))
+
+
+DEPLOYMENTS = Resource(
+    "Deployments",
+    "/api/deployments",
+    "Models on engines.",
+    {"name": "a model"},
+    (
+        Verb("list", "GET", list[Deployment]),
+        Verb("get", "GET {name}", Deployment),
+        Verb("change", "PATCH {name}", Deployment),
+        Verb("remove", "DELETE {name}"),
+        Verb("load", "POST {name}/load", Deployment, slow=True),
+        Verb("unload", "POST {name}/unload", Deployment, slow=True),
+        Verb("logs", "GET {name}/logs", list[str], positional=("lines",)),
+    ),
+)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class EngineParameter:
@@ -40,3 +42,18 @@ class Finding:
     check: str
     ok: bool
     detail: str = ""
+
+
+ENGINES = Resource(
+    "Engines",
+    "/api/engines",
+    "What runs models, and the environments of the heavy ones.",
+    {"name": "an engine"},
+    (
+        Verb("list", "GET", list[Engine]),
+        Verb("install", "POST {name}/install", str, key="run"),
+        Verb("parameters", "GET {name}/parameters", list[EngineParameter]),
+        Verb("doctor", "POST {name}/doctor", list[Finding], slow=True),
+        Verb("remove", "DELETE {name}", slow=True),
+    ),
+)

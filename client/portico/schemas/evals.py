@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from portico._read import read_object
+from portico._read import Page, read_object
 from portico.schemas import json_at
+from portico.schemas.resource import Resource, Verb
 
 ENDED = ("completed", "canceled", "failed", "stopped")
 
@@ -157,3 +158,24 @@ class EvalApplied:
     trial: str
     versions: Mapping[str, int]
     left: Mapping[str, Any]
+
+
+EVALS = Resource(
+    "Evals",
+    "/v1/evals",
+    "Evaluations of models, apps and stores, and searches over their settings.",
+    {"eval_id": "an evaluation", "run_id": "a run", "search_id": "a search"},
+    (
+        Verb("get", "GET {eval_id}", Eval),
+        Verb("update", "POST {eval_id}", Eval),
+        Verb("remove", "DELETE {eval_id}"),
+        Verb("get_run", "GET {eval_id}/runs/{run_id}", EvalRun),
+        Verb("cancel_run", "POST {eval_id}/runs/{run_id}/cancel", EvalRun),
+        Verb("remove_run", "DELETE {eval_id}/runs/{run_id}"),
+        Verb("outputs", "GET {eval_id}/runs/{run_id}/output_items", Page[EvalOutput]),
+        Verb("searches", "GET /api/evals/{eval_id}/searches", list[EvalSearch]),
+        Verb("get_search", "GET /api/evals/{eval_id}/searches/{search_id}", EvalSearch),
+        Verb("cancel_search", "POST /api/evals/{eval_id}/searches/{search_id}/cancel", EvalSearch),
+        Verb("apply", "POST /api/evals/{eval_id}/searches/{search_id}/apply", EvalApplied),
+    ),
+)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class FactSource:
@@ -32,3 +34,15 @@ class Fact:
     source: FactSource
     created_at: float
     changed_at: float
+
+
+FACTS = Resource(
+    "Facts",
+    "/api/facts",
+    "The long-term memory: facts of our own, each with where it was learnt.",
+    {"fact_id": "a fact"},
+    (
+        Verb("change", "PATCH {fact_id}", Fact),
+        Verb("remove", "DELETE {fact_id}"),
+    ),
+)

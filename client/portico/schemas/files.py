@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from portico._read import Page
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class File:
@@ -39,3 +42,18 @@ class FileUpload:
     expires_at: float = 0
     file: File | None = None
     parts: tuple[FilePart, ...] = ()
+
+
+FILES = Resource(
+    "Files",
+    "/v1/files",
+    "Uploaded files.",
+    {"file_id": "a file", "upload_id": "an upload"},
+    (
+        Verb("list", "GET", Page[File]),
+        Verb("get", "GET {file_id}", File),
+        Verb("cancel_upload", "POST /v1/uploads/{upload_id}/cancel", FileUpload),
+        Verb("remove", "DELETE {file_id}"),
+        Verb("content", "GET {file_id}/content", bytes, slow=True),
+    ),
+)

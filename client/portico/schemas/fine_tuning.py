@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from portico._read import read_object
+from portico._read import Page, read_object
 from portico.schemas import json_at
+from portico.schemas.resource import Resource, Verb
 
 ENDED = ("succeeded", "failed", "cancelled")
 
@@ -125,3 +126,21 @@ class TuningPlan:
     warnings: tuple[str, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+
+
+TUNING = Resource(
+    "Tuning",
+    "/v1/fine_tuning",
+    "Fine-tuning jobs: models trained on your examples, here or at their provider.",
+    {"job_id": "a fine-tuning job"},
+    (
+        Verb("list", "GET jobs", Page[TuningJob]),
+        Verb("get", "GET jobs/{job_id}", TuningJob),
+        Verb("check", "POST /api/fine_tuning/jobs/{job_id}/check", TuningAppCheck, slow=True),
+        Verb("cancel", "POST jobs/{job_id}/cancel", TuningJob),
+        Verb("pause", "POST jobs/{job_id}/pause", TuningJob),
+        Verb("resume", "POST jobs/{job_id}/resume", TuningJob),
+        Verb("events", "GET jobs/{job_id}/events", Page[TuningEvent]),
+        Verb("checkpoints", "GET jobs/{job_id}/checkpoints", Page[TuningCheckpoint]),
+    ),
+)

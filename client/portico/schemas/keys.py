@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -53,3 +55,18 @@ class NewKey(Key):
     """A key that was just made. ``key`` is shown this once."""
 
     key: str
+
+
+KEYS = Resource(
+    "Keys",
+    "/api/keys",
+    "Who may call, and what.",
+    {"key_id": "a key"},
+    (
+        Verb("list", "GET", list[Key]),
+        Verb("add", "POST", NewKey),
+        Verb("update", "PATCH {key_id}", Key),
+        Verb("revoke", "DELETE {key_id}"),
+        Verb("unblock", "POST {key_id}/unblock", Key),
+    ),
+)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class McpResource:
@@ -85,3 +87,29 @@ class McpServer:
     """What it said of itself when it was reached last."""
     reached_at: float | None
     """When that was, or when it last answered; seconds since 1970."""
+
+
+MCP = Resource(
+    "Mcp",
+    "/api/mcp",
+    "MCP servers of other people, whose tools the daemon offers as its own.",
+    {"name": "an MCP server"},
+    (
+        Verb("list", "GET servers", list[McpServer]),
+        Verb("get", "GET servers/{name}", McpServer),
+        Verb("remove", "DELETE servers/{name}", slow=True),
+        Verb("restart", "POST servers/{name}/restart", McpServer),
+        Verb("logs", "GET servers/{name}/logs", list[str], positional=("lines",)),
+        Verb("resources", "GET servers/{name}/resources", list[McpResource]),
+        Verb("read", "POST servers/{name}/resources/read", list[McpContent], slow=True),
+        Verb("prompts", "GET servers/{name}/prompts", list[McpPrompt]),
+        Verb(
+            "render",
+            "POST servers/{name}/prompts/render",
+            list[McpPromptMessage],
+            slow=True,
+            positional=("arguments",),
+            aliases={"prompt": "name"},
+        ),
+    ),
+)

@@ -10,6 +10,8 @@ from typing import Any
 
 from portico._read import read, read_object
 from portico.schemas import json_at
+from portico.schemas.deployments import BetterModel, Plan
+from portico.schemas.resource import Resource, Verb
 from portico.wire import Usage
 
 
@@ -79,3 +81,31 @@ def _vector(value: str | list[float]) -> tuple[float, ...]:
         raw = base64.b64decode(value)
         return struct.unpack(f"<{len(raw) // 4}f", raw)
     return tuple(value)
+
+
+CHATS = Resource(
+    "Chats",
+    "/v1/chat",
+    "Chat completions that were asked for with ``store``, in ``extra_body`` of a chat.",
+    {"chat_id": "a chat"},
+    (
+        Verb("get", "GET completions/{chat_id}", StoredChat),
+        Verb("change", "POST completions/{chat_id}", StoredChat),
+        Verb("remove", "DELETE completions/{chat_id}"),
+    ),
+)
+
+
+MODELS = Resource(
+    "Models",
+    "/api/models",
+    "Names that answer at ``/v1``, and where models come from.",
+    {"name": "an alias"},
+    (
+        Verb("list", "GET /v1/models", list[Model]),
+        Verb("pull", "POST pull", str, key="run"),
+        Verb("plan", "POST plan", Plan, positional=("hardware", "parameters")),
+        Verb("better", "GET better", BetterModel, slow=True),
+        Verb("alias", "PUT /api/aliases/{name}"),
+    ),
+)

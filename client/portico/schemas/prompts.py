@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
@@ -45,3 +47,15 @@ class ImportedPrompts:
     added: tuple[str, ...]
     changed: tuple[str, ...]
     unchanged: tuple[str, ...]
+
+
+PROMPTS = Resource(
+    "Prompts",
+    "/api/prompts",
+    "The prompt library: versioned prompts with typed arguments.",
+    {},
+    (
+        Verb("list", "GET", list[Prompt], aliases={"everyone": "all"}),
+        Verb("load", "POST import", ImportedPrompts, slow=True, positional=("files",)),
+    ),
+)

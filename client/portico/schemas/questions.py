@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from portico.schemas import json_at
+from portico.schemas.resource import Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +44,16 @@ class Claims:
 
     taken: tuple[Question, ...] = field(default=(), metadata=json_at("data"))
     lost: tuple[str, ...] = ()
+
+
+QUESTIONS = Resource(
+    "Questions",
+    "/api/questions",
+    "What runs wait for: approvals, functions of clients, input of people.",
+    {"question_id": "a question"},
+    (
+        Verb("list", "GET", list[Question]),
+        Verb("get", "GET {question_id}", Question),
+        Verb("answer", "POST {question_id}/answer", Question),
+    ),
+)

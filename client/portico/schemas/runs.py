@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from portico.schemas.flows import TraceStep
+from portico.schemas.resource import Resource, Verb
 from portico.wire import ErrorBody, Event, Usage
 
 
@@ -47,3 +49,18 @@ class RunEvent:
 
     seq: int
     event: Event
+
+
+RUNS = Resource(
+    "Runs",
+    "/api/runs",
+    "Executions: calls, ingests, downloads.",
+    {"run_id": "a run"},
+    (
+        Verb("get", "GET {run_id}", Run),
+        Verb("cancel", "POST {run_id}/cancel"),
+        Verb("prune", "POST prune", Pruned, slow=True),
+        Verb("trace", "GET {run_id}/trace", list[TraceStep], key="steps"),
+        Verb("resume", "POST {run_id}/resume", Run, aliases={"start": "from"}),
+    ),
+)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -53,3 +55,24 @@ class ScheduledRun:
     status: str | None
     error: Mapping[str, Any] | None
     skipped: str | None
+
+
+SCHEDULES = Resource(
+    "Schedules",
+    "/api/schedules",
+    "They run with the rights of the key that made them. A name or an id says which is meant.",
+    {"schedule": "a schedule"},
+    (
+        Verb("create", "POST", Schedule),
+        Verb("list", "GET", list[Schedule], aliases={"everyone": "all"}),
+        Verb("get", "GET {schedule}", Schedule),
+        Verb("change", "PATCH {schedule}", Schedule),
+        Verb("remove", "DELETE {schedule}"),
+        Verb("pause", "POST {schedule}/pause", Schedule),
+        Verb("resume", "POST {schedule}/resume", Schedule),
+        Verb("run", "POST {schedule}/run", str, key="run"),
+        Verb("next", "GET {schedule}/next", list[float]),
+        Verb("preview", "POST next", list[float]),
+        Verb("runs", "GET {schedule}/runs", list[ScheduledRun]),
+    ),
+)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -29,3 +31,21 @@ class SessionMessage:
     agent: str
     run: str | None
     message: Mapping[str, Any]
+
+
+SESSIONS = Resource(
+    "Sessions",
+    "/api/sessions",
+    "Conversations with apps and agents, with the memory of every agent of a tree.",
+    {"session_id": "a session"},
+    (
+        Verb("open", "POST", Session, positional=("name",)),
+        Verb("get", "GET {session_id}", Session),
+        Verb("change", "PATCH {session_id}", Session),
+        Verb("add", "POST {session_id}/messages", Session, positional=("agent",)),
+        Verb("reset", "POST {session_id}/reset", Session),
+        Verb("fork", "POST {session_id}/fork", Session, positional=("name",)),
+        Verb("state", "GET {session_id}/state", dict[str, Any]),
+        Verb("remove", "DELETE {session_id}"),
+    ),
+)

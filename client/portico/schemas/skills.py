@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class Skill:
@@ -33,3 +35,15 @@ class SkillVersion:
     created_at: float = 0
     front_matter: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[Mapping[str, Any], ...] = ()
+
+
+SKILLS = Resource(
+    "Skills",
+    "/v1/skills",
+    "Agent Skills. A name or an id says which is meant; a version is a number, ``latest`` or ``default``.",
+    {"skill": "a skill"},
+    (
+        Verb("get", "GET {skill}", Skill),
+        Verb("set_default", "POST {skill}", Skill, aliases={"version": "default_version"}),
+    ),
+)

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from portico._read import Page
 from portico.schemas import json_at
+from portico.schemas.chunks import ChunkGroup, FileChunk
+from portico.schemas.resource import Resource, Verb
 from portico.wire import Place
 
 
@@ -141,3 +144,38 @@ class StoreFile:
     usage_bytes: int
     attributes: Mapping[str, str | float | bool]
     created_at: float
+
+
+STORES = Resource(
+    "Stores",
+    "/api/stores",
+    "Knowledge bases.",
+    {"name": "a store", "group": "a group", "file_id": "a file", "store_id": "a store"},
+    (
+        Verb("list", "GET", list[Store]),
+        Verb("get", "GET {name}", Store),
+        Verb("add", "POST", Store),
+        Verb("change", "PATCH {name}", Store),
+        Verb("remove", "DELETE {name}"),
+        Verb("sync", "POST {name}/sync", str, key="run"),
+        Verb("reindex", "POST {name}/reindex", str, key="run"),
+        Verb("plan", "GET {name}/sync/plan", SyncPlan, slow=True),
+        Verb("skipped", "GET {name}/skipped", SkippedFiles),
+        Verb("neighbours", "GET {name}/links", LinkedPassages),
+        Verb("groups", "GET {name}/groups", list[ChunkGroup]),
+        Verb(
+            "add_group",
+            "POST {name}/groups",
+            str,
+            key="run",
+            aliases={"group": "name", "chunking": "chunking_strategy"},
+        ),
+        Verb("remove_group", "DELETE {name}/groups/{group}", slow=True),
+        Verb("retry_groups", "POST {name}/groups/retry", list[str], key="runs"),
+        Verb("files", "GET {name}/files", Page[StoreFile]),
+        Verb("chunks", "GET {name}/files/{file_id}/chunks", Page[FileChunk]),
+        Verb("page", "POST {name}/files/{file_id}/page", bytes, slow=True, positional=("passage",)),
+        Verb("attach", "POST /v1/vector_stores/{store_id}/files", StoreFile),
+        Verb("detach", "DELETE /v1/vector_stores/{store_id}/files/{file_id}"),
+    ),
+)

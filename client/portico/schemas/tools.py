@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portico.schemas.artifacts import Artifact
+from portico.schemas.resource import Resource, Verb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,3 +51,19 @@ class ToolResult:
     structured: Mapping[str, Any] | None
     is_error: bool
     artifacts: tuple[Artifact, ...] = ()
+
+
+TOOLS = Resource(
+    "Tools",
+    "/api/tools",
+    "What models may call.",
+    {"name": "a tool"},
+    (
+        Verb("list", "GET", list[Tool]),
+        Verb("call", "POST {name}/call", ToolResult, slow=True, positional=("arguments",)),
+        Verb("get", "GET {name}", Tool),
+        Verb("sources", "GET /api/tool-sources", list[ToolSource]),
+        Verb("source", "GET /api/tool-sources/{name}", ToolSource),
+        Verb("remove", "DELETE /api/tool-sources/{name}"),
+    ),
+)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from portico._read import Page
+from portico.schemas.resource import Resource, Verb
+
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
@@ -63,3 +66,29 @@ class WebhookEvent:
     type: str
     created_at: int
     data: Mapping[str, Any]
+
+
+WEBHOOKS = Resource(
+    "Webhooks",
+    "/v1/webhook_endpoints",
+    "Addresses to which events are sent, signed; `portico.webhooks.verify_webhook` checks them there.",
+    {"webhook_id": "a webhook", "delivery_id": "a delivery"},
+    (
+        Verb("list", "GET", Page[Webhook]),
+        Verb("get", "GET {webhook_id}", Webhook),
+        Verb("change", "POST {webhook_id}", Webhook),
+        Verb(
+            "rotate",
+            "POST {webhook_id}/rotate_secret",
+            NewWebhook,
+            aliases={"keep_old": "keep_old_secret_active_for_24_hours"},
+        ),
+        Verb("test", "POST {webhook_id}/test", int, key="status_code", slow=True),
+        Verb("remove", "DELETE {webhook_id}"),
+        Verb("event_types", "GET /v1/webhook_event_types", list[str]),
+        Verb("deliveries", "GET /api/webhooks/{webhook_id}/deliveries", Page[WebhookDelivery]),
+        Verb(
+            "redeliver", "POST /api/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", WebhookDelivery
+        ),
+    ),
+)

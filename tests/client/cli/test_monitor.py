@@ -35,8 +35,13 @@ def test_a_model_with_defaults_and_a_pin(command: Command) -> None:
 
 
 READY = {
-    **{"name": "m", "source": "fake://", "engine": "fake", "task": "chat", "state": "ready"},
-    **{"aliases": ["default"], "description": ""},
+    "name": "m",
+    "source": "fake://",
+    "engine": "fake",
+    "task": "chat",
+    "state": "ready",
+    "aliases": ["default"],
+    "description": "",
 }
 
 

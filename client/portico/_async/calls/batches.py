@@ -1,0 +1,29 @@
+# Generated from the verbs of portico.schemas by scripts/sdk: change them there.
+"""Calls of `portico.schemas.batches`."""
+
+from __future__ import annotations
+
+from portico._async.group import Group
+from portico._read import Page
+from portico._request import at, given, named
+from portico.schemas.batches import Batch
+
+
+class Batches(Group):
+    """Many requests in one file, answered while nobody waits."""
+
+    async def list(self, *, after: str | None = None, limit: int = 20) -> Page[Batch]:
+        """The caller's batches, the newest first."""
+        return await self._transport.request(
+            "GET", "/v1/batches", Page[Batch], query=given(after=after, limit=limit)
+        )
+
+    async def get(self, batch_id: str) -> Batch:
+        """One of them."""
+        return await self._transport.request("GET", at("v1", "batches", named(batch_id, "a batch")), Batch)
+
+    async def cancel(self, batch_id: str) -> Batch:
+        """Ask nothing more; what is answered by then gets its file."""
+        return await self._transport.request(
+            "POST", at("v1", "batches", named(batch_id, "a batch"), "cancel"), Batch
+        )

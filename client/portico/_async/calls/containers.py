@@ -1,0 +1,56 @@
+# Generated from the verbs of portico.schemas by scripts/sdk: change them there.
+"""Calls of `portico.schemas.containers`."""
+
+from __future__ import annotations
+
+from portico._async.group import Group
+from portico._request import at, named
+from portico.schemas.containers import Container, ContainerFile
+
+
+class Containers(Group):
+    """Containers and their files. One that was not used for its time is gone."""
+
+    async def get(self, container_id: str) -> Container:
+        """One of them."""
+        return await self._transport.request(
+            "GET", at("v1", "containers", named(container_id, "a container")), Container
+        )
+
+    async def remove(self, container_id: str) -> None:
+        """Forget a container with its files. What a response has made stays at `/v1/files`."""
+        return await self._transport.request(
+            "DELETE", at("v1", "containers", named(container_id, "a container")), None
+        )
+
+    async def file(self, container_id: str, file_id: str) -> ContainerFile:
+        """One of its files."""
+        return await self._transport.request(
+            "GET",
+            at("v1", "containers", named(container_id, "a container"), "files", named(file_id, "a file")),
+            ContainerFile,
+        )
+
+    async def content(self, container_id: str, file_id: str) -> bytes:
+        """The bytes of a file."""
+        return await self._transport.request(
+            "GET",
+            at(
+                "v1",
+                "containers",
+                named(container_id, "a container"),
+                "files",
+                named(file_id, "a file"),
+                "content",
+            ),
+            bytes,
+            slow=True,
+        )
+
+    async def remove_file(self, container_id: str, file_id: str) -> None:
+        """Take a file out of its container."""
+        return await self._transport.request(
+            "DELETE",
+            at("v1", "containers", named(container_id, "a container"), "files", named(file_id, "a file")),
+            None,
+        )

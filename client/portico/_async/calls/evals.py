@@ -1,0 +1,136 @@
+# Generated from the verbs of portico.schemas by scripts/sdk: change them there.
+"""Calls of `portico.schemas.evals`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portico._async.group import Group
+from portico._read import Page
+from portico._request import at, given, named
+from portico.schemas.evals import Eval, EvalApplied, EvalOutput, EvalRun, EvalSearch
+
+
+class Evals(Group):
+    """Evaluations of models, apps and stores, and searches over their settings."""
+
+    async def get(self, eval_id: str) -> Eval:
+        """One of them."""
+        return await self._transport.request("GET", at("v1", "evals", named(eval_id, "an evaluation")), Eval)
+
+    async def update(
+        self, eval_id: str, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> Eval:
+        """Give it another name or other metadata.
+
+        Another name, or other metadata.
+        """
+        return await self._transport.request(
+            "POST",
+            at("v1", "evals", named(eval_id, "an evaluation")),
+            Eval,
+            json=given(name=name, metadata=metadata),
+        )
+
+    async def remove(self, eval_id: str) -> None:
+        """Forget it with its runs and searches; those at work are ended."""
+        return await self._transport.request(
+            "DELETE", at("v1", "evals", named(eval_id, "an evaluation")), None
+        )
+
+    async def get_run(self, eval_id: str, run_id: str) -> EvalRun:
+        """One run, with what it has come to so far."""
+        return await self._transport.request(
+            "GET", at("v1", "evals", named(eval_id, "an evaluation"), "runs", named(run_id, "a run")), EvalRun
+        )
+
+    async def cancel_run(self, eval_id: str, run_id: str) -> EvalRun:
+        """End a run; what is done of it stays. Older clients leave out ``/cancel``."""
+        return await self._transport.request(
+            "POST",
+            at("v1", "evals", named(eval_id, "an evaluation"), "runs", named(run_id, "a run"), "cancel"),
+            EvalRun,
+        )
+
+    async def remove_run(self, eval_id: str, run_id: str) -> None:
+        """Forget a run with what came of it."""
+        return await self._transport.request(
+            "DELETE", at("v1", "evals", named(eval_id, "an evaluation"), "runs", named(run_id, "a run")), None
+        )
+
+    async def outputs(
+        self,
+        eval_id: str,
+        run_id: str,
+        *,
+        after: str | None = None,
+        limit: int = 20,
+        order: str = "asc",
+        status: str | None = None,
+    ) -> Page[EvalOutput]:
+        """What became of the items that are done.
+
+        ``order``: ``asc`` | ``desc``.
+
+        ``status``: ``pass`` | ``fail`` | ``error``.
+        """
+        return await self._transport.request(
+            "GET",
+            at(
+                "v1", "evals", named(eval_id, "an evaluation"), "runs", named(run_id, "a run"), "output_items"
+            ),
+            Page[EvalOutput],
+            query=given(after=after, limit=limit, order=order, status=status),
+        )
+
+    async def searches(self, eval_id: str, *, limit: int = 20) -> Sequence[EvalSearch]:
+        """The searches of an evaluation without their trials, the newest first."""
+        return await self._transport.request(
+            "GET",
+            at("api", "evals", named(eval_id, "an evaluation"), "searches"),
+            list[EvalSearch],
+            query=given(limit=limit),
+        )
+
+    async def get_search(self, eval_id: str, search_id: str) -> EvalSearch:
+        """One search with its trials, the best first."""
+        return await self._transport.request(
+            "GET",
+            at("api", "evals", named(eval_id, "an evaluation"), "searches", named(search_id, "a search")),
+            EvalSearch,
+        )
+
+    async def cancel_search(self, eval_id: str, search_id: str) -> EvalSearch:
+        """End a search; what is done of it stays."""
+        return await self._transport.request(
+            "POST",
+            at(
+                "api",
+                "evals",
+                named(eval_id, "an evaluation"),
+                "searches",
+                named(search_id, "a search"),
+                "cancel",
+            ),
+            EvalSearch,
+        )
+
+    async def apply(self, eval_id: str, search_id: str, *, trial: str | None = None) -> EvalApplied:
+        """Deploy what the best trial changes in apps, as a new version of each.
+
+        Which trial is deployed; the best, if none is named.
+        """
+        return await self._transport.request(
+            "POST",
+            at(
+                "api",
+                "evals",
+                named(eval_id, "an evaluation"),
+                "searches",
+                named(search_id, "a search"),
+                "apply",
+            ),
+            EvalApplied,
+            json=given(trial=trial),
+        )

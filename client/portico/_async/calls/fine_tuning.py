@@ -1,0 +1,74 @@
+# Generated from the verbs of portico.schemas by scripts/sdk: change them there.
+"""Calls of `portico.schemas.fine_tuning`."""
+
+from __future__ import annotations
+
+from portico._async.group import Group
+from portico._read import Page
+from portico._request import at, given, named
+from portico.schemas.fine_tuning import TuningAppCheck, TuningCheckpoint, TuningEvent, TuningJob
+
+
+class Tuning(Group):
+    """Fine-tuning jobs: models trained on your examples, here or at their provider."""
+
+    async def list(self, *, after: str | None = None, limit: int = 20) -> Page[TuningJob]:
+        """The caller's jobs, the newest first; with ``metadata[k]=v`` those that have it."""
+        return await self._transport.request(
+            "GET", "/v1/fine_tuning/jobs", Page[TuningJob], query=given(after=after, limit=limit)
+        )
+
+    async def get(self, job_id: str) -> TuningJob:
+        """One of them."""
+        return await self._transport.request(
+            "GET", at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job")), TuningJob
+        )
+
+    async def check(self, job_id: str) -> TuningAppCheck:
+        """Call the app of a job with some of its examples once more, and compare the prompts. No chat model is
+        called.
+        """
+        return await self._transport.request(
+            "POST",
+            at("api", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "check"),
+            TuningAppCheck,
+            slow=True,
+        )
+
+    async def cancel(self, job_id: str) -> TuningJob:
+        """End a job for good."""
+        return await self._transport.request(
+            "POST", at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "cancel"), TuningJob
+        )
+
+    async def pause(self, job_id: str) -> TuningJob:
+        """Stop a job behind its last checkpoint."""
+        return await self._transport.request(
+            "POST", at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "pause"), TuningJob
+        )
+
+    async def resume(self, job_id: str) -> TuningJob:
+        """Go on with a paused job."""
+        return await self._transport.request(
+            "POST", at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "resume"), TuningJob
+        )
+
+    async def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> Page[TuningEvent]:
+        """What happened to a job, the newest first: sentences and measurements."""
+        return await self._transport.request(
+            "GET",
+            at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "events"),
+            Page[TuningEvent],
+            query=given(after=after, limit=limit),
+        )
+
+    async def checkpoints(
+        self, job_id: str, *, after: str | None = None, limit: int = 10
+    ) -> Page[TuningCheckpoint]:
+        """The checkpoints of a job, the newest first."""
+        return await self._transport.request(
+            "GET",
+            at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "checkpoints"),
+            Page[TuningCheckpoint],
+            query=given(after=after, limit=limit),
+        )

@@ -1,0 +1,2 @@
+# Generated from portico._async by scripts/sdk: change it there.
+"""The plain methods of the SDK, by noun."""

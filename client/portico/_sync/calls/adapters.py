@@ -1,0 +1,80 @@
+# Generated from portico._async by scripts/sdk: change it there.
+"""Calls of `portico.schemas.adapters`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from portico._request import at, given, named
+from portico._sync.group import Group
+from portico.schemas.adapters import Adapter
+
+
+class Adapters(Group):
+    """Small sets of weights on top of a model's own, each a model name of its own."""
+
+    def list(self, base: str | None = None) -> Sequence[Adapter]:
+        """All adapters, or those of one model, by name."""
+        return self._transport.request("GET", "/api/adapters", list[Adapter], query=given(base=base))
+
+    def get(self, name: str) -> Adapter:
+        """One adapter, by name or alias."""
+        return self._transport.request("GET", at("api", "adapters", named(name, "an adapter")), Adapter)
+
+    def add(self, base: str, path: str | Path, name: str, *, scale: float = 1.0) -> Adapter:
+        """Copy an adapter, try it with its base, and serve it. Calls in flight are answered.
+
+        An adapter at ``path`` on the daemon's machine, to be served as ``name``.
+        """
+        return self._transport.request(
+            "POST",
+            "/api/adapters",
+            Adapter,
+            json=given(base=base, path=path, name=name, scale=scale),
+            slow=True,
+        )
+
+    def scale(self, name: str, scale: float) -> Adapter:
+        """Give an adapter another scale, from the next call on.
+
+        Another scale: 0 is the base alone, 1 what the adapter was trained for.
+        """
+        return self._transport.request(
+            "PATCH",
+            at("api", "adapters", named(name, "an adapter")),
+            Adapter,
+            json=given(scale=scale),
+            slow=True,
+        )
+
+    def export(
+        self,
+        name: str,
+        path: str | Path,
+        *,
+        merged: bool = False,
+        format: str = "safetensors",
+        type: str = "f16",
+    ) -> str:
+        """Write an adapter, or its model with it, to a place on the daemon's machine, in a durable run.
+
+        Where an adapter is to be written on the daemon's machine: ``path`` must not exist yet.
+
+        ``merged``: folded into its model. ``type`` is what the numbers of a GGUF file are written as.
+
+        ``format``: ``safetensors`` | ``gguf``.
+        """
+        return self._transport.request(
+            "POST",
+            at("api", "adapters", named(name, "an adapter"), "export"),
+            str,
+            json=given(path=path, merged=merged, format=format, type=type),
+            key="run",
+        )
+
+    def remove(self, name: str) -> None:
+        """Take an adapter away, with the daemon's copy of it. Calls in flight are answered."""
+        return self._transport.request(
+            "DELETE", at("api", "adapters", named(name, "an adapter")), None, slow=True
+        )

@@ -1,0 +1,17 @@
+# Generated from portico._async by scripts/sdk: change it there.
+"""Calls of `portico.schemas.chunks`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from portico._sync.group import Group
+from portico.schemas.chunks import Chunker
+
+
+class Chunkers(Group):
+    """Ways to cut documents."""
+
+    def list(self) -> Sequence[Chunker]:
+        """In which ways documents can be cut."""
+        return self._transport.request("GET", "/api/chunkers", list[Chunker])

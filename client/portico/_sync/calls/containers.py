@@ -1,0 +1,56 @@
+# Generated from portico._async by scripts/sdk: change it there.
+"""Calls of `portico.schemas.containers`."""
+
+from __future__ import annotations
+
+from portico._request import at, named
+from portico._sync.group import Group
+from portico.schemas.containers import Container, ContainerFile
+
+
+class Containers(Group):
+    """Containers and their files. One that was not used for its time is gone."""
+
+    def get(self, container_id: str) -> Container:
+        """One of them."""
+        return self._transport.request(
+            "GET", at("v1", "containers", named(container_id, "a container")), Container
+        )
+
+    def remove(self, container_id: str) -> None:
+        """Forget a container with its files. What a response has made stays at `/v1/files`."""
+        return self._transport.request(
+            "DELETE", at("v1", "containers", named(container_id, "a container")), None
+        )
+
+    def file(self, container_id: str, file_id: str) -> ContainerFile:
+        """One of its files."""
+        return self._transport.request(
+            "GET",
+            at("v1", "containers", named(container_id, "a container"), "files", named(file_id, "a file")),
+            ContainerFile,
+        )
+
+    def content(self, container_id: str, file_id: str) -> bytes:
+        """The bytes of a file."""
+        return self._transport.request(
+            "GET",
+            at(
+                "v1",
+                "containers",
+                named(container_id, "a container"),
+                "files",
+                named(file_id, "a file"),
+                "content",
+            ),
+            bytes,
+            slow=True,
+        )
+
+    def remove_file(self, container_id: str, file_id: str) -> None:
+        """Take a file out of its container."""
+        return self._transport.request(
+            "DELETE",
+            at("v1", "containers", named(container_id, "a container"), "files", named(file_id, "a file")),
+            None,
+        )

@@ -1,0 +1,60 @@
+# Generated from portico._async by scripts/sdk: change it there.
+"""Calls of `portico.schemas.deployments`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portico._request import at, given, named
+from portico._sync.group import Group
+from portico.schemas.deployments import Deployment
+
+
+class Deployments(Group):
+    """Models on engines."""
+
+    def list(self) -> Sequence[Deployment]:
+        """All deployments, by name."""
+        return self._transport.request("GET", "/api/deployments", list[Deployment])
+
+    def get(self, name: str) -> Deployment:
+        """One deployment, by name or alias."""
+        return self._transport.request("GET", at("api", "deployments", named(name, "a model")), Deployment)
+
+    def change(self, name: str, parameters: Mapping[str, Any]) -> Deployment:
+        """Set parameters of a model's engine; it is unloaded, and starts with them at its next call.
+
+        Parameters to be set; those that are null are taken away, all others stay.
+        """
+        return self._transport.request(
+            "PATCH",
+            at("api", "deployments", named(name, "a model")),
+            Deployment,
+            json=given(parameters=parameters),
+        )
+
+    def remove(self, name: str) -> None:
+        """Forget a model; its files stay."""
+        return self._transport.request("DELETE", at("api", "deployments", named(name, "a model")), None)
+
+    def load(self, name: str) -> Deployment:
+        """Load a model, and wait until it is ready."""
+        return self._transport.request(
+            "POST", at("api", "deployments", named(name, "a model"), "load"), Deployment, slow=True
+        )
+
+    def unload(self, name: str) -> Deployment:
+        """Unload a model, after the calls in flight."""
+        return self._transport.request(
+            "POST", at("api", "deployments", named(name, "a model"), "unload"), Deployment, slow=True
+        )
+
+    def logs(self, name: str, lines: int = 100) -> Sequence[str]:
+        """The last lines that the engine wrote."""
+        return self._transport.request(
+            "GET",
+            at("api", "deployments", named(name, "a model"), "logs"),
+            list[str],
+            query=given(lines=lines),
+        )

@@ -1,0 +1,49 @@
+# Generated from portico._async by scripts/sdk: change it there.
+"""Calls of `portico.schemas.engines`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from portico._request import at, given, named
+from portico._sync.group import Group
+from portico.schemas.engines import Engine, EngineParameter, Finding
+
+
+class Engines(Group):
+    """What runs models, and the environments of the heavy ones."""
+
+    def list(self) -> Sequence[Engine]:
+        """All engines by name; those with an environment say whether it is there."""
+        return self._transport.request("GET", "/api/engines", list[Engine])
+
+    def install(self, name: str, *, rebuild: bool = False) -> str:
+        """Build the environment of an engine, in a durable run.
+
+        ``rebuild``: also if it is whole.
+        """
+        return self._transport.request(
+            "POST",
+            at("api", "engines", named(name, "an engine"), "install"),
+            str,
+            json=given(rebuild=rebuild),
+            key="run",
+        )
+
+    def parameters(self, name: str) -> Sequence[EngineParameter]:
+        """The parameters of an engine that lists them."""
+        return self._transport.request(
+            "GET", at("api", "engines", named(name, "an engine"), "parameters"), list[EngineParameter]
+        )
+
+    def doctor(self, name: str) -> Sequence[Finding]:
+        """Look closely at the environment of an engine."""
+        return self._transport.request(
+            "POST", at("api", "engines", named(name, "an engine"), "doctor"), list[Finding], slow=True
+        )
+
+    def remove(self, name: str) -> None:
+        """Delete the environment of an engine; it can be built again."""
+        return self._transport.request(
+            "DELETE", at("api", "engines", named(name, "an engine")), None, slow=True
+        )

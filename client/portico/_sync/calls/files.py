@@ -1,0 +1,47 @@
+# Generated from portico._async by scripts/sdk: change it there.
+"""Calls of `portico.schemas.files`."""
+
+from __future__ import annotations
+
+from portico._read import Page
+from portico._request import at, given, named
+from portico._sync.group import Group
+from portico.schemas.files import File, FileUpload
+
+
+class Files(Group):
+    """Uploaded files."""
+
+    def list(
+        self, *, after: str | None = None, limit: int = 10000, order: str = "desc", purpose: str | None = None
+    ) -> Page[File]:
+        """The caller's files, newest first.
+
+        ``order``: ``asc`` | ``desc``.
+        """
+        return self._transport.request(
+            "GET",
+            "/v1/files",
+            Page[File],
+            query=given(after=after, limit=limit, order=order, purpose=purpose),
+        )
+
+    def get(self, file_id: str) -> File:
+        """One of them, or a file that a run made."""
+        return self._transport.request("GET", at("v1", "files", named(file_id, "a file")), File)
+
+    def cancel_upload(self, upload_id: str) -> FileUpload:
+        """End an upload and forget its parts."""
+        return self._transport.request(
+            "POST", at("v1", "uploads", named(upload_id, "an upload"), "cancel"), FileUpload
+        )
+
+    def remove(self, file_id: str) -> None:
+        """Remove a file, from every vector store too."""
+        return self._transport.request("DELETE", at("v1", "files", named(file_id, "a file")), None)
+
+    def content(self, file_id: str) -> bytes:
+        """The bytes of a file, as they were uploaded or a run made them."""
+        return self._transport.request(
+            "GET", at("v1", "files", named(file_id, "a file"), "content"), bytes, slow=True
+        )

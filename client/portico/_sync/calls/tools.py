@@ -1,0 +1,63 @@
+# Generated from portico._async by scripts/sdk: change it there.
+"""Calls of `portico.schemas.tools`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portico._request import at, given, named
+from portico._sync.group import Group
+from portico.schemas.tools import Tool, ToolResult, ToolSource
+
+
+class Tools(Group):
+    """What models may call."""
+
+    def list(self, *, group: str | None = None, search: str | None = None, limit: int = 5) -> Sequence[Tool]:
+        """The tools that the caller may call. A search finds them by words and by meaning, as an agent does.
+
+        ``group``: Only the tools of this group.
+
+        ``search``: Only the tools that fit this best, best first.
+
+        ``limit``: How many a search finds.
+        """
+        return self._transport.request(
+            "GET", "/api/tools", list[Tool], query=given(group=group, search=search, limit=limit)
+        )
+
+    def call(self, name: str, arguments: Mapping[str, Any] | None = None, *, wait: bool = True) -> ToolResult:
+        """Call a tool. An error of the tool itself is an answer with ``is_error``. Leaving cancels the call.
+
+        A tool that has to be approved answers when it has been; with ``wait=false`` the call is a run that is
+        followed at ``/api/runs/{id}/events``, and continues although the caller leaves.
+
+        The arguments of a call.
+
+        ``wait``: Answer with the result; otherwise with the run, at once.
+        """
+        return self._transport.request(
+            "POST",
+            at("api", "tools", named(name, "a tool"), "call"),
+            ToolResult,
+            query=given(wait=wait),
+            json=given(arguments=arguments),
+            slow=True,
+        )
+
+    def get(self, name: str) -> Tool:
+        """One tool."""
+        return self._transport.request("GET", at("api", "tools", named(name, "a tool")), Tool)
+
+    def sources(self) -> Sequence[ToolSource]:
+        """The tools that were added, by name: commands, functions, APIs and databases."""
+        return self._transport.request("GET", "/api/tool-sources", list[ToolSource])
+
+    def source(self, name: str) -> ToolSource:
+        """One addition."""
+        return self._transport.request("GET", at("api", "tool-sources", named(name, "a tool")), ToolSource)
+
+    def remove(self, name: str) -> None:
+        """Take an addition out again, with all its tools."""
+        return self._transport.request("DELETE", at("api", "tool-sources", named(name, "a tool")), None)

@@ -1,0 +1,110 @@
+# Generated from portico._async by scripts/sdk: change it there.
+"""Calls of `portico.schemas.webhooks`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from portico._read import Page
+from portico._request import at, given, named
+from portico._sync.group import Group
+from portico.schemas.webhooks import NewWebhook, Webhook, WebhookDelivery
+
+
+class Webhooks(Group):
+    """Addresses to which events are sent, signed; `portico.webhooks.verify_webhook` checks them there."""
+
+    def list(self, *, after: str | None = None, limit: int = 20) -> Page[Webhook]:
+        """The caller's webhooks, the newest first."""
+        return self._transport.request(
+            "GET", "/v1/webhook_endpoints", Page[Webhook], query=given(after=after, limit=limit)
+        )
+
+    def get(self, webhook_id: str) -> Webhook:
+        """One of them."""
+        return self._transport.request(
+            "GET", at("v1", "webhook_endpoints", named(webhook_id, "a webhook")), Webhook
+        )
+
+    def change(
+        self,
+        webhook_id: str,
+        *,
+        event_types: Sequence[str] | None = None,
+        name: str | None = None,
+        url: str | None = None,
+        disabled: bool | None = None,
+    ) -> Webhook:
+        """Change what is given. One that was disabled is used again.
+
+        What to change; ``event_types`` are all that it has afterwards. ``disabled`` is ours: nothing is sent
+        until the next change.
+        """
+        return self._transport.request(
+            "POST",
+            at("v1", "webhook_endpoints", named(webhook_id, "a webhook")),
+            Webhook,
+            json=given(event_types=event_types, name=name, url=url, disabled=disabled),
+        )
+
+    def rotate(self, webhook_id: str, *, keep_old: bool = False) -> NewWebhook:
+        """Give a webhook another secret, which is shown here and never again.
+
+        Whether what is sent in the next 24 hours is signed with the secret before, too.
+        """
+        return self._transport.request(
+            "POST",
+            at("v1", "webhook_endpoints", named(webhook_id, "a webhook"), "rotate_secret"),
+            NewWebhook,
+            json=given(keep_old_secret_active_for_24_hours=keep_old),
+        )
+
+    def test(self, webhook_id: str, event_type: str) -> int:
+        """Send a made-up event now, once, whatever the webhook wants.
+
+        Of which type the event is that is sent.
+        """
+        return self._transport.request(
+            "POST",
+            at("v1", "webhook_endpoints", named(webhook_id, "a webhook"), "test"),
+            int,
+            json=given(event_type=event_type),
+            key="status_code",
+            slow=True,
+        )
+
+    def remove(self, webhook_id: str) -> None:
+        """Forget a webhook, and what was sent to it."""
+        return self._transport.request(
+            "DELETE", at("v1", "webhook_endpoints", named(webhook_id, "a webhook")), None
+        )
+
+    def event_types(self) -> Sequence[str]:
+        """What a webhook can want. Those of ``run`` are ours."""
+        return self._transport.request("GET", "/v1/webhook_event_types", list[str])
+
+    def deliveries(
+        self, webhook_id: str, *, after: str | None = None, limit: int = 20
+    ) -> Page[WebhookDelivery]:
+        """What was sent to a webhook, or is to be, the newest first."""
+        return self._transport.request(
+            "GET",
+            at("api", "webhooks", named(webhook_id, "a webhook"), "deliveries"),
+            Page[WebhookDelivery],
+            query=given(after=after, limit=limit),
+        )
+
+    def redeliver(self, webhook_id: str, delivery_id: str) -> WebhookDelivery:
+        """Send an event once more, with all its attempts, whatever has become of it."""
+        return self._transport.request(
+            "POST",
+            at(
+                "api",
+                "webhooks",
+                named(webhook_id, "a webhook"),
+                "deliveries",
+                named(delivery_id, "a delivery"),
+                "redeliver",
+            ),
+            WebhookDelivery,
+        )
