@@ -12,8 +12,8 @@ from tests.daemon import ROOT
 from portico.client import AsyncClient, Client
 
 
-def test_the_blocking_half_is_what_the_other_one_makes() -> None:
-    command = [sys.executable, str(ROOT / "scripts" / "twin"), "--check"]
+def test_the_generated_source_is_current() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "sdk"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -31,7 +31,8 @@ def client(sent: list[httpx.Request]) -> Iterator[Client]:
             return httpx.Response(
                 200, text=f"data: {'[DONE]' if chat else json.dumps({'type': 'finished'})}\n\n"
             )
-        return httpx.Response(200, json={"id": "vs_1", "name": "docs", "data": []})
+        store = dict.fromkeys(("id", "name", "description", "answers", "embedding_model"), "docs")
+        return httpx.Response(200, json={**store, "data": []})
 
     with Client("http://test", transport=httpx.MockTransport(answer)) as client:
         yield client
@@ -54,7 +55,7 @@ def test_a_name_that_would_ask_for_another_path_is_refused(
 ) -> None:
     with pytest.raises(InvalidRequest, match="is not a name for a store"):
         client.stores.remove(name)
-    with pytest.raises(InvalidRequest, match="is not a name for a file"):
+    with pytest.raises(InvalidRequest, match="Name a file by its id"):
         client.files.remove(name)
     with pytest.raises(InvalidRequest, match="Name a session by its id"):
         client.sessions.get(name)

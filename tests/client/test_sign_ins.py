@@ -75,7 +75,10 @@ class Stranger:
         self.says("/revoke", {})
         self.says("/device", self.device())
         self.says("/token", self.tokens())
-        self.says("/api/whoami", {"id": "user_1", "name": "Ada", "by": "token", "role": "staff"})
+        self.says(
+            "/api/whoami",
+            {"id": "user_1", "name": "Ada", "by": "token", "role": "staff", "issuer": "", "subject": ""},
+        )
 
     def device(self, **changes: Any) -> dict[str, Any]:
         whole = {"device_code": "d", "user_code": "ABCD", "verification_uri": f"{self.url}/go", "interval": 0}

@@ -14,7 +14,7 @@ from portico.schemas.daemon import Setting
 from portico.schemas.search import TraceStage
 from portico.schemas.stores import FileCounts, StoreFile
 
-STORE = {"id": "vs_1", "name": "docs"}
+STORE = {"id": "vs_1", "name": "docs", "description": "", "answers": "auto", "embedding_model": ""}
 
 
 def _read(answer: Any, call: Callable[[Client], Any]) -> Any:

@@ -281,7 +281,7 @@ def prompts(
             (
                 (
                     one.name,
-                    ", ".join(str(each["name"]) for each in one.arguments),
+                    ", ".join(each.name for each in one.arguments),
                     shorten(one.description, 80),
                 )
                 for one in listed

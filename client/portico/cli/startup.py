@@ -93,7 +93,7 @@ def summary(status: Status, url: str) -> dict[str, object]:
         "models": [model.name for model in status.models],
         "home": status.home,
         "version": status.version,
-        "recommended": dict(better.raw) if better else None,
+        "recommended": better,
         "problems": [{"name": p.name, "place": p.place, "reason": p.reason} for p in status.problems],
     }
 

@@ -129,9 +129,9 @@ def add(
             embedding_model=embedding_model,
             description=description,
             app=with_app,
-            answers=answers or "auto",
-            links=bool(links),
-            keep_removed=bool(keep_removed),
+            answers=answers,
+            links=links,
+            keep_removed=keep_removed,
             search={"steps": steps.given} if steps else None,
         )
         if path and wait:
@@ -162,7 +162,7 @@ def follow(
         try:
             made = client.stores.change(name, source=wanted, keep_removed=keep_removed)
         except NotFound:
-            made = client.stores.add(name, source=wanted, keep_removed=bool(keep_removed))
+            made = client.stores.add(name, source=wanted, keep_removed=keep_removed)
         if wait:
             _show_synced(client, _synced(context, client, made), as_json)
             return
@@ -204,9 +204,7 @@ def chunks(
     name: Name,
     file: Annotated[str, typer.Argument(help="The name or id of a file in it.")],
     group: Annotated[str | None, typer.Option(help="A group of the store; left out, its own.")] = None,
-    after: Annotated[
-        int, typer.Option(min=-1, help="Begin behind the piece of this number.", show_default=False)
-    ] = -1,
+    after: Annotated[int | None, typer.Option(min=0, help="Begin behind the piece of this number.")] = None,
     number: Annotated[int, typer.Option("-n", "--number", min=1, max=1000, help="How many.")] = 100,
     as_json: AsJson = False,
 ) -> None:

@@ -35,7 +35,9 @@ def show_all(
     context: typer.Context,
     group: Annotated[str | None, typer.Option(help="Only the tools of this group.")] = None,
     search: Annotated[str | None, typer.Option(help="Only tools that fit this best, best first.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many a search finds.")] = 5,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=100, help="How many a search finds: 5 unless given.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the tools."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from portico._read import Page
@@ -15,12 +15,15 @@ ENDED = ("completed", "failed", "expired", "cancelled")
 
 @dataclass(frozen=True, slots=True)
 class BatchProblem:
-    """What is wrong with a file, at a ``line`` from 1, or what ended a batch."""
+    """What is wrong with a file, at which line of it if it is one."""
 
     code: str
     message: str
     param: str | None = None
     line: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,11 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class CheckedBatch:
-    """What a file holds: so many requests for ``model``, if there are no ``errors``."""
+    """How many requests a file holds, for which model, and what is wrong with it."""
 
     total: int
-    model: str | None = None
-    errors: tuple[BatchProblem, ...] = ()
+    model: str | None
+    errors: tuple[BatchProblem, ...]
 
 
 BATCHES = Resource(

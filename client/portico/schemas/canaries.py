@@ -28,11 +28,11 @@ class CanarySide:
 
 @dataclass(frozen=True, slots=True)
 class CanaryEntry:
-    """What was done: ``by`` a key, or null for the rule; ``figures``: the counts of both sides, or what was set."""
+    """One entry of the journal. ``by`` is the id of a key; ``None``: the rule."""
 
     at: float
     by: str | None
-    action: Literal["set", "promoted", "rolled_back"]
+    action: str
     reason: str
     figures: Mapping[str, Any]
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from portico.schemas import json_at
 from portico.schemas.resource import Resource, Verb
 
 
@@ -117,13 +116,18 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """A better open model for the daemon's machine. ``raw`` holds every field the daemon sent."""
+    """A model for a machine; sizes are downloads in GB, ``device`` is what it was chosen for."""
 
     name: str
     source: str
-    size_gb: float | None = None
-    reason: str = ""
-    raw: Mapping[str, Any] = field(default_factory=dict, metadata=json_at(""))
+    """The GGUF, for the embedded engine."""
+    size_gb: float
+    safetensors: str
+    safetensors_gb: float
+    licence: str
+    device: Literal["gpu", "cpu"]
+    reason: str
+    """Why this one, for a person."""
 
 
 DEPLOYMENTS = Resource(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ class Eval:
     id: str
     name: str
     created_at: float
-    testing_criteria: Sequence[Mapping[str, Any]] = ()
+    testing_criteria: tuple[Mapping[str, Any], ...] = ()
     data_source_config: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -82,7 +82,7 @@ class EvalOutput:
     status: str
     datasource_item_id: int
     datasource_item: Mapping[str, Any]
-    results: Sequence[Mapping[str, Any]]
+    results: tuple[Mapping[str, Any], ...]
     sample: Mapping[str, Any]
     score: float = 0.0
     seconds: float = 0.0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from portico.schemas.resource import Resource, Verb
 
@@ -34,12 +32,12 @@ class McpContent:
 
 @dataclass(frozen=True, slots=True)
 class McpPrompt:
-    """A prompt of an MCP server. Each of ``arguments`` has a ``name``, and whether it is ``required``."""
+    """A text with places, written by the server."""
 
     name: str
-    title: str = ""
-    description: str = ""
-    arguments: tuple[Mapping[str, Any], ...] = ()
+    title: str
+    description: str
+    arguments: tuple[McpArgument, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +85,16 @@ class McpServer:
     """What it said of itself when it was reached last."""
     reached_at: float | None
     """When that was, or when it last answered; seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class McpArgument:
+    """What a prompt takes. All values are text."""
+
+    name: str
+    title: str
+    description: str
+    required: bool
 
 
 MCP = Resource(

@@ -9,9 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class PackagedContents:
-    """What a package holds. ``variables``: secrets and other values that the other place must give, with what they are
-    for; ``notes``: what else it must have; ``files``: the entries of the archive.
-    """
+    """What a package holds, for people who look before they make one. ``files``: its entries, in their order."""
 
     app: str
     kind: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ class Verb:
     returns: Any = None
     key: str = ""
     slow: bool = False
-    positional: Sequence[str] = ()
+    positional: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     doc: str = ""
 
@@ -39,4 +39,4 @@ class Resource:
     path: str
     doc: str
     nouns: Mapping[str, str]
-    verbs: Sequence[Verb]
+    verbs: tuple[Verb, ...]

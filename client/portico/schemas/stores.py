@@ -122,7 +122,7 @@ class LinkedPassages:
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """What a sync of a store with its folder would do, in names of files; ``moved`` as (from, to)."""
+    """What a sync would do, in names of files; ``moved`` as (from, to)."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from portico.schemas.batches import BatchProblem
 from portico_server.batches import lines
 from portico_server.batches.spec import (
     ENDPOINTS,
@@ -18,7 +19,6 @@ from portico_server.batches.spec import (
     BatchFiles,
     BatchSpec,
     CheckedLines,
-    LineProblem,
 )
 from portico_server.batches.work import BatchServices, BatchWork
 from portico_server.core import pools
@@ -194,7 +194,7 @@ class BatchService:
         if run is None or run.status != "cancelled":
             error = (run.error if run is not None else None) or {}
             words = str(error.get("message") or "The run that did the work is gone.")
-            errors = [LineProblem(str(error.get("code") or "run_failed"), words).to_json()]
+            errors = [BatchProblem(str(error.get("code") or "run_failed"), words).to_json()]
         await self._scheduler.settled(row.run_id)
         await self._database.write(batches.requeue_run, row, errors)
         self._scheduler.look()

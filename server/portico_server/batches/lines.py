@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final, TypeAlias
 
 import orjson
 
+from portico.schemas.batches import BatchProblem
 from portico_server.batches.spec import (
     MAX_FILE_BYTES,
     MAX_LINES,
@@ -23,7 +24,6 @@ from portico_server.batches.spec import (
     BatchSpec,
     CheckedLines,
     LineAnswer,
-    LineProblem,
     ReceivedBytes,
 )
 from portico_server.core import pools
@@ -76,8 +76,8 @@ def check(path: Path, endpoint: str, longest: int) -> CheckedLines:
         words = (
             f"The file is larger than {MAX_FILE_BYTES // 1024**2} MB, the most that a batch takes. Split it."
         )
-        return CheckedLines(0, "", (LineProblem("file_too_large", words, "input_file_id"),))
-    problems: list[LineProblem] = []
+        return CheckedLines(0, "", (BatchProblem("file_too_large", words, "input_file_id"),))
+    problems: list[BatchProblem] = []
     seen: set[str] = set()
     total, model = 0, ""
     with path.open("rb") as file:
@@ -87,16 +87,16 @@ def check(path: Path, endpoint: str, longest: int) -> CheckedLines:
                 words = (
                     f"The file has more than {MAX_LINES:,} requests, the most that a batch takes. Split it."
                 )
-                return CheckedLines(total, model, (LineProblem("too_many_tasks", words, "input_file_id"),))
+                return CheckedLines(total, model, (BatchProblem("too_many_tasks", words, "input_file_id"),))
             if len(problems) >= MAX_PROBLEMS:
                 continue
             try:
                 model = _require(raw, endpoint, longest, seen, model)
             except _InvalidLine as wrong:
-                problems.append(LineProblem(wrong.code, wrong.message, wrong.param, number))
+                problems.append(BatchProblem(wrong.code, wrong.message, wrong.param, number))
     if not total:
         words = "The file is empty. Each line of it must be one request: custom_id, method, url and body, as JSON."
-        problems.append(LineProblem("empty_file", words, "input_file_id"))
+        problems.append(BatchProblem("empty_file", words, "input_file_id"))
     return CheckedLines(total, model, tuple(problems))
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from portico.schemas.batches import BatchProblem
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
@@ -56,25 +57,12 @@ class BatchSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class LineProblem:
-    """What is wrong with a file, at which line of it if it is one."""
-
-    code: str
-    message: str
-    param: str | None = None
-    line: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
 class CheckedLines:
     """What a file was found to hold: so many requests for ``model``, if there are no ``problems``."""
 
     total: int
     model: str
-    problems: Sequence[LineProblem] = ()
+    problems: Sequence[BatchProblem] = ()
 
 
 @dataclass(frozen=True, slots=True)

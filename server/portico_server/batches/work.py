@@ -12,17 +12,11 @@ from typing import Any, Final
 
 import orjson
 
+from portico.schemas.batches import BatchProblem
 from portico.wire import Status as Progress
 from portico_server.batches import lines
 from portico_server.batches.lines import BatchLine, Results, ResultWriter, retry_while_disk_full
-from portico_server.batches.spec import (
-    ENDPOINTS,
-    AnswerLine,
-    BatchFiles,
-    CheckedLines,
-    LineAnswer,
-    LineProblem,
-)
+from portico_server.batches.spec import ENDPOINTS, AnswerLine, BatchFiles, CheckedLines, LineAnswer
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
@@ -140,14 +134,14 @@ class BatchServices:
             caller = self.scheduler.principals(owner)
             found = await self.registry.resolve(checked.model, caller)
         except (Forbidden, NotFound) as error:
-            problem = LineProblem(error.code or "", error.message, "body.model", 1)
+            problem = BatchProblem(error.code or "", error.message, "body.model", 1)
         else:
             able = ENDPOINTS[endpoint]
             if able in found.card.capabilities:
                 return checked
             can = ", ".join(sorted(found.card.capabilities)) or "nothing else"
             words = f"The model '{checked.model}' does not answer at {endpoint}; it does {can}."
-            problem = LineProblem("unsupported_operation", words, "body.model", 1)
+            problem = BatchProblem("unsupported_operation", words, "body.model", 1)
         return CheckedLines(checked.total, checked.model, (problem,))
 
 
@@ -260,7 +254,7 @@ class BatchWork:
             ended = "The batch was ended with what was done by then."
             if isinstance(error, RevokedError):
                 code = error.error.code or "key_revoked"
-                errors = [LineProblem(code, f"{error.error.message} {ended}").to_json()]
+                errors = [BatchProblem(code, f"{error.error.message} {ended}").to_json()]
             elif isinstance(error, FileNotFoundError):
                 errors = [_missing(ended).to_json()]
             else:
@@ -362,9 +356,9 @@ class BatchWork:
         await self._note("files", 3, made)
 
 
-def _missing(words: str) -> LineProblem:
+def _missing(words: str) -> BatchProblem:
     """What is said of a batch whose input file has lost its bytes."""
-    return LineProblem(
+    return BatchProblem(
         "file_content_missing",
         f"The bytes of the input file are not on this machine. {words}",
         "input_file_id",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from portico.schemas.canaries import CanaryEntry
 from portico_server.canaries.spec import AliasSpec, CanarySpec, CanaryVerdict, decide, parse
 from portico_server.canaries.split import LiveSample, ModelSplit, Split, SplitParts, is_small
 from portico_server.core.context import Context
@@ -19,15 +20,7 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card, Servable
 from portico_server.db import canaries as rows
-from portico_server.db.canaries import (
-    CanaryCounts,
-    CanaryRow,
-    Decision,
-    JournalEntry,
-    Outcome,
-    Side,
-    SideCounts,
-)
+from portico_server.db.canaries import CanaryCounts, CanaryRow, Decision, Outcome, Side, SideCounts
 from portico_server.db.database import Database
 from portico_server.db.keys import KeyRow
 from portico_server.db.rows import now as clock
@@ -58,7 +51,7 @@ class CanaryView:
     row: CanaryRow
     spec: CanarySpec
     counts: CanaryCounts
-    entries: Sequence[JournalEntry]
+    entries: Sequence[CanaryEntry]
     waits_for: Sequence[str]
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, delete, or_, select, update
 
+from portico.schemas.canaries import CanaryEntry
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
 from portico_server.db import webhooks
@@ -83,19 +84,8 @@ class Decision:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """One entry of the journal. ``by`` is the id of a key; ``None``: the rule."""
-
-    at: float
-    by: str | None
-    action: str
-    reason: str
-    figures: Mapping[str, Any]
-
-
 _CANARIES = Rows(canaries, CanaryRow)
-_ENTRIES = Rows(canary_entries, JournalEntry)
+_ENTRIES = Rows(canary_entries, CanaryEntry)
 
 Decide: TypeAlias = Callable[[CanaryRow, CanaryCounts], Decision | None]
 
@@ -157,7 +147,7 @@ def counts(connection: Connection, canary_id: str) -> CanaryCounts:
     return CanaryCounts(**found)
 
 
-def entries(connection: Connection, canary_id: str) -> list[JournalEntry]:
+def entries(connection: Connection, canary_id: str) -> list[CanaryEntry]:
     """The journal of a canary, the newest first."""
     query = _ENTRIES.select.where(canary_entries.c.canary_id == canary_id)
     return _ENTRIES.every(connection, query.order_by(canary_entries.c.id.desc()).limit(MAX_ENTRIES))

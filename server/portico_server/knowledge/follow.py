@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
+from portico.schemas.stores import SyncPlan
 from portico.wire import JSON
 from portico_server.blobs.s3 import BucketEndpoint
 from portico_server.core import pools
@@ -34,7 +35,7 @@ from portico_server.knowledge.sources.repository import GitSource
 from portico_server.knowledge.sources.source import SourceLimits, StoreSource
 from portico_server.knowledge.sources.web import WebSource
 from portico_server.knowledge.sources.webdav import WebDavSource
-from portico_server.knowledge.sync import MirrorPlan, SourceSync
+from portico_server.knowledge.sync import SourceSync
 from portico_server.knowledge.walk import is_looked_at
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import MB_BYTES, Settings
@@ -104,7 +105,7 @@ class SourceFollower:
             self._changed_paths[row.id].all_changed()
         return await self._scheduler.ensure("sync", row.id, row.work)
 
-    async def plan(self, row: StoreRow) -> MirrorPlan:
+    async def plan(self, row: StoreRow) -> SyncPlan:
         """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
         return await self._sync.plan(row, self._source(row))
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from portico.schemas.stores import SyncPlan
 from portico.wire import JSON
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
 from portico_server.core.ids import new_id
@@ -59,7 +60,6 @@ from portico_server.knowledge.store import (
     store_card,
     view,
 )
-from portico_server.knowledge.sync import MirrorPlan
 from portico_server.launchers.local import LOCAL, this_machine
 from portico_server.launchers.protocol import Launcher
 from portico_server.runs.runner import Runner
@@ -560,7 +560,7 @@ class StoreService:
         """Queue `portico_server.knowledge.jobs.Reindex`; the id of the run."""
         return await self._scheduler.ensure("reindex", row.id, {**row.work, "files": files})
 
-    async def plan(self, row: StoreRow) -> MirrorPlan:
+    async def plan(self, row: StoreRow) -> SyncPlan:
         """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
         return await self._following.plan(row)
 

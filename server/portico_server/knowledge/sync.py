@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, field
 
+from portico.schemas.stores import SyncPlan
 from portico.wire import JSON, Status
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
@@ -62,18 +63,6 @@ class SyncResult:
     unchanged: int = 0
     missed: list[dict[str, JSON]] = field(default_factory=list)
     """Of the files that could not be taken the first `MAX_NAMED_FILES`: which, and why."""
-
-
-@dataclass(slots=True)
-class MirrorPlan:
-    """What a sync would do, in names of files; ``moved`` as (from, to)."""
-
-    added: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    moved: list[tuple[str, str]] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    unchanged: int = 0
-    skipped: dict[str, int] = field(default_factory=dict)
 
 
 class SourceSync:
@@ -131,28 +120,27 @@ class SourceSync:
             **indexed,
         }
 
-    async def plan(self, store: StoreRow, source: StoreSource) -> MirrorPlan:
+    async def plan(self, store: StoreRow, source: StoreSource) -> SyncPlan:
         """What `run` would do now. Nothing is changed."""
         found = await self._scan(store, source)
         known = await self._database.read(store_files.mirror, store.id)
         _require_some(source, found, known)
         moves = await _moves(source, found, known)
-        plan = MirrorPlan(
-            moved=[(row.filename, seen.name) for row, seen in moves], skipped=dict(found.skipped)
-        )
-        away, here = {old for old, _ in plan.moved}, {new for _, new in plan.moved}
-        plan.removed = sorted(name for name in known if found.is_gone(name) and name not in away)
+        moved = tuple((row.filename, seen.name) for row, seen in moves)
+        away, here = {old for old, _ in moved}, {new for _, new in moved}
+        added, changed, unchanged = [], [], 0
         same = await pools.FILES.run(self._untouched, found, known)
         same |= await self._with_same_bytes(source, found, known, same)
         for seen in found.files.values():
             if seen.name not in known:
                 if seen.name not in here:
-                    plan.added.append(seen.name)
+                    added.append(seen.name)
             elif seen.name in same:
-                plan.unchanged += 1
+                unchanged += 1
             else:
-                plan.changed.append(seen.name)
-        return plan
+                changed.append(seen.name)
+        removed = sorted(name for name in known if found.is_gone(name) and name not in away)
+        return SyncPlan(tuple(added), tuple(changed), moved, tuple(removed), unchanged, dict(found.skipped))
 
     async def _scan(self, store: StoreRow, source: StoreSource) -> Walk:
         found = await source.scan()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from portico.schemas.deployments import BetterModel, TriedSource
+from portico.schemas.deployments import BetterModel, Recommendation, TriedSource
 from portico.wire import Status
 from portico_server.core import pools
 from portico_server.core.context import Context
@@ -18,7 +18,6 @@ from portico_server.core.errors import Conflict, PorticoError, Unavailable
 from portico_server.core.principal import Principal
 from portico_server.db import runs
 from portico_server.db.database import Database
-from portico_server.models.known_models import ModelRecommendation
 from portico_server.models.memory import MemoryBudget
 from portico_server.models.protocol import MEMORY_SHARE
 from portico_server.models.sources import ModelFetcher, parse_source
@@ -41,14 +40,14 @@ class LocalMachine:
     def __init__(self, settings: Settings) -> None:
         self._chosen = settings.memory_budget_mb
         self._looking: asyncio.Task[None] | None = None
-        self.recommended: ModelRecommendation | None = None
+        self.recommended: Recommendation | None = None
         """A better open model for this machine, once it has been looked at."""
 
     def start(self) -> None:
         """Look for a better model in the background."""
         self._looking = asyncio.create_task(self._search(), name="recommend a model")
 
-    async def better(self) -> ModelRecommendation | None:
+    async def better(self) -> Recommendation | None:
         """`recommended`, after the look that `start` began."""
         if self._looking is not None:
             await asyncio.wait([self._looking])
@@ -168,7 +167,7 @@ class BetterModelOffer:
         return isinstance(at, int | float) and time.time() - at < UNREACHABLE_INTERVAL_S
 
     @property
-    def recommended(self) -> ModelRecommendation | None:
+    def recommended(self) -> Recommendation | None:
         """The better model, unless its sources could not be reached lately."""
         return None if self.is_unreachable else self._machine.recommended
 
@@ -320,7 +319,7 @@ class BetterModelOffer:
             return {}
         return said if isinstance(said, dict) else {}
 
-    def _decide(self, decision: str, better: ModelRecommendation | None, run: str | None = None) -> None:
+    def _decide(self, decision: str, better: Recommendation | None, run: str | None = None) -> None:
         draft = self._note.with_suffix(".new")
         now = time.time()
         said = {"decision": decision, "model": better.name if better else None, "run": run, "at": now}
@@ -329,7 +328,7 @@ class BetterModelOffer:
         self._unreachable_at = now if decision == "unreachable" else None
 
 
-def sources_of(better: ModelRecommendation) -> tuple[str, ...]:
+def sources_of(better: Recommendation) -> tuple[str, ...]:
     """Where a recommended model is looked for, in order: Hugging Face and its mirrors, then ModelScope.
 
     Both name repositories alike; one that ModelScope lacks is told as such when it is asked.

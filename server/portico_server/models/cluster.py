@@ -7,13 +7,20 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any, Final, TypeVar
 
 import orjson
 
-from portico.schemas.cluster import ClusterDaemon, ClusterLauncher, ClusterNode, DrainedNode
+from portico.schemas.cluster import (
+    ClusterDaemon,
+    ClusterJob,
+    ClusterLauncher,
+    ClusterNode,
+    ClusterStatus,
+    DrainedNode,
+)
 from portico_server import __version__
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
@@ -21,7 +28,6 @@ from portico_server.db import runs
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
 from portico_server.launchers.local import LOCAL
-from portico_server.launchers.protocol import JobInfo
 from portico_server.models.service import ModelService
 from portico_server.settings import MB_BYTES
 
@@ -47,29 +53,13 @@ MAX_REASON_CHARS: Final = 200
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
-_Told = TypeVar("_Told", "ClusterDaemon", "DaemonJob")
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonJob(JobInfo):
-    """A job, and the id of the daemon whose it is."""
-
-    daemon: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterInfo:
-    """All of it at one moment."""
-
-    daemons: Sequence[ClusterDaemon]
-    launchers: Sequence[ClusterLauncher]
-    jobs: Sequence[DaemonJob]
+_Told = TypeVar("_Told", "ClusterDaemon", "ClusterJob")
 
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
     info: ClusterDaemon
-    jobs: tuple[DaemonJob, ...]
+    jobs: tuple[ClusterJob, ...]
     at: float
     """By `time.monotonic`."""
 
@@ -96,10 +86,10 @@ class ClusterService:
 
     # --- what there is -------------------------------------------------------------------------------------
 
-    async def status(self) -> ClusterInfo:
+    async def status(self) -> ClusterStatus:
         """All of it. A scheduler that does not answer is an ``error`` of its launcher."""
         held = await self._database.read(runs.count_held)
-        own = [DaemonJob(**asdict(job), daemon=self._id) for job in self._launchers.jobs()]
+        own = [ClusterJob(**asdict(job), daemon=self._id) for job in self._launchers.jobs()]
         names = self._launchers.in_use(process.launcher for process in self._models.processes())
         launchers = await asyncio.gather(*(self._nodes(name) for name in names))
         now = time.monotonic()
@@ -110,12 +100,14 @@ class ClusterService:
         daemons = sorted(
             [self._info(len(own)), *others], key=lambda each: (not each.here, each.name, each.id)
         )
-        return ClusterInfo(
-            [replace(each, runs=held.get(each.id, 0)) for each in daemons],
-            launchers,
-            sorted(
-                [*own, *(job for heard in self._heard.values() for job in heard.jobs)],
-                key=lambda job: (job.launcher, job.node, job.name, job.job),
+        return ClusterStatus(
+            tuple(replace(each, runs=held.get(each.id, 0)) for each in daemons),
+            tuple(launchers),
+            tuple(
+                sorted(
+                    [*own, *(job for heard in self._heard.values() for job in heard.jobs)],
+                    key=lambda job: (job.launcher, job.node, job.name, job.job),
+                )
             ),
         )
 
@@ -228,7 +220,7 @@ class ClusterService:
 
     def _hear(self, _origin: str, said: Any) -> None:
         for id, told in said.items():
-            jobs = tuple(_known(DaemonJob, {**job, "daemon": id}) for job in told["jobs_there"])
+            jobs = tuple(_known(ClusterJob, {**job, "daemon": id}) for job in told["jobs_there"])
             if id in self._heard or len(self._heard) < MAX_DAEMONS:
                 self._heard[id] = _Heard(_known(ClusterDaemon, told), jobs, time.monotonic())
 

@@ -8,6 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Literal
 
+from portico.schemas.deployments import Recommendation
 from portico_server.core.dataclass import dataclass
 from portico_server.models.spec import Task
 
@@ -96,22 +97,6 @@ _GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
-class ModelRecommendation:
-    """A model for a machine; sizes are downloads in GB, ``device`` is what it was chosen for."""
-
-    name: str
-    source: str
-    """The GGUF, for the embedded engine."""
-    size_gb: float
-    safetensors: str
-    safetensors_gb: float
-    licence: str
-    device: Literal["gpu", "cpu"]
-    reason: str
-    """Why this one, for a person."""
-
-
-@dataclass(frozen=True, slots=True)
 class ModelCandidate:
     """One row of the table; needs are GiB and physical cores, None where the model is not suggested."""
 
@@ -126,7 +111,7 @@ class ModelCandidate:
     cpu_cores: int | None
 
 
-def recommend(hardware: Hardware, *, accelerated: bool = True) -> ModelRecommendation | None:
+def recommend(hardware: Hardware, *, accelerated: bool = True) -> Recommendation | None:
     """The best model that fits, or None on a machine too small for any.
 
     A fitting GPU decides; without one, or without an engine that uses it (``accelerated=False``), memory and
@@ -171,7 +156,7 @@ def recommendation_for(name: str) -> str | None:
     return next((row.gguf for row in candidates() if row.name == name), None)
 
 
-def _chosen(row: ModelCandidate, device: Literal["gpu", "cpu"], reason: str) -> ModelRecommendation:
-    return ModelRecommendation(
+def _chosen(row: ModelCandidate, device: Literal["gpu", "cpu"], reason: str) -> Recommendation:
+    return Recommendation(
         row.name, row.gguf, row.gguf_gb, row.safetensors, row.safetensors_gb, row.licence, device, reason
     )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
+from portico.schemas.packages import PackagedContents
 from portico_server import __version__
 from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.deployed import DeployedApps
@@ -53,27 +54,6 @@ class PackageRequest:
     models: Inclusion = "reference"
     include: tuple[str, ...] = ()
     options: TargetOptions = TargetOptions()
-
-
-@dataclass(frozen=True, slots=True)
-class PackagePlan:
-    """What a package holds, for people who look before they make one. ``files``: its entries, in their order."""
-
-    app: str
-    kind: str
-    version: int
-    digest: str
-    portico: str
-    models: Sequence[dict[str, Any]]
-    stores: Sequence[dict[str, Any]]
-    tools: Sequence[str]
-    mcp: Sequence[str]
-    prompts: Sequence[dict[str, Any]]
-    apps: Sequence[dict[str, Any]]
-    skills: Sequence[dict[str, Any]]
-    variables: dict[str, str]
-    notes: Sequence[str]
-    files: Sequence[str]
 
 
 class AppPackages:
@@ -159,20 +139,20 @@ class AppPackage:
         version = f"-{self._contents.version}" if self._contents.version else ""
         return f"{self._contents.name}{version}.zip"
 
-    def plan(self) -> PackagePlan:
+    def plan(self) -> PackagedContents:
         """What is in it."""
         found = self._contents
-        return PackagePlan(
+        return PackagedContents(
             app=found.name,
             kind=found.kind,
             version=found.version,
             digest=found.digest,
             portico=__version__,
-            models=[
+            models=tuple(
                 {**model, "aliases": list(found.aliases.get(model["name"], ()))}
                 for model in self._document.models
-            ],
-            stores=[
+            ),
+            stores=tuple(
                 {
                     "name": name,
                     "files": found.stores[name].files,
@@ -180,13 +160,13 @@ class AppPackage:
                     "how": self._request.stores,
                 }
                 for name in sorted(found.stores)
-            ],
-            tools=sorted({*found.tools, *found.builtin}),
-            mcp=sorted(found.servers),
-            prompts=[
+            ),
+            tools=tuple(sorted({*found.tools, *found.builtin})),
+            mcp=tuple(sorted(found.servers)),
+            prompts=tuple(
                 {"name": name, "version": found.prompts[name].version} for name in sorted(found.prompts)
-            ],
-            apps=[
+            ),
+            apps=tuple(
                 {
                     "name": name,
                     "kind": app.row.kind,
@@ -194,8 +174,8 @@ class AppPackage:
                     "digest": app.version.digest,
                 }
                 for name, app in sorted(found.apps.items())
-            ],
-            skills=[
+            ),
+            skills=tuple(
                 {
                     "name": name,
                     "version": skill.version.version,
@@ -203,10 +183,10 @@ class AppPackage:
                     "sha256": skill.version.sha256,
                 }
                 for name, skill in sorted(found.skills.items())
-            ],
+            ),
             variables=dict(sorted(self._document.references.purposes.items())),
-            notes=found.notes,
-            files=[
+            notes=tuple(found.notes),
+            files=(
                 *sorted(
                     {
                         *self._texts(""),
@@ -217,7 +197,7 @@ class AppPackage:
                     }
                 ),
                 MANIFEST_NAME,
-            ],
+            ),
         )
 
     def _texts(self, digest: str) -> dict[str, str]:

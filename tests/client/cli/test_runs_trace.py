@@ -11,6 +11,7 @@ from tests.client.cli.conftest import Command
 from tests.daemon import Daemon
 
 from portico import Client
+from portico._read import read
 from portico.cli.runs_trace import tree_of
 from portico.flow import flow, llm, pipeline, warp
 from portico.schemas.flows import TraceStep
@@ -71,9 +72,15 @@ def test_a_file_is_the_input_of_a_fork(command: Command, ended: str, tmp_path: P
     assert command("runs", "tail", forked["id"], "--json").json["data"][-1]["result"] == 2
 
 
+WORK = {"milliseconds": 12.0, "prompt_tokens": 3, "completion_tokens": 4}
+
+
 def test_a_tree_has_items_below_their_list_and_steps_below_those_they_are_in() -> None:
     def step(path: str, began: float, **more: object) -> TraceStep:
-        return TraceStep(path, "llm", "completed", 1, began, 12.0, 3, 4, 0, **{"hit": False, **more})  # type: ignore[arg-type]
+        return read(
+            TraceStep,
+            {"path": path, "kind": "llm", "status": "completed", "started_at": began, **WORK, **more},
+        )
 
     steps = [
         step("story.chapters[0].write", 2.0, hit=True),

@@ -15,7 +15,7 @@ from portico.errors import NotFound
 from portico.flow import flow, item, llm, parallel, pipeline, retrieve, warp
 from portico.testing import daemonless
 
-POOLS = {"portico-files", "portico-index", "portico-loading", "portico-search"}
+POOLS = {"portico-files", "portico-index", "portico-loading", "portico-models", "portico-search"}
 """Threads that the daemons of a process share, and keep for the next one."""
 
 RULES = [

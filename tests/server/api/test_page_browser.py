@@ -14,10 +14,10 @@ from tests.api_server import ApiServer, api_server
 from tests.browser import CHROMIUM, Page, browser
 from tests.page import answered, ask, choose, start
 
+from portico.schemas.deployments import Recommendation
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import stores
 from portico_server.db.stores import SkippedRows
-from portico_server.models.known_models import ModelRecommendation
 from portico_server.models.spec import ModelSpec
 
 pytestmark = [
@@ -191,7 +191,7 @@ async def test_beside_the_tiny_model_one_quiet_line_says_how_to_get_a_better_one
         return "run_1"
 
     monkeypatch.setattr(models.better, "accept", accept)
-    better = ModelRecommendation("larger", "hf://org/model", 1.8, "", 4.0, "Apache-2.0", "cpu", "it fits")
+    better = Recommendation("larger", "hf://org/model", 1.8, "", 4.0, "Apache-2.0", "cpu", "it fits")
     monkeypatch.setattr(models.machine, "recommended", better)
     await models.add(models.better.tiny, keep=False)
     await opened.page.run("location.hash = '#/chat'")

@@ -15,11 +15,12 @@ from tests.server.models.conftest import MODELS
 from tests.server.models.hubs import Hub, serving, tiny_model
 from tests.server.models.model_files import LLAMA, gguf
 
+from portico.schemas.deployments import Recommendation
 from portico.testing.model_fixture import ModelFixture, model_fixture
 from portico_server.core.errors import Conflict, PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.db import runs
-from portico_server.models.known_models import ModelRecommendation, candidates, recommendation_for
+from portico_server.models.known_models import candidates, recommendation_for
 from portico_server.models.spec import ModelSpec
 
 NOBODY = "http://127.0.0.1:9"
@@ -27,7 +28,7 @@ NOBODY = "http://127.0.0.1:9"
 
 FILE = "model-Q4_K_M.gguf"
 
-BETTER = ModelRecommendation(
+BETTER = Recommendation(
     "larger",
     f"hf://org/model/{FILE}",
     1.8,

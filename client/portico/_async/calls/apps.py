@@ -15,7 +15,7 @@ from portico.schemas.flows import CheckedSpec
 class Apps(Group):
     """What answers a conversation: each store with an app, each flow, each agent."""
 
-    async def list(self, *, everyone: bool = False) -> Sequence[App]:
+    async def list(self, *, everyone: bool | None = None) -> Sequence[App]:
         """The apps that the caller may call.
 
         ``everyone``: For an admin: other keys' deployed apps too, by their ids.
@@ -48,12 +48,12 @@ class Apps(Group):
             json=given(set=changes, limits=limits, note=note, expected_version=expected_version),
         )
 
-    async def drawing(self, name: str, format: str = "mermaid") -> str:
+    async def drawing(self, name: str, format: str | None = None) -> str:
         """A deployed app as a picture: the text of a Mermaid flowchart, or SVG.
 
         Whoever may call it and not read its specification sees its steps without their conditions.
 
-        ``format``: ``mermaid`` | ``svg``.
+        ``format``: ``mermaid`` | ``svg`` (default: ``mermaid``).
         """
         return await self._transport.request(
             "GET", at("api", "apps", named(name, "an app"), "drawing"), str, query=given(format=format)

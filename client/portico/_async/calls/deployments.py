@@ -52,8 +52,11 @@ class Deployments(Group):
             "POST", at("api", "deployments", named(name, "a model"), "unload"), Deployment, slow=True
         )
 
-    async def logs(self, name: str, lines: int = 100) -> Sequence[str]:
-        """The last lines that the engine wrote."""
+    async def logs(self, name: str, lines: int | None = None) -> Sequence[str]:
+        """The last lines that the engine wrote.
+
+        ``lines``: (default: ``100``).
+        """
         return await self._transport.request(
             "GET",
             at("api", "deployments", named(name, "a model"), "logs"),

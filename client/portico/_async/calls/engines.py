@@ -17,7 +17,7 @@ class Engines(Group):
         """All engines by name; those with an environment say whether it is there."""
         return await self._transport.request("GET", "/api/engines", list[Engine])
 
-    async def install(self, name: str, *, rebuild: bool = False) -> str:
+    async def install(self, name: str, *, rebuild: bool | None = None) -> str:
         """Build the environment of an engine, in a durable run.
 
         ``rebuild``: also if it is whole.

@@ -8,7 +8,7 @@ from typing import Any
 
 from portico._async.group import Group
 from portico._read import Page
-from portico._request import at, given, named
+from portico._request import at, by_id, given
 from portico.schemas.evals import Eval, EvalApplied, EvalOutput, EvalRun, EvalSearch
 
 
@@ -17,7 +17,7 @@ class Evals(Group):
 
     async def get(self, eval_id: str) -> Eval:
         """One of them."""
-        return await self._transport.request("GET", at("v1", "evals", named(eval_id, "an evaluation")), Eval)
+        return await self._transport.request("GET", at("v1", "evals", by_id(eval_id, "an evaluation")), Eval)
 
     async def update(
         self, eval_id: str, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
@@ -28,7 +28,7 @@ class Evals(Group):
         """
         return await self._transport.request(
             "POST",
-            at("v1", "evals", named(eval_id, "an evaluation")),
+            at("v1", "evals", by_id(eval_id, "an evaluation")),
             Eval,
             json=given(name=name, metadata=metadata),
         )
@@ -36,27 +36,27 @@ class Evals(Group):
     async def remove(self, eval_id: str) -> None:
         """Forget it with its runs and searches; those at work are ended."""
         return await self._transport.request(
-            "DELETE", at("v1", "evals", named(eval_id, "an evaluation")), None
+            "DELETE", at("v1", "evals", by_id(eval_id, "an evaluation")), None
         )
 
     async def get_run(self, eval_id: str, run_id: str) -> EvalRun:
         """One run, with what it has come to so far."""
         return await self._transport.request(
-            "GET", at("v1", "evals", named(eval_id, "an evaluation"), "runs", named(run_id, "a run")), EvalRun
+            "GET", at("v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run")), EvalRun
         )
 
     async def cancel_run(self, eval_id: str, run_id: str) -> EvalRun:
         """End a run; what is done of it stays. Older clients leave out ``/cancel``."""
         return await self._transport.request(
             "POST",
-            at("v1", "evals", named(eval_id, "an evaluation"), "runs", named(run_id, "a run"), "cancel"),
+            at("v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run"), "cancel"),
             EvalRun,
         )
 
     async def remove_run(self, eval_id: str, run_id: str) -> None:
         """Forget a run with what came of it."""
         return await self._transport.request(
-            "DELETE", at("v1", "evals", named(eval_id, "an evaluation"), "runs", named(run_id, "a run")), None
+            "DELETE", at("v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run")), None
         )
 
     async def outputs(
@@ -65,30 +65,35 @@ class Evals(Group):
         run_id: str,
         *,
         after: str | None = None,
-        limit: int = 20,
-        order: str = "asc",
+        limit: int | None = None,
+        order: str | None = None,
         status: str | None = None,
     ) -> Page[EvalOutput]:
         """What became of the items that are done.
 
-        ``order``: ``asc`` | ``desc``.
+        ``limit``: (default: ``20``).
+
+        ``order``: ``asc`` | ``desc`` (default: ``asc``).
 
         ``status``: ``pass`` | ``fail`` | ``error``.
         """
         return await self._transport.request(
             "GET",
             at(
-                "v1", "evals", named(eval_id, "an evaluation"), "runs", named(run_id, "a run"), "output_items"
+                "v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run"), "output_items"
             ),
             Page[EvalOutput],
             query=given(after=after, limit=limit, order=order, status=status),
         )
 
-    async def searches(self, eval_id: str, *, limit: int = 20) -> Sequence[EvalSearch]:
-        """The searches of an evaluation without their trials, the newest first."""
+    async def searches(self, eval_id: str, *, limit: int | None = None) -> Sequence[EvalSearch]:
+        """The searches of an evaluation without their trials, the newest first.
+
+        ``limit``: (default: ``20``).
+        """
         return await self._transport.request(
             "GET",
-            at("api", "evals", named(eval_id, "an evaluation"), "searches"),
+            at("api", "evals", by_id(eval_id, "an evaluation"), "searches"),
             list[EvalSearch],
             query=given(limit=limit),
         )
@@ -97,7 +102,7 @@ class Evals(Group):
         """One search with its trials, the best first."""
         return await self._transport.request(
             "GET",
-            at("api", "evals", named(eval_id, "an evaluation"), "searches", named(search_id, "a search")),
+            at("api", "evals", by_id(eval_id, "an evaluation"), "searches", by_id(search_id, "a search")),
             EvalSearch,
         )
 
@@ -108,9 +113,9 @@ class Evals(Group):
             at(
                 "api",
                 "evals",
-                named(eval_id, "an evaluation"),
+                by_id(eval_id, "an evaluation"),
                 "searches",
-                named(search_id, "a search"),
+                by_id(search_id, "a search"),
                 "cancel",
             ),
             EvalSearch,
@@ -126,9 +131,9 @@ class Evals(Group):
             at(
                 "api",
                 "evals",
-                named(eval_id, "an evaluation"),
+                by_id(eval_id, "an evaluation"),
                 "searches",
-                named(search_id, "a search"),
+                by_id(search_id, "a search"),
                 "apply",
             ),
             EvalApplied,

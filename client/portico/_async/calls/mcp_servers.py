@@ -35,8 +35,11 @@ class Mcp(Group):
             "POST", at("api", "mcp", "servers", named(name, "an MCP server"), "restart"), McpServer
         )
 
-    async def logs(self, name: str, lines: int = 100) -> Sequence[str]:
-        """The last lines that a server wrote to standard error."""
+    async def logs(self, name: str, lines: int | None = None) -> Sequence[str]:
+        """The last lines that a server wrote to standard error.
+
+        ``lines``: (default: ``100``).
+        """
         return await self._transport.request(
             "GET",
             at("api", "mcp", "servers", named(name, "an MCP server"), "logs"),

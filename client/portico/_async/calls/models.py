@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._async.group import Group
-from portico._request import at, given, named
+from portico._request import at, by_id, given, named
 from portico.schemas.deployments import BetterModel, Plan
 from portico.schemas.models import Model, StoredChat
 
@@ -18,7 +18,7 @@ class Chats(Group):
     async def get(self, chat_id: str) -> StoredChat:
         """One that was stored."""
         return await self._transport.request(
-            "GET", at("v1", "chat", "completions", named(chat_id, "a chat")), StoredChat
+            "GET", at("v1", "chat", "completions", by_id(chat_id, "a chat")), StoredChat
         )
 
     async def change(self, chat_id: str, metadata: Mapping[str, str] | None) -> StoredChat:
@@ -28,7 +28,7 @@ class Chats(Group):
         """
         return await self._transport.request(
             "POST",
-            at("v1", "chat", "completions", named(chat_id, "a chat")),
+            at("v1", "chat", "completions", by_id(chat_id, "a chat")),
             StoredChat,
             json=given(metadata=metadata),
         )
@@ -36,7 +36,7 @@ class Chats(Group):
     async def remove(self, chat_id: str) -> None:
         """Forget one."""
         return await self._transport.request(
-            "DELETE", at("v1", "chat", "completions", named(chat_id, "a chat")), None
+            "DELETE", at("v1", "chat", "completions", by_id(chat_id, "a chat")), None
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from portico._async.group import Group
-from portico._request import at, given, named
+from portico._request import at, by_id, given
 from portico.schemas.questions import Question
 
 
@@ -15,13 +15,15 @@ class Questions(Group):
     """What runs wait for: approvals, functions of clients, input of people."""
 
     async def list(
-        self, *, status: str | None = None, run: str | None = None, limit: int = 100
+        self, *, status: str | None = None, run: str | None = None, limit: int | None = None
     ) -> Sequence[Question]:
         """What the caller's runs have asked, newest first; what all runs have asked, for an admin.
 
         ``status``: ``pending`` | ``answered`` | ``expired`` | ``cancelled``.
 
         ``run``: Only what this run asked.
+
+        ``limit``: (default: ``100``).
         """
         return await self._transport.request(
             "GET", "/api/questions", list[Question], query=given(status=status, run=run, limit=limit)
@@ -30,7 +32,7 @@ class Questions(Group):
     async def get(self, question_id: str) -> Question:
         """One of them."""
         return await self._transport.request(
-            "GET", at("api", "questions", named(question_id, "a question")), Question
+            "GET", at("api", "questions", by_id(question_id, "a question")), Question
         )
 
     async def answer(
@@ -51,7 +53,7 @@ class Questions(Group):
         """
         return await self._transport.request(
             "POST",
-            at("api", "questions", named(question_id, "a question"), "answer"),
+            at("api", "questions", by_id(question_id, "a question"), "answer"),
             Question,
             json=given(accepted=accepted, value=value, note=note, worker=worker),
         )

@@ -54,7 +54,7 @@ class Schedules(Group):
             ),
         )
 
-    async def list(self, *, everyone: bool = False) -> Sequence[Schedule]:
+    async def list(self, *, everyone: bool | None = None) -> Sequence[Schedule]:
         """The caller's schedules and the shared ones, by name.
 
         ``everyone``: For an admin: other keys' schedules too, by their ids.
@@ -135,8 +135,11 @@ class Schedules(Group):
             "POST", at("api", "schedules", named(schedule, "a schedule"), "run"), str, key="run"
         )
 
-    async def next(self, schedule: str, *, count: int = 5) -> Sequence[float]:
-        """When a schedule is due next, or would be if it were not paused."""
+    async def next(self, schedule: str, *, count: int | None = None) -> Sequence[float]:
+        """When a schedule is due next, or would be if it were not paused.
+
+        ``count``: (default: ``5``).
+        """
         return await self._transport.request(
             "GET",
             at("api", "schedules", named(schedule, "a schedule"), "next"),
@@ -150,11 +153,13 @@ class Schedules(Group):
         cron: str | None = None,
         every: str | None = None,
         timezone: str | None = None,
-        count: int = 5,
+        count: int | None = None,
     ) -> Sequence[float]:
         """When a schedule would be due that was made now; nothing is made.
 
         ``cron`` in a ``timezone``, or ``every``; how many times are wanted.
+
+        ``count``: (default: ``5``).
         """
         return await self._transport.request(
             "POST",
@@ -163,8 +168,11 @@ class Schedules(Group):
             json=given(cron=cron, every=every, timezone=timezone, count=count),
         )
 
-    async def runs(self, schedule: str, *, limit: int = 20) -> Sequence[ScheduledRun]:
-        """What came of the last times, the newest first. The last hundred are kept."""
+    async def runs(self, schedule: str, *, limit: int | None = None) -> Sequence[ScheduledRun]:
+        """What came of the last times, the newest first. The last hundred are kept.
+
+        ``limit``: (default: ``20``).
+        """
         return await self._transport.request(
             "GET",
             at("api", "schedules", named(schedule, "a schedule"), "runs"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._async.group import Group
-from portico._request import at, given, named
+from portico._request import at, by_id, given
 from portico.schemas.sessions import Session
 
 
@@ -34,7 +34,7 @@ class Sessions(Group):
     async def get(self, session_id: str) -> Session:
         """One session."""
         return await self._transport.request(
-            "GET", at("api", "sessions", named(session_id, "a session")), Session
+            "GET", at("api", "sessions", by_id(session_id, "a session")), Session
         )
 
     async def change(
@@ -46,7 +46,7 @@ class Sessions(Group):
         """
         return await self._transport.request(
             "PATCH",
-            at("api", "sessions", named(session_id, "a session")),
+            at("api", "sessions", by_id(session_id, "a session")),
             Session,
             json=given(title=title, metadata=metadata),
         )
@@ -60,7 +60,7 @@ class Sessions(Group):
         """
         return await self._transport.request(
             "POST",
-            at("api", "sessions", named(session_id, "a session"), "messages"),
+            at("api", "sessions", by_id(session_id, "a session"), "messages"),
             Session,
             json=given(messages=messages, agent=agent),
         )
@@ -68,7 +68,7 @@ class Sessions(Group):
     async def reset(self, session_id: str) -> Session:
         """Forget all that was said, by every agent of the tree."""
         return await self._transport.request(
-            "POST", at("api", "sessions", named(session_id, "a session"), "reset"), Session
+            "POST", at("api", "sessions", by_id(session_id, "a session"), "reset"), Session
         )
 
     async def fork(self, session_id: str, name: str | None = None) -> Session:
@@ -78,7 +78,7 @@ class Sessions(Group):
         """
         return await self._transport.request(
             "POST",
-            at("api", "sessions", named(session_id, "a session"), "fork"),
+            at("api", "sessions", by_id(session_id, "a session"), "fork"),
             Session,
             json=given(name=name),
         )
@@ -88,11 +88,11 @@ class Sessions(Group):
         {...}}``.
         """
         return await self._transport.request(
-            "GET", at("api", "sessions", named(session_id, "a session"), "state"), dict[str, Any]
+            "GET", at("api", "sessions", by_id(session_id, "a session"), "state"), dict[str, Any]
         )
 
     async def remove(self, session_id: str) -> None:
         """Remove a session with all that was said in it."""
         return await self._transport.request(
-            "DELETE", at("api", "sessions", named(session_id, "a session")), None
+            "DELETE", at("api", "sessions", by_id(session_id, "a session")), None
         )

@@ -15,7 +15,7 @@ class Tools(Group):
     """What models may call."""
 
     async def list(
-        self, *, group: str | None = None, search: str | None = None, limit: int = 5
+        self, *, group: str | None = None, search: str | None = None, limit: int | None = None
     ) -> Sequence[Tool]:
         """The tools that the caller may call. A search finds them by words and by meaning, as an agent does.
 
@@ -23,14 +23,14 @@ class Tools(Group):
 
         ``search``: Only the tools that fit this best, best first.
 
-        ``limit``: How many a search finds.
+        ``limit``: How many a search finds (default: ``5``).
         """
         return await self._transport.request(
             "GET", "/api/tools", list[Tool], query=given(group=group, search=search, limit=limit)
         )
 
     async def call(
-        self, name: str, arguments: Mapping[str, Any] | None = None, *, wait: bool = True
+        self, name: str, arguments: Mapping[str, Any] | None = None, *, wait: bool | None = None
     ) -> ToolResult:
         """Call a tool. An error of the tool itself is an answer with ``is_error``. Leaving cancels the call.
 
@@ -39,7 +39,7 @@ class Tools(Group):
 
         The arguments of a call.
 
-        ``wait``: Answer with the result; otherwise with the run, at once.
+        ``wait``: Answer with the result; otherwise with the run, at once (default: ``True``).
         """
         return await self._transport.request(
             "POST",

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 
 from portico._async.group import Group
 from portico._read import Page
-from portico._request import at, given, named
+from portico._request import at, by_id, given
 from portico.schemas.webhooks import NewWebhook, Webhook, WebhookDelivery
 
 
 class Webhooks(Group):
     """Addresses to which events are sent, signed; `portico.webhooks.verify_webhook` checks them there."""
 
-    async def list(self, *, after: str | None = None, limit: int = 20) -> Page[Webhook]:
-        """The caller's webhooks, the newest first."""
+    async def list(self, *, after: str | None = None, limit: int | None = None) -> Page[Webhook]:
+        """The caller's webhooks, the newest first.
+
+        ``limit``: (default: ``20``).
+        """
         return await self._transport.request(
             "GET", "/v1/webhook_endpoints", Page[Webhook], query=given(after=after, limit=limit)
         )
@@ -23,7 +26,7 @@ class Webhooks(Group):
     async def get(self, webhook_id: str) -> Webhook:
         """One of them."""
         return await self._transport.request(
-            "GET", at("v1", "webhook_endpoints", named(webhook_id, "a webhook")), Webhook
+            "GET", at("v1", "webhook_endpoints", by_id(webhook_id, "a webhook")), Webhook
         )
 
     async def change(
@@ -42,19 +45,19 @@ class Webhooks(Group):
         """
         return await self._transport.request(
             "POST",
-            at("v1", "webhook_endpoints", named(webhook_id, "a webhook")),
+            at("v1", "webhook_endpoints", by_id(webhook_id, "a webhook")),
             Webhook,
             json=given(event_types=event_types, name=name, url=url, disabled=disabled),
         )
 
-    async def rotate(self, webhook_id: str, *, keep_old: bool = False) -> NewWebhook:
+    async def rotate(self, webhook_id: str, *, keep_old: bool | None = None) -> NewWebhook:
         """Give a webhook another secret, which is shown here and never again.
 
         Whether what is sent in the next 24 hours is signed with the secret before, too.
         """
         return await self._transport.request(
             "POST",
-            at("v1", "webhook_endpoints", named(webhook_id, "a webhook"), "rotate_secret"),
+            at("v1", "webhook_endpoints", by_id(webhook_id, "a webhook"), "rotate_secret"),
             NewWebhook,
             json=given(keep_old_secret_active_for_24_hours=keep_old),
         )
@@ -66,7 +69,7 @@ class Webhooks(Group):
         """
         return await self._transport.request(
             "POST",
-            at("v1", "webhook_endpoints", named(webhook_id, "a webhook"), "test"),
+            at("v1", "webhook_endpoints", by_id(webhook_id, "a webhook"), "test"),
             int,
             json=given(event_type=event_type),
             key="status_code",
@@ -76,7 +79,7 @@ class Webhooks(Group):
     async def remove(self, webhook_id: str) -> None:
         """Forget a webhook, and what was sent to it."""
         return await self._transport.request(
-            "DELETE", at("v1", "webhook_endpoints", named(webhook_id, "a webhook")), None
+            "DELETE", at("v1", "webhook_endpoints", by_id(webhook_id, "a webhook")), None
         )
 
     async def event_types(self) -> Sequence[str]:
@@ -84,12 +87,15 @@ class Webhooks(Group):
         return await self._transport.request("GET", "/v1/webhook_event_types", list[str])
 
     async def deliveries(
-        self, webhook_id: str, *, after: str | None = None, limit: int = 20
+        self, webhook_id: str, *, after: str | None = None, limit: int | None = None
     ) -> Page[WebhookDelivery]:
-        """What was sent to a webhook, or is to be, the newest first."""
+        """What was sent to a webhook, or is to be, the newest first.
+
+        ``limit``: (default: ``20``).
+        """
         return await self._transport.request(
             "GET",
-            at("api", "webhooks", named(webhook_id, "a webhook"), "deliveries"),
+            at("api", "webhooks", by_id(webhook_id, "a webhook"), "deliveries"),
             Page[WebhookDelivery],
             query=given(after=after, limit=limit),
         )
@@ -101,9 +107,9 @@ class Webhooks(Group):
             at(
                 "api",
                 "webhooks",
-                named(webhook_id, "a webhook"),
+                by_id(webhook_id, "a webhook"),
                 "deliveries",
-                named(delivery_id, "a delivery"),
+                by_id(delivery_id, "a delivery"),
                 "redeliver",
             ),
             WebhookDelivery,

@@ -22,10 +22,12 @@ class Adapters(Group):
         """One adapter, by name or alias."""
         return self._transport.request("GET", at("api", "adapters", named(name, "an adapter")), Adapter)
 
-    def add(self, base: str, path: str | Path, name: str, *, scale: float = 1.0) -> Adapter:
+    def add(self, base: str, path: str | Path, name: str, *, scale: float | None = None) -> Adapter:
         """Copy an adapter, try it with its base, and serve it. Calls in flight are answered.
 
         An adapter at ``path`` on the daemon's machine, to be served as ``name``.
+
+        ``scale``: (default: ``1.0``).
         """
         return self._transport.request(
             "POST",
@@ -53,9 +55,9 @@ class Adapters(Group):
         name: str,
         path: str | Path,
         *,
-        merged: bool = False,
-        format: str = "safetensors",
-        type: str = "f16",
+        merged: bool | None = None,
+        format: str | None = None,
+        type: str | None = None,
     ) -> str:
         """Write an adapter, or its model with it, to a place on the daemon's machine, in a durable run.
 
@@ -63,7 +65,9 @@ class Adapters(Group):
 
         ``merged``: folded into its model. ``type`` is what the numbers of a GGUF file are written as.
 
-        ``format``: ``safetensors`` | ``gguf``.
+        ``format``: ``safetensors`` | ``gguf`` (default: ``safetensors``).
+
+        ``type``: (default: ``f16``).
         """
         return self._transport.request(
             "POST",

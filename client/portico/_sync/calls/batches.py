@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from portico._read import Page
-from portico._request import at, given, named
+from portico._request import at, by_id, given
 from portico._sync.group import Group
 from portico.schemas.batches import Batch
 
@@ -12,18 +12,21 @@ from portico.schemas.batches import Batch
 class Batches(Group):
     """Many requests in one file, answered while nobody waits."""
 
-    def list(self, *, after: str | None = None, limit: int = 20) -> Page[Batch]:
-        """The caller's batches, the newest first."""
+    def list(self, *, after: str | None = None, limit: int | None = None) -> Page[Batch]:
+        """The caller's batches, the newest first.
+
+        ``limit``: (default: ``20``).
+        """
         return self._transport.request(
             "GET", "/v1/batches", Page[Batch], query=given(after=after, limit=limit)
         )
 
     def get(self, batch_id: str) -> Batch:
         """One of them."""
-        return self._transport.request("GET", at("v1", "batches", named(batch_id, "a batch")), Batch)
+        return self._transport.request("GET", at("v1", "batches", by_id(batch_id, "a batch")), Batch)
 
     def cancel(self, batch_id: str) -> Batch:
         """Ask nothing more; what is answered by then gets its file."""
         return self._transport.request(
-            "POST", at("v1", "batches", named(batch_id, "a batch"), "cancel"), Batch
+            "POST", at("v1", "batches", by_id(batch_id, "a batch"), "cancel"), Batch
         )

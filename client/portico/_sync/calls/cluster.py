@@ -17,7 +17,7 @@ class Cluster(Group):
         """
         return self._transport.request("GET", "/api/cluster", ClusterStatus)
 
-    def drain(self, launcher: str, node: str, reason: str, *, dry_run: bool = False) -> DrainedNode:
+    def drain(self, launcher: str, node: str, reason: str, *, dry_run: bool | None = None) -> DrainedNode:
         """Have nothing more started on a node, by its name or address. Models there are started elsewhere first
         and then ended; trainings work on to their end.
 

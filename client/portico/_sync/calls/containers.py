@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from portico._request import at, named
+from portico._request import at, by_id
 from portico._sync.group import Group
 from portico.schemas.containers import Container, ContainerFile
 
@@ -14,20 +14,20 @@ class Containers(Group):
     def get(self, container_id: str) -> Container:
         """One of them."""
         return self._transport.request(
-            "GET", at("v1", "containers", named(container_id, "a container")), Container
+            "GET", at("v1", "containers", by_id(container_id, "a container")), Container
         )
 
     def remove(self, container_id: str) -> None:
         """Forget a container with its files. What a response has made stays at `/v1/files`."""
         return self._transport.request(
-            "DELETE", at("v1", "containers", named(container_id, "a container")), None
+            "DELETE", at("v1", "containers", by_id(container_id, "a container")), None
         )
 
     def file(self, container_id: str, file_id: str) -> ContainerFile:
         """One of its files."""
         return self._transport.request(
             "GET",
-            at("v1", "containers", named(container_id, "a container"), "files", named(file_id, "a file")),
+            at("v1", "containers", by_id(container_id, "a container"), "files", by_id(file_id, "a file")),
             ContainerFile,
         )
 
@@ -38,9 +38,9 @@ class Containers(Group):
             at(
                 "v1",
                 "containers",
-                named(container_id, "a container"),
+                by_id(container_id, "a container"),
                 "files",
-                named(file_id, "a file"),
+                by_id(file_id, "a file"),
                 "content",
             ),
             bytes,
@@ -51,6 +51,6 @@ class Containers(Group):
         """Take a file out of its container."""
         return self._transport.request(
             "DELETE",
-            at("v1", "containers", named(container_id, "a container"), "files", named(file_id, "a file")),
+            at("v1", "containers", by_id(container_id, "a container"), "files", by_id(file_id, "a file")),
             None,
         )

@@ -50,8 +50,11 @@ class Deployments(Group):
             "POST", at("api", "deployments", named(name, "a model"), "unload"), Deployment, slow=True
         )
 
-    def logs(self, name: str, lines: int = 100) -> Sequence[str]:
-        """The last lines that the engine wrote."""
+    def logs(self, name: str, lines: int | None = None) -> Sequence[str]:
+        """The last lines that the engine wrote.
+
+        ``lines``: (default: ``100``).
+        """
         return self._transport.request(
             "GET",
             at("api", "deployments", named(name, "a model"), "logs"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portico._read import Page
-from portico._request import at, given, named
+from portico._request import at, by_id, given
 from portico._sync.group import Group
 from portico.schemas.evals import Eval, EvalApplied, EvalOutput, EvalRun, EvalSearch
 
@@ -17,7 +17,7 @@ class Evals(Group):
 
     def get(self, eval_id: str) -> Eval:
         """One of them."""
-        return self._transport.request("GET", at("v1", "evals", named(eval_id, "an evaluation")), Eval)
+        return self._transport.request("GET", at("v1", "evals", by_id(eval_id, "an evaluation")), Eval)
 
     def update(
         self, eval_id: str, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
@@ -28,33 +28,33 @@ class Evals(Group):
         """
         return self._transport.request(
             "POST",
-            at("v1", "evals", named(eval_id, "an evaluation")),
+            at("v1", "evals", by_id(eval_id, "an evaluation")),
             Eval,
             json=given(name=name, metadata=metadata),
         )
 
     def remove(self, eval_id: str) -> None:
         """Forget it with its runs and searches; those at work are ended."""
-        return self._transport.request("DELETE", at("v1", "evals", named(eval_id, "an evaluation")), None)
+        return self._transport.request("DELETE", at("v1", "evals", by_id(eval_id, "an evaluation")), None)
 
     def get_run(self, eval_id: str, run_id: str) -> EvalRun:
         """One run, with what it has come to so far."""
         return self._transport.request(
-            "GET", at("v1", "evals", named(eval_id, "an evaluation"), "runs", named(run_id, "a run")), EvalRun
+            "GET", at("v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run")), EvalRun
         )
 
     def cancel_run(self, eval_id: str, run_id: str) -> EvalRun:
         """End a run; what is done of it stays. Older clients leave out ``/cancel``."""
         return self._transport.request(
             "POST",
-            at("v1", "evals", named(eval_id, "an evaluation"), "runs", named(run_id, "a run"), "cancel"),
+            at("v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run"), "cancel"),
             EvalRun,
         )
 
     def remove_run(self, eval_id: str, run_id: str) -> None:
         """Forget a run with what came of it."""
         return self._transport.request(
-            "DELETE", at("v1", "evals", named(eval_id, "an evaluation"), "runs", named(run_id, "a run")), None
+            "DELETE", at("v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run")), None
         )
 
     def outputs(
@@ -63,30 +63,35 @@ class Evals(Group):
         run_id: str,
         *,
         after: str | None = None,
-        limit: int = 20,
-        order: str = "asc",
+        limit: int | None = None,
+        order: str | None = None,
         status: str | None = None,
     ) -> Page[EvalOutput]:
         """What became of the items that are done.
 
-        ``order``: ``asc`` | ``desc``.
+        ``limit``: (default: ``20``).
+
+        ``order``: ``asc`` | ``desc`` (default: ``asc``).
 
         ``status``: ``pass`` | ``fail`` | ``error``.
         """
         return self._transport.request(
             "GET",
             at(
-                "v1", "evals", named(eval_id, "an evaluation"), "runs", named(run_id, "a run"), "output_items"
+                "v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run"), "output_items"
             ),
             Page[EvalOutput],
             query=given(after=after, limit=limit, order=order, status=status),
         )
 
-    def searches(self, eval_id: str, *, limit: int = 20) -> Sequence[EvalSearch]:
-        """The searches of an evaluation without their trials, the newest first."""
+    def searches(self, eval_id: str, *, limit: int | None = None) -> Sequence[EvalSearch]:
+        """The searches of an evaluation without their trials, the newest first.
+
+        ``limit``: (default: ``20``).
+        """
         return self._transport.request(
             "GET",
-            at("api", "evals", named(eval_id, "an evaluation"), "searches"),
+            at("api", "evals", by_id(eval_id, "an evaluation"), "searches"),
             list[EvalSearch],
             query=given(limit=limit),
         )
@@ -95,7 +100,7 @@ class Evals(Group):
         """One search with its trials, the best first."""
         return self._transport.request(
             "GET",
-            at("api", "evals", named(eval_id, "an evaluation"), "searches", named(search_id, "a search")),
+            at("api", "evals", by_id(eval_id, "an evaluation"), "searches", by_id(search_id, "a search")),
             EvalSearch,
         )
 
@@ -106,9 +111,9 @@ class Evals(Group):
             at(
                 "api",
                 "evals",
-                named(eval_id, "an evaluation"),
+                by_id(eval_id, "an evaluation"),
                 "searches",
-                named(search_id, "a search"),
+                by_id(search_id, "a search"),
                 "cancel",
             ),
             EvalSearch,
@@ -124,9 +129,9 @@ class Evals(Group):
             at(
                 "api",
                 "evals",
-                named(eval_id, "an evaluation"),
+                by_id(eval_id, "an evaluation"),
                 "searches",
-                named(search_id, "a search"),
+                by_id(search_id, "a search"),
                 "apply",
             ),
             EvalApplied,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from portico._request import at, given, named
+from portico._request import at, by_id, given
 from portico._sync.group import Group
 from portico.schemas.facts import Fact
 
@@ -17,9 +17,9 @@ class Facts(Group):
         What the fact says from now on.
         """
         return self._transport.request(
-            "PATCH", at("api", "facts", named(fact_id, "a fact")), Fact, json=given(text=text)
+            "PATCH", at("api", "facts", by_id(fact_id, "a fact")), Fact, json=given(text=text)
         )
 
     def remove(self, fact_id: str) -> None:
         """Forget it."""
-        return self._transport.request("DELETE", at("api", "facts", named(fact_id, "a fact")), None)
+        return self._transport.request("DELETE", at("api", "facts", by_id(fact_id, "a fact")), None)

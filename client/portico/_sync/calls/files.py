@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from portico._read import Page
-from portico._request import at, given, named
+from portico._request import at, by_id, given
 from portico._sync.group import Group
 from portico.schemas.files import File, FileUpload
 
@@ -13,11 +13,18 @@ class Files(Group):
     """Uploaded files."""
 
     def list(
-        self, *, after: str | None = None, limit: int = 10000, order: str = "desc", purpose: str | None = None
+        self,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+        order: str | None = None,
+        purpose: str | None = None,
     ) -> Page[File]:
         """The caller's files, newest first.
 
-        ``order``: ``asc`` | ``desc``.
+        ``limit``: (default: ``10000``).
+
+        ``order``: ``asc`` | ``desc`` (default: ``desc``).
         """
         return self._transport.request(
             "GET",
@@ -28,20 +35,20 @@ class Files(Group):
 
     def get(self, file_id: str) -> File:
         """One of them, or a file that a run made."""
-        return self._transport.request("GET", at("v1", "files", named(file_id, "a file")), File)
+        return self._transport.request("GET", at("v1", "files", by_id(file_id, "a file")), File)
 
     def cancel_upload(self, upload_id: str) -> FileUpload:
         """End an upload and forget its parts."""
         return self._transport.request(
-            "POST", at("v1", "uploads", named(upload_id, "an upload"), "cancel"), FileUpload
+            "POST", at("v1", "uploads", by_id(upload_id, "an upload"), "cancel"), FileUpload
         )
 
     def remove(self, file_id: str) -> None:
         """Remove a file, from every vector store too."""
-        return self._transport.request("DELETE", at("v1", "files", named(file_id, "a file")), None)
+        return self._transport.request("DELETE", at("v1", "files", by_id(file_id, "a file")), None)
 
     def content(self, file_id: str) -> bytes:
         """The bytes of a file, as they were uploaded or a run made them."""
         return self._transport.request(
-            "GET", at("v1", "files", named(file_id, "a file"), "content"), bytes, slow=True
+            "GET", at("v1", "files", by_id(file_id, "a file"), "content"), bytes, slow=True
         )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from portico._read import Page
-from portico._request import at, given, named
+from portico._request import at, by_id, given
 from portico._sync.group import Group
 from portico.schemas.fine_tuning import TuningAppCheck, TuningCheckpoint, TuningEvent, TuningJob
 
@@ -12,8 +12,11 @@ from portico.schemas.fine_tuning import TuningAppCheck, TuningCheckpoint, Tuning
 class Tuning(Group):
     """Fine-tuning jobs: models trained on your examples, here or at their provider."""
 
-    def list(self, *, after: str | None = None, limit: int = 20) -> Page[TuningJob]:
-        """The caller's jobs, the newest first; with ``metadata[k]=v`` those that have it."""
+    def list(self, *, after: str | None = None, limit: int | None = None) -> Page[TuningJob]:
+        """The caller's jobs, the newest first; with ``metadata[k]=v`` those that have it.
+
+        ``limit``: (default: ``20``).
+        """
         return self._transport.request(
             "GET", "/v1/fine_tuning/jobs", Page[TuningJob], query=given(after=after, limit=limit)
         )
@@ -21,7 +24,7 @@ class Tuning(Group):
     def get(self, job_id: str) -> TuningJob:
         """One of them."""
         return self._transport.request(
-            "GET", at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job")), TuningJob
+            "GET", at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job")), TuningJob
         )
 
     def check(self, job_id: str) -> TuningAppCheck:
@@ -30,7 +33,7 @@ class Tuning(Group):
         """
         return self._transport.request(
             "POST",
-            at("api", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "check"),
+            at("api", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "check"),
             TuningAppCheck,
             slow=True,
         )
@@ -38,37 +41,43 @@ class Tuning(Group):
     def cancel(self, job_id: str) -> TuningJob:
         """End a job for good."""
         return self._transport.request(
-            "POST", at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "cancel"), TuningJob
+            "POST", at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "cancel"), TuningJob
         )
 
     def pause(self, job_id: str) -> TuningJob:
         """Stop a job behind its last checkpoint."""
         return self._transport.request(
-            "POST", at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "pause"), TuningJob
+            "POST", at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "pause"), TuningJob
         )
 
     def resume(self, job_id: str) -> TuningJob:
         """Go on with a paused job."""
         return self._transport.request(
-            "POST", at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "resume"), TuningJob
+            "POST", at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "resume"), TuningJob
         )
 
-    def events(self, job_id: str, *, after: str | None = None, limit: int = 20) -> Page[TuningEvent]:
-        """What happened to a job, the newest first: sentences and measurements."""
+    def events(self, job_id: str, *, after: str | None = None, limit: int | None = None) -> Page[TuningEvent]:
+        """What happened to a job, the newest first: sentences and measurements.
+
+        ``limit``: (default: ``20``).
+        """
         return self._transport.request(
             "GET",
-            at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "events"),
+            at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "events"),
             Page[TuningEvent],
             query=given(after=after, limit=limit),
         )
 
     def checkpoints(
-        self, job_id: str, *, after: str | None = None, limit: int = 10
+        self, job_id: str, *, after: str | None = None, limit: int | None = None
     ) -> Page[TuningCheckpoint]:
-        """The checkpoints of a job, the newest first."""
+        """The checkpoints of a job, the newest first.
+
+        ``limit``: (default: ``10``).
+        """
         return self._transport.request(
             "GET",
-            at("v1", "fine_tuning", "jobs", named(job_id, "a fine-tuning job"), "checkpoints"),
+            at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "checkpoints"),
             Page[TuningCheckpoint],
             query=given(after=after, limit=limit),
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portico._request import at, given, named
+from portico._request import at, by_id, given
 from portico._sync.group import Group
 from portico.schemas.keys import Key, NewKey
 
@@ -14,7 +14,7 @@ from portico.schemas.keys import Key, NewKey
 class Keys(Group):
     """Who may call, and what."""
 
-    def list(self, *, blocked: bool = False) -> Sequence[Key]:
+    def list(self, *, blocked: bool | None = None) -> Sequence[Key]:
         """All keys, oldest first. ``blocked``: in their place those who signed in and are kept out."""
         return self._transport.request("GET", "/api/keys", list[Key], query=given(blocked=blocked))
 
@@ -55,15 +55,15 @@ class Keys(Group):
         """
         return self._transport.request(
             "PATCH",
-            at("api", "keys", named(key_id, "a key")),
+            at("api", "keys", by_id(key_id, "a key")),
             Key,
             json=given(scopes=scopes, filters=filters, limits=limits),
         )
 
     def revoke(self, key_id: str) -> None:
         """End a key, at once. Somebody who signs in is kept out from then on, whatever token they bring."""
-        return self._transport.request("DELETE", at("api", "keys", named(key_id, "a key")), None)
+        return self._transport.request("DELETE", at("api", "keys", by_id(key_id, "a key")), None)
 
     def unblock(self, key_id: str) -> Key:
         """Let somebody in again who signs in and was kept out. What they may do, their next token says."""
-        return self._transport.request("POST", at("api", "keys", named(key_id, "a key"), "unblock"), Key)
+        return self._transport.request("POST", at("api", "keys", by_id(key_id, "a key"), "unblock"), Key)

@@ -13,7 +13,7 @@ from portico.schemas.prompts import ImportedPrompts, Prompt
 class Prompts(Group):
     """The prompt library: versioned prompts with typed arguments."""
 
-    def list(self, *, everyone: bool = False) -> Sequence[Prompt]:
+    def list(self, *, everyone: bool | None = None) -> Sequence[Prompt]:
         """The newest version of each prompt, by name.
 
         ``everyone``: For an admin: other keys' prompts too, by their ids.
@@ -26,7 +26,7 @@ class Prompts(Group):
         *,
         url: str | None = None,
         origin: str | None = None,
-        dry_run: bool = False,
+        dry_run: bool | None = None,
     ) -> ImportedPrompts:
         """Keep the prompts of files, or of a Git repository, which is for ``admin`` alone. All of them, or none.
 

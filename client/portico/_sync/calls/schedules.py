@@ -54,7 +54,7 @@ class Schedules(Group):
             ),
         )
 
-    def list(self, *, everyone: bool = False) -> Sequence[Schedule]:
+    def list(self, *, everyone: bool | None = None) -> Sequence[Schedule]:
         """The caller's schedules and the shared ones, by name.
 
         ``everyone``: For an admin: other keys' schedules too, by their ids.
@@ -129,8 +129,11 @@ class Schedules(Group):
             "POST", at("api", "schedules", named(schedule, "a schedule"), "run"), str, key="run"
         )
 
-    def next(self, schedule: str, *, count: int = 5) -> Sequence[float]:
-        """When a schedule is due next, or would be if it were not paused."""
+    def next(self, schedule: str, *, count: int | None = None) -> Sequence[float]:
+        """When a schedule is due next, or would be if it were not paused.
+
+        ``count``: (default: ``5``).
+        """
         return self._transport.request(
             "GET",
             at("api", "schedules", named(schedule, "a schedule"), "next"),
@@ -144,11 +147,13 @@ class Schedules(Group):
         cron: str | None = None,
         every: str | None = None,
         timezone: str | None = None,
-        count: int = 5,
+        count: int | None = None,
     ) -> Sequence[float]:
         """When a schedule would be due that was made now; nothing is made.
 
         ``cron`` in a ``timezone``, or ``every``; how many times are wanted.
+
+        ``count``: (default: ``5``).
         """
         return self._transport.request(
             "POST",
@@ -157,8 +162,11 @@ class Schedules(Group):
             json=given(cron=cron, every=every, timezone=timezone, count=count),
         )
 
-    def runs(self, schedule: str, *, limit: int = 20) -> Sequence[ScheduledRun]:
-        """What came of the last times, the newest first. The last hundred are kept."""
+    def runs(self, schedule: str, *, limit: int | None = None) -> Sequence[ScheduledRun]:
+        """What came of the last times, the newest first. The last hundred are kept.
+
+        ``limit``: (default: ``20``).
+        """
         return self._transport.request(
             "GET",
             at("api", "schedules", named(schedule, "a schedule"), "runs"),

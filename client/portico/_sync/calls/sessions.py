@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from portico._request import at, given, named
+from portico._request import at, by_id, given
 from portico._sync.group import Group
 from portico.schemas.sessions import Session
 
@@ -33,7 +33,7 @@ class Sessions(Group):
 
     def get(self, session_id: str) -> Session:
         """One session."""
-        return self._transport.request("GET", at("api", "sessions", named(session_id, "a session")), Session)
+        return self._transport.request("GET", at("api", "sessions", by_id(session_id, "a session")), Session)
 
     def change(
         self, session_id: str, *, title: str | None = None, metadata: Mapping[str, Any] | None = None
@@ -44,7 +44,7 @@ class Sessions(Group):
         """
         return self._transport.request(
             "PATCH",
-            at("api", "sessions", named(session_id, "a session")),
+            at("api", "sessions", by_id(session_id, "a session")),
             Session,
             json=given(title=title, metadata=metadata),
         )
@@ -58,7 +58,7 @@ class Sessions(Group):
         """
         return self._transport.request(
             "POST",
-            at("api", "sessions", named(session_id, "a session"), "messages"),
+            at("api", "sessions", by_id(session_id, "a session"), "messages"),
             Session,
             json=given(messages=messages, agent=agent),
         )
@@ -66,7 +66,7 @@ class Sessions(Group):
     def reset(self, session_id: str) -> Session:
         """Forget all that was said, by every agent of the tree."""
         return self._transport.request(
-            "POST", at("api", "sessions", named(session_id, "a session"), "reset"), Session
+            "POST", at("api", "sessions", by_id(session_id, "a session"), "reset"), Session
         )
 
     def fork(self, session_id: str, name: str | None = None) -> Session:
@@ -76,7 +76,7 @@ class Sessions(Group):
         """
         return self._transport.request(
             "POST",
-            at("api", "sessions", named(session_id, "a session"), "fork"),
+            at("api", "sessions", by_id(session_id, "a session"), "fork"),
             Session,
             json=given(name=name),
         )
@@ -86,9 +86,9 @@ class Sessions(Group):
         {...}}``.
         """
         return self._transport.request(
-            "GET", at("api", "sessions", named(session_id, "a session"), "state"), dict[str, Any]
+            "GET", at("api", "sessions", by_id(session_id, "a session"), "state"), dict[str, Any]
         )
 
     def remove(self, session_id: str) -> None:
         """Remove a session with all that was said in it."""
-        return self._transport.request("DELETE", at("api", "sessions", named(session_id, "a session")), None)
+        return self._transport.request("DELETE", at("api", "sessions", by_id(session_id, "a session")), None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from portico._read import Page
-from portico._request import at, given, named
+from portico._request import at, by_id, given, named
 from portico._sync.group import Group
 from portico.schemas.chunks import ChunkGroup, FileChunk
 from portico.schemas.stores import LinkedPassages, SkippedFiles, Store, StoreFile, SyncPlan
@@ -34,10 +34,10 @@ class Stores(Group):
         embedding_model: str | None = None,
         description: str | None = None,
         app: bool | None = None,
-        answers: str = "auto",
-        keep_removed: bool = False,
+        answers: str | None = None,
+        keep_removed: bool | None = None,
         search: Mapping[str, Any] | None = None,
-        links: bool = False,
+        links: bool | None = None,
     ) -> Store:
         """A new store under a name of its own; one with a folder or a source is an app unless that is declined.
 
@@ -48,6 +48,8 @@ class Stores(Group):
         ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, ``webdav+https://HOST/PATH``,
         ``imaps://HOST/FOLDER``, an address that is a sitemap, a feed, a list, a directory index or a
         document, or a list of documents by their addresses.
+
+        ``answers``: (default: ``auto``).
         """
         return self._transport.request(
             "POST",
@@ -116,7 +118,7 @@ class Stores(Group):
             "POST", at("api", "stores", named(name, "a store"), "sync"), str, key="run"
         )
 
-    def reindex(self, name: str, *, files: bool = False) -> str:
+    def reindex(self, name: str, *, files: bool | None = None) -> str:
         """Build the indexes of a store from zero.
 
         ``files``: read all files again before.
@@ -147,13 +149,15 @@ class Stores(Group):
         *,
         chunk: int | None = None,
         file: str | None = None,
-        start: int = 0,
-        after: int = 0,
-        limit: int = 20,
+        start: int | None = None,
+        after: int | None = None,
+        limit: int | None = None,
     ) -> LinkedPassages:
         """The passages that name what another names: a ``chunk``, as the trace of a search has it, or the one of
         a ``file`` (its id) that holds the character ``start``, as a passage's place has it. ``after`` so
         many.
+
+        ``limit``: (default: ``20``).
         """
         return self._transport.request(
             "GET",
@@ -207,9 +211,11 @@ class Stores(Group):
         )
 
     def files(
-        self, name: str, *, limit: int = 10000, after: str | None = None, status: str | None = None
+        self, name: str, *, limit: int | None = None, after: str | None = None, status: str | None = None
     ) -> Page[StoreFile]:
         """The files of a store, in the order in which they came.
+
+        ``limit``: (default: ``10000``).
 
         ``status``: ``in_progress`` | ``completed`` | ``failed`` | ``cancelled``.
         """
@@ -221,16 +227,26 @@ class Stores(Group):
         )
 
     def chunks(
-        self, name: str, file_id: str, *, group: str | None = None, after: int = -1, limit: int = 100
+        self,
+        name: str,
+        file_id: str,
+        *,
+        group: str | None = None,
+        after: int | None = None,
+        limit: int | None = None,
     ) -> Page[FileChunk]:
         """The pieces into which a file was cut, in their order behind number ``after``, with where they stand in
         it.
 
         ``group``: one of the store's groups; left out, its own.
+
+        ``after``: (default: ``-1``).
+
+        ``limit``: (default: ``100``).
         """
         return self._transport.request(
             "GET",
-            at("api", "stores", named(name, "a store"), "files", named(file_id, "a file"), "chunks"),
+            at("api", "stores", named(name, "a store"), "files", by_id(file_id, "a file"), "chunks"),
             Page[FileChunk],
             query=given(group=group, after=after, limit=limit),
         )
@@ -242,7 +258,7 @@ class Stores(Group):
         """
         return self._transport.request(
             "POST",
-            at("api", "stores", named(name, "a store"), "files", named(file_id, "a file"), "page"),
+            at("api", "stores", named(name, "a store"), "files", by_id(file_id, "a file"), "page"),
             bytes,
             json=given(page=page, passage=passage),
             slow=True,
@@ -262,7 +278,7 @@ class Stores(Group):
         """
         return self._transport.request(
             "POST",
-            at("v1", "vector_stores", named(store_id, "a store"), "files"),
+            at("v1", "vector_stores", by_id(store_id, "a store"), "files"),
             StoreFile,
             json=given(file_id=file_id, attributes=attributes, chunking_strategy=chunking_strategy),
         )
@@ -271,6 +287,6 @@ class Stores(Group):
         """Take a file out of a store; the file itself stays."""
         return self._transport.request(
             "DELETE",
-            at("v1", "vector_stores", named(store_id, "a store"), "files", named(file_id, "a file")),
+            at("v1", "vector_stores", by_id(store_id, "a store"), "files", by_id(file_id, "a file")),
             None,
         )

@@ -14,20 +14,24 @@ from portico.schemas.tools import Tool, ToolResult, ToolSource
 class Tools(Group):
     """What models may call."""
 
-    def list(self, *, group: str | None = None, search: str | None = None, limit: int = 5) -> Sequence[Tool]:
+    def list(
+        self, *, group: str | None = None, search: str | None = None, limit: int | None = None
+    ) -> Sequence[Tool]:
         """The tools that the caller may call. A search finds them by words and by meaning, as an agent does.
 
         ``group``: Only the tools of this group.
 
         ``search``: Only the tools that fit this best, best first.
 
-        ``limit``: How many a search finds.
+        ``limit``: How many a search finds (default: ``5``).
         """
         return self._transport.request(
             "GET", "/api/tools", list[Tool], query=given(group=group, search=search, limit=limit)
         )
 
-    def call(self, name: str, arguments: Mapping[str, Any] | None = None, *, wait: bool = True) -> ToolResult:
+    def call(
+        self, name: str, arguments: Mapping[str, Any] | None = None, *, wait: bool | None = None
+    ) -> ToolResult:
         """Call a tool. An error of the tool itself is an answer with ``is_error``. Leaving cancels the call.
 
         A tool that has to be approved answers when it has been; with ``wait=false`` the call is a run that is
@@ -35,7 +39,7 @@ class Tools(Group):
 
         The arguments of a call.
 
-        ``wait``: Answer with the result; otherwise with the run, at once.
+        ``wait``: Answer with the result; otherwise with the run, at once (default: ``True``).
         """
         return self._transport.request(
             "POST",

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from portico.schemas.cluster import ClusterNode, DrainedNode
+from portico.schemas.cluster import ClusterNode, ClusterStatus, DrainedNode
 from portico_server.api.endpoint import Admin, TheServices, new_router
-from portico_server.models.cluster import MAX_REASON_CHARS, ClusterInfo
+from portico_server.models.cluster import MAX_REASON_CHARS
 
 router = new_router(prefix="/api/cluster", tags=["Cluster"])
 
@@ -21,7 +21,7 @@ class DrainRequest(BaseModel, extra="forbid"):
 
 
 @router.get("")
-async def cluster_status(services: TheServices, _caller: Admin) -> ClusterInfo:
+async def cluster_status(services: TheServices, _caller: Admin) -> ClusterStatus:
     """The daemons on this database, the nodes of each launcher that is in use, and the processes of models and
     trainings with their nodes. A scheduler that does not answer is an ``error`` of its launcher.
     """

@@ -12,13 +12,13 @@ from typing import Any
 from fastapi import Request
 from pydantic import BaseModel, Field
 
+from portico.schemas.batches import CheckedBatch
 from portico.schemas.fine_tuning import TuningAppCheck
 from portico_server.api.endpoint import Caller, Seen, TheServices, new_router
 from portico_server.api.openai import fine_tuning_shapes as shapes
 from portico_server.api.openai.fine_tuning_shapes import FineTuningJobRequest
 from portico_server.api.services import ApiServices
 from portico_server.api.sse import EventStream, frame, while_present
-from portico_server.batches.spec import LineProblem
 from portico_server.core.principal import Principal
 from portico_server.finetune.local_trainer import training_command
 from portico_server.finetune.spec import DataFacts, Job
@@ -103,16 +103,8 @@ class BatchFileRequest(BaseModel, extra="forbid"):
     endpoint: str = Field(min_length=1, max_length=200)
 
 
-class CheckedFile(BaseModel):
-    """How many requests a file holds, for which model, and what is wrong with it."""
-
-    total: int
-    model: str | None
-    errors: list[LineProblem]
-
-
 @batch_router.post("/check")
-async def check_batch_file(body: BatchFileRequest, services: TheServices, caller: Caller) -> CheckedFile:
+async def check_batch_file(body: BatchFileRequest, services: TheServices, caller: Caller) -> CheckedBatch:
     """Check each line of a file as a batch would."""
     found = await services.batches.check(body.input_file_id, body.endpoint, caller)
-    return CheckedFile(total=found.total, model=found.model or None, errors=list(found.problems))
+    return CheckedBatch(total=found.total, model=found.model or None, errors=tuple(found.problems))

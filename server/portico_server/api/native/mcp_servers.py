@@ -7,11 +7,10 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from portico.schemas.mcp_servers import McpContent, McpPromptMessage, McpResource, McpServer
+from portico.schemas.mcp_servers import McpContent, McpPrompt, McpPromptMessage, McpResource, McpServer
 from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedName
 from portico_server.tools.entry import TIMEOUT, Rule
-from portico_server.tools.mcp.offered import OfferedPrompt
 from portico_server.tools.mcp.spec import parse
 
 MAX_URI_CHARS = 4_000
@@ -122,7 +121,7 @@ async def read_mcp_resource(
 
 
 @router.get("/{name}/prompts")
-async def list_mcp_prompts(name: str, services: TheServices, _caller: Admin) -> Listed[OfferedPrompt]:
+async def list_mcp_prompts(name: str, services: TheServices, _caller: Admin) -> Listed[McpPrompt]:
     """The prompts of a server, with what they take."""
     return Listed(data=await services.mcp.prompts(name))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
@@ -99,7 +98,7 @@ class PruneRequest(BaseModel, extra="forbid"):
 async def prune_runs(body: PruneRequest, services: TheServices, _caller: Admin) -> Pruned:
     """Remove ended runs that are old, with what hangs on them, as the daemon does every hour."""
     gone = await services.retention.prune(runs_days=body.days, dry_run=body.dry_run)
-    return Pruned(**asdict(gone), dry_run=body.dry_run)
+    return shaped(Pruned, gone, dry_run=body.dry_run)
 
 
 @router.get("/{run_id}")

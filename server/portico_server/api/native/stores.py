@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from portico.schemas.chunks import ChunkGroup, FileChunk
-from portico.schemas.stores import FileCounts, SkippedFile, Store, StoreChanged, StoreFile
+from portico.schemas.stores import FileCounts, SkippedFile, Store, StoreChanged, StoreFile, SyncPlan
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.native.search import SearchAnswer, SearchRequest, answer
@@ -29,7 +29,6 @@ from portico_server.knowledge.contents import MAX_MARKED_CHARS, MAX_PAGE
 from portico_server.knowledge.neighbours import MAX_NEIGHBOURS_ROWS, NeighbourPage, require_links
 from portico_server.knowledge.sources import spec
 from portico_server.knowledge.store import FileStatus, StoreFileRow, StoreInfo, StoreRow
-from portico_server.knowledge.sync import MirrorPlan
 
 router = new_router(prefix="/api/stores", tags=["Stores"])
 
@@ -192,7 +191,7 @@ async def reindex_store(
 
 
 @router.get("/{store}/sync/plan")
-async def plan_sync(store: str, services: TheServices, caller: Caller) -> MirrorPlan:
+async def plan_sync(store: str, services: TheServices, caller: Caller) -> SyncPlan:
     """What a sync would do now, without doing it."""
     return await services.stores.plan(await services.stores.get(store, caller, "write", whole=True))
 

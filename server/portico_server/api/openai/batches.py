@@ -10,10 +10,11 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from portico.schemas.batches import BatchProblem
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai.files import MAX_LIFETIME_S, MIN_LIFETIME_S
 from portico_server.api.shapes import Moment, OpenAIList, Page, shaped
-from portico_server.batches.spec import WINDOW, BatchSpec, LineProblem
+from portico_server.batches.spec import WINDOW, BatchSpec
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.batches import BatchRow
 from portico_server.knowledge.contents import check_metadata
@@ -85,7 +86,7 @@ class Batch(BaseModel):
     object: Literal["batch"] = "batch"
     endpoint: str
     model: str | None
-    errors: OpenAIList[LineProblem] | None
+    errors: OpenAIList[BatchProblem] | None
     input_file_id: str
     completion_window: str = WINDOW
     status: Literal[
@@ -117,7 +118,7 @@ class Batch(BaseModel):
 
 def _batch(row: BatchRow) -> Batch:
     """A batch as OpenAI describes it."""
-    errors = [LineProblem(**error) for error in row.errors or ()]
+    errors = [BatchProblem(**error) for error in row.errors or ()]
     return shaped(
         Batch,
         row,

@@ -27,7 +27,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from portico.schemas.mcp_servers import McpCard, McpContent, McpPromptMessage, McpResource
+from portico.schemas.mcp_servers import McpCard, McpContent, McpPrompt, McpPromptMessage, McpResource
 from portico.wire import Status
 from portico_server import __version__
 from portico_server.core import pools
@@ -38,7 +38,7 @@ from portico_server.core.request import Artifact, ToolCall, ToolResult
 from portico_server.runs.artifacts import NewArtifact
 from portico_server.runs.runner import Runner
 from portico_server.subprocesses import is_local
-from portico_server.tools.mcp.offered import MAX_OFFERED, OfferedPrompt
+from portico_server.tools.mcp.offered import MAX_OFFERED
 from portico_server.tools.mcp.sampling import DECLARED, Sampler
 from portico_server.tools.mcp.spec import ServerSpec
 from portico_server.tools.mcp.translate import (
@@ -429,10 +429,10 @@ class ServerConnection:
         found = await self._ask(lambda client: client.read_resource(uri, cache_mode="bypass"))
         return contents_of(found)
 
-    async def prompts(self) -> list[OfferedPrompt]:
+    async def prompts(self) -> list[McpPrompt]:
         """The prompts of the server, the first `MAX_OFFERED`. Raises `PorticoError`."""
 
-        async def work(client: Client) -> list[OfferedPrompt]:
+        async def work(client: Client) -> list[McpPrompt]:
             if client.server_capabilities.prompts is None:
                 return []
             return [prompt_of(one) for one in await _pages(client.list_prompts, lambda page: page.prompts)]

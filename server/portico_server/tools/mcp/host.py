@@ -10,7 +10,14 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from portico.schemas.mcp_servers import McpCard, McpContent, McpPromptMessage, McpResource, McpServer
+from portico.schemas.mcp_servers import (
+    McpCard,
+    McpContent,
+    McpPrompt,
+    McpPromptMessage,
+    McpResource,
+    McpServer,
+)
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
@@ -20,7 +27,7 @@ from portico_server.db import specs as rows
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.runner import Runner
-from portico_server.tools.mcp.offered import MAX_OFFERED, OfferedPrompt
+from portico_server.tools.mcp.offered import MAX_OFFERED
 from portico_server.tools.mcp.spec import ServerSpec, parse
 from portico_server.tools.toolbox import Toolbox
 
@@ -180,7 +187,7 @@ class McpHost:
         """What stands at an address of a server. Raises `PorticoError`."""
         return await self._connected(name).read(uri)
 
-    async def prompts(self, name: str) -> list[OfferedPrompt]:
+    async def prompts(self, name: str) -> list[McpPrompt]:
         """The prompts of a server. Raises `PorticoError`."""
         return (await self._connected(name).prompts())[:MAX_OFFERED]
 

@@ -14,12 +14,19 @@ from urllib.parse import unquote
 import mcp_types as types
 from mcp import Client
 
-from portico.schemas.mcp_servers import McpCard, McpContent, McpPromptMessage, McpResource
+from portico.schemas.mcp_servers import (
+    McpArgument,
+    McpCard,
+    McpContent,
+    McpPrompt,
+    McpPromptMessage,
+    McpResource,
+)
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.json_schema import require_schema
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import NewArtifact
-from portico_server.tools.mcp.offered import MAX_CONTENT_CHARS, OfferedArgument, OfferedPrompt
+from portico_server.tools.mcp.offered import MAX_CONTENT_CHARS
 from portico_server.tools.tool import Keyed, Tool
 
 _FOREIGN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -179,16 +186,16 @@ def contents_of(found: types.ReadResourceResult) -> list[McpContent]:
     return contents
 
 
-def prompt_of(found: types.Prompt) -> OfferedPrompt:
+def prompt_of(found: types.Prompt) -> McpPrompt:
     """A server's prompt as ours."""
-    return OfferedPrompt(
+    return McpPrompt(
         name=found.name,
         title=_short(found.title),
         description=plain(found.description or "")[:_MAX_DESCRIPTION_CHARS],
-        arguments=[
-            OfferedArgument(one.name, _short(one.title), _short(one.description), one.required is True)
+        arguments=tuple(
+            McpArgument(one.name, _short(one.title), _short(one.description), one.required is True)
             for one in found.arguments or ()
-        ],
+        ),
     )
 
 
