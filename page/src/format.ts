@@ -55,7 +55,7 @@ export function dollars(cost: number): string {
 }
 
 /** Where in a file a passage stands, such as `page 3` or `line 12 · Install › Linux`; as the SDK labels it. */
-export function placeLabel(place: Place): string {
+export function placeLabel(place: Partial<Place>): string {
   const found: string[] = [];
   if (place.page) found.push(`p. ${place.page}`);
   if (place.sheet) found.push(`${place.sheet} ${place.cell ?? ""}`.trim());

@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals";
 import { json } from "./api";
 import { go } from "./route";
+import type { Whoami } from "./types";
 
 const PLACE_NAME = "portico-place";
 
@@ -12,11 +13,6 @@ export const issuers = signal<string[]>([]);
 export const person = signal<Whoami | null>(null);
 /** Why one is not signed in, in a word of the daemon's; empty if nothing went wrong. */
 export const refused = signal("");
-
-interface Whoami {
-  name: string;
-  by: "nothing" | "key" | "token" | "page";
-}
 
 interface Metadata {
   portico_sign_in?: { issuer: string; page: boolean }[];

@@ -3,14 +3,14 @@
 import { signal } from "@preact/signals";
 import { ApiError, json, key, rows, sentence, takeOverKey } from "./api";
 import { lookWhoCalls, refused } from "./signIn";
-import type { App, ServedModel, Status } from "./types";
+import type { App, Model, Status } from "./types";
 
 const POLL_INTERVAL_MS = 5_000;
 
 export const status = signal<Status | null>(null);
 export const apps = signal<App[]>([]);
 /** What can be asked for as a model: deployments, what was trained of them, other names of both, apps. */
-export const served = signal<ServedModel[]>([]);
+export const served = signal<Model[]>([]);
 /** Why the daemon cannot be asked; empty if it can. */
 export const trouble = signal("");
 /** Whether it wants a key that it has not got. Until there is another one, it is not asked again. */
@@ -24,7 +24,7 @@ export async function refresh(): Promise<void> {
     const [now, listed, models] = await Promise.all([
       json<Status>("/api/status"),
       rows<App>("/api/apps"),
-      rows<ServedModel>("/v1/models"),
+      rows<Model>("/v1/models"),
     ]);
     if (JSON.stringify(now) !== JSON.stringify(status.peek())) status.value = now;
     if (JSON.stringify(listed) !== JSON.stringify(apps.peek())) apps.value = listed;
@@ -62,12 +62,14 @@ export function modelFor(task: string): string | undefined {
   return status.value?.models.find((model) => model.task === task)?.name;
 }
 
+export type AppKind = "agent" | "flow" | "store";
+
 export type Doing = "chat" | "image" | "speech";
 
 /** Something to talk to: an app or an agent, or a model by what it does. */
 export interface Target {
   name: string;
-  kind: "agent" | "flow" | "store" | "model";
+  kind: AppKind | "model";
   does: Doing;
   /** What else it is called, such as `default`. */
   aliases?: string[];
@@ -90,7 +92,7 @@ export function targets(): Target[] {
   const doing = (does: Doing) =>
     deployed.filter((each) => each.task === does).map((each) => model(each.name, does));
   return [
-    ...apps.value.map((app): Target => ({ name: app.name, kind: app.kind, does: "chat" })),
+    ...apps.value.map((app): Target => ({ name: app.name, kind: app.kind as AppKind, does: "chat" })),
     ...doing("chat"),
     ...trained.map((each) => model(each.id, "chat")),
     ...doing("image"),

@@ -161,6 +161,7 @@ test("a conversation is exported with its sources", () => {
     name: "c",
     title: "Rent",
     metadata: {},
+    owner: "",
     created_at: 0,
     updated_at: 0,
   };

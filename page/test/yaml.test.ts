@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import agentSchema from "../../docs/agent.schema.json";
-import { type JsonSchema, read, suggestionsAt, write } from "../src/parts/yaml";
+import type { JsonSchema } from "../src/parts/jsonSchema";
+import { read, suggestionsAt, write } from "../src/parts/yaml";
 
 const SCHEMA: JsonSchema = {
   type: "object",

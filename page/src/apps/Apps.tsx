@@ -8,8 +8,8 @@ import { soft, Table } from "../parts/Table";
 import { Confirm, Copy, Dialog, Empty, type Loaded, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { RunDiagram } from "../run/RunDiagram";
-import { apps, refresh, status } from "../status";
-import type { App, AppVersion, Question, TraceStep } from "../types";
+import { type AppKind, apps, refresh, status } from "../status";
+import type { App, QuestionDescription, TraceStep, Version } from "../types";
 import { t } from "../words/words";
 import { SpecText } from "./Editor";
 
@@ -46,7 +46,7 @@ function AppCard({ app }: { app: App }) {
           {app.title || app.name}
         </a>
         <span class="soft">
-          {t(`kind.${app.kind}`)} {app.version ? `v${app.version}` : ""}
+          {t(`kind.${app.kind as AppKind}`)} {app.version ? `v${app.version}` : ""}
         </span>
       </div>
       {app.description && <p class="soft">{app.description}</p>}
@@ -57,7 +57,7 @@ function AppCard({ app }: { app: App }) {
 /** One app: its form, its diagram, and if it was deployed, its versions to whoever may read them. */
 function AppDialog({ app }: { app: App }) {
   const path = `/api/apps/${part(app.name)}/versions`;
-  const versions = useLoaded(async () => (app.version ? rows<AppVersion>(path) : []), path);
+  const versions = useLoaded(async () => (app.version ? rows<Version>(path) : []), path);
   const reads = !versions.denied; // who may only call an app does not read what it is made of
   const code = callSnippet(app.name);
   return (
@@ -101,7 +101,7 @@ type RunEvent = { type: string; result?: unknown; error?: { message: string } };
 function RunForm({ app }: { app: App }) {
   const [run, setRun] = useState("");
   const [done, setDone] = useState<{ output: unknown } | null>(null);
-  const [questions, setQuestions] = useState<Question[]>([]);
+  const [questions, setQuestions] = useState<QuestionDescription[]>([]);
   const [leaving] = useState(() => new AbortController());
   useEffect(() => () => leaving.abort(), [leaving]);
   const [busy, error, work] = useWork();
@@ -162,9 +162,9 @@ function Diagram({ name }: { name: string }) {
   );
 }
 
-function Versions({ name, found }: { name: string; found: Loaded<AppVersion[]> }) {
+function Versions({ name, found }: { name: string; found: Loaded<Version[]> }) {
   const path = `/api/apps/${part(name)}`;
-  const [shown, setShown] = useState<AppVersion | null>(null);
+  const [shown, setShown] = useState<Version | null>(null);
   const before = found.value?.find((each) => each.version === (shown?.version ?? 0) - 1);
   const [removing, setRemoving] = useState(false);
   const [busy, error, work] = useWork();

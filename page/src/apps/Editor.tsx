@@ -4,11 +4,12 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, json, part, rows, sentence } from "../api";
 import { recall, remember } from "../kept";
 import type { Editor, read as Reader } from "../parts/editor";
+import type { JsonSchema } from "../parts/jsonSchema";
 import { Trouble, useLoaded, useWork } from "../parts/ui";
-import type { Fault, JsonSchema } from "../parts/yaml";
+import type { Fault } from "../parts/yaml";
 import { go, link } from "../route";
 import { apps, refresh, status } from "../status";
-import type { App, AppVersion } from "../types";
+import type { App, Version } from "../types";
 import { t } from "../words/words";
 
 type Kind = "flow" | "agent";
@@ -38,7 +39,7 @@ interface Opened {
   library: Library;
   schemas: Record<Kind, JsonSchema>;
   kind: Kind;
-  current: AppVersion | undefined;
+  current: Version | undefined;
 }
 
 const load = () => import("../parts/editor");
@@ -53,7 +54,7 @@ function useOpened(name: string) {
     ]);
     const schemas = { flow, agent };
     if (!name) return { library, schemas, kind: "flow", current: undefined };
-    const [app, versions] = await Promise.all([json<App>(path), rows<AppVersion>(`${path}/versions`)]);
+    const [app, versions] = await Promise.all([json<App>(path), rows<Version>(`${path}/versions`)]);
     return {
       library,
       schemas,

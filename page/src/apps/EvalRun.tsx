@@ -6,6 +6,7 @@ import { count, dollars, duration, moment } from "../format";
 import { soft, Table } from "../parts/Table";
 import { Confirm, Dialog, Empty, pretty, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
+import type { EvalRun, OutputItem } from "../types";
 import { t } from "../words/words";
 
 export const POLL_INTERVAL_MS = 2_000;
@@ -13,51 +14,23 @@ const PAGE_SIZE = 100;
 const OUTCOMES = ["pass", "fail", "error"] as const;
 type Outcome = (typeof OUTCOMES)[number];
 
-export interface EvalRun {
-  id: string;
-  eval_id: string;
-  name: string;
-  status: "queued" | "in_progress" | "completed" | "canceled" | "failed";
-  model: string;
-  created_at: number;
-  data_source: { type: string; input_messages?: unknown } & Record<string, unknown>;
-  error: { message: string } | null;
-  items: number;
-  result_counts: { total: number; passed: number; failed: number; errored: number };
-  per_testing_criteria_results: {
-    testing_criteria: string;
-    passed: number;
-    failed: number;
-    mean: number | null;
-  }[];
-  score: number | null;
-  standard_error: number | null;
-  cost: number | null;
-  seconds: number;
-  search_id: string | null;
-}
-
-interface Result {
+type Result = {
   name: string;
   score: number;
   passed: boolean;
   error?: { message: string };
   sample?: { label?: string };
-}
+};
 
-interface Output {
-  id: string;
-  status: Outcome;
-  datasource_item_id: number;
-  datasource_item: Record<string, unknown>;
+type Sample = {
+  error: { message: string } | null;
+  input?: { role: string; content: unknown }[];
+  output?: { role: string; content: unknown }[];
+};
+
+interface Output extends OutputItem {
   results: Result[];
-  sample: {
-    error: { message: string } | null;
-    input?: { role: string; content: unknown }[];
-    output?: { role: string; content: unknown }[];
-  };
-  score: number;
-  seconds: number;
+  sample: Sample;
 }
 
 export function isWorking(run: EvalRun): boolean {

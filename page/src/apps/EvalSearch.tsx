@@ -7,43 +7,13 @@ import { Chart, type Line } from "../parts/Chart";
 import { soft, Table } from "../parts/Table";
 import { Confirm, Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link } from "../route";
+import type { EvalRun, EvalSearch, SearchPlan, Trial } from "../types";
 import { t } from "../words/words";
-import { type EvalRun, POLL_INTERVAL_MS } from "./EvalRun";
+import { POLL_INTERVAL_MS } from "./EvalRun";
 import { readMapping } from "./evalFile";
 
 const MAX_LINES = 4;
 const MAX_SEARCHES = 100;
-
-type Settings = Record<string, unknown>;
-
-interface Trial {
-  /** It is a run of the evaluation by this id. */
-  id: string;
-  settings: Settings;
-  status: keyof typeof STATES;
-  score: number | null;
-  standard_error: number | null;
-  done: number;
-  passed: number;
-  tokens: number;
-  cost: number | null;
-  seconds: number;
-  error: { message: string } | null;
-}
-
-interface EvalSearch {
-  id: string;
-  eval_id: string;
-  name: string;
-  status: keyof typeof STATES;
-  created_at: number;
-  items: number;
-  spec: { objective: string; method: string };
-  best: string | null;
-  error: { message: string } | null;
-  /** The best first; none in a list of searches. */
-  trials: Trial[];
-}
 
 const STATES = {
   queued: "runs.queued",
@@ -53,6 +23,10 @@ const STATES = {
   canceled: "runs.cancelled",
   failed: "runs.failed",
 } as const;
+
+function stateOf({ status }: { status: string }): string {
+  return t(STATES[status as keyof typeof STATES]);
+}
 
 function isWorking({ status }: { status: string }): boolean {
   return status === "queued" || status === "in_progress";
@@ -95,9 +69,9 @@ export function Searches({ evalId }: { evalId: string }) {
               {
                 head: t("files.state"),
                 class: (search) => (search.status === "failed" ? "bad" : "soft"),
-                cell: (search) => search.error?.message ?? t(STATES[search.status]),
+                cell: (search) => search.error?.message ?? stateOf(search),
               },
-              { head: t("searches.objective"), class: soft, cell: (search) => search.spec.objective },
+              { head: t("searches.objective"), class: soft, cell: (search) => String(search.spec.objective) },
               { head: t("evals.items"), class: soft, cell: (search) => count(search.items) },
             ]}
           />
@@ -125,7 +99,7 @@ export function EvalSearchPage({ evalId, id }: { evalId: string; id: string }) {
   const search = found.value;
   if (!search) return <Trouble error={found.error} retry={found.retry} />;
   const ended = search.trials.filter((trial) => !isWorking(trial)).length;
-  const about = [t(STATES[search.status]), moment(search.created_at), search.spec.objective];
+  const about = [stateOf(search), moment(search.created_at), String(search.spec.objective)];
   return (
     <>
       <p class="crumbs">
@@ -247,7 +221,7 @@ function TrialTable(props: { search: EvalSearch; busy: boolean; onApply: (trial:
             cell: (trial) => (
               <>
                 <a href={link("build", "evals", search.eval_id, trial.id)}>
-                  {trial.score?.toFixed(3) ?? t(STATES[trial.status])}
+                  {trial.score?.toFixed(3) ?? stateOf(trial)}
                 </a>{" "}
                 {trial.standard_error !== null && (
                   <span class="soft">± {trial.standard_error.toFixed(3)}</span>
@@ -261,7 +235,7 @@ function TrialTable(props: { search: EvalSearch; busy: boolean; onApply: (trial:
             head: name,
             cell: (trial: Trial) => shown(trial.settings[name]),
           })),
-          { head: t("files.state"), class: soft, cell: (trial) => t(STATES[trial.status]) },
+          { head: t("files.state"), class: soft, cell: stateOf },
           {
             head: t("evals.passed"),
             cell: (trial) => `${count(trial.passed)} / ${count(trial.done)}`,
@@ -294,16 +268,11 @@ function TrialTable(props: { search: EvalSearch; busy: boolean; onApply: (trial:
   );
 }
 
-interface Plan {
-  trials: number;
-  asked: number;
-}
-
 /** What is to be tried of what a run asked. What it takes is said before it begins. */
 export function NewSearch(props: { before: EvalRun; criteria: string[]; onClose: () => void }) {
   const { before, criteria, onClose } = props;
   const path = `/api/evals/${part(before.eval_id)}/search`;
-  const [plan, setPlan] = useState<Plan | null>(null);
+  const [plan, setPlan] = useState<SearchPlan | null>(null);
   const [busy, error, work] = useWork();
   const [random, setRandom] = useState(false);
   const start = (form: FormData) =>
@@ -316,7 +285,7 @@ export function NewSearch(props: { before: EvalRun; criteria: string[]; onClose:
         ...(random ? { method: "random", trials: Number(form.get("trials")) } : {}),
       };
       if (!plan) {
-        setPlan(await json<Plan>(path, { json: { ...wanted, dry_run: true } }));
+        setPlan(await json<SearchPlan>(path, { json: { ...wanted, dry_run: true } }));
         return;
       }
       const begun = await json<EvalSearch>(path, { json: wanted });

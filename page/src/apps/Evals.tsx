@@ -9,29 +9,15 @@ import { soft, Table } from "../parts/Table";
 import { Confirm, Empty, FormDialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { status, targets } from "../status";
+import type { EvalObject, EvalRun } from "../types";
 import { t } from "../words/words";
-import {
-  type EvalRun,
-  EvalRunPage,
-  isWorking,
-  POLL_INTERVAL_MS,
-  RunProgress,
-  scoreOf,
-  stateOf,
-} from "./EvalRun";
+import { EvalRunPage, isWorking, POLL_INTERVAL_MS, RunProgress, scoreOf, stateOf } from "./EvalRun";
 import { EvalSearchPage, NewSearch, Searches } from "./EvalSearch";
 import { readEvalFile } from "./evalFile";
 
 const MAX_EVALS = 1_000;
 const MAX_RUNS = 500;
 const MAX_LINES = 4;
-
-interface Evaluation {
-  id: string;
-  name: string;
-  created_at: number;
-  testing_criteria: ({ type: string; name: string } & Record<string, unknown>)[];
-}
 
 export function View() {
   const [, id, run, search] = route.value.rest;
@@ -43,7 +29,7 @@ export function View() {
 function EvalList() {
   const found = useLoaded(
     () =>
-      everyRow(MAX_EVALS, (after) => json<ListPage<Evaluation>>(`/v1/evals?limit=100&order=desc${after}`)),
+      everyRow(MAX_EVALS, (after) => json<ListPage<EvalObject>>(`/v1/evals?limit=100&order=desc${after}`)),
     "evals",
   );
   const [making, setMaking] = useState(false);
@@ -81,8 +67,8 @@ function EvalList() {
   );
 }
 
-function criteriaOf(test: Evaluation): string {
-  return test.testing_criteria.map((each) => each.name).join(", ");
+function criteriaOf(test: EvalObject): string {
+  return test.testing_criteria.map((each) => String(each.name)).join(", ");
 }
 
 /** What a run asks for its items: those of a file that is uploaded for it, or those that are named. */
@@ -143,7 +129,7 @@ function NewEval({ onClose }: { onClose: () => void }) {
     const given = await readEvalFile(chosen ? await chosen.text() : String(form.get("text")));
     const items = fileOf(form, "items") ?? given.items;
     if (!items) throw new Error(t("evals.noItems"));
-    const test = await json<Evaluation>("/v1/evals", { json: given.evaluation });
+    const test = await json<EvalObject>("/v1/evals", { json: given.evaluation });
     const run = await begin(test.id, sourceOf(given.source, String(form.get("model"))), items).catch(
       async (error) => {
         await json(`/v1/evals/${part(test.id)}`, { method: "DELETE" });
@@ -196,7 +182,7 @@ function Asked({ chosen, none }: { chosen: string; none?: string }) {
 
 function EvalPage({ id }: { id: string }) {
   const path = `/v1/evals/${part(id)}`;
-  const test = useLoaded(() => json<Evaluation>(path), path);
+  const test = useLoaded(() => json<EvalObject>(path), path);
   const [polled, setPolled] = useState(0);
   const runs = useLoaded(
     async () => {
@@ -250,14 +236,14 @@ function EvalPage({ id }: { id: string }) {
       {runs.value && runs.value.length > 0 && (
         <>
           <Scores runs={runs.value} />
-          <RunTable runs={runs.value} names={criteria.map((each) => each.name)} />
+          <RunTable runs={runs.value} names={criteria.map((each) => String(each.name))} />
         </>
       )}
       <Searches evalId={id} />
       {opened === "search" && runs.value?.[0] && (
         <NewSearch
           before={runs.value[0]}
-          criteria={criteria.map((each) => each.name)}
+          criteria={criteria.map((each) => String(each.name))}
           onClose={() => setOpened("")}
         />
       )}

@@ -2,11 +2,13 @@ import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
 import { moment } from "../format";
 import { CardList, Confirm, Dialog, FormDialog, Trouble, useLoaded, useWork } from "../parts/ui";
-import type { Prompt } from "../types";
+import type { Prompt, PromptArgument } from "../types";
 import { t } from "../words/words";
 
+type Argument = Pick<PromptArgument, "name"> & Partial<PromptArgument>;
+
 /** The places in a text, each once; what is known of one stays. `{{` is a brace. */
-export function argumentsOf(content: string, known: Prompt["arguments"]): Prompt["arguments"] {
+export function argumentsOf(content: string, known: Argument[]): Argument[] {
   const names = [...content.replaceAll("{{", "").matchAll(/\{(\w+)\}/g)].map((found) => found[1] ?? "");
   const added = [...new Set(names)].filter((name) => !known.some((argument) => argument.name === name));
   return [...known, ...added.map((name) => ({ name, required: true }))];

@@ -4,26 +4,10 @@ import { useState } from "preact/hooks";
 import { everyRow, json, type ListPage, part, send } from "../api";
 import { bytes, moment } from "../format";
 import { CardList, Confirm, Dialog, FormDialog, saveAs, Trouble, useLoaded, useWork } from "../parts/ui";
+import type { Skill, SkillVersion } from "../types";
 import { t } from "../words/words";
 
 const MAX_SKILLS = 1_000;
-
-interface Skill {
-  id: string;
-  name: string;
-  description: string;
-  default_version: string;
-  latest_version: string;
-  shared: boolean;
-}
-
-interface SkillVersion {
-  id: string;
-  version: string;
-  description: string;
-  created_at: number;
-  files: { path: string; bytes: number }[];
-}
 
 export function View() {
   const found = useLoaded(async () => {

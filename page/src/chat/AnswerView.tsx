@@ -7,10 +7,11 @@ import { count, dollars, placeLabel } from "../format";
 import { Markdown, Thoughts } from "../parts/Markdown";
 import { QuestionForm } from "../parts/Question";
 import { Trouble, useWork } from "../parts/ui";
+import type { Passage } from "../passage";
 import { modelFor } from "../status";
-import type { Passage, Question, Usage } from "../types";
+import type { QuestionDescription } from "../types";
 import { t } from "../words/words";
-import type { Answer, Call, MadeFile } from "./answer";
+import type { Answer, Call, MadeFile, Usage } from "./answer";
 import { Made, ShownFile } from "./Media";
 import { type Shown, say } from "./media";
 import { Marked, quotesOf, type Span, source } from "./source";
@@ -149,7 +150,7 @@ export function ReadAloud({ text }: { text: string }) {
 }
 
 /** What a run waits for, answered here. */
-export function QuestionView({ question }: { question: Question }) {
+export function QuestionView({ question }: { question: QuestionDescription }) {
   return (
     <QuestionForm
       question={question}

@@ -7,11 +7,12 @@ import { Markdown } from "../parts/Markdown";
 import { Chooser, Copy, Dialog, Empty, saveAs, Trouble, useLoaded } from "../parts/ui";
 import { go, link } from "../route";
 import { status, targets } from "../status";
-import type { Content, Store } from "../types";
+import type { Store } from "../types";
 import { t } from "../words/words";
 import { AnswerView, Figures, QuestionView, ReadAloud, Stage } from "./AnswerView";
 import { withoutThought } from "./answer";
 import { Composer } from "./Composer";
+import type { Content } from "./content";
 import {
   ask,
   askInstead,

@@ -3,8 +3,8 @@ import { isAbort, json, sentence } from "../api";
 import { recall, remember } from "../kept";
 import { Chooser, Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { modelFor, refresh, status } from "../status";
-import type { Content } from "../types";
 import { t } from "../words/words";
+import type { Content } from "./content";
 import {
   ask,
   attachDocument,
@@ -311,7 +311,7 @@ function SmallModelHint() {
             })
           }
         >
-          {t("better.fetch", { name: better.name, size: better.size_gb })}
+          {t("better.fetch", { name: String(better.name), size: Number(better.size_gb) })}
         </button>
       )}
       <Trouble error={error} />

@@ -1,7 +1,8 @@
 // An answer as it is made: what the events of a response, and of the run behind it, add to it. Pure.
 
 import { type Claim, type Unsupported, unsupportedIn } from "../claims";
-import type { Passage, Question, Usage } from "../types";
+import type { Passage } from "../passage";
+import type { QuestionDescription, RunTokens } from "../types";
 
 export interface Call {
   id: string;
@@ -21,6 +22,8 @@ export interface MadeFile {
   name: string;
 }
 
+export type Usage = Omit<RunTokens, "cached_tokens">;
+
 export type AnswerState = "asking" | "streaming" | "done" | "stopped" | "failed";
 
 export interface Answer {
@@ -32,7 +35,7 @@ export interface Answer {
   reasoning: string;
   calls: Call[];
   passages: Passage[];
-  questions: Question[];
+  questions: QuestionDescription[];
   files: MadeFile[];
   /** What is being done before the first word, such as `load echo`. */
   stage: string;
@@ -256,11 +259,11 @@ function isSameTool(one: string, other: string): boolean {
 }
 
 /** What a run waits for after one of its events. */
-export function withQuestionEvent(open: Question[], event: ResponseEvent): Question[] {
+export function withQuestionEvent(open: QuestionDescription[], event: ResponseEvent): QuestionDescription[] {
   if (event.type !== "asked" && event.type !== "answered") return open;
   const others = open.filter((question) => question.id !== event.id);
   const isForPeople = event.type === "asked" && (event.kind === "approval" || event.kind === "input");
-  return isForPeople ? [...others, event as unknown as Question] : others;
+  return isForPeople ? [...others, event as unknown as QuestionDescription] : others;
 }
 
 /** The answer after an event of the run behind it. */

@@ -5,7 +5,8 @@ import { ApiError, sentence } from "../api";
 import { recall, remember } from "../kept";
 import { go, link, route } from "../route";
 import { apps, status, type Target, targets } from "../status";
-import type { Content, Session } from "../types";
+import type { Session } from "../types";
+import type { Content } from "./content";
 import { addTo, CONVERSATION, makeStore, removeStore } from "./documents";
 import type { Shown } from "./media";
 import {

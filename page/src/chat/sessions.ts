@@ -2,8 +2,10 @@
 
 import { json, type ListPage, part } from "../api";
 import type { Unsupported } from "../claims";
-import type { Content, Passage, Session, Usage } from "../types";
-import { type Answer, type Call, withoutThought } from "./answer";
+import type { Passage } from "../passage";
+import type { Session } from "../types";
+import { type Answer, type Call, type Usage, withoutThought } from "./answer";
+import type { Content } from "./content";
 
 const PAGE_SIZE = 1_000;
 const SESSIONS_AT_ONCE = 500;

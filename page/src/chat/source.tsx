@@ -6,8 +6,9 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { json, part, send } from "../api";
 import { placeLabel } from "../format";
 import { Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import type { Passage } from "../passage";
 import { status } from "../status";
-import type { Passage, Place } from "../types";
+import type { Neighbour } from "../types";
 import { t } from "../words/words";
 
 const MAX_PASSAGE_CHARS = 20_000;
@@ -278,16 +279,7 @@ export function SourceMedia(props: { passage: Passage; kind: "page" | "recording
 const NEIGHBOURS_SHOWN = 20;
 const MAX_NEIGHBOURS = 100;
 
-interface Neighbour {
-  chunk: number;
-  /** What both passages name. */
-  term: string;
-  kind: "name" | "code" | "reference" | "file";
-  text: string;
-  file_id: string;
-  filename: string;
-  place: Place;
-}
+type LinkKind = "name" | "code" | "reference" | "file";
 
 interface At {
   /** The store, by name or id. */
@@ -333,7 +325,7 @@ function Neighbours({ store, file, start }: At) {
               >
                 {[each.filename, placeLabel(each.place)].filter(Boolean).join(" · ")}
               </button>{" "}
-              <span class="soft">{t(`links.${each.kind}`, { term: each.term })}</span>
+              <span class="soft">{t(`links.${each.kind as LinkKind}`, { term: each.term })}</span>
               <blockquote>{each.text}</blockquote>
             </li>
           ))}

@@ -4,8 +4,9 @@
 import { batch, computed, signal } from "@preact/signals";
 import { ApiError, sentence } from "../api";
 import { isAgent, type Target } from "../status";
-import type { Content, Session } from "../types";
+import type { Session } from "../types";
 import { t } from "../words/words";
+import type { Content } from "./content";
 import {
   branch,
   changeSession,

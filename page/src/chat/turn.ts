@@ -3,8 +3,8 @@
 
 import { signal } from "@preact/signals";
 import { ApiError, type Followed, follow, followRun, frames, isAbort, json, part, pause, send } from "../api";
-import type { Content, Part } from "../types";
 import { type Answer, isOpen, newAnswer, withResponseEvent, withRunEvent } from "./answer";
+import type { Content, Part } from "./content";
 import { type Message, type Pending, type Settings, searched, textOf } from "./sessions";
 
 /** How long the run may take to end after its response. */

@@ -7,7 +7,7 @@ import { soft, Table } from "../parts/Table";
 import { FormDialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link } from "../route";
 import { status } from "../status";
-import type { Place, Store, StoreFile } from "../types";
+import type { Chunker, Cut, GroupInfo, Store, StoreFile } from "../types";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 2_000;
@@ -15,21 +15,6 @@ const MAX_FILES = 1_000;
 const MAX_CHUNKS = 200;
 /** What is chosen at first; the third is chosen by who wants it. */
 const FIRST = ["auto", "sentence", ""] as const;
-
-interface Chunker {
-  name: string;
-  description: string;
-  size: number;
-  overlap: number;
-}
-
-interface Cut {
-  strategy: { type: string } & Record<string, unknown>;
-  total: number;
-  shortest: number;
-  longest: number;
-  chunks: { text: string; place: Place }[];
-}
 
 interface Given {
   store: Store;
@@ -257,23 +242,17 @@ function UseDialog(props: { cut: Cut; store: Store; onClose: () => void; onMake:
       <p>{written(strategy)}</p>
       <label>
         <span>{t("chunkers.group")}</span>
-        <input name="name" required maxLength={64} pattern="[A-Za-z0-9_\-]+" defaultValue={strategy.type} />
+        <input
+          name="name"
+          required
+          maxLength={64}
+          pattern="[A-Za-z0-9_\-]+"
+          defaultValue={String(strategy.type)}
+        />
         <small class="soft">{t("chunkers.useNote")}</small>
       </label>
     </FormDialog>
   );
-}
-
-interface Group {
-  name: string;
-  parent: string;
-  chunking: Cut["strategy"];
-  embedding_model: string;
-  completed: number;
-  failed: number;
-  waiting: number;
-  chunks: number;
-  errors: [string, string][];
 }
 
 function Groups({ store }: { store: Store }) {
@@ -281,7 +260,7 @@ function Groups({ store }: { store: Store }) {
   const [polled, setPolled] = useState(0);
   const found = useLoaded(
     async () => {
-      const groups = await rows<Group>(path);
+      const groups = await rows<GroupInfo>(path);
       setPolled(groups.some((group) => group.waiting) ? POLL_INTERVAL_MS : 0);
       return groups;
     },

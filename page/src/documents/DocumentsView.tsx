@@ -4,9 +4,10 @@ import { SourcePanel, source } from "../chat/source";
 import { bytes, count, duration, moment, placeLabel } from "../format";
 import { soft, Table } from "../parts/Table";
 import { Confirm, Empty, FormDialog, Lazy, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
+import type { Passage } from "../passage";
 import { go, link, route } from "../route";
 import { refresh, status } from "../status";
-import type { Passage, Store, StoreFile } from "../types";
+import type { Store, StoreFile } from "../types";
 import { t } from "../words/words";
 import { add, again, dropped, forget, uploads } from "./upload";
 

@@ -5,8 +5,9 @@ import { json, part, rows } from "../api";
 import { fileText, kindOf, LinkedPassages, placeOf, SourceMedia, unitsOf } from "../chat/source";
 import { count, placeLabel } from "../format";
 import { Dialog, Trouble, useLoaded } from "../parts/ui";
+import type { Passage } from "../passage";
 import { go, link } from "../route";
-import type { Passage, Place, Store, StoreFile } from "../types";
+import type { Store, StoredChunk, StoreFile } from "../types";
 import { t } from "../words/words";
 
 const PIECES_SHOWN = 200;
@@ -15,11 +16,8 @@ const LABEL_CHARS = 120;
 /** Characters of the text that are seen before and behind the chosen piece. */
 const REACH_CHARS = 20_000;
 
-export interface Piece {
-  chunk: number;
-  number: number;
-  text: string;
-  place: Place;
+interface Piece extends StoredChunk {
+  place: Passage["place"];
 }
 
 const NO_PIECES: Piece[] = [];

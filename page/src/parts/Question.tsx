@@ -1,14 +1,14 @@
 // What a run asks of a person: an approval with yes and no, or a form made of a schema.
 
 import { useState } from "preact/hooks";
-import type { Question } from "../types";
+import type { QuestionDescription } from "../types";
 import { t } from "../words/words";
 import { SchemaForm } from "./SchemaForm";
 import { useWork } from "./work";
 
 /** A question. `onReply` sends what is answered: whether it is allowed, the value of a form, a note. */
 export function QuestionForm(props: {
-  question: Question;
+  question: QuestionDescription;
   onReply: (accepted: boolean, value: unknown, note: string) => Promise<unknown>;
 }) {
   const { question, onReply } = props;

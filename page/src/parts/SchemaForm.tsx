@@ -1,20 +1,20 @@
 // A form made of a JSON schema: one field for each property of an object, or one for a value.
 
 import { useState } from "preact/hooks";
-import type { Schema } from "../types";
 import { t } from "../words/words";
+import type { JsonSchema } from "./jsonSchema";
 
 type Values = Record<string, unknown>;
 
 const VALUE = "value";
 
-function typeOf(schema: Schema): string {
+function typeOf(schema: JsonSchema): string {
   return Array.isArray(schema.type)
     ? (schema.type.find((type) => type !== "null") ?? "")
     : (schema.type ?? "");
 }
 
-function read(text: string, schema: Schema): unknown {
+function read(text: string, schema: JsonSchema): unknown {
   const type = typeOf(schema);
   if (type === "number" || type === "integer") return Number(text);
   if (type === "string" || type === "") return text;
@@ -23,13 +23,14 @@ function read(text: string, schema: Schema): unknown {
 
 /** `onSend` gets the value that the schema describes; `label` is what it is where that is a single one without a title. */
 export function SchemaForm(props: {
-  schema: Schema | null;
+  schema: Record<string, unknown> | null;
   send: string;
   label?: string;
   onSend: (value: unknown) => void;
 }) {
-  const whole = props.schema?.properties ? props.schema : null;
-  const fields = whole?.properties ?? { [VALUE]: props.schema ?? {} };
+  const form = props.schema as JsonSchema | null;
+  const whole = form?.properties ? form : null;
+  const fields = whole?.properties ?? { [VALUE]: form ?? {} };
   const required = new Set(whole ? (whole.required ?? []) : [VALUE]);
   const [typed, setTyped] = useState<Values>({});
   const [error, setError] = useState("");
@@ -77,7 +78,7 @@ export function SchemaForm(props: {
 }
 
 function Field(props: {
-  schema: Schema;
+  schema: JsonSchema;
   value: unknown;
   required: boolean;
   onChange: (value: unknown) => void;

@@ -15,6 +15,7 @@ import {
   visit,
   type YAMLMap,
 } from "yaml";
+import type { JsonSchema } from "./jsonSchema";
 
 /** What is wrong at a place: offsets into the text, line and column counted from 1. */
 export interface Fault {
@@ -93,23 +94,6 @@ function placeOf(document: Document.Parsed, path: string): [number, number] | un
     } else break;
   }
   return place;
-}
-
-/** As much of JSON schema as says what can be written. */
-export interface JsonSchema {
-  $ref?: string;
-  $defs?: Record<string, JsonSchema>;
-  allOf?: JsonSchema[];
-  anyOf?: JsonSchema[];
-  oneOf?: JsonSchema[];
-  properties?: Record<string, JsonSchema>;
-  additionalProperties?: boolean | JsonSchema;
-  required?: string[];
-  items?: JsonSchema;
-  type?: string;
-  description?: string;
-  const?: unknown;
-  enum?: unknown[];
 }
 
 export interface Suggestion {
@@ -259,8 +243,8 @@ function fieldsOf(schemas: JsonSchema[], map: YAMLMap): Suggestion[] {
     .filter(([name]) => !there.has(name) && (!isOpen || forms.every((form) => form.properties?.[name])))
     .map(([name, field]) => ({
       label: name,
-      apply: /^(object|array)$/.test(field.type ?? "") ? `${name}:` : `${name}: `,
-      detail: field.enum?.join(" | ") ?? field.type ?? "",
+      apply: /^(object|array)$/.test(String(field.type)) ? `${name}:` : `${name}: `,
+      detail: field.enum?.join(" | ") ?? String(field.type ?? ""),
       info: field.description ?? "",
       needed: forms.every((form) => form.required?.includes(name)),
     }));

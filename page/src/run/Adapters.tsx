@@ -7,21 +7,8 @@ import { soft, Table } from "../parts/Table";
 import { Confirm, Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
 import { link } from "../route";
 import { refresh } from "../status";
+import type { Adapter, FineTuningJob } from "../types";
 import { t } from "../words/words";
-
-interface Adapter {
-  name: string;
-  scale: number;
-  state: "cold" | "ready" | "failed" | "orphaned";
-  rank: number | null;
-  bytes: number;
-  configured: boolean;
-}
-
-interface Job {
-  id: string;
-  fine_tuned_model: string | null;
-}
 
 const inPath = (name: string) => name.split("/").map(part).join("/");
 
@@ -37,7 +24,7 @@ function remove(name: string): Promise<unknown> {
 async function load(model: string): Promise<(Adapter & { job: string })[]> {
   const [adapters, jobs] = await Promise.all([
     rows<Adapter>(`/api/adapters?base=${part(model)}`),
-    rows<Job>("/v1/fine_tuning/jobs?limit=100").catch(() => []),
+    rows<FineTuningJob>("/v1/fine_tuning/jobs?limit=100").catch(() => []),
   ]);
   return adapters.map((adapter) => {
     const made = jobs.find(

@@ -3,22 +3,11 @@ import { fetchFile } from "../chat/media";
 import { count, moment } from "../format";
 import { soft, Table } from "../parts/Table";
 import { Listing, Trouble, usePages, useWork } from "../parts/ui";
+import type { Batch } from "../types";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 3_000;
 const OPEN = new Set(["validating", "in_progress", "finalizing"]);
-
-interface Batch {
-  id: string;
-  endpoint: string;
-  model: string | null;
-  status: string;
-  created_at: number;
-  output_file_id: string | null;
-  error_file_id: string | null;
-  request_counts: { total: number; completed: number; failed: number };
-  errors: { data: { message: string }[] } | null;
-}
 
 export function Batches() {
   const found = usePages(

@@ -7,6 +7,7 @@ import { soft, Table } from "../parts/Table";
 import { CardList, FormDialog, Listing, Trouble, useLoaded } from "../parts/ui";
 import { link, route } from "../route";
 import { status } from "../status";
+import type { Canary } from "../types";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 3_000;
@@ -14,38 +15,7 @@ const MAX_REASON_CHARS = 500;
 const DEFAULT_WEIGHT = 0.1;
 const BASE = "/api/canaries";
 
-interface Side {
-  target: string;
-  calls: number;
-  errors: number;
-  error_rate: number | null;
-  milliseconds: number | null;
-  tokens: number;
-  samples: number;
-  score: number | null;
-}
-
 type Rule = Partial<Record<Condition, number>>;
-
-interface Canary {
-  id: string;
-  alias: string;
-  status: "running" | "promoted" | "rolled_back";
-  weight: number;
-  keys: string[];
-  sticky: "session" | "caller" | "request";
-  sample: number;
-  eval: string | null;
-  promote: Rule | null;
-  rollback: Rule | null;
-  baseline: Side;
-  canary: Side;
-  waits_for: string[];
-  reason: string | null;
-  created_at: number;
-  ended_at: number | null;
-  journal: { at: number; by: string | null; action: "set" | "promoted" | "rolled_back"; reason: string }[];
-}
 
 /** The conditions of a rule, and the largest value of each. */
 const BOUNDS = {

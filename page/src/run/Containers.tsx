@@ -6,6 +6,7 @@ import { bytes, count, moment } from "../format";
 import { soft, Table } from "../parts/Table";
 import { CardList, Confirm, FormDialog, Listing, saveAs, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
+import type { Container, ContainerFileObject } from "../types";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 3_000;
@@ -15,23 +16,6 @@ const MAX_SKILLS = 1_000;
 const DEFAULT_MINUTES = 20;
 const MAX_MINUTES = 30 * 24 * 60;
 const BASE = "/v1/containers";
-
-interface Container {
-  id: string;
-  name: string;
-  created_at: number;
-  last_active_at: number;
-  expires_after: { minutes: number };
-  memory_limit: string | null;
-}
-
-interface ContainerFile {
-  id: string;
-  path: string;
-  bytes: number;
-  source: "user" | "assistant";
-  created_at: number;
-}
 
 export function View() {
   const id = route.value.rest[1];
@@ -137,11 +121,12 @@ function ContainerPage({ id }: { id: string }) {
   const path = `/v1/containers/${part(id)}`;
   const found = useLoaded(() => json<Container>(path), path, POLL_INTERVAL_MS);
   const files = useLoaded(
-    () => everyRow(MAX_FILES, (after) => json<ListPage<ContainerFile>>(`${path}/files?limit=100${after}`)),
+    () =>
+      everyRow(MAX_FILES, (after) => json<ListPage<ContainerFileObject>>(`${path}/files?limit=100${after}`)),
     `${path}/files`,
     POLL_INTERVAL_MS,
   );
-  const [removed, setRemoved] = useState<"container" | ContainerFile | null>(null);
+  const [removed, setRemoved] = useState<"container" | ContainerFileObject | null>(null);
   const [busy, error, work] = useWork();
   const chooser = useRef<HTMLInputElement>(null);
   const container = found.value;
@@ -155,7 +140,7 @@ function ContainerPage({ id }: { id: string }) {
       }
       files.reload();
     });
-  const save = (file: ContainerFile) =>
+  const save = (file: ContainerFileObject) =>
     work(async () => {
       const answer = await send(`${path}/files/${part(file.id)}/content`);
       saveAs(await answer.blob(), file.path.slice(file.path.lastIndexOf("/") + 1));

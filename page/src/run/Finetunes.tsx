@@ -7,6 +7,7 @@ import { Chart } from "../parts/Chart";
 import { Next } from "../parts/Table";
 import { Dialog, Listing, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
 import { aliasesOf, refresh, status } from "../status";
+import type { FineTuningJob, JobCheckpoint, JobEvent, TuningPlan } from "../types";
 import { t } from "../words/words";
 import { AliasDialog } from "./Models";
 
@@ -15,36 +16,9 @@ const JOBS_AT_ONCE = 50;
 const MAX_EVENTS = 1_000;
 const OPEN = new Set(["validating_files", "queued", "running"]);
 
-interface Job {
-  id: string;
-  created_at: number;
-  model: string;
-  fine_tuned_model: string | null;
-  status: "validating_files" | "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled";
-  trained_tokens: number | null;
-  error: { message: string } | null;
-  step: number | null;
-  total_steps: number | null;
-}
-
-interface JobEvent {
-  id: string;
-  message: string;
-  level: string;
-  type: "message" | "metrics";
-  data: Record<string, number>;
-}
-
-interface Checkpoint {
-  id: string;
-  step_number: number;
-  fine_tuned_model_checkpoint: string;
-  served: boolean;
-}
-
 export function Finetunes() {
   const jobs = usePages(
-    (after) => json<ListPage<Job>>(`/v1/fine_tuning/jobs?limit=${JOBS_AT_ONCE}${after}`),
+    (after) => json<ListPage<FineTuningJob>>(`/v1/fine_tuning/jobs?limit=${JOBS_AT_ONCE}${after}`),
     "jobs",
     "",
     POLL_INTERVAL_MS,
@@ -75,7 +49,7 @@ export function Finetunes() {
   );
 }
 
-function JobCard({ job, onChange }: { job: Job; onChange: () => void }) {
+function JobCard({ job, onChange }: { job: FineTuningJob; onChange: () => void }) {
   const [opened, setOpened] = useState(false);
   const [promoting, setPromoting] = useState(false);
   const [busy, error, work] = useWork();
@@ -147,7 +121,7 @@ function JobCard({ job, onChange }: { job: Job; onChange: () => void }) {
 }
 
 /** Curves, checkpoints and sentences of a job, while it is seen. */
-function Progress({ job }: { job: Job }) {
+function Progress({ job }: { job: FineTuningJob }) {
   const path = `/v1/fine_tuning/jobs/${part(job.id)}`;
   const every = OPEN.has(job.status) ? POLL_INTERVAL_MS : 0;
   const events = useLoaded(
@@ -156,14 +130,14 @@ function Progress({ job }: { job: Job }) {
     every,
   );
   const checkpoints = useLoaded(
-    () => rows<Checkpoint>(`${path}/checkpoints`),
+    () => rows<JobCheckpoint>(`${path}/checkpoints`),
     `${job.id} ${job.status}`,
     every,
   );
   const lines = (["train_loss", "valid_loss"] as const).map((name) => ({
     name: t(`tune.${name}`),
     points: (events.value ?? []).flatMap(({ data }) =>
-      typeof data?.[name] === "number" ? [{ x: data.step ?? 0, y: data[name] }] : [],
+      typeof data?.[name] === "number" ? [{ x: Number(data.step ?? 0), y: data[name] }] : [],
     ),
   }));
   const drawn = lines.filter((line) => line.points.length);
@@ -187,12 +161,6 @@ function Progress({ job }: { job: Job }) {
       </ul>
     </>
   );
-}
-
-interface TuningPlan {
-  data: Record<string, unknown>;
-  warnings: string[];
-  recipe: { reasons?: Record<string, string> } & Record<string, unknown>;
 }
 
 /** Examples are uploaded and checked; the recipe is shown before anything is trained. */
@@ -266,7 +234,7 @@ function NewJob({ onClose, onStart }: { onClose: () => void; onStart: () => void
 }
 
 function PlanView({ plan }: { plan: TuningPlan }) {
-  const { reasons = {}, ...recipe } = plan.recipe;
+  const { reasons, ...recipe } = plan.recipe;
   const plain = Object.entries(recipe).filter(([, value]) => typeof value !== "object");
   return (
     <div class="aside plan" id="tuningplan">
@@ -278,7 +246,8 @@ function PlanView({ plan }: { plan: TuningPlan }) {
       <ul>
         {plain.map(([name, value]) => (
           <li key={name}>
-            <code>{name}</code> {String(value)} <span class="soft">{reasons[name]}</span>
+            <code>{name}</code> {String(value)}{" "}
+            <span class="soft">{(reasons as Record<string, string> | undefined)?.[name]}</span>
           </li>
         ))}
       </ul>

@@ -5,6 +5,7 @@ import { json, part } from "../api";
 import { bytes, count, moment } from "../format";
 import { soft, Table } from "../parts/Table";
 import { Confirm, FormDialog, Trouble, useLoaded, useWork } from "../parts/ui";
+import type { ClusterInfo, DaemonInfo, DaemonJob, DrainInfo, LauncherNodes, NodeInfo } from "../types";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 5_000;
@@ -12,73 +13,13 @@ const MB_BYTES = 1024 * 1024;
 const MAX_REASON_CHARS = 200;
 const MIN_ID_CHARS = 56;
 
-type NodeState = "idle" | "busy" | "draining" | "drained" | "down";
-
-interface ClusterNode {
-  name: string;
-  state: NodeState;
-  address: string;
-  /** The scheduler's own word for the state. */
-  detail: string;
-  reason: string;
-  cpus: number;
-  cpus_used: number | null;
-  memory_mb: number;
-  memory_used_mb: number | null;
-  gpus: number;
-  gpus_used: number | null;
-  gpu_types: string[];
-  partitions: string[];
-}
-
-interface Launcher {
-  name: string;
-  drains: boolean;
-  nodes: ClusterNode[];
-  total: number;
-  error: string | null;
-}
-
-interface Job {
-  name: string;
-  launcher: string;
-  job: string;
-  state: "queued" | "starting" | "running";
-  node: string;
-  reason: string;
-  ends_at: number | null;
-  daemon: string;
-}
-
-interface Daemon {
-  id: string;
-  name: string;
-  url: string;
-  version: string;
-  seen_at: number;
-  here: boolean;
-  jobs: number;
-  runs: number;
-}
-
-interface Cluster {
-  daemons: Daemon[];
-  launchers: Launcher[];
-  jobs: Job[];
-}
-
-interface Drained {
-  moves: string[];
-  stays: string[];
-}
-
 interface Machine {
-  launcher: Launcher;
-  node: ClusterNode;
-  jobs: Job[];
+  launcher: LauncherNodes;
+  node: NodeInfo;
+  jobs: DaemonJob[];
 }
 
-function labelOf(node: ClusterNode): string {
+function labelOf(node: NodeInfo): string {
   const unread = node.name.length >= MIN_ID_CHARS && node.address;
   return unread ? `${node.name.slice(0, 8)} (${node.address})` : node.name;
 }
@@ -88,19 +29,19 @@ function share(used: string | null, all: string): string {
   return used === null ? all : t("machines.of", { used, all });
 }
 
-function gpusOf(node: ClusterNode): string {
+function gpusOf(node: NodeInfo): string {
   if (!node.gpus) return "";
   const used = node.gpus_used === null ? null : count(node.gpus_used);
   return `${share(used, count(node.gpus))} ${node.gpu_types.join(" ")}`.trim();
 }
 
-function memoryOf(node: ClusterNode): string {
+function memoryOf(node: NodeInfo): string {
   if (!node.memory_mb) return "";
   const used = node.memory_used_mb === null ? null : bytes(node.memory_used_mb * MB_BYTES);
   return share(used, bytes(node.memory_mb * MB_BYTES));
 }
 
-function machinesOf(found: Cluster): Machine[] {
+function machinesOf(found: ClusterInfo): Machine[] {
   return found.launchers.flatMap((launcher) =>
     launcher.nodes.map((node) => ({
       launcher,
@@ -111,7 +52,7 @@ function machinesOf(found: Cluster): Machine[] {
 }
 
 export function View() {
-  const found = useLoaded(() => json<Cluster>("/api/cluster"), "cluster", POLL_INTERVAL_MS);
+  const found = useLoaded(() => json<ClusterInfo>("/api/cluster"), "cluster", POLL_INTERVAL_MS);
   const [draining, setDraining] = useState<Machine | null>(null);
   const [resumed, setResumed] = useState<Machine | null>(null);
   const [busy, error, work] = useWork();
@@ -219,7 +160,7 @@ function Drain({ machine, onClose }: { machine: Machine; onClose: () => void }) 
   const { launcher, node } = machine;
   const path = `/api/cluster/nodes/${part(launcher.name)}/${part(node.name)}/drain`;
   const planned = useLoaded(
-    () => json<Drained>(path, { json: { reason: t("machines.drain"), dry_run: true } }),
+    () => json<DrainInfo>(path, { json: { reason: t("machines.drain"), dry_run: true } }),
     path,
   );
   const drain = (form: FormData) => json(path, { json: { reason: form.get("reason") } });
@@ -246,7 +187,7 @@ function Drain({ machine, onClose }: { machine: Machine; onClose: () => void }) 
   );
 }
 
-function Jobs({ rows }: { rows: Job[] }) {
+function Jobs({ rows }: { rows: DaemonJob[] }) {
   return (
     <Table
       label={t("machines.processes")}
@@ -266,7 +207,7 @@ function Jobs({ rows }: { rows: Job[] }) {
   );
 }
 
-function Daemons({ rows }: { rows: Daemon[] }) {
+function Daemons({ rows }: { rows: DaemonInfo[] }) {
   return (
     <Table
       label={t("machines.daemons")}

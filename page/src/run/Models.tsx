@@ -4,7 +4,7 @@ import { bytes, count } from "../format";
 import { soft, Table } from "../parts/Table";
 import { Confirm, Empty, FormDialog, LogDialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { refresh, status } from "../status";
-import type { Deployment } from "../types";
+import type { DeploymentStatus, Plan } from "../types";
 import { t } from "../words/words";
 import { Adapters } from "./Adapters";
 import { PullProgress } from "./PullProgress";
@@ -16,7 +16,7 @@ export function Models() {
   const isEmpty = status.value !== null && !models.length;
   // The status of a key that may not see models has none.
   const unseen = useLoaded(
-    async () => (isEmpty ? rows<Deployment>("/api/deployments") : []),
+    async () => (isEmpty ? rows<DeploymentStatus>("/api/deployments") : []),
     `models ${isEmpty}`,
   );
   return (
@@ -46,16 +46,7 @@ export function Models() {
   );
 }
 
-interface Plan {
-  hardware: string;
-  engine: string;
-  estimate: { total: number; available: number };
-  fits: boolean;
-  reasons: string[];
-  nearest: string;
-}
-
-function ModelCard({ model }: { model: Deployment }) {
+function ModelCard({ model }: { model: DeploymentStatus }) {
   const [busy, error, work] = useWork();
   const [plan, setPlan] = useState<Plan | null>(null);
   const [opened, setOpened] = useState<"" | "adapters" | "alias" | "logs" | "remove">("");
@@ -166,7 +157,7 @@ export function AliasDialog(props: { model: string; does?: string; onClose: () =
 }
 
 /** The processes of a model that has several, wherever they run. */
-function Processes({ model }: { model: Deployment }) {
+function Processes({ model }: { model: DeploymentStatus }) {
   const numbered = model.replicas.map((replica, number) => ({ ...replica, number: number + 1 }));
   return (
     <details class="aside">

@@ -6,7 +6,7 @@ import { soft, Table } from "../parts/Table";
 import { Dialog, Listing, pretty, Trouble, useLoaded, usePages, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { status } from "../status";
-import type { Run, TraceStep, Usage } from "../types";
+import type { RunDescription, RunTrace, TraceStep } from "../types";
 import { t } from "../words/words";
 import { useProgress } from "./progress";
 import { boxOf, RunDiagram } from "./RunDiagram";
@@ -17,14 +17,14 @@ const STARTED = new Set(["queued", "running", "waiting"]);
 
 export function Runs() {
   const found = usePages(
-    (after) => json<ListPage<Run>>(`/api/runs?limit=${RUNS_AT_ONCE}${after}`),
+    (after) => json<ListPage<RunDescription>>(`/api/runs?limit=${RUNS_AT_ONCE}${after}`),
     "runs",
     "",
     POLL_INTERVAL_MS,
   );
   const [busy, error, work] = useWork();
   const opened = route.value.rest[1];
-  const cancel = (run: Run) =>
+  const cancel = (run: RunDescription) =>
     work(async () => {
       await json(`/api/runs/${part(run.id)}/cancel`, { method: "POST" });
       found.reload();
@@ -48,7 +48,7 @@ export function Runs() {
                 cell: (run) => (
                   <>
                     <a href={link("run", "runs", run.id)}>{titleOf(run)}</a>
-                    {run.error && <p class="bad">{run.error.message}</p>}
+                    {run.error && <p class="bad">{String(run.error.message)}</p>}
                   </>
                 ),
               },
@@ -79,19 +79,14 @@ export function Runs() {
 }
 
 /** What people call it: jobs of a store have the store's id for a name. */
-function titleOf(run: Run): string {
+function titleOf(run: RunDescription): string {
   const id = run.name.split("/").at(-1);
   const store = status.value?.stores.find((each) => each.id === id);
   return `${run.kind} · ${store ? run.name.replace(store.id, store.name) : run.name}`;
 }
 
-function lasted(run: Run): string {
+function lasted(run: RunDescription): string {
   return run.finished_at ? duration(1000 * (run.finished_at - run.created_at)) : "";
-}
-
-interface Trace {
-  steps: TraceStep[];
-  usage: Usage;
 }
 
 interface GuardHit {
@@ -115,12 +110,12 @@ async function guardHits(run: string): Promise<GuardHit[]> {
 /** One run: how it stands, and what each step of it was given and made. */
 function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
   const path = `/api/runs/${part(id)}`;
-  const run = useLoaded(() => json<Run>(path), path, POLL_INTERVAL_MS);
-  const trace = useLoaded(() => json<Trace>(`${path}/trace`), path, POLL_INTERVAL_MS);
+  const run = useLoaded(() => json<RunDescription>(path), path, POLL_INTERVAL_MS);
+  const trace = useLoaded(() => json<RunTrace>(`${path}/trace`), path, POLL_INTERVAL_MS);
   const [busy, error, work] = useWork();
   const again = (what: "resume" | "fork", start: string) =>
     work(async () => {
-      const made = await json<Run>(`${path}/${what}`, { json: { from: start } });
+      const made = await json<RunDescription>(`${path}/${what}`, { json: { from: start } });
       onChange();
       go(link("run", "runs", made.id));
       run.reload();
@@ -137,7 +132,7 @@ function RunDialog({ id, onChange }: { id: string; onChange: () => void }) {
           {[t(`runs.${now.status}`), moment(now.created_at), lasted(now), id].filter(Boolean).join(" · ")}
         </p>
       )}
-      {now?.error && <p class="bad">{now.error.message}</p>}
+      {now?.error && <p class="bad">{String(now.error.message)}</p>}
       {ended && <GuardHits run={id} />}
       {now && !ended && <WaitsFor run={id} />}
       {now?.kind === "flow" && trace.value && (

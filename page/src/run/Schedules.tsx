@@ -7,40 +7,13 @@ import { soft, Table } from "../parts/Table";
 import { CardList, Confirm, FormDialog, Listing, pretty, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
 import { apps, status } from "../status";
+import type { Schedule, ScheduledRun } from "../types";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 3_000;
 const MAX_RUNS = 100;
 const NEXT_TIMES = 5;
 const BASE = "/api/schedules";
-
-interface Schedule {
-  id: string;
-  name: string;
-  app: string | null;
-  store: string | null;
-  input: unknown;
-  cron: string | null;
-  every: string | null;
-  timezone: string;
-  missed: "skip" | "once" | "all";
-  overlap: "skip" | "queue" | "allow";
-  pause_after: number;
-  /** Why it does not run. */
-  paused: string | null;
-  failures: number;
-  next_at: number | null;
-  shared: boolean;
-}
-
-interface ScheduledRun {
-  due_at: number;
-  cause: "time" | "missed" | "hand";
-  run: string | null;
-  status: string | null;
-  error: { message?: string } | null;
-  skipped: string | null;
-}
 
 export function View() {
   const id = route.value.rest[1];

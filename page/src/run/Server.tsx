@@ -9,43 +9,19 @@ import { SchemaForm } from "../parts/SchemaForm";
 import { soft, Table } from "../parts/Table";
 import { Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
-import type { Schema } from "../types";
+import type {
+  FilledMessage,
+  OfferedPrompt,
+  OfferedResource,
+  ResourceContent,
+  ServerInfo,
+  ToolDescription,
+} from "../types";
 import { t } from "../words/words";
-import { type Server, type Tool, ToolCard } from "./Tools";
+import { ToolCard } from "./ToolCard";
 
 const POLL_INTERVAL_MS = 10_000;
 const START_POLL_INTERVAL_MS = 1_000;
-
-interface Resource {
-  uri: string;
-  name: string;
-  title: string;
-  description: string;
-  mime_type: string;
-  size: number | null;
-  template: boolean;
-}
-
-interface Content {
-  uri: string;
-  mime_type: string;
-  text: string | null;
-  data: string | null;
-}
-
-interface ServerPrompt {
-  name: string;
-  title: string;
-  description: string;
-  arguments: { name: string; title: string; description: string; required: boolean }[];
-}
-
-interface Message {
-  role: string;
-  text: string;
-  mime_type: string;
-  data: string | null;
-}
 
 export function View() {
   const [, name = ""] = route.value.rest;
@@ -53,7 +29,7 @@ export function View() {
   const [interval, setInterval] = useState(POLL_INTERVAL_MS);
   const server = useLoaded(
     async () => {
-      const found = await json<Server>(base);
+      const found = await json<ServerInfo>(base);
       setInterval(found.state === "ready" ? POLL_INTERVAL_MS : START_POLL_INTERVAL_MS);
       return found;
     },
@@ -74,16 +50,16 @@ export function View() {
 }
 
 /** What a server that is there has. */
-function Offered({ server }: { server: Server }) {
+function Offered({ server }: { server: ServerInfo }) {
   const [, , what, chosen = ""] = route.value.rest;
   const { name } = server;
   const base = `/api/mcp/servers/${part(name)}`;
   const tools = useLoaded(
-    async () => (await rows<Tool>("/api/tools")).filter((tool) => tool.source === `mcp:${name}`),
+    async () => (await rows<ToolDescription>("/api/tools")).filter((tool) => tool.source === `mcp:${name}`),
     `tools ${name} ${server.tools.join()}`,
   );
-  const resources = useLoaded(() => rows<Resource>(`${base}/resources`), `${base}/resources`);
-  const prompts = useLoaded(() => rows<ServerPrompt>(`${base}/prompts`), `${base}/prompts`);
+  const resources = useLoaded(() => rows<OfferedResource>(`${base}/resources`), `${base}/resources`);
+  const prompts = useLoaded(() => rows<OfferedPrompt>(`${base}/prompts`), `${base}/prompts`);
   const prompt = prompts.value?.find((each) => each.name === chosen);
   return (
     <>
@@ -152,7 +128,7 @@ function Offered({ server }: { server: Server }) {
 }
 
 /** What the server says of itself, and how it is. */
-function Card({ server, onChange }: { server: Server; onChange: () => void }) {
+function Card({ server, onChange }: { server: ServerInfo; onChange: () => void }) {
   const [busy, error, work] = useWork();
   const { card } = server;
   return (
@@ -203,7 +179,7 @@ function ResourceDialog(props: { server: string; uri: string; isTemplate: boolea
   const wanted = isTemplate === false ? uri : address;
   const path = `/api/mcp/servers/${part(server)}/resources/read`;
   const found = useLoaded(
-    async () => (wanted ? rows<Content>(path, { json: { uri: wanted } }) : null),
+    async () => (wanted ? rows<ResourceContent>(path, { json: { uri: wanted } }) : null),
     `${path} ${wanted}`,
   );
   return (
@@ -244,7 +220,7 @@ function ResourceDialog(props: { server: string; uri: string; isTemplate: boolea
 const isPicture = (type: string) => type.startsWith("image/");
 
 /** Text as it is, a picture as a picture, anything else as a file to keep: nothing of it is executed. */
-function ContentView({ content }: { content: Content }) {
+function ContentView({ content }: { content: ResourceContent }) {
   const { data, text, mime_type: type, uri } = content;
   if (text !== null) return <pre>{text}</pre>;
   if (data === null) return null;
@@ -280,11 +256,11 @@ function bytesOf(data: string): Uint8Array<ArrayBuffer> {
   }
 }
 
-function PromptDialog({ server, prompt }: { server: string; prompt: ServerPrompt }) {
-  const [messages, setMessages] = useState<Message[] | null>(null);
+function PromptDialog({ server, prompt }: { server: string; prompt: OfferedPrompt }) {
+  const [messages, setMessages] = useState<FilledMessage[] | null>(null);
   const [busy, error, work] = useWork();
   const path = `/api/mcp/servers/${part(server)}/prompts/render`;
-  const schema: Schema = {
+  const schema = {
     type: "object",
     properties: Object.fromEntries(
       prompt.arguments.map((each) => [
@@ -304,7 +280,7 @@ function PromptDialog({ server, prompt }: { server: string; prompt: ServerPrompt
           onSend={(given) =>
             work(async () => {
               setMessages(null);
-              setMessages(await rows<Message>(path, { json: { name: prompt.name, arguments: given } }));
+              setMessages(await rows<FilledMessage>(path, { json: { name: prompt.name, arguments: given } }));
             })
           }
         />
@@ -342,7 +318,7 @@ function PromptDialog({ server, prompt }: { server: string; prompt: ServerPrompt
 }
 
 /** Puts the messages into the question of a new conversation, where they can be changed before they are sent. */
-function ask(messages: Message[]): void {
+function ask(messages: FilledMessage[]): void {
   const isTalk = messages.some((message) => message.role !== "user");
   const text = messages.map((message) => (isTalk ? `${message.role}: ${message.text}` : message.text));
   remember("draft.", text.join("\n\n"));

@@ -1,14 +1,8 @@
 import { rows } from "../api";
 import { soft, Table } from "../parts/Table";
 import { Listing, useLoaded } from "../parts/ui";
+import type { Setting } from "../types";
 import { t } from "../words/words";
-
-interface Setting {
-  name: string;
-  value: unknown;
-  origin: string;
-  doc: string;
-}
 
 export function Settings() {
   const found = useLoaded(() => rows<Setting>("/api/settings"), "settings");

@@ -1,8 +1,5 @@
 import { useState } from "preact/hooks";
 import { json, part, rows } from "../api";
-import { QuestionView } from "../chat/AnswerView";
-import { Made } from "../chat/Media";
-import { SchemaForm } from "../parts/SchemaForm";
 import {
   CardList,
   Confirm,
@@ -10,32 +7,14 @@ import {
   Lazy,
   Listing,
   LogDialog,
-  pretty,
   Trouble,
   useLoaded,
   useWork,
 } from "../parts/ui";
 import { link, route } from "../route";
-import type { Schema } from "../types";
+import type { ServerInfo, ToolDescription } from "../types";
 import { t } from "../words/words";
-import { useProgress } from "./progress";
-
-export interface Tool {
-  name: string;
-  title: string;
-  description: string;
-  input_schema: Schema;
-  needs_approval: boolean;
-  destructive: boolean;
-  source: string;
-}
-
-interface Outcome {
-  text: string;
-  structured: Record<string, unknown> | null;
-  is_error: boolean;
-  artifacts: { id: string; name: string }[];
-}
+import { ToolCard } from "./ToolCard";
 
 export function Tools() {
   return route.value.rest[1] ? (
@@ -46,7 +25,7 @@ export function Tools() {
 }
 
 function AllTools() {
-  const tools = useLoaded(() => rows<Tool>("/api/tools"), "tools");
+  const tools = useLoaded(() => rows<ToolDescription>("/api/tools"), "tools");
   return (
     <>
       <Servers onChange={tools.reload} />
@@ -64,102 +43,9 @@ function AllTools() {
   );
 }
 
-export function ToolCard({ tool }: { tool: Tool }) {
-  const [run, setRun] = useState("");
-  const [busy, error, work] = useWork();
-  const traits = [
-    tool.source,
-    tool.needs_approval ? t("tools.approval") : "",
-    tool.destructive ? t("tools.destructive") : "",
-  ];
-  return (
-    <li class="card">
-      <div class="actions spread">
-        <span class="name">{tool.name}</span>
-        <span class="soft">{traits.filter(Boolean).join(" · ")}</span>
-      </div>
-      <p class="soft">{tool.description}</p>
-      <details class="aside">
-        <summary>{t("tools.call")}</summary>
-        <SchemaForm
-          schema={{ ...tool.input_schema, properties: tool.input_schema.properties ?? {} }}
-          send={busy ? t("apps.running") : t("tools.call")}
-          onSend={(given) =>
-            work(async () => {
-              const path = `/api/tools/${part(tool.name)}/call?wait=false`;
-              setRun((await json<{ run: string }>(path, { json: { arguments: given } })).run);
-            })
-          }
-        />
-        <Trouble error={error} />
-        {run && <ToolCall key={run} run={run} />}
-      </details>
-    </li>
-  );
-}
-
-/** A call on its way: what it waits for, and what came of it. */
-function ToolCall({ run }: { run: string }) {
-  const { ended, result, error, questions } = useProgress<Outcome>(run);
-  const [leaving, wrong, leave] = useWork();
-  const asText = result?.structured && pretty(result.structured);
-  return (
-    <div class="sections toolcall" aria-live="polite">
-      {questions.map((question) => (
-        <QuestionView key={question.id} question={question} />
-      ))}
-      {!ended && (
-        <div class="actions">
-          <span class="dots" aria-hidden="true" />
-          <button
-            type="button"
-            disabled={leaving}
-            onClick={() => leave(() => json(`/api/runs/${part(run)}/cancel`, { method: "POST" }))}
-          >
-            {t("stop")}
-          </button>
-        </div>
-      )}
-      <Trouble error={error || wrong} />
-      {result && <pre class={result.is_error ? "bad" : ""}>{result.text}</pre>}
-      {asText && !isSame(result.text, result.structured) && (
-        <>
-          <p class="soft">{t("tools.structured")}</p>
-          <pre class="structured">{asText}</pre>
-        </>
-      )}
-      {result?.artifacts.map((file) => (
-        <Made key={file.id} file={file} />
-      ))}
-    </div>
-  );
-}
-
-/** Whether a text is the JSON of a value, which then need not be seen twice. */
-function isSame(text: string, value: unknown): boolean {
-  try {
-    return JSON.stringify(JSON.parse(text)) === JSON.stringify(value);
-  } catch {
-    return false;
-  }
-}
-
-export interface Server {
-  name: string;
-  command: string[];
-  url: string;
-  state: string;
-  error: string | null;
-  tools: string[];
-  configured: boolean;
-  /** What it said of itself when it was reached last. */
-  card: { title: string; version: string; protocol: string; instructions: string; capabilities: string[] };
-  reached_at: number | null;
-}
-
 /** MCP servers of other people. */
 function Servers({ onChange }: { onChange: () => void }) {
-  const servers = useLoaded(() => rows<Server>("/api/mcp/servers"), "servers");
+  const servers = useLoaded(() => rows<ServerInfo>("/api/mcp/servers"), "servers");
   const [adding, setAdding] = useState(false);
   const changed = () => {
     servers.reload();
@@ -183,7 +69,7 @@ function Servers({ onChange }: { onChange: () => void }) {
   );
 }
 
-function ServerCard({ server, onChange }: { server: Server; onChange: () => void }) {
+function ServerCard({ server, onChange }: { server: ServerInfo; onChange: () => void }) {
   const [opened, setOpened] = useState<"" | "log" | "remove">("");
   const [busy, error, work] = useWork();
   const path = `/api/mcp/servers/${part(server.name)}`;

@@ -4,18 +4,8 @@ import { count, dollars, duration, moment } from "../format";
 import { Chart } from "../parts/Chart";
 import { soft, Table } from "../parts/Table";
 import { Listing, Trouble, useLoaded } from "../parts/ui";
+import type { Total, UsagePoint } from "../types";
 import { t } from "../words/words";
-
-interface Total {
-  name: string;
-  operation: string;
-  model: string;
-  calls: number;
-  prompt_tokens: number;
-  completion_tokens: number;
-  cost: number | null;
-  milliseconds: number;
-}
 
 const DAY_S = 86_400;
 const HOUR_S = 3_600;
@@ -68,26 +58,22 @@ export function UsageTable() {
   );
 }
 
-interface Point {
-  at: number;
-  series: string | null;
-  name: string | null;
-  calls: number;
-  prompt_tokens: number;
-  completion_tokens: number;
-  cost: number | null;
-}
-
 const MEASURES = {
-  tokens: (point: Point) => point.prompt_tokens + point.completion_tokens,
-  cost: (point: Point) => point.cost ?? 0,
-  calls: (point: Point) => point.calls,
+  tokens: (point: UsagePoint) => point.prompt_tokens + point.completion_tokens,
+  cost: (point: UsagePoint) => point.cost ?? 0,
+  calls: (point: UsagePoint) => point.calls,
 };
 type Measure = keyof typeof MEASURES;
 const GROUPS = ["model", "key", "name"] as const;
 
 /** A line for each series over all steps from `first` on: where nothing was used, it is at zero. */
-export function linesOver(points: Point[], measure: Measure, first: number, last: number, stepS: number) {
+export function linesOver(
+  points: UsagePoint[],
+  measure: Measure,
+  first: number,
+  last: number,
+  stepS: number,
+) {
   const series = new Map<string | null, Map<number, number>>();
   for (const point of points) {
     const sums = series.get(point.series) ?? new Map<number, number>();
@@ -100,7 +86,7 @@ export function linesOver(points: Point[], measure: Measure, first: number, last
   }));
 }
 
-function nameOf(point: Point | undefined): string {
+function nameOf(point: UsagePoint | undefined): string {
   if (!point || point.series === null) return t("usage.others");
   return point.name || t("usage.noModel");
 }
@@ -112,7 +98,7 @@ function Course({ since, days }: { since: number; days: number }) {
   const step = days > 7 ? "day" : "hour";
   const stepS = step === "day" ? DAY_S : HOUR_S;
   const found = useLoaded(
-    () => rows<Point>(`/api/usage/course?since=${since}&step=${step}&by=${by}`),
+    () => rows<UsagePoint>(`/api/usage/course?since=${since}&step=${step}&by=${by}`),
     `course ${days} ${by}`,
   );
   const shown = measure === "cost" ? dollars : count;

@@ -17,6 +17,7 @@ import {
   useWork,
 } from "../parts/ui";
 import { go, link, route } from "../route";
+import type { Delivery, WebhookEndpoint } from "../types";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 3_000;
@@ -24,41 +25,18 @@ const MAX_WEBHOOKS = 1_000;
 const MAX_DELIVERIES = 300;
 const BASE = "/v1/webhook_endpoints";
 
-interface Webhook {
-  id: string;
-  name: string;
-  url: string;
-  event_types: string[];
-  signing_secret_hint: string;
-  /** Why nothing is sent to it. */
-  disabled: string | null;
-  created_at: number;
-}
-
-interface Delivery {
-  id: string;
-  event_type: string;
-  state: "pending" | "delivered" | "failed";
-  attempts: number;
-  next_at: number | null;
-  last_status: number | null;
-  last_error: string | null;
-  created_at: number;
-  payload: { data: { id: string } };
-}
-
 export function View() {
   const id = route.value.rest[1];
   return id ? <WebhookPage key={id} id={id} /> : <WebhookList />;
 }
 
-function stateOf(hook: Webhook): string {
+function stateOf(hook: WebhookEndpoint): string {
   return t(hook.disabled === null ? "webhooks.enabled" : "webhooks.disabled");
 }
 
 function WebhookList() {
   const found = useLoaded(
-    () => everyRow(MAX_WEBHOOKS, (after) => json<ListPage<Webhook>>(`${BASE}?limit=100${after}`)),
+    () => everyRow(MAX_WEBHOOKS, (after) => json<ListPage<WebhookEndpoint>>(`${BASE}?limit=100${after}`)),
     "webhooks",
   );
   const [making, setMaking] = useState(false);
@@ -87,7 +65,7 @@ function WebhookList() {
   );
 }
 
-function WebhookCard({ hook }: { hook: Webhook }) {
+function WebhookCard({ hook }: { hook: WebhookEndpoint }) {
   return (
     <li class="card">
       <div class="actions spread">
@@ -104,7 +82,7 @@ function WebhookCard({ hook }: { hook: Webhook }) {
   );
 }
 
-function EventTypes({ hook }: { hook: Webhook }) {
+function EventTypes({ hook }: { hook: WebhookEndpoint }) {
   return (
     <p>
       {hook.event_types.map((name) => (
@@ -144,7 +122,7 @@ function DeliveryState({ delivery }: { delivery: Delivery }) {
 /** One webhook: how it stands, what can be done with it, and what was sent to it. */
 function WebhookPage({ id }: { id: string }) {
   const path = `/v1/webhook_endpoints/${part(id)}`;
-  const found = useLoaded(() => json<Webhook>(path), path, POLL_INTERVAL_MS);
+  const found = useLoaded(() => json<WebhookEndpoint>(path), path, POLL_INTERVAL_MS);
   const [opened, setOpened] = useState<"" | "test" | "change" | "rotate" | "delete">("");
   const [busy, error, work] = useWork();
   const hook = found.value;
@@ -277,7 +255,7 @@ function Deliveries({ id, enabled }: { id: string; enabled: boolean }) {
 
 /** The id of what has ended; that of a run leads to it. */
 function Subject({ delivery }: { delivery: Delivery }) {
-  const id = delivery.payload.data.id;
+  const { id } = delivery.payload.data as { id: string };
   return delivery.event_type.startsWith("run.") ? (
     <a href={link("run", "runs", id)}>{id}</a>
   ) : (
@@ -286,7 +264,7 @@ function Subject({ delivery }: { delivery: Delivery }) {
 }
 
 /** Where events are sent, and which: what `given` has at first. */
-function WebhookFields({ given }: { given?: Webhook }) {
+function WebhookFields({ given }: { given?: WebhookEndpoint }) {
   const known = useLoaded(() => rows<string>("/v1/webhook_event_types"), "events");
   const groups = new Map<string, string[]>();
   for (const name of known.value ?? []) {
@@ -393,7 +371,7 @@ function NewWebhook({ onClose }: { onClose: () => void }) {
 }
 
 interface OfWebhook {
-  hook: Webhook;
+  hook: WebhookEndpoint;
   onClose: () => void;
   onChange: () => void;
 }
@@ -436,7 +414,7 @@ function RotateDialog({ hook, onClose, onChange }: OfWebhook) {
 }
 
 /** A made-up event, sent now, and what the receiver answered. */
-function TestDialog({ hook, onClose }: { hook: Webhook; onClose: () => void }) {
+function TestDialog({ hook, onClose }: { hook: WebhookEndpoint; onClose: () => void }) {
   const [answered, setAnswered] = useState<number | null>(null);
   const [busy, error, work] = useWork();
   const took = answered !== null && answered >= 200 && answered < 300;

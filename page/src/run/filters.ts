@@ -1,11 +1,11 @@
 // Filters on the attributes of files as a person writes them: `team=sales and level<=2`, or the JSON of one.
 
-export interface Filter {
+export type Filter = {
   type: string;
   key?: string;
   value?: unknown;
   filters?: Filter[];
-}
+};
 
 const KINDS: Record<string, string> = {
   "=": "eq",
@@ -51,7 +51,8 @@ function readValue(text: string): unknown {
 }
 
 /** The text that `readFilter` reads as this filter. */
-export function writeFilter(filter: Filter): string {
+export function writeFilter(written: Record<string, unknown>): string {
+  const filter = written as Filter;
   const parts = filter.type === "and" ? (filter.filters ?? []) : [filter];
   const isPlain = parts.every(
     (part) => part.key && SIGNS[part.type] && !/\sand\s|[=!<>{]/.test(`${part.key}${String(part.value)}`),

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { followRun, isAbort, sentence } from "../api";
 import { withQuestionEvent } from "../chat/answer";
-import type { Question } from "../types";
+import type { QuestionDescription } from "../types";
 import { t } from "../words/words";
 
 interface Status {
@@ -20,7 +20,7 @@ interface Followed<T> {
   result: T | null;
   error: string;
   /** What it waits for. */
-  questions: Question[];
+  questions: QuestionDescription[];
 }
 
 type RunEvent<T> = { type: string; result?: T; error?: { message: string } } & Status;

@@ -3,25 +3,25 @@
 import { useEffect, useState } from "preact/hooks";
 import { sentence } from "../format";
 import { QuestionForm } from "../parts/Question";
-import type { Question } from "../types";
+import type { QuestionDescription } from "../types";
 import { callTool, result, tool } from "./host";
 import { t } from "./words";
 
 const POLL_INTERVAL_MS = 2_000;
 
-async function asked(): Promise<Question[]> {
+async function asked(): Promise<QuestionDescription[]> {
   const found = await callTool("portico_questions", tool.value ? { tool: tool.value } : {});
   return questionsOf(found.structuredContent);
 }
 
 /** The questions of a result. */
-export function questionsOf(found: Record<string, unknown> | undefined): Question[] {
-  return Array.isArray(found?.questions) ? (found.questions as Question[]) : [];
+export function questionsOf(found: Record<string, unknown> | undefined): QuestionDescription[] {
+  return Array.isArray(found?.questions) ? (found.questions as QuestionDescription[]) : [];
 }
 
 /** The questions of the call that is shown, looked for until it has ended. */
 export function Questions() {
-  const [open, setOpen] = useState<Question[]>([]);
+  const [open, setOpen] = useState<QuestionDescription[]>([]);
   const [error, setError] = useState("");
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout>;
@@ -50,7 +50,7 @@ export function Questions() {
 }
 
 /** Questions, each until it is answered here. */
-export function QuestionList({ questions }: { questions: Question[] }) {
+export function QuestionList({ questions }: { questions: QuestionDescription[] }) {
   const [done, setDone] = useState<Record<string, boolean>>({});
   return (
     <>

@@ -4,7 +4,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { placeLabel } from "../format";
 import { useWork } from "../parts/work";
-import type { Passage } from "../types";
+import type { Passage } from "../passage";
 import { calls, callTool, textOf } from "./host";
 import { show } from "./View";
 import { t } from "./words";

@@ -1,0 +1,8 @@
+// What a message says, in the shape of OpenAI's API.
+
+export type Part =
+  | { type: "text"; text: string }
+  | { type: "image_url"; image_url: { url: string } }
+  | { type: string };
+
+export type Content = string | Part[];
