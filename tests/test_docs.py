@@ -16,14 +16,11 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 from packaging.requirements import Requirement
 
 from portico import Client
-from portico.cli import root
 from portico_server import config
 from portico_server.settings import Settings
 from tests import daemon as daemons
@@ -238,24 +235,6 @@ def test_the_settings_are_documented_as_they_are() -> None:
         expected.append([f"`{item.name}`", f"`PORTICO_{item.name.upper()}`", shown, doc])
     table = "\n".join(f"| {' | '.join(row)} |" for row in expected)
     assert rows(ROOT / "docs" / "configuration.md", "Settings") == expected, f"the table must be:\n{table}"
-
-
-def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """Every command below ``command`` with its full name."""
-    if not hasattr(command, "commands"):
-        yield name, command
-        return
-    for key in command.commands:
-        yield from commands(f"{name} {key}", command.commands[key])
-
-
-def test_every_command_is_documented_as_it_helps_itself() -> None:
-    expected = []
-    for name, command in commands("portico", typer.main.get_command(root.app)):
-        example = command.epilog.partition(": ")[2]
-        expected.append([f"`{name}`", command.help.splitlines()[0], f"`{example}`"])
-    table = "\n".join(f"| {' | '.join(row)} |" for row in expected)
-    assert rows(ROOT / "docs" / "commands.md", "All commands") == expected, f"the table must be:\n{table}"
 
 
 def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
