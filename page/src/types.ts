@@ -569,6 +569,12 @@ export interface Key {
   blocked_at: number | null;
 }
 
+/** Why a file could not be indexed. */
+export interface LastError {
+  code: "server_error" | "unsupported_file" | "invalid_file";
+  message: string;
+}
+
 /**
  * The nodes of a launcher, of so many in `total`; `error` says why they are not known. `drains`: whether they
  * can be drained.
@@ -1223,6 +1229,20 @@ export interface UsagePoint {
   prompt_tokens: number;
   completion_tokens: number;
   cost: number | null;
+}
+
+/** A file in a vector store. `filename` is ours. */
+export interface VectorStoreFile {
+  id: string;
+  object: "vector_store.file";
+  usage_bytes: number;
+  created_at: number;
+  vector_store_id: string;
+  status: "in_progress" | "completed" | "cancelled" | "failed";
+  last_error: LastError | null;
+  chunking_strategy: Record<string, unknown>;
+  attributes: Record<string, string | number | boolean>;
+  filename: string;
 }
 
 /**

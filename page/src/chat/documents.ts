@@ -2,7 +2,7 @@
 
 import { json, part, rows } from "../api";
 import { uploadFile } from "../documents/upload";
-import type { StoreFile } from "../types";
+import type { StoreFile, VectorStoreFile } from "../types";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 400;
@@ -30,11 +30,10 @@ export async function makeStore(): Promise<string> {
 /** Puts a file into a store. Returns once it can be searched; raises why it cannot be read. */
 export async function addTo(store: string, file: File): Promise<void> {
   const id = await uploadFile(file, file.name, "assistants");
-  type Row = { status: StoreFile["status"]; last_error: { message: string } | null };
-  let row = await json<Row>(`${pathOf(store)}/files`, { json: { file_id: id } });
+  let row = await json<VectorStoreFile>(`${pathOf(store)}/files`, { json: { file_id: id } });
   while (row.status === "in_progress") {
     await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
-    row = await json<Row>(`${pathOf(store)}/files/${part(id)}`);
+    row = await json<VectorStoreFile>(`${pathOf(store)}/files/${part(id)}`);
   }
   if (row.status === "completed") return;
   await removeFrom(store, id);
