@@ -15,7 +15,7 @@ import { go, link, route } from "./route";
 import { RUN_TABS, RunView } from "./run/RunView";
 import { issuers, person, refused, signIn, signOut } from "./signIn";
 import { locked, refresh, status, targets, trouble } from "./status";
-import type { ConfigurationProblem } from "./types";
+import type { Problem } from "./types";
 import { language, speak, t } from "./words/words";
 
 type Look = "light dark" | "light" | "dark" | "contrast";
@@ -244,7 +244,7 @@ function Unlock() {
 /** The problems that the reader has dismissed; any other set of them is shown. */
 const dismissed = signal(recall("problems"));
 
-const asText = (problems: ConfigurationProblem[]) =>
+const asText = (problems: Problem[]) =>
   problems.map(({ name, place, reason }) => `${name} ${place} ${reason}`).join("\n");
 
 function dismiss(problems: string): void {

@@ -45,8 +45,26 @@ export interface App {
   owner: string | null;
 }
 
+/**
+ * One version of a deployed app. `current`: it is the one that answers.
+ *
+ * `warnings`: what it still needs, such as functions that a client must serve; only in the response to a deployment.
+ */
+export interface AppVersion {
+  id: string;
+  name: string;
+  version: number;
+  digest: string;
+  note: string;
+  created_by: string;
+  created_at: number;
+  current: boolean;
+  spec: Record<string, unknown>;
+  warnings: string[];
+}
+
 /** A file that a run made; its bytes are at `link`. */
-export interface ArtifactDescription {
+export interface Artifact {
   id: string;
   name: string;
   media_type: string;
@@ -60,7 +78,7 @@ export interface Batch {
   object: "batch";
   endpoint: string;
   model: string | null;
-  errors: OpenAIList_LineProblem_ | null;
+  errors: OpenAIList_BatchProblem_ | null;
   input_file_id: string;
   completion_window: string;
   status: "validating" | "failed" | "in_progress" | "finalizing" | "completed" | "expired" | "cancelling" | "cancelled";
@@ -79,6 +97,14 @@ export interface Batch {
   usage: BatchUsage;
   metadata: Record<string, string> | null;
   run_id: string;
+}
+
+/** What is wrong with a file, at which line of it if it is one. */
+export interface BatchProblem {
+  code: string;
+  message: string;
+  param: string | null;
+  line: number | null;
 }
 
 /** Tokens of all answers so far. */
@@ -114,11 +140,11 @@ export interface Canary {
   key: string;
   created_at: number;
   ended_at: number | null;
-  journal: CanaryEntryShape[];
+  journal: CanaryEntry[];
 }
 
-/** What was done: `by` a key, or null for the rule; `figures`: the counts of both sides, or what was set. */
-export interface CanaryEntryShape {
+/** One entry of the journal. `by` is the id of a key; `None`: the rule. */
+export interface CanaryEntry {
   at: number;
   by: string | null;
   action: "set" | "promoted" | "rolled_back";
@@ -145,7 +171,23 @@ export interface CanarySide {
 /** A chunk and where it stands. */
 export interface Chunk {
   text: string;
-  place: Record<string, unknown>;
+  place: Place;
+}
+
+/**
+ * A group with how far it is. `waiting` files of the store are not in it yet; `errors` says of files why they
+ * cannot be in it, as (name, sentence).
+ */
+export interface ChunkGroup {
+  name: string;
+  parent: string;
+  chunking: Record<string, unknown>;
+  embedding_model: string;
+  completed: number;
+  failed: number;
+  waiting: number;
+  chunks: number;
+  errors: [string, string][];
 }
 
 /** A chunker: sizes in columns (a CJK character takes two); `formats` are the ends of names it is `auto` for. */
@@ -157,21 +199,90 @@ export interface Chunker {
   formats: string[];
 }
 
-/** All of it at one moment. */
-export interface ClusterInfo {
-  daemons: DaemonInfo[];
-  launchers: LauncherNodes[];
-  jobs: DaemonJob[];
+/**
+ * A daemon on this database, `here` the one that answers. `jobs` is the number of processes that it has started
+ * for models, trainings and documents, `runs` that of durable runs that it holds. `seen_at`: when it was heard of
+ * last.
+ */
+export interface ClusterDaemon {
+  id: string;
+  name: string;
+  url: string;
+  version: string;
+  started_at: number;
+  seen_at: number;
+  here: boolean;
+  jobs: number;
+  runs: number;
 }
 
 /**
- * An entry of a configuration that cannot work as it says. `place`: where that stands, as in
- * `models[0].source`.
+ * A process of the model or training `name`: `queued` for a `reason`, `starting` or `running`. `job` is
+ * what its scheduler calls it, `daemon` the id of the daemon whose it is.
  */
-export interface ConfigurationProblem {
+export interface ClusterJob {
   name: string;
-  place: string;
+  launcher: string;
+  job: string;
+  state: "queued" | "starting" | "running";
+  node: string;
   reason: string;
+  ends_at: number | null;
+  daemon: string;
+}
+
+/**
+ * The nodes of a launcher, of so many in `total`; `error` says why they are not known. `drains`: whether they
+ * can be drained.
+ */
+export interface ClusterLauncher {
+  name: string;
+  drains: boolean;
+  nodes: ClusterNode[];
+  total: number;
+  error: string | null;
+}
+
+/**
+ * A machine on which a launcher starts processes, by the name that its scheduler has for it.
+ *
+ * `detail` is the scheduler's own word for the state, `reason` why nothing is started there. `…_used` is what is
+ * taken, by whomever; `None` where the scheduler does not say.
+ */
+export interface ClusterNode {
+  name: string;
+  state: "idle" | "busy" | "draining" | "drained" | "down";
+  address: string;
+  detail: string;
+  reason: string;
+  cpus: number;
+  cpus_used: number | null;
+  memory_mb: number;
+  memory_used_mb: number | null;
+  gpus: number;
+  gpus_used: number | null;
+  gpu_types: string[];
+  partitions: string[];
+}
+
+/** All of it at one moment. */
+export interface ClusterStatus {
+  daemons: ClusterDaemon[];
+  launchers: ClusterLauncher[];
+  jobs: ClusterJob[];
+}
+
+/**
+ * A guard of the configuration. `on`: what it is around, `*` for everything. `detects`: the kinds of things
+ * that it looks for; words and patterns of the operator are `word` and `pattern`.
+ */
+export interface ConfiguredGuard {
+  name: string;
+  on: string[];
+  detects: string[];
+  where: string[];
+  action: string;
+  on_error: string;
 }
 
 /** A container. Times in seconds since 1970. */
@@ -223,35 +334,6 @@ export interface Cut {
 }
 
 /**
- * A daemon on this database, `here` the one that answers. `jobs` is the number of processes that it has started
- * for models, trainings and documents, `runs` that of durable runs that it holds. `seen_at`: when it was heard of
- * last.
- */
-export interface DaemonInfo {
-  id: string;
-  name: string;
-  url: string;
-  version: string;
-  started_at: number;
-  seen_at: number;
-  here: boolean;
-  jobs: number;
-  runs: number;
-}
-
-/** A job, and the id of the daemon whose it is. */
-export interface DaemonJob {
-  name: string;
-  launcher: string;
-  job: string;
-  state: "queued" | "starting" | "running";
-  node: string;
-  reason: string;
-  ends_at: number | null;
-  daemon: string;
-}
-
-/**
  * What a recipe must know of the examples. Lengths in tokens, of whole conversations as the template writes them.
  *
  * `typical` is the length that 95 of 100 examples do not exceed. `measured` is how many examples were really
@@ -267,26 +349,6 @@ export interface DataFacts {
 }
 
 /**
- * An event for a webhook; `id` is its `webhook-id`, the same in each attempt.
- *
- * Times in seconds since 1970. `next_at` while it is `pending`; `last_status` and `last_error` are those of
- * the last attempt.
- */
-export interface Delivery {
-  id: string;
-  webhook_id: string;
-  event_type: string;
-  state: "pending" | "delivered" | "failed";
-  attempts: number;
-  next_at: number | null;
-  last_status: number | null;
-  last_error: string | null;
-  created_at: number;
-  delivered_at: number | null;
-  payload: Record<string, unknown>;
-}
-
-/**
  * A model on an engine. Times in seconds since 1970; `memory_bytes` is what its process holds.
  *
  * `calls` wait for it or are being answered; `starts` and `crashes` are counted since the daemon started.
@@ -294,7 +356,7 @@ export interface Delivery {
  * `answers`, of one chat model: whether it answers from passages in its own words (`write`) or by quotation, as
  * its configuration or its test says; null until it was tested.
  */
-export interface DeploymentStatus {
+export interface Deployment {
   name: string;
   source: string;
   engine: string;
@@ -314,7 +376,7 @@ export interface DeploymentStatus {
   calls: number;
   starts: number;
   crashes: number;
-  replicas: ReplicaInfo[];
+  replicas: Replica[];
   gpus: number[];
   answers: "write" | "quote" | null;
 }
@@ -323,9 +385,9 @@ export interface DeploymentStatus {
  * What draining a node does: models in `moves` are started elsewhere, then ended there; `stays` works on until
  * it ends by itself.
  */
-export interface DrainInfo {
+export interface DrainedNode {
   launcher: string;
-  node: NodeInfo;
+  node: ClusterNode;
   moves: string[];
   stays: string[];
   dry_run: boolean;
@@ -364,6 +426,21 @@ export interface EvalObject {
   data_source_config: Record<string, unknown>;
   testing_criteria: Record<string, unknown>[];
   metadata: Record<string, string>;
+}
+
+/**
+ * What a search would take, by a dry run: `asked` items in all, `judged` calls of judges, and `trained`
+ * models.
+ *
+ * `settings` are those of the first trials.
+ */
+export interface EvalPlan {
+  trials: number;
+  items: number;
+  asked: number;
+  judged: number;
+  trained: number;
+  settings: Record<string, unknown>[];
 }
 
 /**
@@ -423,6 +500,14 @@ export interface Example {
   assistant: string;
 }
 
+/** A piece of a file: `chunk` is its number in searches, `number` the one in its file and group, from 0. */
+export interface FileChunk {
+  chunk: number;
+  number: number;
+  text: string;
+  place: Place;
+}
+
 /** How many files are in which state. */
 export interface FileCounts {
   in_progress: number;
@@ -430,17 +515,6 @@ export interface FileCounts {
   failed: number;
   cancelled: number;
   total: number;
-}
-
-/**
- * A message of a prompt that was filled in. `data` is base64 where it is a picture or a sound; `text` names
- * that with its type and size.
- */
-export interface FilledMessage {
-  role: string;
-  text: string;
-  mime_type: string;
-  data: string | null;
 }
 
 /**
@@ -477,35 +551,6 @@ export interface FineTuningJob {
   app: string | null;
   store: string | null;
   evaluation: RankingEvaluation | null;
-}
-
-/**
- * A group with how far it is. `waiting` files of the store are not in it yet; `errors` says of files why they
- * cannot be in it, as (name, sentence).
- */
-export interface GroupInfo {
-  name: string;
-  parent: string;
-  chunking: Record<string, unknown>;
-  embedding_model: string;
-  completed: number;
-  failed: number;
-  waiting: number;
-  chunks: number;
-  errors: [string, string][];
-}
-
-/**
- * A guard of the configuration. `on`: what it is around, `*` for everything. `detects`: the kinds of things
- * that it looks for; words and patterns of the operator are `word` and `pattern`.
- */
-export interface GuardInfo {
-  name: string;
-  on: string[];
-  detects: string[];
-  where: string[];
-  action: string;
-  on_error: string;
 }
 
 /** Of the tokens that were read, those that were not computed again. */
@@ -576,23 +621,92 @@ export interface LastError {
 }
 
 /**
- * The nodes of a launcher, of so many in `total`; `error` says why they are not known. `drains`: whether they
- * can be drained.
+ * A passage, by its `chunk`, that names `term`, as the one that was asked about does; `kind`: `name`,
+ * `code`, `reference` or `file`.
  */
-export interface LauncherNodes {
-  name: string;
-  drains: boolean;
-  nodes: NodeInfo[];
-  total: number;
-  error: string | null;
+export interface LinkedPassage {
+  chunk: number;
+  term: string;
+  kind: string;
+  text: string;
+  file_id: string;
+  filename: string;
+  place: Place;
 }
 
-/** What is wrong with a file, at which line of it if it is one. */
-export interface LineProblem {
-  code: string;
-  message: string;
-  param: string | null;
-  line: number | null;
+/** What a prompt takes. All values are text. */
+export interface McpArgument {
+  name: string;
+  title: string;
+  description: string;
+  required: boolean;
+}
+
+/**
+ * What a server says of itself when it is reached: its words, which are text whatever they ask of a reader.
+ *
+ * `protocol` is the revision of MCP that both speak; `capabilities` such as `tools` and `tools.listChanged`.
+ */
+export interface McpCard {
+  title: string;
+  version: string;
+  protocol: string;
+  instructions: string;
+  capabilities: string[];
+}
+
+/** What stands in a resource: a `text`, or bytes as base64 in `data`. */
+export interface McpContent {
+  uri: string;
+  mime_type: string;
+  text: string | null;
+  data: string | null;
+}
+
+/** A text with places, written by the server. */
+export interface McpPrompt {
+  name: string;
+  title: string;
+  description: string;
+  arguments: McpArgument[];
+}
+
+/**
+ * A message of a prompt that was filled in. `data` is base64 where it is a picture or a sound; `text` names
+ * that with its type and size.
+ */
+export interface McpPromptMessage {
+  role: string;
+  text: string;
+  mime_type: string;
+  data: string | null;
+}
+
+/** Something to read at `uri`. `template`: the braces in it stand for what is asked for. `size` in bytes. */
+export interface McpResource {
+  uri: string;
+  name: string;
+  title: string;
+  description: string;
+  mime_type: string;
+  size: number | null;
+  template: boolean;
+}
+
+/** One server as it is shown. `env` and `headers` are names alone: their values may be secrets. */
+export interface McpServer {
+  name: string;
+  command: string[];
+  url: string;
+  env: string[];
+  headers: string[];
+  state: string;
+  error: string | null;
+  tools: string[];
+  restarts: number;
+  configured: boolean;
+  card: McpCard;
+  reached_at: number | null;
 }
 
 /** A name to put into `model`. `kind`, `title`, `capabilities` and `labels` are ours. */
@@ -620,85 +734,14 @@ export interface ModelUsage {
   cost: number | null;
 }
 
-/**
- * A passage, by its `chunk`, that names `term`, as the one that was asked about does; `kind`: `name`,
- * `code`, `reference` or `file`.
- */
-export interface Neighbour {
-  chunk: number;
-  term: string;
-  kind: string;
-  text: string;
-  file_id: string;
-  filename: string;
-  place: Place;
-}
-
 /** What code may reach: nothing. */
 export interface NetworkPolicy {
   type: "disabled";
 }
 
-/**
- * A machine on which a launcher starts processes, by the name that its scheduler has for it.
- *
- * `detail` is the scheduler's own word for the state, `reason` why nothing is started there. `…_used` is what is
- * taken, by whomever; `None` where the scheduler does not say.
- */
-export interface NodeInfo {
-  name: string;
-  state: "idle" | "busy" | "draining" | "drained" | "down";
-  address: string;
-  detail: string;
-  reason: string;
-  cpus: number;
-  cpus_used: number | null;
-  memory_mb: number;
-  memory_used_mb: number | null;
-  gpus: number;
-  gpus_used: number | null;
-  gpu_types: string[];
-  partitions: string[];
-}
-
-/** What a prompt takes. All values are text. */
-export interface OfferedArgument {
-  name: string;
-  title: string;
-  description: string;
-  required: boolean;
-}
-
-/** A text with places, written by the server. */
-export interface OfferedPrompt {
-  name: string;
-  title: string;
-  description: string;
-  arguments: OfferedArgument[];
-}
-
-/** Something to read at `uri`. `template`: the braces in it stand for what is asked for. `size` in bytes. */
-export interface OfferedResource {
-  uri: string;
-  name: string;
-  title: string;
-  description: string;
-  mime_type: string;
-  size: number | null;
-  template: boolean;
-}
-
-export interface OpenAIList_LineProblem_ {
-  data: LineProblem[];
+export interface OpenAIList_BatchProblem_ {
+  data: BatchProblem[];
   object: "list";
-}
-
-/** What a tool answered: text for a model, the same as JSON where there is a structure, and files it made. */
-export interface Outcome {
-  text: string;
-  structured: Record<string, unknown> | null;
-  is_error: boolean;
-  artifacts: ArtifactDescription[];
 }
 
 /** Of the tokens that were said, those of thoughts; not counted here. */
@@ -757,6 +800,16 @@ export interface Plan {
   fits: boolean;
   reasons: string[];
   nearest: string;
+}
+
+/**
+ * An entry of a configuration that cannot work as it says. `place`: where that stands, as in
+ * `models[0].source`.
+ */
+export interface Problem {
+  name: string;
+  place: string;
+  reason: string;
 }
 
 /**
@@ -846,8 +899,20 @@ export interface RankingMeasures {
   recall_5: number;
 }
 
+/** A model for a machine; sizes are downloads in GB, `device` is what it was chosen for. */
+export interface Recommendation {
+  name: string;
+  source: string;
+  size_gb: number;
+  safetensors: string;
+  safetensors_gb: number;
+  licence: string;
+  device: "gpu" | "cpu";
+  reason: string;
+}
+
 /** One process of a model that has several; as in `DeploymentInfo`. */
-export interface ReplicaInfo {
+export interface Replica {
   source: string;
   engine: string;
   state: "cold" | "downloading" | "loading" | "ready" | "failed";
@@ -864,14 +929,6 @@ export interface RequestCounts {
   total: number;
   completed: number;
   failed: number;
-}
-
-/** What stands in a resource: a `text`, or bytes as base64 in `data`. */
-export interface ResourceContent {
-  uri: string;
-  mime_type: string;
-  text: string | null;
-  data: string | null;
 }
 
 /** One execution. Times in seconds since 1970; `error` is in OpenAI's shape, `last_event` a number. */
@@ -946,50 +1003,6 @@ export interface ScheduledRun {
   status: string | null;
   error: Record<string, unknown> | null;
   skipped: string | null;
-}
-
-/**
- * What a search would take, by a dry run: `asked` items in all, `judged` calls of judges, and `trained`
- * models.
- *
- * `settings` are those of the first trials.
- */
-export interface SearchPlan {
-  trials: number;
-  items: number;
-  asked: number;
-  judged: number;
-  trained: number;
-  settings: Record<string, unknown>[];
-}
-
-/**
- * What a server says of itself when it is reached: its words, which are text whatever they ask of a reader.
- *
- * `protocol` is the revision of MCP that both speak; `capabilities` such as `tools` and `tools.listChanged`.
- */
-export interface ServerCard {
-  title: string;
-  version: string;
-  protocol: string;
-  instructions: string;
-  capabilities: string[];
-}
-
-/** One server as it is shown. `env` and `headers` are names alone: their values may be secrets. */
-export interface ServerInfo {
-  name: string;
-  command: string[];
-  url: string;
-  env: string[];
-  headers: string[];
-  state: string;
-  error: string | null;
-  tools: string[];
-  restarts: number;
-  configured: boolean;
-  card: ServerCard;
-  reached_at: number | null;
 }
 
 /** One conversation with `app`. `name` is what its owner calls it; times in seconds since 1970. */
@@ -1069,11 +1082,11 @@ export interface Status {
   url: string;
   started_at: number;
   startup: string[];
-  models: DeploymentStatus[];
+  models: Deployment[];
   stores: Store[];
   apps: string[];
-  recommended: Record<string, unknown> | null;
-  problems: ConfigurationProblem[];
+  recommended: Recommendation | null;
+  problems: Problem[];
   small_model: SmallModel | null;
 }
 
@@ -1112,19 +1125,11 @@ export interface StoreFile {
   created_at: number;
 }
 
-/** A piece of a file: `chunk` is its number in searches, `number` the one in its file and group, from 0. */
-export interface StoredChunk {
-  chunk: number;
-  number: number;
-  text: string;
-  place: Record<string, unknown>;
-}
-
 /**
  * A tool, the JSON Schema of its arguments, what a call may do, whether somebody is asked before it, the group that
  * it is in, what a call costs in US dollars, and where the tool comes from.
  */
-export interface ToolDescription {
+export interface Tool {
   name: string;
   title: string;
   description: string;
@@ -1136,6 +1141,14 @@ export interface ToolDescription {
   group: string;
   cost: number;
   source: string;
+}
+
+/** What a tool answered: text for a model, the same as JSON where there is a structure, and files it made. */
+export interface ToolResult {
+  text: string;
+  structured: Record<string, unknown> | null;
+  is_error: boolean;
+  artifacts: Artifact[];
 }
 
 /**
@@ -1246,21 +1259,23 @@ export interface VectorStoreFile {
 }
 
 /**
- * One version of a deployed app. `current`: it is the one that answers.
+ * An event for a webhook; `id` is its `webhook-id`, the same in each attempt.
  *
- * `warnings`: what it still needs, such as functions that a client must serve; only in the response to a deployment.
+ * Times in seconds since 1970. `next_at` while it is `pending`; `last_status` and `last_error` are those of
+ * the last attempt.
  */
-export interface Version {
+export interface WebhookDelivery {
   id: string;
-  name: string;
-  version: number;
-  digest: string;
-  note: string;
-  created_by: string;
+  webhook_id: string;
+  event_type: string;
+  state: "pending" | "delivered" | "failed";
+  attempts: number;
+  next_at: number | null;
+  last_status: number | null;
+  last_error: string | null;
   created_at: number;
-  current: boolean;
-  spec: Record<string, unknown>;
-  warnings: string[];
+  delivered_at: number | null;
+  payload: Record<string, unknown>;
 }
 
 /** A webhook. `disabled` is ours: why nothing is sent to it any more. */

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from portico._read import read
-from portico_tui.daemon import App, Glance, Model, Partner, Passage, Progress, Store, partners
+from portico_tui.daemon import App, Glance, Partner, Passage, Progress, Store, partners
 from portico_tui.text import cell, counts, heading, measure
 
 
@@ -39,7 +39,7 @@ def test_a_passage_is_headed_by_its_file() -> None:
     assert heading(Passage(1, 0.5, "text", "file-1", "a\x1bb.md")) == "a b.md"
 
 
-def _model(name: str, task: str, aliases: tuple[str, ...] = ()) -> Model:
+def _model(name: str, task: str, aliases: tuple[str, ...] = ()) -> dict[str, Any]:
     model = {
         "name": name,
         "source": "fake://",
@@ -48,7 +48,7 @@ def _model(name: str, task: str, aliases: tuple[str, ...] = ()) -> Model:
         "state": "cold",
         "description": "",
     }
-    return read(Model, {**model, "aliases": aliases})
+    return {**model, "aliases": aliases}
 
 
 def _app(name: str, kind: str = "store", input_schema: Mapping[str, Any] | None = None) -> App:
@@ -58,18 +58,14 @@ def _app(name: str, kind: str = "store", input_schema: Mapping[str, Any] | None 
 
 
 def test_one_talks_to_apps_then_the_default_then_models_that_chat_and_to_nothing_else() -> None:
-    glance = Glance(
-        "1",
-        "/home",
-        "http://127.0.0.1",
-        models=(
-            _model("alpha", "chat"),
-            _model("zulu", "chat", ("default",)),
-            _model("vectors", "embedding", ("default-embedding",)),
-            *(_model(task, task) for task in ("rerank", "speech", "image")),
-        ),
-        apps=("docs", "story", "greeting", "clerk", "unknown"),
+    models = (
+        _model("alpha", "chat"),
+        _model("zulu", "chat", ("default",)),
+        _model("vectors", "embedding", ("default-embedding",)),
+        *(_model(task, task) for task in ("rerank", "speech", "image")),
     )
+    apps = ("docs", "story", "greeting", "clerk", "unknown")
+    glance = read(Glance, {"version": "1", "home": "/home", "url": "", "models": models, "apps": apps})
     known = (
         _app("docs"),
         _app("story", kind="flow", input_schema={"type": "object", "properties": {}}),

@@ -32,7 +32,7 @@ class CanaryEntry:
 
     at: float
     by: str | None
-    action: str
+    action: Literal["set", "promoted", "rolled_back"]
     reason: str
     figures: Mapping[str, Any]
 

@@ -71,7 +71,7 @@ class ClusterJob:
     name: str
     launcher: str
     job: str
-    state: str
+    state: Literal["queued", "starting", "running"]
     node: str = ""
     reason: str = ""
     ends_at: float | None = None

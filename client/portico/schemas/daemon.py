@@ -70,19 +70,21 @@ class Vacuumed:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The daemon at a glance. ``startup`` lists the runs that its start began, ``problems`` what it could not do."""
+    """What there is for this caller. ``home`` and ``problems`` are for admins only; ``startup``: the runs that the
+    start began; ``apps``: those of the folders it was started with, those of other stores, oldest first, then others.
+    """
 
     version: str
     home: str
     url: str
-    started_at: float = 0
-    startup: tuple[str, ...] = ()
-    models: tuple[Deployment, ...] = ()
-    stores: tuple[Store, ...] = ()
-    apps: tuple[str, ...] = ()
-    recommended: Recommendation | None = None
-    problems: tuple[Problem, ...] = ()
-    small_model: SmallModel | None = None
+    started_at: float
+    startup: tuple[str, ...]
+    models: tuple[Deployment, ...]
+    stores: tuple[Store, ...]
+    apps: tuple[str, ...]
+    recommended: Recommendation | None
+    problems: tuple[Problem, ...]
+    small_model: SmallModel | None
 
     def hint_for(self, name: str) -> str | None:
         """A line for beside an answer of ``name``, if that is the tiny model or an app that asks it."""

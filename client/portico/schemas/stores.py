@@ -124,12 +124,12 @@ class LinkedPassages:
 class SyncPlan:
     """What a sync would do, in names of files; ``moved`` as (from, to)."""
 
-    added: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    moved: tuple[tuple[str, str], ...] = ()
-    removed: tuple[str, ...] = ()
-    unchanged: int = 0
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    moved: tuple[tuple[str, str], ...]
+    removed: tuple[str, ...]
+    unchanged: int
+    skipped: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

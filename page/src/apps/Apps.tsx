@@ -9,7 +9,7 @@ import { Confirm, Copy, Dialog, Empty, type Loaded, pretty, Trouble, useLoaded, 
 import { go, link, route } from "../route";
 import { RunDiagram } from "../run/RunDiagram";
 import { type AppKind, apps, refresh, status } from "../status";
-import type { App, QuestionDescription, TraceStep, Version } from "../types";
+import type { App, AppVersion, QuestionDescription, TraceStep } from "../types";
 import { t } from "../words/words";
 import { SpecText } from "./Editor";
 
@@ -57,7 +57,7 @@ function AppCard({ app }: { app: App }) {
 /** One app: its form, its diagram, and if it was deployed, its versions to whoever may read them. */
 function AppDialog({ app }: { app: App }) {
   const path = `/api/apps/${part(app.name)}/versions`;
-  const versions = useLoaded(async () => (app.version ? rows<Version>(path) : []), path);
+  const versions = useLoaded(async () => (app.version ? rows<AppVersion>(path) : []), path);
   const reads = !versions.denied; // who may only call an app does not read what it is made of
   const code = callSnippet(app.name);
   return (
@@ -162,9 +162,9 @@ function Diagram({ name }: { name: string }) {
   );
 }
 
-function Versions({ name, found }: { name: string; found: Loaded<Version[]> }) {
+function Versions({ name, found }: { name: string; found: Loaded<AppVersion[]> }) {
   const path = `/api/apps/${part(name)}`;
-  const [shown, setShown] = useState<Version | null>(null);
+  const [shown, setShown] = useState<AppVersion | null>(null);
   const before = found.value?.find((each) => each.version === (shown?.version ?? 0) - 1);
   const [removing, setRemoving] = useState(false);
   const [busy, error, work] = useWork();

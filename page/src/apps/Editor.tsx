@@ -9,7 +9,7 @@ import { Trouble, useLoaded, useWork } from "../parts/ui";
 import type { Fault } from "../parts/yaml";
 import { go, link } from "../route";
 import { apps, refresh, status } from "../status";
-import type { App, Version } from "../types";
+import type { App, AppVersion } from "../types";
 import { t } from "../words/words";
 
 type Kind = "flow" | "agent";
@@ -39,7 +39,7 @@ interface Opened {
   library: Library;
   schemas: Record<Kind, JsonSchema>;
   kind: Kind;
-  current: Version | undefined;
+  current: AppVersion | undefined;
 }
 
 const load = () => import("../parts/editor");
@@ -54,7 +54,7 @@ function useOpened(name: string) {
     ]);
     const schemas = { flow, agent };
     if (!name) return { library, schemas, kind: "flow", current: undefined };
-    const [app, versions] = await Promise.all([json<App>(path), rows<Version>(`${path}/versions`)]);
+    const [app, versions] = await Promise.all([json<App>(path), rows<AppVersion>(`${path}/versions`)]);
     return {
       library,
       schemas,

@@ -7,7 +7,7 @@ import { Chart, type Line } from "../parts/Chart";
 import { soft, Table } from "../parts/Table";
 import { Confirm, Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link } from "../route";
-import type { EvalRun, EvalSearch, SearchPlan, Trial } from "../types";
+import type { EvalPlan, EvalRun, EvalSearch, Trial } from "../types";
 import { t } from "../words/words";
 import { POLL_INTERVAL_MS } from "./EvalRun";
 import { readMapping } from "./evalFile";
@@ -272,7 +272,7 @@ function TrialTable(props: { search: EvalSearch; busy: boolean; onApply: (trial:
 export function NewSearch(props: { before: EvalRun; criteria: string[]; onClose: () => void }) {
   const { before, criteria, onClose } = props;
   const path = `/api/evals/${part(before.eval_id)}/search`;
-  const [plan, setPlan] = useState<SearchPlan | null>(null);
+  const [plan, setPlan] = useState<EvalPlan | null>(null);
   const [busy, error, work] = useWork();
   const [random, setRandom] = useState(false);
   const start = (form: FormData) =>
@@ -285,7 +285,7 @@ export function NewSearch(props: { before: EvalRun; criteria: string[]; onClose:
         ...(random ? { method: "random", trials: Number(form.get("trials")) } : {}),
       };
       if (!plan) {
-        setPlan(await json<SearchPlan>(path, { json: { ...wanted, dry_run: true } }));
+        setPlan(await json<EvalPlan>(path, { json: { ...wanted, dry_run: true } }));
         return;
       }
       const begun = await json<EvalSearch>(path, { json: wanted });

@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { rows } from "../api";
 import { FormDialog, Trouble, useLoaded } from "../parts/ui";
 import { status } from "../status";
-import type { ToolDescription } from "../types";
+import type { Tool } from "../types";
 import { t } from "../words/words";
 import { configure, settings } from "./conversation";
 import type { Settings } from "./sessions";
@@ -36,7 +36,7 @@ function read(form: FormData, before: Settings): Settings {
 
 export function SettingsDialog({ onClose }: { onClose: () => void }) {
   const given = settings.value;
-  const tools = useLoaded(() => rows<ToolDescription>("/api/tools"), "tools");
+  const tools = useLoaded(() => rows<Tool>("/api/tools"), "tools");
   const servers = useLoaded(() => rows<{ name: string }>("/api/mcp/servers"), "servers");
   const stores = (status.value?.stores ?? []).filter((store) => store.id !== given.documents);
   const single = (tools.value ?? []).filter((tool) => !tool.source.startsWith("mcp:"));

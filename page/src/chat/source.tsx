@@ -8,7 +8,7 @@ import { placeLabel } from "../format";
 import { Dialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import type { Passage } from "../passage";
 import { status } from "../status";
-import type { Neighbour } from "../types";
+import type { LinkedPassage } from "../types";
 import { t } from "../words/words";
 
 const MAX_PASSAGE_CHARS = 20_000;
@@ -305,7 +305,7 @@ export function LinkedPassages(at: At) {
 function Neighbours({ store, file, start }: At) {
   const [most, setMost] = useState(NEIGHBOURS_SHOWN);
   const path = `/api/stores/${part(store)}/links?file=${part(file)}&start=${start}&limit=${most}`;
-  const found = useLoaded(() => json<{ data: Neighbour[]; has_more: boolean }>(path), path);
+  const found = useLoaded(() => json<{ data: LinkedPassage[]; has_more: boolean }>(path), path);
   const { value } = found;
   return (
     <>

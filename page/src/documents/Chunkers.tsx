@@ -7,7 +7,7 @@ import { soft, Table } from "../parts/Table";
 import { FormDialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link } from "../route";
 import { status } from "../status";
-import type { Chunker, Cut, GroupInfo, Store, StoreFile } from "../types";
+import type { Chunker, ChunkGroup, Cut, Store, StoreFile } from "../types";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 2_000;
@@ -260,7 +260,7 @@ function Groups({ store }: { store: Store }) {
   const [polled, setPolled] = useState(0);
   const found = useLoaded(
     async () => {
-      const groups = await rows<GroupInfo>(path);
+      const groups = await rows<ChunkGroup>(path);
       setPolled(groups.some((group) => group.waiting) ? POLL_INTERVAL_MS : 0);
       return groups;
     },

@@ -7,7 +7,7 @@ import { count, placeLabel } from "../format";
 import { Dialog, Trouble, useLoaded } from "../parts/ui";
 import type { Passage } from "../passage";
 import { go, link } from "../route";
-import type { Store, StoredChunk, StoreFile } from "../types";
+import type { FileChunk, Store, StoreFile } from "../types";
 import { t } from "../words/words";
 
 const PIECES_SHOWN = 200;
@@ -16,11 +16,7 @@ const LABEL_CHARS = 120;
 /** Characters of the text that are seen before and behind the chosen piece. */
 const REACH_CHARS = 20_000;
 
-interface Piece extends StoredChunk {
-  place: Passage["place"];
-}
-
-const NO_PIECES: Piece[] = [];
+const NO_PIECES: FileChunk[] = [];
 
 /** A stretch of a text, and the pieces that it belongs to, by their place in the list. */
 export interface Stretch {
@@ -77,7 +73,7 @@ function Pieces({ store, file, group }: { store: Store; file: StoreFile; group: 
   const [chosen, setChosen] = useState(0);
   const [asText, setAsText] = useState(false);
   const path = `/api/stores/${part(store.id)}/files/${part(file.id)}/chunks?limit=${most}${group && `&group=${part(group)}`}`;
-  const found = useLoaded(() => json<{ data: Piece[]; has_more: boolean }>(path), path);
+  const found = useLoaded(() => json<{ data: FileChunk[]; has_more: boolean }>(path), path);
   const text = useLoaded(() => fileText(store.id, file.id), file.id);
   const pieces = found.value?.data ?? NO_PIECES;
   const piece = pieces[chosen];
@@ -148,7 +144,7 @@ function Pieces({ store, file, group }: { store: Store; file: StoreFile; group: 
 /** The text around the chosen piece, with all pieces marked in it; one that is clicked is chosen. */
 function MarkedText(props: {
   text: string;
-  pieces: Piece[];
+  pieces: FileChunk[];
   chosen: number;
   onChoose: (number: number) => void;
 }) {

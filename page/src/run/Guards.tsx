@@ -1,12 +1,12 @@
 import { rows } from "../api";
 import { soft, Table } from "../parts/Table";
 import { Listing, useLoaded } from "../parts/ui";
-import type { GuardInfo } from "../types";
+import type { ConfiguredGuard } from "../types";
 import { t } from "../words/words";
 
 /** The guards of the configuration, in the order in which they are asked. */
 export function View() {
-  const found = useLoaded(() => rows<GuardInfo>("/api/guards"), "guards");
+  const found = useLoaded(() => rows<ConfiguredGuard>("/api/guards"), "guards");
   return (
     <>
       <h1>{t("run.guards")}</h1>

@@ -5,7 +5,14 @@ import { json, part } from "../api";
 import { bytes, count, moment } from "../format";
 import { soft, Table } from "../parts/Table";
 import { Confirm, FormDialog, Trouble, useLoaded, useWork } from "../parts/ui";
-import type { ClusterInfo, DaemonInfo, DaemonJob, DrainInfo, LauncherNodes, NodeInfo } from "../types";
+import type {
+  ClusterDaemon,
+  ClusterJob,
+  ClusterLauncher,
+  ClusterNode,
+  ClusterStatus,
+  DrainedNode,
+} from "../types";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 5_000;
@@ -14,12 +21,12 @@ const MAX_REASON_CHARS = 200;
 const MIN_ID_CHARS = 56;
 
 interface Machine {
-  launcher: LauncherNodes;
-  node: NodeInfo;
-  jobs: DaemonJob[];
+  launcher: ClusterLauncher;
+  node: ClusterNode;
+  jobs: ClusterJob[];
 }
 
-function labelOf(node: NodeInfo): string {
+function labelOf(node: ClusterNode): string {
   const unread = node.name.length >= MIN_ID_CHARS && node.address;
   return unread ? `${node.name.slice(0, 8)} (${node.address})` : node.name;
 }
@@ -29,19 +36,19 @@ function share(used: string | null, all: string): string {
   return used === null ? all : t("machines.of", { used, all });
 }
 
-function gpusOf(node: NodeInfo): string {
+function gpusOf(node: ClusterNode): string {
   if (!node.gpus) return "";
   const used = node.gpus_used === null ? null : count(node.gpus_used);
   return `${share(used, count(node.gpus))} ${node.gpu_types.join(" ")}`.trim();
 }
 
-function memoryOf(node: NodeInfo): string {
+function memoryOf(node: ClusterNode): string {
   if (!node.memory_mb) return "";
   const used = node.memory_used_mb === null ? null : bytes(node.memory_used_mb * MB_BYTES);
   return share(used, bytes(node.memory_mb * MB_BYTES));
 }
 
-function machinesOf(found: ClusterInfo): Machine[] {
+function machinesOf(found: ClusterStatus): Machine[] {
   return found.launchers.flatMap((launcher) =>
     launcher.nodes.map((node) => ({
       launcher,
@@ -52,7 +59,7 @@ function machinesOf(found: ClusterInfo): Machine[] {
 }
 
 export function View() {
-  const found = useLoaded(() => json<ClusterInfo>("/api/cluster"), "cluster", POLL_INTERVAL_MS);
+  const found = useLoaded(() => json<ClusterStatus>("/api/cluster"), "cluster", POLL_INTERVAL_MS);
   const [draining, setDraining] = useState<Machine | null>(null);
   const [resumed, setResumed] = useState<Machine | null>(null);
   const [busy, error, work] = useWork();
@@ -160,7 +167,7 @@ function Drain({ machine, onClose }: { machine: Machine; onClose: () => void }) 
   const { launcher, node } = machine;
   const path = `/api/cluster/nodes/${part(launcher.name)}/${part(node.name)}/drain`;
   const planned = useLoaded(
-    () => json<DrainInfo>(path, { json: { reason: t("machines.drain"), dry_run: true } }),
+    () => json<DrainedNode>(path, { json: { reason: t("machines.drain"), dry_run: true } }),
     path,
   );
   const drain = (form: FormData) => json(path, { json: { reason: form.get("reason") } });
@@ -187,7 +194,7 @@ function Drain({ machine, onClose }: { machine: Machine; onClose: () => void }) 
   );
 }
 
-function Jobs({ rows }: { rows: DaemonJob[] }) {
+function Jobs({ rows }: { rows: ClusterJob[] }) {
   return (
     <Table
       label={t("machines.processes")}
@@ -207,7 +214,7 @@ function Jobs({ rows }: { rows: DaemonJob[] }) {
   );
 }
 
-function Daemons({ rows }: { rows: DaemonInfo[] }) {
+function Daemons({ rows }: { rows: ClusterDaemon[] }) {
   return (
     <Table
       label={t("machines.daemons")}

@@ -4,7 +4,7 @@ import { bytes, count } from "../format";
 import { soft, Table } from "../parts/Table";
 import { Confirm, Empty, FormDialog, LogDialog, Trouble, useLoaded, useWork } from "../parts/ui";
 import { refresh, status } from "../status";
-import type { DeploymentStatus, Plan } from "../types";
+import type { Deployment, Plan } from "../types";
 import { t } from "../words/words";
 import { Adapters } from "./Adapters";
 import { PullProgress } from "./PullProgress";
@@ -16,7 +16,7 @@ export function Models() {
   const isEmpty = status.value !== null && !models.length;
   // The status of a key that may not see models has none.
   const unseen = useLoaded(
-    async () => (isEmpty ? rows<DeploymentStatus>("/api/deployments") : []),
+    async () => (isEmpty ? rows<Deployment>("/api/deployments") : []),
     `models ${isEmpty}`,
   );
   return (
@@ -46,7 +46,7 @@ export function Models() {
   );
 }
 
-function ModelCard({ model }: { model: DeploymentStatus }) {
+function ModelCard({ model }: { model: Deployment }) {
   const [busy, error, work] = useWork();
   const [plan, setPlan] = useState<Plan | null>(null);
   const [opened, setOpened] = useState<"" | "adapters" | "alias" | "logs" | "remove">("");
@@ -157,7 +157,7 @@ export function AliasDialog(props: { model: string; does?: string; onClose: () =
 }
 
 /** The processes of a model that has several, wherever they run. */
-function Processes({ model }: { model: DeploymentStatus }) {
+function Processes({ model }: { model: Deployment }) {
   const numbered = model.replicas.map((replica, number) => ({ ...replica, number: number + 1 }));
   return (
     <details class="aside">

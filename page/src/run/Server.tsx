@@ -9,14 +9,7 @@ import { SchemaForm } from "../parts/SchemaForm";
 import { soft, Table } from "../parts/Table";
 import { Dialog, Listing, Trouble, useLoaded, useWork } from "../parts/ui";
 import { go, link, route } from "../route";
-import type {
-  FilledMessage,
-  OfferedPrompt,
-  OfferedResource,
-  ResourceContent,
-  ServerInfo,
-  ToolDescription,
-} from "../types";
+import type { McpContent, McpPrompt, McpPromptMessage, McpResource, McpServer, Tool } from "../types";
 import { t } from "../words/words";
 import { ToolCard } from "./ToolCard";
 
@@ -29,7 +22,7 @@ export function View() {
   const [interval, setInterval] = useState(POLL_INTERVAL_MS);
   const server = useLoaded(
     async () => {
-      const found = await json<ServerInfo>(base);
+      const found = await json<McpServer>(base);
       setInterval(found.state === "ready" ? POLL_INTERVAL_MS : START_POLL_INTERVAL_MS);
       return found;
     },
@@ -50,16 +43,16 @@ export function View() {
 }
 
 /** What a server that is there has. */
-function Offered({ server }: { server: ServerInfo }) {
+function Offered({ server }: { server: McpServer }) {
   const [, , what, chosen = ""] = route.value.rest;
   const { name } = server;
   const base = `/api/mcp/servers/${part(name)}`;
   const tools = useLoaded(
-    async () => (await rows<ToolDescription>("/api/tools")).filter((tool) => tool.source === `mcp:${name}`),
+    async () => (await rows<Tool>("/api/tools")).filter((tool) => tool.source === `mcp:${name}`),
     `tools ${name} ${server.tools.join()}`,
   );
-  const resources = useLoaded(() => rows<OfferedResource>(`${base}/resources`), `${base}/resources`);
-  const prompts = useLoaded(() => rows<OfferedPrompt>(`${base}/prompts`), `${base}/prompts`);
+  const resources = useLoaded(() => rows<McpResource>(`${base}/resources`), `${base}/resources`);
+  const prompts = useLoaded(() => rows<McpPrompt>(`${base}/prompts`), `${base}/prompts`);
   const prompt = prompts.value?.find((each) => each.name === chosen);
   return (
     <>
@@ -128,7 +121,7 @@ function Offered({ server }: { server: ServerInfo }) {
 }
 
 /** What the server says of itself, and how it is. */
-function Card({ server, onChange }: { server: ServerInfo; onChange: () => void }) {
+function Card({ server, onChange }: { server: McpServer; onChange: () => void }) {
   const [busy, error, work] = useWork();
   const { card } = server;
   return (
@@ -179,7 +172,7 @@ function ResourceDialog(props: { server: string; uri: string; isTemplate: boolea
   const wanted = isTemplate === false ? uri : address;
   const path = `/api/mcp/servers/${part(server)}/resources/read`;
   const found = useLoaded(
-    async () => (wanted ? rows<ResourceContent>(path, { json: { uri: wanted } }) : null),
+    async () => (wanted ? rows<McpContent>(path, { json: { uri: wanted } }) : null),
     `${path} ${wanted}`,
   );
   return (
@@ -220,7 +213,7 @@ function ResourceDialog(props: { server: string; uri: string; isTemplate: boolea
 const isPicture = (type: string) => type.startsWith("image/");
 
 /** Text as it is, a picture as a picture, anything else as a file to keep: nothing of it is executed. */
-function ContentView({ content }: { content: ResourceContent }) {
+function ContentView({ content }: { content: McpContent }) {
   const { data, text, mime_type: type, uri } = content;
   if (text !== null) return <pre>{text}</pre>;
   if (data === null) return null;
@@ -256,8 +249,8 @@ function bytesOf(data: string): Uint8Array<ArrayBuffer> {
   }
 }
 
-function PromptDialog({ server, prompt }: { server: string; prompt: OfferedPrompt }) {
-  const [messages, setMessages] = useState<FilledMessage[] | null>(null);
+function PromptDialog({ server, prompt }: { server: string; prompt: McpPrompt }) {
+  const [messages, setMessages] = useState<McpPromptMessage[] | null>(null);
   const [busy, error, work] = useWork();
   const path = `/api/mcp/servers/${part(server)}/prompts/render`;
   const schema = {
@@ -280,7 +273,9 @@ function PromptDialog({ server, prompt }: { server: string; prompt: OfferedPromp
           onSend={(given) =>
             work(async () => {
               setMessages(null);
-              setMessages(await rows<FilledMessage>(path, { json: { name: prompt.name, arguments: given } }));
+              setMessages(
+                await rows<McpPromptMessage>(path, { json: { name: prompt.name, arguments: given } }),
+              );
             })
           }
         />
@@ -318,7 +313,7 @@ function PromptDialog({ server, prompt }: { server: string; prompt: OfferedPromp
 }
 
 /** Puts the messages into the question of a new conversation, where they can be changed before they are sent. */
-function ask(messages: FilledMessage[]): void {
+function ask(messages: McpPromptMessage[]): void {
   const isTalk = messages.some((message) => message.role !== "user");
   const text = messages.map((message) => (isTalk ? `${message.role}: ${message.text}` : message.text));
   remember("draft.", text.join("\n\n"));

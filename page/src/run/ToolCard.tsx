@@ -6,11 +6,11 @@ import { QuestionView } from "../chat/AnswerView";
 import { Made } from "../chat/Media";
 import { SchemaForm } from "../parts/SchemaForm";
 import { pretty, Trouble, useWork } from "../parts/ui";
-import type { Outcome, ToolDescription } from "../types";
+import type { Tool, ToolResult } from "../types";
 import { t } from "../words/words";
 import { useProgress } from "./progress";
 
-export function ToolCard({ tool }: { tool: ToolDescription }) {
+export function ToolCard({ tool }: { tool: Tool }) {
   const [run, setRun] = useState("");
   const [busy, error, work] = useWork();
   const traits = [
@@ -46,7 +46,7 @@ export function ToolCard({ tool }: { tool: ToolDescription }) {
 
 /** A call on its way: what it waits for, and what came of it. */
 function ToolCall({ run }: { run: string }) {
-  const { ended, result, error, questions } = useProgress<Outcome>(run);
+  const { ended, result, error, questions } = useProgress<ToolResult>(run);
   const [leaving, wrong, leave] = useWork();
   const asText = result?.structured && pretty(result.structured);
   return (

@@ -12,7 +12,7 @@ import {
   useWork,
 } from "../parts/ui";
 import { link, route } from "../route";
-import type { ServerInfo, ToolDescription } from "../types";
+import type { McpServer, Tool } from "../types";
 import { t } from "../words/words";
 import { ToolCard } from "./ToolCard";
 
@@ -25,7 +25,7 @@ export function Tools() {
 }
 
 function AllTools() {
-  const tools = useLoaded(() => rows<ToolDescription>("/api/tools"), "tools");
+  const tools = useLoaded(() => rows<Tool>("/api/tools"), "tools");
   return (
     <>
       <Servers onChange={tools.reload} />
@@ -45,7 +45,7 @@ function AllTools() {
 
 /** MCP servers of other people. */
 function Servers({ onChange }: { onChange: () => void }) {
-  const servers = useLoaded(() => rows<ServerInfo>("/api/mcp/servers"), "servers");
+  const servers = useLoaded(() => rows<McpServer>("/api/mcp/servers"), "servers");
   const [adding, setAdding] = useState(false);
   const changed = () => {
     servers.reload();
@@ -69,7 +69,7 @@ function Servers({ onChange }: { onChange: () => void }) {
   );
 }
 
-function ServerCard({ server, onChange }: { server: ServerInfo; onChange: () => void }) {
+function ServerCard({ server, onChange }: { server: McpServer; onChange: () => void }) {
   const [opened, setOpened] = useState<"" | "log" | "remove">("");
   const [busy, error, work] = useWork();
   const path = `/api/mcp/servers/${part(server.name)}`;

@@ -17,7 +17,7 @@ import {
   useWork,
 } from "../parts/ui";
 import { go, link, route } from "../route";
-import type { Delivery, WebhookEndpoint } from "../types";
+import type { WebhookDelivery, WebhookEndpoint } from "../types";
 import { t } from "../words/words";
 
 const POLL_INTERVAL_MS = 3_000;
@@ -97,7 +97,7 @@ function EventTypes({ hook }: { hook: WebhookEndpoint }) {
 /** What became of the newest event of a webhook. */
 function LastDelivery({ id }: { id: string }) {
   const path = `/api/webhooks/${part(id)}/deliveries`;
-  const found = useLoaded(() => rows<Delivery>(`${path}?limit=1`), path);
+  const found = useLoaded(() => rows<WebhookDelivery>(`${path}?limit=1`), path);
   const last = found.value?.[0];
   if (!found.value) return <Trouble error={found.error} retry={found.retry} />;
   if (!last) return <p class="soft">{t("webhooks.nothing")}</p>;
@@ -109,7 +109,7 @@ function LastDelivery({ id }: { id: string }) {
   );
 }
 
-function DeliveryState({ delivery }: { delivery: Delivery }) {
+function DeliveryState({ delivery }: { delivery: WebhookDelivery }) {
   const { state, next_at: next } = delivery;
   return (
     <span class={state === "delivered" ? "good" : state === "failed" ? "bad" : "soft"}>
@@ -194,7 +194,7 @@ function WebhookPage({ id }: { id: string }) {
 function Deliveries({ id, enabled }: { id: string; enabled: boolean }) {
   const path = `/api/webhooks/${part(id)}/deliveries`;
   const found = useLoaded(
-    () => everyRow(MAX_DELIVERIES, (after) => json<ListPage<Delivery>>(`${path}?limit=100${after}`)),
+    () => everyRow(MAX_DELIVERIES, (after) => json<ListPage<WebhookDelivery>>(`${path}?limit=100${after}`)),
     path,
     POLL_INTERVAL_MS,
   );
@@ -254,7 +254,7 @@ function Deliveries({ id, enabled }: { id: string; enabled: boolean }) {
 }
 
 /** The id of what has ended; that of a run leads to it. */
-function Subject({ delivery }: { delivery: Delivery }) {
+function Subject({ delivery }: { delivery: WebhookDelivery }) {
   const { id } = delivery.payload.data as { id: string };
   return delivery.event_type.startsWith("run.") ? (
     <a href={link("run", "runs", id)}>{id}</a>

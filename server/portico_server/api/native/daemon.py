@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence, Set
 from contextlib import AsyncExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
 from portico.schemas.configuration import Applied, Problem
-from portico.schemas.daemon import ConfiguredGuard, Plugin, Setting, Vacuumed
-from portico.schemas.deployments import Deployment, SmallModel
+from portico.schemas.daemon import ConfiguredGuard, Plugin, Setting, Status, Vacuumed
+from portico.schemas.deployments import SmallModel
 from portico.schemas.keys import Key, NewKey
-from portico.schemas.stores import Store
 from portico.wire import misspelt
 from portico_server import __version__, config
 from portico_server.api.endpoint import Admin, Caller, TheAuth, TheServices, new_router
@@ -35,24 +33,6 @@ from portico_server.guards.guard import PLACES
 from portico_server.reconcile import PRUNABLE
 
 router = new_router(prefix="/api", tags=["Daemon"])
-
-
-class Status(BaseModel):
-    """What there is for this caller. ``home`` and ``problems`` are for admins only; ``startup``: the runs that the
-    start began; ``apps``: those of the folders it was started with, those of other stores, oldest first, then others.
-    """
-
-    version: str
-    home: str
-    url: str
-    started_at: float
-    startup: list[str]
-    models: list[Deployment]
-    stores: list[Store]
-    apps: list[str]
-    recommended: dict[str, Any] | None
-    problems: list[Problem]
-    small_model: SmallModel | None
 
 
 class Stopping(BaseModel):
@@ -77,12 +57,14 @@ async def daemon_status(services: TheServices, caller: Caller) -> Status:
         home=str(services.settings.home) if caller.admin else "",
         url=services.url,
         started_at=services.started_at,
-        startup=list(services.startup),
-        models=deployments.shown(services.models, caller) if sees_models else [],
-        stores=[shown(info, services, caller) for info in await services.stores.describe(found, caller)],
-        apps=[card.name for card in apps],
-        recommended=asdict(recommended) if recommended else None,
-        problems=await _problems(services) if caller.admin else [],
+        startup=tuple(services.startup),
+        models=tuple(deployments.shown(services.models, caller)) if sees_models else (),
+        stores=tuple(
+            [shown(info, services, caller) for info in await services.stores.describe(found, caller)]
+        ),
+        apps=tuple(card.name for card in apps),
+        recommended=recommended,
+        problems=tuple(await _problems(services)) if caller.admin else (),
         small_model=_small_model(services, apps) if sees_models else None,
     )
 
