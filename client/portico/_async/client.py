@@ -19,6 +19,7 @@ from portico._async.calls.artifacts import Artifacts
 from portico._async.calls.canaries import Canaries
 from portico._async.calls.cluster import Cluster
 from portico._async.calls.daemon import ContentGuards, Plugins
+from portico._async.calls.deployments import Deployments
 from portico._async.calls.engines import Engines
 from portico._async.calls.keys import Keys
 from portico._async.calls.schedules import Schedules
@@ -26,7 +27,7 @@ from portico._async.containers import Containers
 from portico._async.evals import Evals
 from portico._async.images import Images
 from portico._async.knowledge import Chunkers, Files, Stores
-from portico._async.models import Chats, Deployments, Models
+from portico._async.models import Chats, Models
 from portico._async.runs import Questions, Runs
 from portico._async.sessions import Facts, Sessions
 from portico._async.skills import Skills

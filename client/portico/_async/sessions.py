@@ -72,19 +72,6 @@ class Sessions(calls_sessions.Sessions):
             after = found[-1].seq
         return found
 
-    async def rate(
-        self, session_id: str, message: int, value: str, *, correction: str = "", note: str = ""
-    ) -> SessionMessage:
-        """Rate an answer, by the number of its message: ``good``, ``bad``, or ``corrected`` with a ``correction``."""
-        body = {"value": value, "correction": correction, "note": note}
-        path = self._at(session_id, "messages", str(message), "rating")
-        return await self._transport.request("PUT", path, SessionMessage, json=body)
-
-    async def unrate(self, session_id: str, message: int) -> None:
-        """Take a rating back."""
-        path = self._at(session_id, "messages", str(message), "rating")
-        return await self._transport.request("DELETE", path, None)
-
     async def ratings(
         self,
         *,

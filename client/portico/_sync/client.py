@@ -26,6 +26,7 @@ from portico._sync.calls.artifacts import Artifacts
 from portico._sync.calls.canaries import Canaries
 from portico._sync.calls.cluster import Cluster
 from portico._sync.calls.daemon import ContentGuards, Plugins
+from portico._sync.calls.deployments import Deployments
 from portico._sync.calls.engines import Engines
 from portico._sync.calls.keys import Keys
 from portico._sync.calls.schedules import Schedules
@@ -33,7 +34,7 @@ from portico._sync.containers import Containers
 from portico._sync.evals import Evals
 from portico._sync.images import Images
 from portico._sync.knowledge import Chunkers, Files, Stores
-from portico._sync.models import Chats, Deployments, Models
+from portico._sync.models import Chats, Models
 from portico._sync.runs import Questions, Runs
 from portico._sync.sessions import Facts, Sessions
 from portico._sync.skills import Skills

@@ -138,6 +138,7 @@ DEPLOYMENTS = Resource(
     (
         Verb("list", "GET", list[Deployment]),
         Verb("get", "GET {name}", Deployment),
+        Verb("add", "POST", Deployment),
         Verb("change", "PATCH {name}", Deployment),
         Verb("remove", "DELETE {name}"),
         Verb("load", "POST {name}/load", Deployment, slow=True),

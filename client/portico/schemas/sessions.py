@@ -41,6 +41,8 @@ SESSIONS = Resource(
     (
         Verb("open", "POST", Session, positional=("name",)),
         Verb("get", "GET {session_id}", Session),
+        Verb("rate", "PUT {session_id}/messages/{message}/rating", SessionMessage),
+        Verb("unrate", "DELETE {session_id}/messages/{message}/rating"),
         Verb("change", "PATCH {session_id}", Session),
         Verb("add", "POST {session_id}/messages", Session, positional=("agent",)),
         Verb("reset", "POST {session_id}/reset", Session),

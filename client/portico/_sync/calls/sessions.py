@@ -8,7 +8,7 @@ from typing import Any
 
 from portico._request import at, by_id, given
 from portico._sync.group import Group
-from portico.schemas.sessions import Session
+from portico.schemas.sessions import Session, SessionMessage
 
 
 class Sessions(Group):
@@ -34,6 +34,37 @@ class Sessions(Group):
     def get(self, session_id: str) -> Session:
         """One session."""
         return self._transport.request("GET", at("api", "sessions", by_id(session_id, "a session")), Session)
+
+    def rate(
+        self,
+        session_id: str,
+        message: int,
+        value: str,
+        *,
+        correction: str | None = None,
+        note: str | None = None,
+    ) -> SessionMessage:
+        """Rate an answer, by the number of its message; a rating that it has is replaced.
+
+        What you think of an answer. ``correction`` is the answer that you wanted: for ``corrected``, and only
+        then.
+
+        ``value``: ``good`` | ``bad`` | ``corrected``.
+        """
+        return self._transport.request(
+            "PUT",
+            at("api", "sessions", by_id(session_id, "a session"), "messages", str(message), "rating"),
+            SessionMessage,
+            json=given(value=value, correction=correction, note=note),
+        )
+
+    def unrate(self, session_id: str, message: int) -> None:
+        """Take back what was thought of an answer."""
+        return self._transport.request(
+            "DELETE",
+            at("api", "sessions", by_id(session_id, "a session"), "messages", str(message), "rating"),
+            None,
+        )
 
     def change(
         self, session_id: str, *, title: str | None = None, metadata: Mapping[str, Any] | None = None
