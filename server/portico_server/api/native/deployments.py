@@ -8,14 +8,10 @@ from fastapi import Query
 from pydantic import BaseModel
 
 from portico.schemas.deployments import BetterModel, Deployment
-from portico.schemas.engines import Engine, EngineParameter, Finding
 from portico_server.api.endpoint import Admin, ModelsReader, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedName, StartedRun, shaped
-from portico_server.core import pools
-from portico_server.core.errors import NotFound, nearest
+from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
-from portico_server.models.catalog import ENGINES
-from portico_server.models.protocol import NamesOptions
 from portico_server.models.service import ModelService
 from portico_server.models.spec import DeploymentInfo, ModelSpec, check_defaults
 
@@ -201,100 +197,3 @@ def shown(models: ModelService, caller: Principal) -> list[Deployment]:
 
 def _deployment(info: DeploymentInfo) -> Deployment:
     return shaped(Deployment, info)
-
-
-# ``/api/aliases``: names that mean other names, such as ``default``.
-
-
-alias_router = new_router(prefix="/api/aliases", tags=["Models"])
-
-
-class AliasTarget(BaseModel, extra="forbid"):
-    """The model or app that an alias means."""
-
-    target: str
-
-
-class Alias(BaseModel):
-    """A name and what it means."""
-
-    name: str
-    target: str
-
-
-@alias_router.get("")
-async def list_aliases(services: TheServices, caller: ModelsReader) -> Listed[Alias]:
-    """All aliases but those of what other keys have trained, by name."""
-    pairs = [
-        (name, target)
-        for name, target in sorted(services.registry.aliases.items())
-        if ":" not in target or services.registry.get(name, caller) is not None
-    ]
-    return Listed(data=[Alias(name=name, target=target) for name, target in pairs])
-
-
-@alias_router.put("/{name:path}")
-async def set_alias(name: str, body: AliasTarget, services: TheServices, _caller: Admin) -> Alias:
-    """Let a name mean a model or app from now on, and after a restart."""
-    await services.models.set_alias(name, body.target)
-    return Alias(name=name, target=services.registry.aliases[name])
-
-
-# ``/api/engines``: what runs models, and the environments of the heavy ones.
-
-
-engine_router = new_router(prefix="/api/engines", tags=["Engines"])
-
-
-class Building(BaseModel, extra="forbid"):
-    """``rebuild``: also if it is whole."""
-
-    rebuild: bool = False
-
-
-@engine_router.get("")
-async def list_engines(services: TheServices, _caller: Admin) -> Listed[Engine]:
-    """All engines by name; those with an environment say whether it is there."""
-    apart = {info.name: info for info in services.models.environments.list()}
-    plugins = await pools.LOADING.run(ENGINES.plugins)
-    inside = {
-        p.name: Engine(name=p.name, state="broken", version=p.version, problem=p.reason) for p in plugins
-    }
-    inside |= {
-        p.name: Engine(name=p.name, state="plugin", version=p.version) for p in plugins if not p.reason
-    }
-    inside |= {name: Engine(name=name, state="built in") for name in ENGINES.built_in}
-    return Listed(data=[engine for _name, engine in sorted({**inside, **apart}.items())])
-
-
-@engine_router.get("/{name}/parameters")
-async def engine_parameters(name: str, _caller: Admin) -> Listed[EngineParameter]:
-    """The parameters of an engine that lists them."""
-    engine = await pools.LOADING.run(ENGINES.get, name)
-    if engine is None:
-        raise NotFound(
-            f"There is no engine '{name}'.{nearest(name, ENGINES)}", code="engine_not_found", param="name"
-        )
-    options = engine.options if isinstance(engine, NamesOptions) else {}
-    return Listed(
-        data=[EngineParameter(name=key, kind=one.kind, doc=one.doc) for key, one in options.items()]
-    )
-
-
-@engine_router.post("/{name}/install")
-async def install_engine(name: str, body: Building, services: TheServices, caller: Admin) -> StartedRun:
-    """Build the environment of an engine, in a durable run."""
-    return StartedRun(run=await services.models.environments.install(name, caller, rebuild=body.rebuild))
-
-
-@engine_router.post("/{name}/doctor")
-async def examine_engine(name: str, services: TheServices, _caller: Admin) -> Listed[Finding]:
-    """Look closely at the environment of an engine."""
-    return Listed(data=list(await services.models.environments.doctor(name)))
-
-
-@engine_router.delete("/{name}")
-async def remove_engine(name: str, services: TheServices, _caller: Admin) -> RemovedName:
-    """Delete the environment of an engine; it can be built again."""
-    await services.models.environments.remove(name)
-    return RemovedName(name=name)

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import Path, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.exchange import ClientLeft
-from portico_server.api.shapes import Listed, ListedPart
+from portico_server.api.shapes import ListedPart
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
 from portico_server.runs.questions import QuestionService
-from portico_server.tools.entry import Rule
-from portico_server.tools.served import ServedFunctionSpec, WorkerInfo
 
 router = new_router(prefix="/api/questions", tags=["Questions"])
 
@@ -160,111 +157,3 @@ async def _changes(questions: QuestionService, caller: Principal) -> AsyncIterat
     async for row in questions.watch(caller):
         number += 1
         yield frame(number, row.status, QuestionDescription.model_validate(row).model_dump())
-
-
-# ``/api/workers``: clients whose functions are tools here. They claim the calls and answer them.
-
-
-worker_router = new_router(prefix="/api/workers", tags=["Questions"])
-
-Named = Annotated[str, Path(min_length=1, max_length=200, description="The name that the worker gave itself")]
-
-
-class ServedFunction(BaseModel, extra="forbid"):
-    """A function of a client. ``timeout``: seconds a call may take, the wait for a free worker included."""
-
-    name: str
-    description: str = Field("", max_length=20_000)
-    input_schema: dict[str, Any]
-    read_only: bool = False
-    destructive: bool = False
-    timeout: float = Field(60.0, gt=0, le=86_400)
-    approval: Rule = ""
-
-
-class Joining(BaseModel, extra="forbid"):
-    """A worker and all it can do. Its name is its own choice, unique among the workers of its key."""
-
-    worker: str = Field(min_length=1, max_length=200)
-    functions: list[ServedFunction] = Field(min_length=1, max_length=1_000)
-
-
-class Joined(BaseModel):
-    """The names of the tools that it now serves."""
-
-    worker: str
-    tools: list[str]
-
-
-class NextCalls(BaseModel, extra="forbid"):
-    """Take up to ``limit`` calls for ``lease_seconds`` each, and keep ``holding`` as long.
-
-    The same as for ``/api/questions/claim``. A worker that claims nothing for 45 seconds is taken for gone.
-    """
-
-    lease_seconds: float = Field(30.0, gt=0, le=MAX_LEASE_S)
-    limit: int = Field(1, ge=0, le=100)
-    wait: float = Field(0.0, ge=0, le=MAX_WAIT_S)
-    holding: list[str] = Field([], max_length=1_000)
-
-
-class LeftWorker(BaseModel):
-    """It has gone."""
-
-    worker: str
-    deleted: bool = True
-
-
-@worker_router.get("")
-async def list_workers(services: TheServices, caller: Caller) -> Listed[WorkerInfo]:
-    """The caller's workers; all of them for an admin."""
-    return Listed(data=list(services.served.every(caller)))
-
-
-@worker_router.post("")
-async def join(body: Joining, services: TheServices, caller: Caller) -> Joined:
-    """Offer functions as tools while this worker claims their calls. Asks for ``tools:NAME:call`` of each.
-
-    Those of an admin are for every key with that scope, those of another key for that key alone.
-    """
-    functions = [ServedFunctionSpec(**item.model_dump()) for item in body.functions]
-    return Joined(worker=body.worker, tools=services.served.join(caller, body.worker, functions))
-
-
-@worker_router.post("/{worker}/claim")
-async def claim_calls(
-    worker: Named, body: NextCalls, services: TheServices, caller: Caller, request: Request
-) -> Claims:
-    """Calls of this worker's functions, to be answered at ``/api/questions/{id}/answer``.
-
-    404 with the code ``worker_not_found``: join again.
-    """
-    try:
-        claimed = await while_present(
-            request,
-            services.questions.claim(
-                caller,
-                worker,
-                body.lease_seconds,
-                names=(),
-                granted=services.served.heard(caller, worker),
-                limit=body.limit,
-                wait=body.wait,
-                holding=body.holding,
-            ),
-        )
-    except ClientLeft:
-        services.served.broke_off(caller, worker)
-        raise
-    services.served.heard(caller, worker)
-    return Claims(
-        data=[QuestionDescription.model_validate(row) for row in claimed.taken], lost=list(claimed.lost)
-    )
-
-
-@worker_router.delete("/{worker}")
-async def leave(worker: Named, services: TheServices, caller: Caller) -> LeftWorker:
-    """Say goodbye: the functions that no other worker serves are gone, calls not answered go to others."""
-    services.served.leave(caller, worker)
-    await services.questions.let_go(caller, worker)
-    return LeftWorker(worker=worker)

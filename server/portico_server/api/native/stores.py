@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 import orjson
 from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
-from portico.schemas.chunks import ChunkGroup, FileChunk
+from portico.schemas.chunks import FileChunk
 from portico.schemas.stores import FileCounts, SkippedFile, Store, StoreChanged, StoreFile, SyncPlan
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.native.search import SearchAnswer, SearchRequest, answer
-from portico_server.api.openai import upload
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, ListedPart, RemovedId, StartedRun, shaped
 from portico_server.core.context import Context
@@ -396,142 +394,3 @@ def _file(row: StoreFileRow) -> StoreFile:
 async def _shown(services: ApiServices, row: StoreRow, caller: Principal) -> Store:
     [info] = await services.stores.describe([row], caller)
     return shown(info, services, caller)
-
-
-# ``/api/stores/{store}/export`` and ``/api/stores/import``: a store as one portable file, streamed both ways.
-
-
-archive_router = new_router(prefix="/api/stores", tags=["Stores"])
-
-
-class Imported(BaseModel):
-    """The store that was made. ``run``, if any, makes vectors that the archive did not bring."""
-
-    store: Store
-    run: str | None
-
-
-@archive_router.get("/{store}/export", response_class=StreamingResponse)
-async def export_store(
-    store: str, services: TheServices, caller: Caller, vectors: bool = True
-) -> StreamingResponse:
-    """A zip archive of the files, the chunks and, unless they are declined, the vectors of a store."""
-    row = await services.stores.get(store, caller, whole=True)
-    await services.stores.portable.require_portable(row)
-    name = quote(f"{row.name or row.id}.zip")
-    return StreamingResponse(
-        services.stores.portable.export(row, vectors=vectors),
-        media_type="application/zip",
-        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
-    )
-
-
-_ARCHIVE = upload.declared(
-    ["file"],
-    {
-        "file": upload.FILE,
-        "name": {"type": "string", "description": "That of the archive if it is left out"},
-    },
-)
-
-
-@archive_router.post("/import", openapi_extra=_ARCHIVE)
-async def import_store(request: Request, services: TheServices, caller: Caller) -> Imported:
-    """A store out of an archive: a form with the ``file``, and with a ``name`` if it is to have another."""
-    form = await upload.read(request, services.files)
-    try:
-        row, run = await services.stores.portable.restore(
-            form.received.path, form.fields.get("name", ""), caller
-        )
-    finally:
-        await services.files.drop(form.received)
-    [info] = await services.stores.describe([row], caller)
-    return Imported(store=shown(info, services, caller), run=run)
-
-
-# ``/api/stores/{store}/calibrate``: what the vectors of a store are worth, measured on questions.
-
-
-calibration_router = new_router(prefix="/api/stores/{store}/calibrate", tags=["Stores"])
-
-
-class CalibrationRequest(BaseModel, extra="forbid"):
-    """``questions`` with the ``file`` or the ``passage`` that answers each, or so many as a chat ``model`` asks."""
-
-    questions: list[dict[str, Any]] | None = None
-    generate: int | None = Field(default=None, ge=1, le=500)
-    model: str = "default"
-    apply: bool = False
-    """Use the best weight from now on."""
-
-
-@calibration_router.post("")
-async def calibrate_store(
-    store: str, body: CalibrationRequest, services: TheServices, caller: Caller
-) -> StartedRun:
-    """Measure the ranking with more and less weight for the vectors; the run's result has the scores."""
-    row = await services.stores.get(store, caller, "manage")
-    run = await services.stores.calibrate(row, caller, body.model_dump())
-    return StartedRun(run=run)
-
-
-# ``/api/stores/{store}/groups``: the same files cut in other ways, in a tree.
-
-
-group_router = new_router(prefix="/api/stores/{store}/groups", tags=["Stores"])
-
-
-class GroupRequest(BaseModel, extra="forbid"):
-    """A group to be made. ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need no more than their name."""
-
-    name: str
-    chunking_strategy: dict[str, Any] | None = None
-    parent: str | None = None
-    """The group in whose chunks these lie."""
-    embedding_model: str | None = None
-    """Left out, the store's own; empty, none."""
-
-
-class Retried(BaseModel):
-    """The ids of the runs that try again, none if nothing had failed."""
-
-    runs: list[str]
-
-
-@group_router.get("")
-async def list_groups(store: str, services: TheServices, caller: Caller) -> Listed[ChunkGroup]:
-    """The groups of a store, its own first."""
-    row = await services.stores.get(store, caller)
-    [info] = await services.stores.describe([row], caller)
-    found = await services.stores.groups.list(row, info.counts.completed)
-    return Listed(data=list(found))
-
-
-@group_router.post("")
-async def add_group(store: str, body: GroupRequest, services: TheServices, caller: Caller) -> StartedRun:
-    """Make a group of all files, in the background; the store serves as before meanwhile."""
-    row = await services.stores.get(store, caller, "manage")
-    model = body.embedding_model
-    _, run = await services.stores.groups.add(
-        row,
-        body.name,
-        chunking=body.chunking_strategy,
-        parent=body.parent,
-        embedding_model=None if model is None else services.stores.embedding(model),
-        caller=caller,
-    )
-    return StartedRun(run=run)
-
-
-@group_router.post("/retry")
-async def retry_groups(store: str, services: TheServices, caller: Caller) -> Retried:
-    """Try the files again that could not be in a group. What a model has written of them is kept."""
-    row = await services.stores.get(store, caller, "manage")
-    return Retried(runs=await services.stores.groups.retry(row))
-
-
-@group_router.delete("/{group}")
-async def remove_group(store: str, group: str, services: TheServices, caller: Caller) -> RemovedId:
-    """Remove a group with its chunks."""
-    await services.stores.groups.remove(await services.stores.get(store, caller, "manage"), group)
-    return RemovedId(id=group)

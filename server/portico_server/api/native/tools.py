@@ -12,17 +12,15 @@ from starlette.responses import Response
 
 from portico.schemas import tools as schemas
 from portico.schemas.artifacts import Artifact
-from portico.schemas.tools import Tool, ToolSource
-from portico_server.api.endpoint import Admin, Caller, TheServices, new_router
-from portico_server.api.shapes import Listed, RemovedName, StartedRun, shaped
+from portico.schemas.tools import Tool
+from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.shapes import Listed, StartedRun, shaped
 from portico_server.api.sse import while_present
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.servable import Card
 from portico_server.core.tool_search import MAX_FOUND_TOOLS, MAX_QUERY_CHARS, searched
-from portico_server.tools.entry import TIMEOUT, Rule
-from portico_server.tools.sources.spec import parse
 
 router = new_router(prefix="/api/tools", tags=["Tools"])
 
@@ -116,68 +114,3 @@ async def call_tool(
         raise PorticoError(f"The tool '{name}' answered with something else than a result.")
     made = tuple(shaped(Artifact, artifact) for artifact in result.artifacts)
     return shaped(schemas.ToolResult, result, artifacts=made)
-
-
-# ``/api/tool-sources``: the tools that the operator has added.
-
-
-source_router = new_router(prefix="/api/tool-sources", tags=["Tools"])
-
-
-class NewSource(BaseModel, extra="forbid"):
-    """A tool to add: exactly one of ``command``, ``function``, ``openapi`` and ``database``.
-
-    ``command``: program and arguments, with ``{name}`` where an argument of a call goes. ``function``:
-    ``module:function``, looked for in ``folder``, with the packages ``requirements``; ``module:*`` are all public
-    functions of a module. ``openapi``: URL or path of an OpenAPI 3 document, each of whose
-    operations becomes a tool. ``database``: ``postgresql://…`` or the path of a SQLite or DuckDB file, read and never
-    written. ``group``: a heading to find it under. ``cost``: US dollars a call. ``env`` and ``headers`` may hold
-    secrets and are never shown again. ``approval``: when somebody is asked before a call; empty: as the setting
-    ``tool_approval`` says.
-    """
-
-    name: str
-    command: list[str] = []
-    function: str = ""
-    openapi: str = ""
-    database: str = ""
-    group: str = ""
-    description: str = ""
-    parameters: dict[str, dict[str, Any]] = {}
-    folder: str = ""
-    requirements: list[str] = []
-    env: dict[str, str] = {}
-    python: str = ""
-    url: str = ""
-    headers: dict[str, str] = {}
-    allow: list[str] = []
-    deny: list[str] = []
-    read_only: bool = False
-    timeout: float = TIMEOUT
-    cost: float = 0.0
-    approval: Rule = ""
-
-
-@source_router.get("")
-async def list_tool_sources(services: TheServices, _caller: Admin) -> Listed[ToolSource]:
-    """The tools that were added, by name: commands, functions, APIs and databases."""
-    return Listed(data=list(services.added.every()))
-
-
-@source_router.post("")
-async def add_tool_source(body: NewSource, services: TheServices, caller: Admin) -> ToolSource:
-    """Add a tool from now on. What cannot be prepared at once is refused."""
-    return await services.added.add(parse(body.model_dump()), caller.id)
-
-
-@source_router.get("/{name}")
-async def get_tool_source(name: str, services: TheServices, _caller: Admin) -> ToolSource:
-    """One addition."""
-    return services.added.get(name)
-
-
-@source_router.delete("/{name}")
-async def remove_tool_source(name: str, services: TheServices, _caller: Admin) -> RemovedName:
-    """Take an addition out again, with all its tools."""
-    await services.added.remove(name)
-    return RemovedName(name=name)

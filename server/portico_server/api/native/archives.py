@@ -1,0 +1,61 @@
+"""``/api/stores/{store}/export`` and ``/api/stores/import``: a store as one portable file, streamed both ways."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from portico.schemas.stores import Store
+from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.native.stores import shown
+from portico_server.api.openai import upload
+
+router = new_router(prefix="/api/stores", tags=["Stores"])
+
+
+class Imported(BaseModel):
+    """The store that was made. ``run``, if any, makes vectors that the archive did not bring."""
+
+    store: Store
+    run: str | None
+
+
+@router.get("/{store}/export", response_class=StreamingResponse)
+async def export_store(
+    store: str, services: TheServices, caller: Caller, vectors: bool = True
+) -> StreamingResponse:
+    """A zip archive of the files, the chunks and, unless they are declined, the vectors of a store."""
+    row = await services.stores.get(store, caller, whole=True)
+    await services.stores.portable.require_portable(row)
+    name = quote(f"{row.name or row.id}.zip")
+    return StreamingResponse(
+        services.stores.portable.export(row, vectors=vectors),
+        media_type="application/zip",
+        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
+    )
+
+
+_ARCHIVE = upload.declared(
+    ["file"],
+    {
+        "file": upload.FILE,
+        "name": {"type": "string", "description": "That of the archive if it is left out"},
+    },
+)
+
+
+@router.post("/import", openapi_extra=_ARCHIVE)
+async def import_store(request: Request, services: TheServices, caller: Caller) -> Imported:
+    """A store out of an archive: a form with the ``file``, and with a ``name`` if it is to have another."""
+    form = await upload.read(request, services.files)
+    try:
+        row, run = await services.stores.portable.restore(
+            form.received.path, form.fields.get("name", ""), caller
+        )
+    finally:
+        await services.files.drop(form.received)
+    [info] = await services.stores.describe([row], caller)
+    return Imported(store=shown(info, services, caller), run=run)

@@ -1,0 +1,79 @@
+"""``/api/backup`` and ``/api/vacuum``: the home of a daemon as one archive, and room that is given back."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from portico.schemas.daemon import Vacuumed
+from portico_server import __version__
+from portico_server.api.endpoint import Admin, TheServices, new_router
+from portico_server.archives.stream import Blocks
+from portico_server.backup.write import Backup, backup, check_here, noted
+
+router = new_router(prefix="/api", tags=["Daemon"])
+
+
+class _Held(StreamingResponse):
+    """Lets go of what is sent, however the sending ends, also where it never began."""
+
+    def __init__(self, stack: AsyncExitStack, pieces: Blocks, **given: Any) -> None:
+        super().__init__(pieces, **given)
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._stack:
+            await super().__call__(scope, receive, send)
+
+
+async def _archive_blocks(made: Backup, stack: AsyncExitStack) -> Blocks:
+    """The archive; its last piece when all is let go, so that who has it may begin the next one."""
+    last = b""
+    async for piece in made.pieces():
+        if last:
+            yield last
+        last = piece
+    await stack.aclose()
+    yield last
+
+
+@router.get("/backup", response_class=StreamingResponse)
+async def back_up(services: TheServices, _caller: Admin, models: bool = False) -> StreamingResponse:
+    """A zip archive of everything that the daemon keeps, as it is at one moment; ``models``: with the model files."""
+    settings = services.settings
+    check_here(settings)
+    stack = AsyncExitStack()
+    made = await stack.enter_async_context(
+        backup(
+            settings.home,
+            version=__version__,
+            settings=noted(services.loaded),
+            models=settings.models if models else None,
+        )
+    )
+    name = time.strftime("portico-%Y%m%d-%H%M%S.zip")
+    return _Held(
+        stack,
+        _archive_blocks(made, stack),
+        media_type="application/zip",
+        headers={
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "Portico-Backup-Bytes": str(made.held.bytes),
+            "Portico-Backup-Missing": str(made.missing),
+        },
+    )
+
+
+@router.post("/vacuum")
+async def vacuum(services: TheServices, _caller: Admin) -> Vacuumed:
+    """Give back the room within the database file that nothing uses."""
+    check_here(services.settings)
+    done = await services.database.vacuum()
+    if done is None:
+        size = services.settings.database_path.stat().st_size
+        return Vacuumed(before=size, after=size, freed=0, converted=False)
+    return Vacuumed(before=done.before, after=done.after, freed=done.freed, converted=done.converted)

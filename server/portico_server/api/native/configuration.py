@@ -1,0 +1,52 @@
+"""``POST /api/apply``: making the daemon what a configuration says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from portico.schemas.configuration import Applied
+from portico_server import config
+from portico_server.api.endpoint import Admin, TheServices, new_router
+from portico_server.core.errors import InvalidRequest, nearest
+from portico_server.reconcile import PRUNABLE
+
+router = new_router(tags=["Daemon"])
+
+
+class ApplyRequest(BaseModel, extra="forbid"):
+    """``configuration``: as in a file (docs/configuration.md), its variables replaced. ``folder``: what paths in
+    it are relative to, on the daemon's machine. ``prune``: kinds (``apps``, ``tools`` …) of which everything is removed
+    that the configuration does not name.
+    """
+
+    configuration: dict[str, Any]
+    folder: str = ""
+    prune: list[str] = Field(default_factory=list)
+    dry_run: bool = False
+
+
+@router.post("/api/apply")
+async def apply_configuration(body: ApplyRequest, services: TheServices, caller: Admin) -> Applied:
+    """Check a whole configuration, then create and change what differs. The same again changes nothing."""
+    for kind in body.prune:
+        if kind not in PRUNABLE:
+            raise InvalidRequest(
+                f"Nothing of the kind '{kind}' can be removed.{nearest(kind, PRUNABLE)} It is one of "
+                f"{', '.join(PRUNABLE)}.",
+                param="prune",
+            )
+    folder = Path(body.folder or "/")
+    if not folder.is_absolute():
+        raise InvalidRequest("'folder' must be an absolute path on the daemon's machine.", param="folder")
+    wanted = config.parse(body.configuration, folder, None)
+    done = await services.reconciler.apply(wanted, caller, prune=body.prune, dry_run=body.dry_run)
+    if not body.dry_run:
+        services.problems.applied(wanted)
+    return Applied(
+        changes=tuple(done),
+        dry_run=body.dry_run,
+        ignored=tuple(key for key in ("keys", "guards", "settings") if body.configuration.get(key)),
+    )

@@ -1,0 +1,78 @@
+"""``/api/facts``: what agents keep of conversations for later ones. Another key's facts do not exist for a caller."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query, Response
+from pydantic import BaseModel, Field
+
+from portico.schemas.facts import Fact, FactSource
+from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.shapes import Listed, shaped
+from portico_server.apps.agent.memory import LearntFact
+from portico_server.apps.agent.message import message_of
+
+router = new_router(prefix="/api", tags=["Sessions"])
+
+
+class ChangedFact(BaseModel, extra="forbid"):
+    """What the fact says from now on."""
+
+    text: str = Field(min_length=1)
+
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+@router.get("/facts")
+async def list_facts(
+    services: TheServices,
+    caller: Caller,
+    store: str | None = None,
+    agent: str | None = None,
+    limit: Limit = 100,
+) -> Listed[Fact]:
+    """The caller's facts; of one ``store``, or learnt by one ``agent``."""
+    found = await services.agents.facts.list(caller, store=store, agent=agent, limit=limit)
+    return Listed(data=[_fact(item) for item in found])
+
+
+@router.get("/sessions/{session_id}/facts")
+async def list_session_facts(
+    session_id: str, services: TheServices, caller: Caller, limit: Limit = 100
+) -> Listed[Fact]:
+    """What was learnt in a session, the newest first."""
+    session = await services.agents.sessions.get(session_id, caller)
+    found = await services.agents.facts.list(caller, session=session, limit=limit)
+    return Listed(data=[_fact(item) for item in found])
+
+
+@router.patch("/facts/{fact_id}")
+async def change_fact(fact_id: str, given: ChangedFact, services: TheServices, caller: Caller) -> Fact:
+    """Put another text in its place. A search finds the new one a moment later."""
+    return _fact(await services.agents.facts.change(fact_id, given.text, caller))
+
+
+@router.delete("/facts/{fact_id}", status_code=204, response_class=Response)
+async def remove_fact(fact_id: str, services: TheServices, caller: Caller) -> None:
+    """Forget it."""
+    await services.agents.facts.remove(fact_id, caller)
+
+
+def _fact(learnt: LearntFact) -> Fact:
+    """A fact with where it was learnt."""
+    message = learnt.message
+    return shaped(
+        Fact,
+        learnt.fact,
+        source=FactSource(
+            agent=learnt.origin("agent"),
+            app=learnt.origin("app"),
+            name=learnt.origin("session") if learnt.session is None else learnt.session.name,
+            run=learnt.origin("run"),
+            session=None if learnt.session is None else learnt.session.id,
+            message=None if message is None else message.seq,
+            said=None if message is None else message_of(message.message).text,
+        ),
+    )

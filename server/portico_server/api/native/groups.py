@@ -1,0 +1,69 @@
+"""``/api/stores/{store}/groups``: the same files cut in other ways, in a tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from portico.schemas.chunks import ChunkGroup
+from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.shapes import Listed, RemovedId, StartedRun
+
+router = new_router(prefix="/api/stores/{store}/groups", tags=["Stores"])
+
+
+class GroupRequest(BaseModel, extra="forbid"):
+    """A group to be made. ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need no more than their name."""
+
+    name: str
+    chunking_strategy: dict[str, Any] | None = None
+    parent: str | None = None
+    """The group in whose chunks these lie."""
+    embedding_model: str | None = None
+    """Left out, the store's own; empty, none."""
+
+
+class Retried(BaseModel):
+    """The ids of the runs that try again, none if nothing had failed."""
+
+    runs: list[str]
+
+
+@router.get("")
+async def list_groups(store: str, services: TheServices, caller: Caller) -> Listed[ChunkGroup]:
+    """The groups of a store, its own first."""
+    row = await services.stores.get(store, caller)
+    [info] = await services.stores.describe([row], caller)
+    found = await services.stores.groups.list(row, info.counts.completed)
+    return Listed(data=list(found))
+
+
+@router.post("")
+async def add_group(store: str, body: GroupRequest, services: TheServices, caller: Caller) -> StartedRun:
+    """Make a group of all files, in the background; the store serves as before meanwhile."""
+    row = await services.stores.get(store, caller, "manage")
+    model = body.embedding_model
+    _, run = await services.stores.groups.add(
+        row,
+        body.name,
+        chunking=body.chunking_strategy,
+        parent=body.parent,
+        embedding_model=None if model is None else services.stores.embedding(model),
+        caller=caller,
+    )
+    return StartedRun(run=run)
+
+
+@router.post("/retry")
+async def retry_groups(store: str, services: TheServices, caller: Caller) -> Retried:
+    """Try the files again that could not be in a group. What a model has written of them is kept."""
+    row = await services.stores.get(store, caller, "manage")
+    return Retried(runs=await services.stores.groups.retry(row))
+
+
+@router.delete("/{group}")
+async def remove_group(store: str, group: str, services: TheServices, caller: Caller) -> RemovedId:
+    """Remove a group with its chunks."""
+    await services.stores.groups.remove(await services.stores.get(store, caller, "manage"), group)
+    return RemovedId(id=group)
