@@ -150,8 +150,6 @@ class EditorAgent:
             agent_info=schema.Implementation(name="portico", title=self._name, version=version("portico")),
         )
 
-    # --- sessions ---
-
     async def new_session(self, cwd: str, **_more: Any) -> schema.NewSessionResponse:
         """A conversation of the daemon, which keeps the folder that it is about."""
         with _reported():
@@ -210,8 +208,6 @@ class EditorAgent:
                 {"message": f"'{cwd}' must be an absolute path.", "param": "cwd"}
             )
         self._open[session.id] = _Conversation(session, folder.resolve())
-
-    # --- a turn ---
 
     async def prompt(self, session_id: str, prompt: list[Any], **_more: Any) -> schema.PromptResponse:
         """One turn of the agent, with what happens in it as updates."""
@@ -350,8 +346,6 @@ class EditorAgent:
         if chosen == ALLOW_ALWAYS:
             conversation.always.add(tool)
         return chosen in (ALLOW, ALLOW_ALWAYS)
-
-    # --- the editor's functions ---
 
     def _bound(
         self, conversation: _Conversation, function: Callable[..., Awaitable[str]]

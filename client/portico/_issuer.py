@@ -129,9 +129,6 @@ def require_private(url: str) -> None:
         )
 
 
-# --- what a daemon and an issuer say of themselves
-
-
 async def offers(url: str) -> list[SignInOffer]:
     """The ways to sign in at a daemon from a terminal. Raises `InvalidRequest` if there are none."""
     require_private(url)
@@ -209,9 +206,6 @@ async def discovered(issuer: str) -> IssuerPlaces:
         raise InvalidRequest(f"The issuer {issuer} has no 'token_endpoint'.", code="issuer_unusable")
     named = found.get("authorization_response_iss_parameter_supported") is True
     return IssuerPlaces(issuer, names_itself=named, **places)
-
-
-# --- signing in
 
 
 async def sign_in(places: IssuerPlaces, offer: SignInOffer, show: Show) -> GrantedTokens:
@@ -383,9 +377,6 @@ def _page(taken: bool) -> bytes:
     return head.encode() + body
 
 
-# --- tokens
-
-
 def granted(
     found: Mapping[str, Any], issuer: str, client_id: str, *, nonce: str | None = None
 ) -> GrantedTokens:
@@ -461,9 +452,6 @@ async def revoked(issuer: str, client_id: str, refresh_token: str) -> bool:
     async with _connected(issuer) as http:
         status, _ = await _ask(http, "POST", places.revocation, "the issuer", form)
     return status == 200
-
-
-# --- what travels
 
 
 @contextlib.asynccontextmanager

@@ -95,9 +95,6 @@ class Bridge:
             self._calls[key] = call
             call.add_done_callback(lambda _call: self._calls.pop(key, None))
 
-    # --- one message
-    # ---------------------------------------------------------------------------------------------
-
     async def _tell(self, message: McpMessage, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
         """Pass on what has no answer: a notification, or the client's own answer to the daemon."""
         # Without a session the end of its connection is what cancels a request.
@@ -188,9 +185,6 @@ class Bridge:
             await response.aread()
         initialized = parse(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
         await self._tell(initialized, http, tasks)
-
-    # --- what the daemon says unasked
-    # ----------------------------------------------------------------------------
 
     async def _listen(self, http: httpx.AsyncClient) -> None:
         """Pass on the session's own stream, again whenever it breaks, for as long as the session lives."""

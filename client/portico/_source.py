@@ -248,9 +248,6 @@ def _globals(code: types.CodeType) -> Iterator[str]:
             yield from _globals(constant)
 
 
-# --- finding the source --------------------------------------------------------------------------------------------
-
-
 def _node(function: types.FunctionType) -> ast.Lambda | ast.FunctionDef | None:
     """The syntax tree of a function, by the positions in its code."""
     code = function.__code__

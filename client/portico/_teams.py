@@ -151,9 +151,7 @@ def _talk(speakers: Sequence[Speaker], choose: Step, turns: int, final: str) -> 
     )
 
 
-# --- functions that travel: each needs nothing from around it -------------------------------------------------------
-
-
+# These functions travel to the daemon: each needs nothing from around it.
 def _told(said: list[list[str]]) -> str:
     return "\n\n".join(f"{who}: {text}" for who, text in said) or "Nothing yet."
 

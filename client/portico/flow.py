@@ -158,9 +158,6 @@ def template(text: str, **variables: Any) -> Any:
     return Template(text, variables)
 
 
-# --- steps ---------------------------------------------------------------------------------------------------------
-
-
 @with_options(MODEL_OPTIONS)
 def llm(
     model: str = "default",
@@ -336,9 +333,6 @@ def emit(text: Any) -> Step:
 def http(url: Any, *, method: str = "GET", headers: Any = None, body: Any = None) -> Step:
     """Ask a public web address; the answer is an object with ``status``, ``headers`` and ``text``."""
     return Step("http", given(method=method, url=url, headers=headers, body=body))
-
-
-# --- combinators ---------------------------------------------------------------------------------------------------
 
 
 def pipeline(*steps: StepLike, **named: StepLike) -> Step:

@@ -137,9 +137,6 @@ class ErrorBody:
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
 
-# --- events: what happens during a run, in order ------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of the answer. ``index`` is the choice it belongs to."""

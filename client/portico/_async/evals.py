@@ -56,8 +56,6 @@ class Evals(calls_evals.Evals):
         query = given(after=after, limit=limit, order="desc")
         return await self._transport.request("GET", "/v1/evals", Page[Eval], query=query)
 
-    # --- runs --------------------------------------------------------------------------------------------------
-
     async def run(
         self,
         eval_id: str,
@@ -87,8 +85,6 @@ class Evals(calls_evals.Evals):
         """The run as it is when it has ended; through lost connections."""
         await self._ended(run.run_id)
         return await self.get_run(run.eval_id, run.id)
-
-    # --- searches ----------------------------------------------------------------------------------------------
 
     async def search(
         self,

@@ -57,8 +57,6 @@ class Evals(calls_evals.Evals):
         query = given(after=after, limit=limit, order="desc")
         return self._transport.request("GET", "/v1/evals", Page[Eval], query=query)
 
-    # --- runs --------------------------------------------------------------------------------------------------
-
     def run(
         self,
         eval_id: str,
@@ -88,8 +86,6 @@ class Evals(calls_evals.Evals):
         """The run as it is when it has ended; through lost connections."""
         self._ended(run.run_id)
         return self.get_run(run.eval_id, run.id)
-
-    # --- searches ----------------------------------------------------------------------------------------------
 
     def search(
         self,
