@@ -51,7 +51,7 @@ async def main() -> None:
     registry.add(Embedding(vectors))
     context: Any = SimpleNamespace(caller=LOCAL)
     with_vectors, words = ToolIndex(registry), ToolIndex(Registry())
-    registry.alias("default-embedding", "static")
+    registry.aliases.set("default-embedding", "static")
     await with_vectors.best("warm", tools, context)
     for language in ("en", "zh"):
         asked = [n for n, row in enumerate(rows) if row["language"] == language and "request" in row]

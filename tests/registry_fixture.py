@@ -102,7 +102,7 @@ class RegistryFixture:
         """Register servables; the model called ``default`` gets that alias."""
         for servable in servables:
             self.registry.add(servable)
-        self.registry.alias("default", default)
+        self.registry.aliases.set("default", default)
 
     async def call(
         self, name: str, request: Request, caller: Principal = LOCAL

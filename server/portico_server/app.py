@@ -108,7 +108,7 @@ class Daemon:
         """Set once requests are answered; for who started it from another thread."""
         self.services = Services(loaded, database, reach(listener), self._stopping.set)
         # Also of what cannot be had just now: its name must not be another's when it comes.
-        self.services.registry.reserve(self._configuration.names())
+        self.services.registry.claims.reserve(self._configuration.names())
         self.services.guard(self._configuration.guards)
         self.gateway = Gateway(self.services, self.services.auth)
 

@@ -120,7 +120,7 @@ class Services:
         self.plugins = InstalledPlugins(self._plugin_tables)
         self.registry = Registry()
         self.feed = Feed(database)
-        self.registry.reserve(comma_separated(self.settings.reserved_names))
+        self.registry.claims.reserve(comma_separated(self.settings.reserved_names))
         self._run()
         self._serve_models_and_stores()
         self._serve_tools()
@@ -222,7 +222,7 @@ class Services:
             Approval(rule_of(settings.tool_approval, "settings"), settings.approval_timeout),
         )
         self.toolbox.register()
-        self.skills = SkillLibrary(database, self.storage, self.registry.require_unreserved)
+        self.skills = SkillLibrary(database, self.storage, self.registry.claims.require_unreserved)
         self.code = CodeTools(settings, database, self.artifacts, self.skills, self.storage)
         self.containers = self.code.containers
         self.retention = Retention(
@@ -248,13 +248,13 @@ class Services:
             settings.environments, index=settings.pypi_index, offline=settings.offline
         )
         self.added = AddedTools(self.toolbox, database, AddressPolicy.of(settings.tool_hosts), packages)
-        self.registry.add_late_source(self.added)
-        self.registry.add_late_source(self.mcp)
+        self.registry.late_sources.add(self.added)
+        self.registry.late_sources.add(self.mcp)
 
     def _serve_apps(self) -> None:
         database = self.database
         budget = ValueBudget(self.settings.flow_value_mb, self.settings.flow_run_mb)
-        self.prompts = PromptLibrary(database, self.registry.require_unreserved, self.storage)
+        self.prompts = PromptLibrary(database, self.registry.claims.require_unreserved, self.storage)
         self.agents = AgentApps(
             self.registry,
             self.runner,
@@ -278,7 +278,7 @@ class Services:
             self.settings.public_url.rstrip("/"),
         )
         self.apps = DeployedApps(database, self.registry, self.runner.app_quotas, self.storage)
-        self.registry.add_late_source(self.apps)
+        self.registry.late_sources.add(self.apps)
         self.registry.versions = self.apps.named_version
         self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
         self.apps.kind("agent", AppKind(self.agents.check, self.agents.build))
@@ -419,7 +419,7 @@ class Services:
         """Put guards around what they name, from the next call on."""
         self.guards = tuple(guards)
         self.registry.around = (
-            (lambda servable: guarded(servable, guards, self.registry.meanings, self.registry.files))
+            (lambda servable: guarded(servable, guards, self.registry.aliases.meanings, self.registry.files))
             if guards
             else None
         )

@@ -601,7 +601,7 @@ async def test_no_key_takes_a_name_that_the_operator_gave_first(town: Town, name
 @pytest.mark.parametrize("name", NAMED)
 async def test_no_key_takes_a_reserved_name(town: Town, name: str) -> None:
     make, look = NAMED[name]
-    town.api_server.services.registry.reserve(["withheld"])
+    town.api_server.services.registry.claims.reserve(["withheld"])
     with pytest.raises(AssertionError, match=r"name_reserved"):
         await make(town.owner, "withheld")
     shared = await make(town.admin, "withheld")

@@ -515,7 +515,7 @@ async def tags(exchange: Exchange, services: ApiServices) -> None:
     named = list(cards.items())
     named += [
         (alias, cards[target])
-        for alias, target in sorted(services.registry.meanings.items())
+        for alias, target in sorted(services.registry.aliases.meanings.items())
         if target in cards and alias not in cards and cards[target].owner is None
     ]
     await exchange.answer(200, orjson.dumps({"models": [_listed(name, card) for name, card in named]}))

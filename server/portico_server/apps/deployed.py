@@ -309,7 +309,7 @@ class DeployedApps:
     async def started(self, key: str) -> None:
         """Wait for an app of this name that itself waits for tools which are being started."""
         if any(entry.name == key for entry in self._waiting):
-            await self._registry.tools_started()
+            await self._registry.late_sources.tools_started()
             await self._deploy_waiting()
 
     async def prepared(self, key: str) -> None:
@@ -359,7 +359,7 @@ class DeployedApps:
         owner, now = owner_of(caller), time.time()
         await self._storage.admit(self._database, owner, json_bytes(spec))
         new = AppRow(new_id("app_"), name, owner, kind, 1, None, now, now)
-        async with self._registry.claim(owner, name):
+        async with self._registry.claims.hold(owner, name):
             version = await self._database.write(apps.create, new, caller.id, spec, digest_of(spec), note)
             self._serve(new, version)
         return new, version
@@ -591,7 +591,7 @@ class DeployedApps:
             app_id = self._ids.get((owner_of(caller), name), "")
             row = self.row(app_id)
             if row is None:
-                async with self._registry.claim(owner_of(caller), name):
+                async with self._registry.claims.hold(owner_of(caller), name):
                     row = self._broken.get(app_id)
         await known.check(name if row is None else row.name, spec, caller)
         return row

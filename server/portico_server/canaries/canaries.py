@@ -306,7 +306,7 @@ class CanaryService:
         keys = frozenset(row.spec.get("key_ids") or ())
         split = kind(row.id, row.alias, row.baseline, _spec(row), keys, self._parts)
         self._splits[row.alias] = (row, split)
-        self._registry.alias(row.alias, row.baseline, split)
+        self._registry.aliases.set(row.alias, row.baseline, split)
 
     async def _restore(self, alias: str) -> None:
         """Let an alias whose canary has ended mean one thing again."""
@@ -318,9 +318,9 @@ class CanaryService:
         if alias in self._splits:
             return  # another one has begun meanwhile
         if target is None:
-            self._registry.unalias(alias)
+            self._registry.aliases.remove(alias)
         else:
-            self._registry.alias(alias, target, meant)
+            self._registry.aliases.set(alias, target, meant)
 
     def _find(self, target: str) -> Servable | None:
         return self._versions.get(target) or self._registry.get(target)

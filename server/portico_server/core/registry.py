@@ -6,11 +6,10 @@ own thing, then a shared one, never another key's; another key's things are reac
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Protocol, TypeAlias
 
+from portico_server.core.aliases import Aliases
 from portico_server.core.binding import (
     BOUND,
     BoundNames,
@@ -21,13 +20,12 @@ from portico_server.core.binding import (
     target_in,
     to_target,
 )
-from portico_server.core.errors import Conflict, NotFound, Unavailable, nearest
+from portico_server.core.errors import NotFound, nearest
 from portico_server.core.interfaces import ReadsFiles
+from portico_server.core.late_sources import LateSources
+from portico_server.core.name_claims import NameClaims, name_taken_error
 from portico_server.core.principal import SYSTEM, Principal
-from portico_server.core.servable import Card, Kind, Servable, splits
-
-RESERVED: Final = frozenset({"default", "default-embedding", "default-image", "client"})
-"""Names that mean something everywhere, so that no key may give them to a thing of its own."""
+from portico_server.core.servable import Card, Kind, Servable, noun_and_name, splits
 
 
 def owner_of(caller: Principal) -> str | None:
@@ -37,25 +35,6 @@ def owner_of(caller: Principal) -> str | None:
 
 Versions: TypeAlias = Callable[[str], Awaitable[Servable | None]]
 """The version of a shared app that ``NAME@NUMBER`` means, if there is one."""
-
-PREPARED_TIMEOUT_S: Final = 60.0
-"""Seconds that a run which was taken up waits for what its names mean."""
-
-STARTED_TIMEOUT_S: Final = 30.0
-"""Seconds that a call waits for what is being started, after a start of the daemon."""
-
-STARTING_RETRY_S: Final = 5.0
-"""Seconds after which to call again what has not been started by then."""
-
-
-class LateSource(Protocol):
-    """A part of the daemon whose things come one after the other once it serves: tools, and apps that need them."""
-
-    async def started(self, key: str) -> None:
-        """Wait while what may have a key (``tool/``: any tool) is being started, and not for what could not be."""
-
-    async def prepared(self, key: str) -> None:
-        """Wait until what may have a key is there, whatever has failed so far."""
 
 
 class Source(Protocol):
@@ -83,14 +62,12 @@ class Registry:
         """By owner, then by key."""
         self._ids: dict[str, Servable] = {}
         """What is held here, by its id."""
-        self._aliases: dict[str, str] = {}
-        self._behind: dict[str, Servable] = {}
-        """What an alias means that has no name of its own: a version of an app, or a split between two things."""
-        self._reserved: set[str] = set(RESERVED)
+        self.aliases = Aliases(self.changed)
+        self.claims = NameClaims(self.owned, self.aliases)
+        """Which names are free, and who is being given one."""
         self._sources: list[Source] = []
-        self._late_sources: list[LateSource] = []
+        self.late_sources = LateSources()
         self._watchers: list[Callable[[Kind], None]] = []
-        self._naming = asyncio.Lock()
         self.around: Callable[[Servable], Servable] | None = None
         """What is put around everything that is resolved: guards, if there are any."""
         self.files: ReadsFiles | None = None
@@ -107,7 +84,7 @@ class Registry:
         table = self._shared if card.owner is None else self._private.setdefault(card.owner, {})
         known = table.get(card.key)
         if known is not None and not (replace and known.card.kind == card.kind):
-            raise _taken(card.name, known.card.kind)
+            raise name_taken_error(card.name, known.card.kind)
         table[card.key] = servable
         if known_as := _id(card):
             self._ids[known_as] = servable
@@ -122,8 +99,7 @@ class Registry:
         known_as = _id(servable.card)
         self._ids.pop(known_as, None)
         if known_as:
-            for alias in [name for name, behind in self._behind.items() if behind.card.id == known_as]:
-                del self._behind[alias]
+            self.aliases.forget(known_as)
         if owner is not None and not table:
             del self._private[owner]
         self.changed(servable.card.kind)
@@ -131,72 +107,16 @@ class Registry:
     def add_source(self, source: Source) -> None:
         self._sources.append(source)
 
-    def add_late_source(self, source: LateSource) -> None:
-        """Ask ``source`` before a name is taken for unknown, or that of a durable run for gone."""
-        self._late_sources.append(source)
-
-    async def started(self, key: str) -> None:
-        """Wait for what may have a key and is being started. Raises `Unavailable` if that takes long."""
-        try:
-            async with asyncio.timeout(STARTED_TIMEOUT_S) as until:
-                for late in self._late_sources:
-                    await late.started(key)
-        except TimeoutError:
-            if not until.expired():
-                raise
-            noun, name = _noun(key)
-            raise Unavailable(
-                f"The {noun} '{name}' may come of something that is still being started. Try again in "
-                f"{STARTING_RETRY_S:g} s.",
-                code="starting",
-                param=noun,
-                retry_after=STARTING_RETRY_S,
-            ) from None
-
-    async def tools_started(self) -> None:
-        """Wait while any tool is being started, for a late source whose things need them."""
-        for late in self._late_sources:
-            await late.started("tool/")
-
     @property
     def sources(self) -> tuple[Source, ...]:
         """The sources, in the order in which they are asked."""
         return tuple(self._sources)
-
-    def alias(self, name: str, target: str, behind: Servable | None = None) -> None:
-        """Let ``name`` mean ``target`` from now on; ``behind`` answers if that is not the name of anything."""
-        self._aliases[name] = target
-        if behind is None:
-            self._behind.pop(name, None)
-        else:
-            self._behind[name] = behind
-        self.changed("model")
 
     async def version(self, target: str) -> Servable | None:
         """The version of a shared app that ``NAME@NUMBER`` means, if there is one and nothing has that name."""
         if self.versions is None or "@" not in target or target in self._shared:
             return None
         return await self.versions(target)
-
-    def unalias(self, name: str) -> None:
-        """Let ``name`` mean nothing."""
-        self._behind.pop(name, None)
-        if self._aliases.pop(name, None) is not None:
-            self.changed("model")
-
-    @property
-    def aliases(self) -> dict[str, str]:
-        return dict(self._aliases)
-
-    def behind(self, alias: str) -> str:
-        """The name that what an alias means has in lists: that of the app, where it means a version of one."""
-        found = self._behind.get(alias)
-        return self._aliases.get(alias, alias) if found is None else found.card.key
-
-    @property
-    def meanings(self) -> dict[str, str]:
-        """Aliases, and the names that what they mean has in lists."""
-        return {**self._aliases, **{alias: behind.card.key for alias, behind in self._behind.items()}}
 
     def watch(self, watcher: Callable[[Kind], None]) -> None:
         """Call ``watcher`` with the kind whenever a list of names changes."""
@@ -205,49 +125,6 @@ class Registry:
     def changed(self, kind: Kind) -> None:
         for watcher in self._watchers:
             watcher(kind)
-
-    # --- giving names ------------------------------------------------------------------------------------------
-
-    def reserve(self, names: Iterable[str]) -> None:
-        """Keep names for the operator: from now on no key gives them to a thing of its own."""
-        self._reserved.update(names)
-
-    def require_unreserved(self, name: str, owner: str | None) -> None:
-        """Raise `Conflict` if a key wants a name that the operator keeps."""
-        if owner is not None and name in self._reserved:
-            raise Conflict(
-                f"The name '{name}' is reserved by the operator. Choose another name.",
-                code="name_reserved",
-                param="name",
-            )
-
-    @asynccontextmanager
-    async def claim(self, owner: str | None, *keys: str, aliases: Iterable[str] = ()) -> AsyncIterator[None]:
-        """Hold names for ``owner`` (``None``: shared) while the block makes what is to have them.
-
-        Raises `Conflict` for a name that is reserved, shared or the owner's already; one that is to be an alias may be
-        one, which moves. What other keys have of that name does not matter: a shared thing may come beside it.
-        """
-        async with self._naming:
-            for key in keys:
-                await self._require_free(key, owner)
-                if key in self._aliases:
-                    raise _taken(key, "alias")
-            for alias in aliases:
-                if alias not in self._aliases:
-                    await self._require_free(alias, None)
-            yield
-
-    async def _require_free(self, key: str, owner: str | None) -> None:
-        name = key.rpartition("/")[2] if key.startswith(("store/", "tool/")) else key
-        self.require_unreserved(name, owner)
-        found = await self.owned(key, owner)
-        if found is None and owner is not None:
-            found = await self.owned(key, None)
-        if found is not None and not found.card.labels.get("fallback"):
-            raise _taken(name, found.card.kind)
-
-    # --- finding what a name means -------------------------------------------------------------------------------
 
     def get(self, key: str, caller: Principal | None = None) -> Servable | None:
         """What is held here under ``key``: the caller's own, what is shared, what an alias means. No I/O.
@@ -260,9 +137,9 @@ class Registry:
                 return own[key]
         found = self._shared.get(key)
         if found is None:
-            found = self._behind.get(key)
+            found = self.aliases.behind.get(key)
         if found is None:
-            key = self._aliases.get(key, key)
+            key = self.aliases.targets.get(key, key)
             found = self._shared.get(key)
         if found is None and caller is not None and key in self._ids:
             found = self._ids[key]
@@ -310,10 +187,7 @@ class Registry:
             return found
         same = await self._meant(key, caller, meaning)
         if same is None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PREPARED_TIMEOUT_S):
-                    for late in self._late_sources:
-                        await late.prepared(key)
+            await self.late_sources.prepared(key)
             same = await self._meant(key, caller, meaning)
         if same is None or (target_in(meaning) is None and binding_of(same.card) != meaning):
             raise name_changed_error(key, meaning)
@@ -322,15 +196,15 @@ class Registry:
 
     def _meaning(self, key: str, found: Servable) -> str:
         """What a name means. An alias of something that has no name of its own means the target that answers."""
-        if key in self._shared or key not in self._behind:
+        if key in self._shared or key not in self.aliases.behind:
             return binding_of(found.card)
-        return to_target(getattr(found, "target", self._aliases[key]))
+        return to_target(getattr(found, "target", self.aliases[key]))
 
     async def _meant(self, key: str, caller: Principal, meaning: str) -> Servable | None:
         """What is there now of what a name meant when a run began."""
         target = target_in(meaning)
         if target is not None:
-            split = self._behind.get(key)
+            split = self.aliases.behind.get(key)
             side = split.side(target) if split is not None and splits(split) else None
             return side or self._shared.get(target) or await self.version(target)
         known_as = id_of(meaning)
@@ -345,7 +219,7 @@ class Registry:
     async def _resolve(self, key: str, caller: Principal) -> Servable:
         found = await self._known(key, caller)
         if found is None and caller.id != SYSTEM.id:  # the daemon itself starts them, or waits for none
-            await self.started(key)
+            await self.late_sources.started(key)
             found = await self._known(key, caller)
         if found is None:
             raise await self._unknown(key, caller)
@@ -370,7 +244,7 @@ class Registry:
 
     async def _from_sources(self, key: str, caller: Principal) -> Servable | None:
         """What is shared and not held here, or what has this id."""
-        target = self._aliases.get(key)
+        target = self.aliases.targets.get(key)
         if target is not None:
             return await self._find(target, None) or await self._identified(target, caller)
         return await self._find(key, None) or await self._identified(key, caller)
@@ -414,9 +288,9 @@ class Registry:
         )
 
     async def _unknown(self, key: str, caller: Principal) -> NotFound:
-        noun, name = _noun(key)
+        noun, name = noun_and_name(key)
         if noun == "model":
-            known = [card.name for card in await self.cards(caller, "model", "app")] + list(self._aliases)
+            known = [card.name for card in await self.cards(caller, "model", "app")] + list(self.aliases)
         else:
             known = [card.name for card in await self.cards(caller) if card.kind == noun]
         return NotFound(
@@ -426,20 +300,6 @@ class Registry:
         )
 
 
-def _noun(key: str) -> tuple[str, str]:
-    """What an error calls a key: a store, a tool, or anything that answers as a model does; and its name."""
-    kind, _, name = key.rpartition("/")
-    return (kind, name) if kind in ("store", "tool") else ("model", key)
-
-
 def _id(card: Card) -> str:
     """What a thing is reached by under any name; empty if nothing. A trained model's name holds the id of its job."""
     return card.id or (card.name if card.kind == "model" and card.owner is not None else "")
-
-
-def _taken(name: str, kind: str) -> Conflict:
-    return Conflict(
-        f"The name '{name}' belongs to {'an' if kind[0] in 'ai' else 'a'} {kind} here. Choose another name.",
-        code="name_taken",
-        param="name",
-    )

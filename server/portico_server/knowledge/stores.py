@@ -252,7 +252,7 @@ class StoreService:
     async def _insert(self, row: StoreRow) -> StoreRow:
         """Write a new row under its name. Raises `Conflict` if its owner cannot have that."""
         row = replace(row, claim=claim_of(row.owner, row.name))
-        async with self._registry.claim(row.owner, *_keys(row)):
+        async with self._registry.claims.hold(row.owner, *_keys(row)):
             if not await self._database.write(rows.add, row):
                 raise _taken(row.name)
         self._remember_claim(row)
@@ -393,7 +393,7 @@ class StoreService:
             new = replace(new, claim=claim_of(row.owner, new.name) if is_store_name(new.name) else None)
         wanted = [key for key in _keys(new) if key not in before] if new.claim is not None else []
         try:
-            async with self._registry.claim(row.owner, *wanted):
+            async with self._registry.claims.hold(row.owner, *wanted):
                 if not await self._database.write(rows.change, row.id, {**changes, "claim": new.claim}):
                     raise _taken(new.name)
         except Conflict:
@@ -416,7 +416,7 @@ class StoreService:
             return
         heir = replace(heir, claim=row.claim)
         with suppress(Conflict):
-            async with self._registry.claim(row.owner, *_keys(heir)):
+            async with self._registry.claims.hold(row.owner, *_keys(heir)):
                 if await self._database.write(rows.change, heir.id, {"claim": heir.claim}):
                     self._remember_claim(heir)
 

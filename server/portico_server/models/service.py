@@ -220,7 +220,7 @@ class ModelService:
         aliases = await self._database.read(rows.list_aliases)
         for name in before - aliases.keys():
             self._aliased.discard(name)
-            self._registry.unalias(name)
+            self._registry.aliases.remove(name)
         for name, target in aliases.items():
             if self._registry.aliases.get(name) != target:
                 await self._point(name, target)
@@ -234,7 +234,7 @@ class ModelService:
         except PorticoError as error:
             logger.error("the alias %s does not answer: %s", name, error.message)
             behind = None
-        self._registry.alias(name, target, behind)
+        self._registry.aliases.set(name, target, behind)
         self._aliased.add(name)
 
     # --- what there is -------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ class ModelService:
         # What the configuration names goes before what was made while the daemon ran.
         new = keep and known is None and spec.name not in self._registry.aliases
         names, aliases = [spec.name] if new else [], spec.aliases if keep else ()
-        async with self._registry.claim(owner, *names, aliases=aliases):
+        async with self._registry.claims.hold(owner, *names, aliases=aliases):
             if known is not None:
                 await self.remove(spec.name, forget=False)
             await self._retire_built_in({spec.name, *spec.aliases})
@@ -413,13 +413,13 @@ class ModelService:
     def _restore_built_in(self, name: str) -> None:
         """The aliases of a model that is gone mean nothing, save those that must always mean something."""
         for alias in [alias for alias, target in self._registry.aliases.items() if target == name]:
-            self._registry.unalias(alias)
+            self._registry.aliases.remove(alias)
         for spec in BUILT_IN:
             for alias in spec.aliases:
                 if self._registry.get(alias) is None and spec.name != name:
                     if spec.name not in self._deployments:
                         self._register(spec, None, time.time())
-                    self._registry.alias(alias, spec.name)
+                    self._registry.aliases.set(alias, spec.name)
 
     async def set_alias(self, name: str, target: str) -> None:
         """Let ``name`` mean the model or app ``target``, or a version of an app, from now on and after a restart.
@@ -433,10 +433,10 @@ class ModelService:
         if name in self._aliased and self._registry.aliases.get(name) == target:
             return
         behind = await self.check_target(name, target)
-        async with self._registry.claim(None, aliases=[name]):
+        async with self._registry.claims.hold(None, aliases=[name]):
             await self._database.write(rows.put_alias, name, target)
             self._aliased.add(name)
-            self._registry.alias(name, target, behind)
+            self._registry.aliases.set(name, target, behind)
 
     def aliases(self) -> list[str]:
         """Those that were set, and not brought by a model, nor by the daemon for what must always mean something."""
@@ -447,7 +447,7 @@ class ModelService:
         """Let a name that was set mean nothing any more. Raises `Conflict` while its calls are split by a canary."""
         await self._database.write(rows.remove_alias, name)
         self._aliased.discard(name)
-        self._registry.unalias(name)
+        self._registry.aliases.remove(name)
 
     async def check_target(self, name: str, target: str) -> Servable | None:
         """The version of an app that an alias is to mean, if it is one. Raises `NotFound` for what is not there."""
@@ -534,7 +534,7 @@ class ModelService:
         self._registry.add(WithFallback(deployment, others, self._registry) if others else deployment)
         self._deployments[spec.name] = deployment
         for alias in spec.aliases:
-            self._registry.alias(alias, spec.name)
+            self._registry.aliases.set(alias, spec.name)
 
     def _register(self, spec: ModelSpec, owner: str | None, created: float) -> None:
         self._enter(self._make(spec, owner, created))

@@ -59,7 +59,7 @@ class ScheduleService:
         return await self._add(spec, caller)
 
     async def _add(self, spec: ScheduleSpec, caller: Principal) -> ScheduleRow:
-        self._registry.require_unreserved(spec.name, owner_of(caller))
+        self._registry.claims.require_unreserved(spec.name, owner_of(caller))
 
         def write(connection: Any) -> ScheduleRow | None:
             moment, now = clock(connection), time.time()
@@ -97,7 +97,7 @@ class ScheduleService:
         row = await self._changeable(ref, caller)
         spec = parse(_merged(row, given))
         if spec.name != row.name:
-            self._registry.require_unreserved(spec.name, row.owner)
+            self._registry.claims.require_unreserved(spec.name, row.owner)
         if (spec.kind, spec.target) != (row.kind, row.target):
             await self.check_target(spec, self._firing.principal(row))
         return await self._change(row, spec)

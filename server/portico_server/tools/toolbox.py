@@ -76,7 +76,7 @@ class Toolbox:
 
     def require_unreserved(self, name: str, owner: str | None) -> None:
         """Raise `Conflict` if a key wants a name that the operator keeps."""
-        self._registry.require_unreserved(name, owner)
+        self._registry.claims.require_unreserved(name, owner)
 
 
 class PluginTools:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from portico_server.core import registry as registry_module
+from portico_server.core import late_sources
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, Forbidden, NotFound, Unavailable
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
@@ -46,7 +46,7 @@ class Shelf:
 async def test_a_name_an_alias_and_a_source_resolve() -> None:
     registry = Registry()
     registry.add(Echo(Card("smol", "model")))
-    registry.alias("default", "smol")
+    registry.aliases.set("default", "smol")
     registry.add_source(Shelf(Card("handbook", "store")))
     for key, name in (("smol", "smol"), ("default", "smol"), ("store/handbook", "handbook")):
         assert (await registry.resolve(key, LOCAL)).card.name == name
@@ -56,8 +56,8 @@ async def test_an_alias_moves_without_a_word() -> None:
     registry = Registry()
     registry.add(Echo(Card("small", "model")))
     registry.add(Echo(Card("large", "model")))
-    registry.alias("default", "small")
-    registry.alias("default", "large")
+    registry.aliases.set("default", "small")
+    registry.aliases.set("default", "large")
     assert (await registry.resolve("default", LOCAL)).card.name == "large"
 
 
@@ -123,7 +123,7 @@ class Starting:
 
 async def test_a_call_waits_for_what_is_being_started() -> None:
     registry = Registry()
-    registry.add_late_source(Starting(registry, Echo(Card("lookup", "tool"))))
+    registry.late_sources.add(Starting(registry, Echo(Card("lookup", "tool"))))
     with pytest.raises(NotFound):
         await registry.resolve("tool/other", LOCAL)
     with pytest.raises(NotFound):
@@ -132,9 +132,9 @@ async def test_a_call_waits_for_what_is_being_started() -> None:
 
 
 async def test_a_call_waits_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry_module, "STARTED_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(late_sources, "STARTED_TIMEOUT_S", 0.0)
     registry = Registry()
-    registry.add_late_source(Starting(registry, None))
+    registry.late_sources.add(Starting(registry, None))
     with pytest.raises(
         Unavailable, match="'lookup' may come of something that is still being started"
     ) as error:

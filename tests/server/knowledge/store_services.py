@@ -130,7 +130,7 @@ async def store_services(
     registry = Registry()
     model = LetterEmbedding()
     registry.add(model)
-    registry.alias("default-embedding", MODEL)
+    registry.aliases.set("default-embedding", MODEL)
     runner = Runner(registry, UsageLog(database), timeout=60)
     scheduler = Scheduler(database, runner)
     files = FileStorage(

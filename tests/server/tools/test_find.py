@@ -82,7 +82,7 @@ async def test_tools_are_found(tmp_path: Path) -> None:
 
         model = Card("near", "model", capabilities=frozenset({"embeddings"}))
         served.services.registry.add(ScriptedServable(model, embed))
-        served.services.registry.alias("default-embedding", "near")
+        served.services.registry.aliases.set("default-embedding", "near")
         assert (await names(search="zzz"))[0] == "address_book"
         many = await asyncio.gather(*(names(search="zzz") for _ in range(30)))
         assert all(found[0] == "address_book" for found in many), "a key may search as often as it likes"

@@ -388,7 +388,7 @@ class ToolCalls:
         named = await self._named(context)
         if name not in named:
             for key in (f"tool/{name}", name):
-                await self._registry.started(key)
+                await self._registry.late_sources.started(key)
             named = await self._named(context)
         if name not in named:
             raise MCPError(

@@ -36,7 +36,7 @@ async def list_models(services: TheServices, caller: Caller) -> OpenAIList[Model
     names = [_model(card) for card in cards.values()]
     names += [
         _model(cards[target], alias)
-        for alias, target in sorted(services.registry.meanings.items())
+        for alias, target in sorted(services.registry.aliases.meanings.items())
         if target in cards and alias not in cards and (cards[target].owner is None or ":" in target)
     ]
     return OpenAIList(data=names)

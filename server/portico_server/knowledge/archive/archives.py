@@ -437,7 +437,7 @@ class StoreArchives:
         try:
             row = await self._row(archive, name, caller)
             keys = (f"store/{row.name}", row.name) if row.app else (f"store/{row.name}",)
-            claim = partial(self._registry.claim, row.owner, *keys)
+            claim = partial(self._registry.claims.hold, row.owner, *keys)
             await self._restore.run(archive, row, self._is_embedding, claim)
             model = archive.manifest.embedding_model
         finally:
@@ -455,7 +455,7 @@ class StoreArchives:
         name = check_store_name(name or manifest.name)
         caller.require(f"stores:{name}:manage")
         owner = owner_of(caller)
-        async with self._registry.claim(owner, f"store/{name}"):  # or it fails before all of it is read
+        async with self._registry.claims.hold(owner, f"store/{name}"):  # or it fails before all of it is read
             pass
         here = manifest.vectors and self._is_embedding(manifest.embedding_model)
         now = time.time()
@@ -482,7 +482,7 @@ class StoreArchives:
     async def _is_free(self, name: str, owner: str | None) -> bool:
         """Whether the store's chat app can have its name."""
         try:
-            async with self._registry.claim(owner, name):
+            async with self._registry.claims.hold(owner, name):
                 return True
         except Conflict:
             return False

@@ -308,7 +308,7 @@ class AdapterService:
         base = deployment.spec.name
         async with self._locks[base]:
             self._check_free(name)
-            async with self._registry.claim(owner, name):  # a store's chat app may have it
+            async with self._registry.claims.hold(owner, name):  # a store's chat app may have it
                 pass
             async with self._files:
                 taken = await self._take_in(path, deployment)

@@ -339,7 +339,7 @@ async def test_a_model_that_is_not_there_is_a_404_with_the_nearest(daemon: ApiSe
 
 async def test_names_with_slashes_and_aliases_are_models(daemon: ApiServer) -> None:
     daemon.add(RelayModel("org/model", b"{}"))
-    daemon.services.registry.alias("fast", "org/model")
+    daemon.services.registry.aliases.set("fast", "org/model")
     names = [model["id"] for model in (await daemon.client.get("/v1/models")).json()["data"]]
     assert names == ["org/model", "fast"]
     assert (await daemon.client.get("/v1/models/org/model")).json()["id"] == "org/model"

@@ -106,7 +106,7 @@ class AgentFixture:
         speaker = Speaker(*lines, name=name)
         self.daemon.registry.add(speaker, replace=True)
         if name == "voice":
-            self.daemon.registry.alias("default", "voice")
+            self.daemon.registry.aliases.set("default", "voice")
         return speaker
 
     def tool(self, name: str, work: Callable[[Mapping[str, Any]], Any], *required: str) -> None:

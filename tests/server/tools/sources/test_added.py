@@ -404,7 +404,7 @@ async def test_a_call_waits_for_a_tool_that_is_being_started_and_for_none_that_c
     held = parse({"name": "lookup", "function": "held_tools:lookup", "folder": str(tmp_path)})
     gone = parse({"name": "gone", "function": "no_such_module:lookup", "folder": str(tmp_path)})
     async with opened(tmp_path, held, gone) as case:
-        case.daemon.registry.add_late_source(case.added)
+        case.daemon.registry.late_sources.add(case.added)
         calls = [asyncio.ensure_future(case.use("lookup", word="x")) for _number in range(3)]
         unknown = asyncio.ensure_future(case.use("gone", word="x"))
         with pytest.raises(NotFound):

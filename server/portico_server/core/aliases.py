@@ -1,0 +1,51 @@
+"""Aliases: names that mean what has another name, and move without clients noticing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from portico_server.core.servable import Kind, Servable
+
+
+class Aliases(Mapping[str, str]):
+    """The target of each alias. ``changed`` is called with the kind whenever one moves."""
+
+    def __init__(self, changed: Callable[[Kind], None]) -> None:
+        self.targets: dict[str, str] = {}
+        self.behind: dict[str, Servable] = {}
+        """What an alias means that has no name of its own: a version of an app, or a split between two things."""
+        self._changed = changed
+
+    def __getitem__(self, name: str) -> str:
+        return self.targets[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.targets)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def set(self, name: str, target: str, behind: Servable | None = None) -> None:
+        """Let ``name`` mean ``target`` from now on; ``behind`` answers if that is not the name of anything."""
+        self.targets[name] = target
+        if behind is None:
+            self.behind.pop(name, None)
+        else:
+            self.behind[name] = behind
+        self._changed("model")
+
+    def remove(self, name: str) -> None:
+        """Let ``name`` mean nothing."""
+        self.behind.pop(name, None)
+        if self.targets.pop(name, None) is not None:
+            self._changed("model")
+
+    def forget(self, identifier: str) -> None:
+        """Let no alias mean what has this id and is gone."""
+        for alias in [name for name, servable in self.behind.items() if servable.card.id == identifier]:
+            del self.behind[alias]
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """Aliases, and the names that what they mean has in lists: that of the app, where it is a version of one."""
+        return {**self.targets, **{alias: servable.card.key for alias, servable in self.behind.items()}}
