@@ -22,7 +22,8 @@ from sqlalchemy import Connection, select
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.db.database import RETRY_S, Database
+from portico_server.db.database import Database
+from portico_server.db.failures import RETRY_S
 from portico_server.db.schema import CHANNEL, epochs
 
 if TYPE_CHECKING:

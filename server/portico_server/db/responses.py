@@ -79,8 +79,10 @@ async def keep_soon(database: Database, row: ResponseRow) -> None:
         *(row.id, row.owner, row.run_id, row.previous_id, row.conversation_id, row.status, row.background),
         *(row.input, row.document, row.created_at, row.finished_at, row.bytes),
     )
-    if not await database.row(_INSERT, values, len(row.input) + len(row.document)):
+    if database.row_groups is None:
         await database.write_soon(keep, row)
+    else:
+        await database.row_groups.write(_INSERT, values, len(row.input) + len(row.document))
 
 
 def keep(connection: Connection, row: ResponseRow, after: int | None = None) -> SaveOutcome:

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 
@@ -18,21 +18,18 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, PorticoError, TooMany
 from portico_server.core.ids import new_id
-from portico_server.core.pools import LastTurns
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db import runs
 from portico_server.db.database import Database
 from portico_server.db.runs import Beginning, NewRun, RunRow
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
+from portico_server.runs.turns import Turns
 
 logger = logging.getLogger(__name__)
 
 LEASE_S = 30.0
 """Seconds after which another daemon may take over a run whose owner has gone silent."""
-
-MIN_SHARED_SLOTS_COUNT = 3
-"""From so many runs at once on, beside one more, the operator's leave that one to keys."""
 
 MAX_ATTEMPTS = 5
 """How often a run that was cut off is begun before it is called failed."""
@@ -45,9 +42,6 @@ WRITE_INTERVAL_S = 0.02
 
 MAX_CLOCK_STEP_S = 2.0
 """By how much the clock may differ from what has passed before it counts as set."""
-
-MAX_REMEMBERED_TURNS_COUNT = 100
-"""Of so many keys it is known when a run was last taken from the queue for them."""
 
 MAX_WAITING_EVENTS = 4_096
 """Events that a run may be ahead of its journal."""
@@ -119,7 +113,7 @@ class Scheduler:
         self._per_key = per_key or {}
         self.principals: Principals = _daemon_id
         self._running: dict[str, tuple[RunRow, Run]] = {}
-        self._turns: LastTurns[tuple[str, str]] = LastTurns()
+        self._turns = Turns()
         self._wake = asyncio.Event()
         self.holder = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(4).hex()}"
         """Under which name this daemon holds its runs."""
@@ -335,20 +329,25 @@ class Scheduler:
 
     async def _take_one(self) -> bool:
         await self._follow_clock()
-        busy = Counter(row.kind for row, run in self._running.values() if run.status != "waiting")
-        kinds = [name for name, kind in self._kinds.items() if busy[name] < kind.concurrency]
+        held = Counter((row.kind, row.key) for row, run in self._running.values() if run.status != "waiting")
+        busy: Counter[str] = Counter()
+        for (kind, _key), count in held.items():
+            busy[kind] += count
+        kinds = {
+            name: kind.concurrency for name, kind in self._kinds.items() if busy[name] < kind.concurrency
+        }
         shared = [name for name in kinds if self._kinds[name].shared]
         if not kinds:
             return False
         row = await self._database.write(
             runs.claim,
-            kinds,
+            list(kinds),
             self.holder,
             LEASE_S,
             shared,
             self._running,
-            self._full(kinds),
-            self._later(kinds),
+            self._turns.full(kinds, held, self._is_operator),
+            self._turns.later(kinds, held),
         )
         if row is None:
             return False
@@ -366,41 +365,12 @@ class Scheduler:
         self._launch(row, caller, last_event, reported=reported)
         return True
 
-    def _full(self, kinds: Sequence[str]) -> list[tuple[str, str]]:
-        """The kinds and keys of which half of all that may be done at once is being done: one key cannot hold up the
-        others by work that takes long. The operator's may be all but one, if there are several.
-        """
-        held = self._held()
-        found = []
-        for (kind, owner), count in held.items():
-            most = self._kinds[kind].concurrency
-            if kind not in kinds or most < 2 or count < most // 2:
-                continue
-            if count >= most - 1 >= MIN_SHARED_SLOTS_COUNT:
-                found.append((kind, owner))
-                continue
-            try:
-                caller = self.principals(owner)
-            except PorticoError:  # its key was revoked, and what it has caused is done all the same
-                found.append((kind, owner))
-                continue
-            if not (caller.admin or caller is SYSTEM):
-                found.append((kind, owner))
-        return found
-
-    def _held(self) -> Counter[tuple[str, str]]:
-        """How many runs of each kind are being done for each key."""
-        return Counter((row.kind, row.key) for row, run in self._running.values() if run.status != "waiting")
-
-    def _later(self, kinds: Sequence[str]) -> list[tuple[str, str]]:
-        """The kinds and keys whose turn is after that of all others: first those that have the fewest runs, then those
-        whose last turn is longest ago.
-        """
-        held = self._held()
-        if len(self._turns) > MAX_REMEMBERED_TURNS_COUNT:
-            self._turns.forget_others(held)
-        found = [each for each in {*held, *self._turns} if each[0] in kinds]
-        return sorted(found, key=lambda each: (held[each], self._turns.last(each)))
+    def _is_operator(self, owner: str) -> bool:
+        try:
+            caller = self.principals(owner)
+        except PorticoError:  # its key was revoked, and what it has caused is done all the same
+            return False
+        return caller.admin or caller is SYSTEM
 
     def _launch(
         self,

@@ -17,9 +17,10 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
+from portico_server.db import address, kept_connections, migrate, steps
 from portico_server.db import database as db
-from portico_server.db import migrate, steps
 from portico_server.db.database import Database
+from portico_server.db.row_groups import MAX_DIRECT_CHARS
 from portico_server.db.schema import HEAD, metadata
 
 
@@ -78,31 +79,33 @@ async def test_rows_of_one_turn_are_one_transaction_and_each_has_its_own_end(tmp
     path = tmp_path / "portico.db"
     database = Database.at(path)
     database.prepare()
+    groups = database.row_groups
+    assert groups is not None
     put = "insert into aliases values (?, 'x')"
     kept = "select group_concat(name, ' ') from (select name from aliases order by name)"
 
     async def tried(*names: Any, chars: int = 1) -> list[Any]:
-        rows = (database.row(put, (name,), chars) for name in names)
+        rows = (groups.write(put, (name,), chars) for name in names)
         return await asyncio.gather(*rows, return_exceptions=True)
 
     assert await tried("a", "b") == [
-        True,
-        True,
+        None,
+        None,
     ]  # in the writer's thread: the event loop has no connection yet
-    assert await tried("c", "d") == [True, True]
-    assert await tried("e", chars=db.MAX_DIRECT_CHARS) == [True]
+    assert await tried("c", "d") == [None, None]
+    assert await tried("e", chars=MAX_DIRECT_CHARS) == [None]
     with sqlite3.connect(path) as other:
         other.execute("begin immediate")
-        leaves, stays = (asyncio.create_task(database.row(put, (name,), 1)) for name in ("left", "f"))
+        leaves, stays = (asyncio.create_task(groups.write(put, (name,), 1)) for name in ("left", "f"))
         await asyncio.sleep(0)  # both are in the group
         leaves.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaves
         other.execute("insert into aliases values ('g', 'x')")
         assert not stays.done()
-    assert await stays
+    await stays
     good, twice, bad, also = await tried("h", "a", "\ud800", "i")
-    assert (good, also) == (True, True)
+    assert (good, also) == (None, None)
     assert isinstance(twice, PorticoError) and isinstance(bad, UnicodeEncodeError)
     assert await database.read(partial(_text, kept)) == "a b c d e f g h i"
     database.close()
@@ -166,7 +169,7 @@ def _scalar(query: str, connection: Connection) -> int:
 async def test_the_log_does_not_keep_the_size_of_the_largest_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "MAX_WAL_BYTES", 100_000)
+    monkeypatch.setattr(kept_connections, "MAX_WAL_BYTES", 100_000)
     database = Database.at(tmp_path / "portico.db")
     database.prepare()
 
@@ -288,7 +291,7 @@ def test_an_address_that_cannot_be_used_is_refused_without_its_password(
 def test_without_the_driver_of_postgresql_the_daemon_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(db, "find_spec", lambda name: None if name == "asyncpg" else name)
+    monkeypatch.setattr(address, "find_spec", lambda name: None if name == "asyncpg" else name)
     with pytest.raises(InvalidRequest, match="pip install asyncpg greenlet") as caught:
         Database("postgresql://me:secret@host/name")
     assert (caught.value.code, caught.value.param) == ("missing_package", "database")

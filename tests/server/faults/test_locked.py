@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import URL
 from tests.api_server import api_server
 
-from portico_server.db.database import Database
+from portico_server.db.kept_connections import open_sqlite
 
 LIMIT = 60
 """Seconds after which a test gives up."""
@@ -49,12 +50,10 @@ async def test_what_is_written_meanwhile_waits_and_is_there_afterwards(tmp_path:
 async def test_what_waits_too_long_is_refused_in_words_and_works_again_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Database._engine
+    def impatient(url: URL, begin: str, **options: Any) -> Any:
+        return open_sqlite(url, begin, **{**options, "timeout": 0.5})
 
-    def impatient(self: Database, begin: str, **options: Any) -> Any:
-        return engine(self, begin, **{**options, "timeout": 0.5})
-
-    monkeypatch.setattr(Database, "_engine", impatient)
+    monkeypatch.setattr("portico_server.db.database.open_sqlite", impatient)
     async with api_server(tmp_path) as daemon:
         with held(tmp_path):
             refused = await daemon.client.post("/api/keys", json=KEY)

@@ -1,0 +1,44 @@
+"""Parse the address of a database."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+
+from sqlalchemy import URL
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import (
+    SQLAlchemyError,
+)
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.subprocesses import own
+
+
+def parse_address(url: str) -> URL:
+    """The URL as SQLAlchemy reads it. Raises `InvalidRequest`, without the URL, in which a password may stand."""
+    try:
+        found = make_url(re.sub("^postgres://", "postgresql://", url))
+    except SQLAlchemyError as error:
+        raise _no_address() from error
+    if found.drivername in ("sqlite", "sqlite+pysqlite"):
+        return found
+    if found.drivername not in ("postgresql", "postgresql+asyncpg"):
+        raise _no_address()
+    for package in ("asyncpg", "greenlet"):
+        if find_spec(package) is None:
+            raise InvalidRequest(
+                f"The setting 'database' names a PostgreSQL, which needs the package '{package}': "
+                f"{own()} -m pip install asyncpg greenlet",
+                code="missing_package",
+                param="database",
+            )
+    return found.set(drivername="postgresql")
+
+
+def _no_address() -> InvalidRequest:
+    return InvalidRequest(
+        "The setting 'database' is not the address of a PostgreSQL. It looks like postgresql://USER@HOST/NAME; without "
+        "it the daemon keeps its data in its home folder.",
+        param="database",
+    )

@@ -1,0 +1,110 @@
+"""Connections to a SQLite file that stay open: to get one back from its pool costs more than a row."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+from portico_server.core.errors import PorticoError
+from portico_server.db import snapshot
+from portico_server.db.failures import DATABASE_ERRORS
+
+T = TypeVar("T")
+
+MAX_WAL_BYTES = 64 * 1024 * 1024
+"""Bytes of the write-ahead log that stay on disk once their changes are in the database: one large ingest must not
+keep its size for ever.
+"""
+
+
+class KeptConnections:
+    """One connection for each engine. ``explain`` makes of what the database raises what the caller is told."""
+
+    def __init__(self, explain: Callable[[Exception], PorticoError]) -> None:
+        self._explain = explain
+        self.held: dict[Engine, Connection] = {}
+
+    def get(self, engine: Engine) -> Connection:
+        """The connection of ``engine``, opened if there is none."""
+        held = self.held.get(engine)
+        if held is None:
+            held = self.held[engine] = engine.connect()
+        return held
+
+    def drop(self, engine: Engine) -> None:
+        """The next transaction has a connection of its own, whatever has become of this one."""
+        held = self.held.pop(engine, None)
+        if held is not None:
+            with suppress(*DATABASE_ERRORS):
+                held.close()
+
+    def call(self, engine: Engine, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Call a function with the driver's connection of ``engine``, outside of a transaction."""
+        try:
+            driver: Any = self.get(engine).connection.driver_connection
+            return function(driver)
+        except DATABASE_ERRORS as error:
+            self.drop(engine)
+            raise self._explain(error) from error
+
+    def insert(self, engine: Engine, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute ``statement`` for each of ``rows``, in one transaction past SQLAlchemy."""
+        try:
+            driver: Any = self.get(engine).connection.driver_connection
+            driver.execute("BEGIN IMMEDIATE")
+            try:
+                driver.executemany(statement, rows)
+                driver.execute("COMMIT")
+            except BaseException:
+                driver.rollback()  # nothing where SQLite has done so itself: a full disk must keep its name
+                raise
+        except DATABASE_ERRORS as error:
+            self.drop(engine)
+            raise self._explain(error) from error
+
+
+def open_sqlite(
+    url: URL,
+    begin: str,
+    *,
+    pool_size: int,
+    synchronous: str = "FULL",
+    timeout: float = 30,
+    more: Sequence[str] = (),
+) -> Engine:
+    """Make an engine whose transactions start with ``begin``. ``timeout``: seconds to wait for a lock."""
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "timeout": timeout},
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # we begin transactions, below
+        # Of a new file alone, before anything is written: elsewhere it would wait for whoever writes.
+        if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+            connection.execute(f"PRAGMA auto_vacuum={snapshot.INCREMENTAL_VACUUM_CODE}")
+        for pragma in (
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+            f"journal_size_limit={MAX_WAL_BYTES}",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            # Mapped, each page counts as ours once for each connection, and a disk that fails ends the process.
+            "mmap_size=0",
+            *more,
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.execute(begin)  # past SQLAlchemy, which takes as long again for it
+
+    return engine

@@ -1,0 +1,77 @@
+"""Rows that are written together: while many calls end, most of a transaction is its commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+MAX_DIRECT_CHARS = 65_536
+"""Characters of rows that are written in the event loop, where they are made."""
+
+
+Rows: TypeAlias = Sequence[Sequence[Any]]
+
+
+class RowGroups:
+    """Writes the rows of one turn of the event loop in one transaction for each statement.
+
+    ``try_now`` writes them in the event loop and says whether it did; ``do`` has a thread do it, by ``insert``.
+    """
+
+    def __init__(
+        self,
+        try_now: Callable[[str, Rows], bool],
+        do: Callable[[Callable[[], list[Exception | None]]], asyncio.Future[list[Exception | None]]],
+        insert: Callable[[str, Rows], None],
+    ) -> None:
+        self._try_now = try_now
+        self._do = do
+        self._insert = insert
+        self._groups: dict[str, list[tuple[Sequence[Any], int, asyncio.Future[None]]]] = {}
+        """By their statement."""
+
+    async def write(self, statement: str, row: Sequence[Any], chars: int) -> None:
+        """Write one row of so many ``chars``, in one transaction with the others of the same turn."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        group = self._groups.setdefault(statement, [])
+        group.append((row, chars, future))
+        if len(group) == 1:
+            loop.call_soon(self._write_group, statement)
+        await future
+
+    def _write_group(self, statement: str) -> None:
+        group = [waiting for waiting in self._groups.pop(statement) if not waiting[2].done()]
+        rows = [row for row, _chars, _future in group]
+        futures = [future for _row, _chars, future in group]
+        small = sum(chars for _row, chars, _future in group) < MAX_DIRECT_CHARS
+
+        def settle(written: asyncio.Future[list[Exception | None]]) -> None:
+            for future, error in zip(futures, written.result(), strict=True):
+                if future.done():
+                    continue
+                if error is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(error)
+
+        try:
+            if not rows or (small and self._try_now(statement, rows)):
+                for future in futures:
+                    future.set_result(None)
+            else:
+                self._do(lambda: self._insert_each(statement, rows)).add_done_callback(settle)
+        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+            for future in futures:
+                future.set_exception(error)
+
+    def _insert_each(self, statement: str, rows: Sequence[Sequence[Any]]) -> list[Exception | None]:
+        """Write rows together, or else each by itself; what each failed with. In the writer thread."""
+        try:
+            self._insert(statement, rows)
+        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+            if len(rows) == 1:
+                return [error]
+            return [self._insert_each(statement, [row])[0] for row in rows]
+        return [None] * len(rows)

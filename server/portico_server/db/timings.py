@@ -1,0 +1,19 @@
+"""How long a database took, and how long its callers waited for their turn."""
+
+from __future__ import annotations
+
+from portico_server.core.histogram import SHORT_BOUNDS, Histogram
+
+
+class Timings:
+    """For one kind of work: ``waited`` until a thread and a connection were free, ``took`` from then on."""
+
+    __slots__ = ("running", "took", "waited", "waiting")
+
+    def __init__(self) -> None:
+        self.waited = Histogram(SHORT_BOUNDS)
+        self.took = Histogram(SHORT_BOUNDS)
+        self.waiting = 0
+        """Calls that wait for their turn."""
+        self.running = 0
+        """Calls that have one."""

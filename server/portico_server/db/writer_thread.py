@@ -1,0 +1,97 @@
+"""The one thread that writes to a database."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from time import perf_counter
+from typing import Any, TypeAlias, TypeVar
+
+from portico_server.db.timings import Timings
+
+T = TypeVar("T")
+
+
+WriteJob: TypeAlias = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any], float]
+
+
+class WriterThread:
+    """Does what it is given, one after another, in a thread.
+
+    An executor of one thread does the same; its way there and back costs twice as much, which every durable step of a
+    flow would pay.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.timings = Timings()
+        self._jobs: SimpleQueue[WriteJob | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._at_work = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to do."""
+        return self._at_work or not self._jobs.empty()
+
+    @property
+    def waiting(self) -> int:
+        """How much it has still to begin."""
+        return self._jobs.qsize()
+
+    def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """What ``work`` will return or raise. Cancelled before its turn, it is not done."""
+        if self._closed:
+            raise RuntimeError(f"{self._name} is closed.")
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._jobs.put((loop, future, work, perf_counter()))
+        return future
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._at_work = True
+            loop, future, work, since = job
+            started = perf_counter()
+            self.timings.waited.observe(started - since)
+            how: Callable[..., None] = _set_result
+            what: Any = None
+            if not future.cancelled():
+                try:
+                    what = work()
+                except BaseException as error:  # noqa: BLE001  # whoever waits gets it
+                    how, what = _set_exception, error
+            self.timings.took.observe(perf_counter() - started)
+            self._at_work = False  # before whoever waits looks again
+            _resolve(loop, how, future, what)
+            del job, loop, future, work, what  # the next one may be long in coming
+
+    def close(self) -> None:
+        """Do what is left, then end."""
+        self._closed = True
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+
+
+def _resolve(loop: asyncio.AbstractEventLoop, how: Callable[..., None], future: Any, what: Any) -> None:
+    try:
+        loop.call_soon_threadsafe(how, future, what)
+    except RuntimeError:  # the loop has ended, and with it whoever waited
+        return
+
+
+def _set_result(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _set_exception(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
