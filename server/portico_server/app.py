@@ -293,11 +293,11 @@ class Daemon:
     async def _apply_store(self, spec: StoreSpec, at: str) -> None:
         """One whose embedding model is not here gets the default one until it is; so do its groups get none."""
         reconciler = self.services.reconciler
-        missing = reconciler.missing_models(spec)
+        missing = reconciler.stores.missing_models(spec)
         if not missing:
-            self._report_runs(*await reconciler.store(spec))
+            self._report_runs(*await reconciler.stores.begin(spec))
             return
-        self._report_runs(*await reconciler.store(reconciler.without(spec, missing)))
+        self._report_runs(*await reconciler.stores.begin(reconciler.stores.without(spec, missing)))
 
         async def holds() -> bool:
             return any(row.name == spec.name for row in await self.services.stores.list(SYSTEM))
@@ -332,11 +332,13 @@ class Daemon:
 
     async def _attach_model(self, spec: StoreSpec, field: str) -> bool:
         """Give a store the model that one of its fields asks for, if that has come; whether it has."""
-        missing = self.services.reconciler.missing_models(spec)
+        missing = self.services.reconciler.stores.missing_models(spec)
         if field in missing:
             return False
         if any(row.name == spec.name for row in await self.services.stores.list(SYSTEM)):
-            await self.services.reconciler.store(self.services.reconciler.without(spec, missing))
+            await self.services.reconciler.stores.begin(
+                self.services.reconciler.stores.without(spec, missing)
+            )
         return True
 
     async def _name_for(self, folder: Path) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from portico.schemas.configuration import Change
@@ -22,12 +20,10 @@ from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.prompts import builtin
-from portico_server.db.stores import StoreRow
-from portico_server.knowledge.sources import spec as sources
-from portico_server.knowledge.store import StoreView
 from portico_server.knowledge.stores import StoreService
 from portico_server.models.service import BUILT_IN, ModelService
 from portico_server.models.spec import ModelSpec
+from portico_server.reconcile_stores import StoreReconciler
 from portico_server.schedules.schedules import ScheduleService, differing
 from portico_server.schedules.spec import ScheduleSpec
 from portico_server.tools.mcp.host import McpHost
@@ -77,8 +73,7 @@ class Reconciler:
         self._apps = apps
         self._schedules = schedules
         self._canaries = canaries
-        self._storing = asyncio.Lock()  # two that make the same store or group would refuse each other
-        self._applied_stores: set[str] = set()
+        self.stores = StoreReconciler(stores)
 
     async def apply(
         self, wanted: Configuration, caller: Principal, *, prune: Iterable[str] = (), dry_run: bool = False
@@ -91,7 +86,7 @@ class Reconciler:
         """
         planned = await self._plan(wanted, caller, frozenset(prune))
         if not dry_run:
-            self._applied_stores |= {spec.name for spec in wanted.stores}
+            self.stores.applied |= {spec.name for spec in wanted.stores}
         done: list[Change] = []
         for one in planned if not dry_run else ():
             if one.do is None:
@@ -125,8 +120,6 @@ class Reconciler:
         gone = await self._removals(wanted, prune)
         return [*planned, *reversed(gone)]
 
-    # --- each kind -------------------------------------------------------------------------------------------------
-
     def _model(self, spec: ModelSpec) -> _Step:
         self._models.check(spec)
         known = self._models.spec(spec.name)
@@ -143,157 +136,10 @@ class Reconciler:
         return _Step(Change("models", spec.name, "change", fields), again)
 
     async def _store(self, spec: StoreSpec, at: str, coming: Collection[str]) -> _Step:
-        """``coming``: names of models that this configuration itself brings."""
-        for field, (model, error) in self.missing_models(spec).items():
-            if model not in coming:
-                place = f"{at}.{field}"
-                raise InvalidRequest(f"{place}: {error.message}", code=error.code, param=place) from error
-        try:
-            row = await self._stores.get(spec.name, SYSTEM)
-        except NotFound:
-            if spec.archive is not None:
-                await self._require_archive(spec.archive, f"{at}.archive")
-            return _Step(Change("stores", spec.name, "create"), lambda: self._put_store(spec))
-        fields = [
-            name
-            for name, differs in (
-                ("folder", spec.folder is not None and row.folder != str(spec.folder)),
-                ("source", spec.source is not None and _source(row) != _written(spec.source)),
-                ("description", spec.description not in ("", row.description)),
-                ("app", spec.app != row.app),
-                ("answers", spec.answers not in ("", row.answers)),
-                ("search", spec.search not in (None, row.search)),
-                ("keep_removed", spec.keep_removed not in (None, row.keep_removed)),
-                ("links", spec.links not in (None, row.links)),
-                ("embedding_model", self._other_model(spec, row)),
-            )
-            if differs
-        ]
-        groups = await self._stores.groups.differing(row, self._groups(spec))
-        fields += [f"groups.{name}" for name in groups]
-        if not fields:
-            return _Step(Change("stores", spec.name, "unchanged"))
-        return _Step(Change("stores", spec.name, "change", tuple(fields)), lambda: self._put_store(spec))
-
-    async def _require_archive(self, path: Path, at: str) -> None:
-        """Raise `InvalidRequest` unless a store can be made of this archive, as far as its outside shows."""
-        try:
-            (await self._stores.portable.open(path)).close()
-        except InvalidRequest as error:
-            raise _misplaced(error, path, at) from error
-
-    def _other_model(self, spec: StoreSpec, row: StoreRow) -> bool:
-        if not spec.embedding_model:
-            return False
-        if self._is_missing_model(spec.embedding_model):
-            return True
-        wanted = self._stores.embedding(spec.embedding_model)
-        return wanted not in (row.embedding_model, row.next_embedding_model)
-
-    def missing_models(self, spec: StoreSpec) -> dict[str, tuple[str, InvalidRequest]]:
-        """The embedding models that a store asks for and that are not here, by field, each with the reason."""
-        named = {"embedding_model": spec.embedding_model} | {
-            f"groups[{number}].embedding_model": group.embedding_model or ""
-            for number, group in enumerate(spec.groups)
-        }
-        found = {}
-        for field, model in named.items():
-            try:
-                self._stores.embedding(model)
-            except InvalidRequest as error:
-                found[field] = model, error
-        return found
-
-    def without(self, spec: StoreSpec, fields: Collection[str]) -> StoreSpec:
-        """A store with the default embedding model, and without the groups, whose ``fields`` cannot be."""
-        groups = tuple(
-            group for n, group in enumerate(spec.groups) if f"groups[{n}].embedding_model" not in fields
-        )
-        return replace(
-            spec, embedding_model="" if "embedding_model" in fields else spec.embedding_model, groups=groups
-        )
-
-    def _groups(self, spec: StoreSpec) -> list[Any]:
-        return [
-            group
-            if group.embedding_model is None or self._is_missing_model(group.embedding_model)
-            else replace(group, embedding_model=self._stores.embedding(group.embedding_model))
-            for group in spec.groups
-        ]
-
-    def _is_missing_model(self, model: str) -> bool:
-        """Whether a model is not here yet; `_store` has looked that the configuration brings it."""
-        try:
-            self._stores.embedding(model)
-        except InvalidRequest:
-            return True
-        return False
-
-    async def store(self, spec: StoreSpec) -> list[str]:
-        """Make a store of the configuration of the start, or change it to what that says; the ids of the runs that
-        this begins. Nothing is done to a store that is named by a configuration applied since.
-        """
-        return [] if spec.name in self._applied_stores else await self._put_store(spec)
-
-    async def _put_store(self, spec: StoreSpec) -> list[str]:
-        async with self._storing:
-            return await self._put_store_alone(spec)
-
-    async def _put_store_alone(self, spec: StoreSpec) -> list[str]:
-        model, runs = spec.embedding_model or None, []
-        if spec.folder is not None:
-            row = await self._stores.follow(
-                spec.name,
-                spec.folder,
-                SYSTEM,
-                app=spec.app,
-                embedding_model=model,
-                description=spec.description,
-            )
-            runs.append(await self._stores.sync(row))
-        else:
-            try:
-                row = await self._stores.get(spec.name, SYSTEM)
-            except NotFound:
-                if spec.archive is not None:
-                    row, run = await self._import(spec.name, spec.archive)
-                    runs += [] if run is None else [run]
-                else:
-                    row = await self._stores.create(
-                        spec.name,
-                        SYSTEM,
-                        source=spec.source,
-                        app=spec.app,
-                        embedding_model=model,
-                        description=spec.description,
-                    )
-            changes: dict[str, Any] = {} if row.app == spec.app else {"app": spec.app}
-            if spec.description not in ("", row.description):
-                changes["description"] = spec.description
-            if spec.source is not None:
-                changes["source"] = spec.source
-            if changes:
-                row = await self._stores.update(row.id, SYSTEM, changes)
-            if spec.source is not None:
-                runs.append(await self._stores.sync(row))
-        if spec.keep_removed not in (None, row.keep_removed):
-            row = await self._stores.update(row.id, SYSTEM, {"keep_removed": spec.keep_removed})
-        if spec.search not in (None, row.search):
-            row = await self._stores.update(row.id, SYSTEM, {"search": spec.search})
-        if spec.answers not in ("", row.answers):
-            row = await self._stores.update(row.id, SYSTEM, {"answers": spec.answers})
-        if spec.links not in (None, row.links):
-            runs += [run for run in [await self._stores.link(row, bool(spec.links))] if run]
-        if self._other_model(spec, row):
-            runs.append(await self._stores.change_model(row, spec.embedding_model))
-        return [*runs, *await self._stores.groups.apply(row, self._groups(spec))]
-
-    async def _import(self, name: str, archive: Path) -> tuple[StoreView, str | None]:
-        """Make a store of an archive; the run, if any, that makes vectors which it did not bring."""
-        try:
-            return await self._stores.portable.restore(archive, name, SYSTEM)
-        except InvalidRequest as error:
-            raise _misplaced(error, archive, f"stores.{name}.archive") from error
+        fields = await self.stores.differing(spec, at, coming)
+        action: Action = "create" if fields is None else "change" if fields else "unchanged"
+        do = None if action == "unchanged" else partial(self.stores.put, spec)
+        return _Step(Change("stores", spec.name, action, fields or ()), do)
 
     def _sources(self, wanted: Configuration) -> list[_Step]:
         """Tools and MCP servers."""
@@ -494,11 +340,6 @@ def _is_coming(error: PorticoError, new: set[tuple[str, str]]) -> bool:
     return any(f"'{name}'" in error.message for _kind, name in new)
 
 
-def _misplaced(error: InvalidRequest, path: Path, at: str) -> InvalidRequest:
-    """The error for the archive of a store that is not taken, with its path and its place in the configuration."""
-    return InvalidRequest(f"{at}: {path}: {error.message}", code=error.code, param=at)
-
-
 def _calling(remove: Callable[[str], Awaitable[Any]], name: str) -> Do:
     return lambda: remove(name)
 
@@ -510,11 +351,3 @@ def _put_step(holder: AddedTools | McpHost, spec: Any) -> Do:
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
     """The names of the fields that are not the same; secrets are compared, not shown."""
     return tuple(sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)))
-
-
-def _source(row: StoreRow) -> str | list[str] | None:
-    return sources.source_of(row.source).written() if row.source is not None else None
-
-
-def _written(given: str | tuple[str, ...]) -> str | list[str]:
-    return given if isinstance(given, str) else list(given)

@@ -207,7 +207,7 @@ class Services:
             settings,
             self.models.launchers.get,
         )
-        self.registry.add_source(self.stores)
+        self.registry.add_source(self.stores.served)
         self.store_apps = StoreApps(self.registry, self.trust, settings.unsupported_claims)
         self.registry.add_source(self.store_apps)
         self.registry.add_source(ClientModels())

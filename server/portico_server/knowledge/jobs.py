@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from portico.wire import JSON, Status
+from portico.wire import JSON
 from portico_server.core import pools
 from portico_server.core.context import Context
-from portico_server.db import archives, chunks, groups, links
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.db import archives, groups
 from portico_server.db import stores as rows
-from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
-from portico_server.db.links import NewLink
 from portico_server.db.runs import FOR
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.calibrate import Calibration
@@ -23,121 +21,12 @@ from portico_server.knowledge.follow import SourceFollower, follows
 from portico_server.knowledge.generated import GroupGenerator
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import MAX_WAITING_FILES, Ingest
-from portico_server.knowledge.model_calls import embed_texts
+from portico_server.knowledge.link_catch_up import LINK_RUN_KIND, LinkCatchUp
+from portico_server.knowledge.model_calls import resolve_embedding_model
+from portico_server.knowledge.model_change import ModelChange
+from portico_server.knowledge.reindex import Reindex
 from portico_server.knowledge.store import is_expired
 from portico_server.runs.scheduler import Scheduler
-
-# The indexes of a store from zero; if wanted, its files read again before.
-
-
-class Reindex:
-    """Nothing is lost by it: indexes are derived from SQL. Searches wait meanwhile, or are asked to come back."""
-
-    def __init__(self, database: Database, indexes: IndexManager, ingest: Ingest) -> None:
-        self._database = database
-        self._indexes = indexes
-        self._ingest = ingest
-
-    async def run(self, store: StoreRow, context: Context, *, files: bool) -> JSON:
-        """Rebuild what is searched of all groups; how many groups.
-
-        With ``files`` all files are read first: those that failed, and those that would be cut otherwise now, get other
-        chunks in the group that every store has.
-        """
-        result: dict[str, JSON] = {}
-        await self._indexes.reset(store.id)
-        if files:
-            with self._ingest.rereading(store.id):
-                await self._database.write(rows.wait_again, store.id)
-                read = await self._ingest.run(store, context)
-            assert isinstance(read, dict)
-            result |= read
-        models = {DEFAULT_GROUP: store.embedding_model}
-        for group in await self._database.read(groups.of_store, store.id):
-            models[group.name] = group.model(store.embedding_model)
-        for name, model in models.items():
-            await self._indexes.ready(store.id, model, context.emit, name)
-        return {**result, "groups": len(models)}
-
-
-# Another embedding model for a store: its vectors are made in the background while the old ones answer.
-
-
-MAX_BATCH_CHUNKS = 1_000
-"""Chunks whose vectors are made and written together."""
-
-
-class ModelChange:
-    """Makes the vectors of a store's ``next_embedding_model``, then lets it take the place of the old one.
-
-    Both models' vectors lie side by side until then, so that an interrupted run continues where it was.
-    """
-
-    def __init__(self, database: Database, ingest: Ingest) -> None:
-        self._database = database
-        self._ingest = ingest
-
-    async def run(self, store: StoreRow, context: Context) -> JSON:
-        """Embed, switch, and drop the old vectors; how many were made."""
-        model = store.next_embedding_model
-        if model is None:
-            return {}
-        made = 0
-        if model not in ("", store.embedding_model):
-            made = await self._fill(store, model, context)
-        # Whatever was indexed meanwhile has vectors of the old model: nothing may come in between now.
-        async with self._ingest.writing(store.id):
-            now = await self._database.read(rows.get, store.id)
-            if now is None or now.next_embedding_model != model:
-                return {"embedded": made}  # deleted, or changed again: another run sees to it
-            if model not in ("", now.embedding_model):
-                made += await self._fill(now, model, context)
-            values = {"embedding_model": model, "next_embedding_model": None}
-            await self._database.write(rows.change, store.id, values)
-            if now.embedding_model not in ("", model):
-                await self._drop(now)
-        return {"embedded": made}
-
-    async def _fill(self, store: StoreRow, model: str, context: Context) -> int:
-        """Vectors of ``model`` for every chunk that has none; how many."""
-        made = 0
-        wanted = await self._chunks(store)
-        for i in range(0, len(wanted), MAX_BATCH_CHUNKS):
-            part = wanted[i : i + MAX_BATCH_CHUNKS]
-            lacking = await self._database.read(chunks.chunks_without_vector, model, part)
-            fresh = await embed_texts([text for _, text in lacking], model, context)
-            data = {chunk: vector for (chunk, _), vector in zip(lacking, fresh, strict=True)}
-            await self._database.write(chunks.add_vectors, model, data)
-            made += len(data)
-            await context.emit(
-                Status(
-                    "embed",
-                    model,
-                    done=min(i + MAX_BATCH_CHUNKS, len(wanted)),
-                    total=len(wanted),
-                    unit="chunks",
-                )
-            )
-        return made
-
-    async def _drop(self, store: StoreRow) -> None:
-        wanted = await self._chunks(store)
-        for i in range(0, len(wanted), MAX_BATCH_CHUNKS):
-            await self._database.write(
-                chunks.drop_vectors, store.embedding_model, wanted[i : i + MAX_BATCH_CHUNKS]
-            )
-
-    async def _chunks(self, store: StoreRow) -> list[int]:
-        """The chunks of all groups that have the store's own model."""
-        names = [DEFAULT_GROUP]
-        for row in await self._database.read(groups.of_store, store.id):
-            if row.embedding_model is None:
-                names.append(row.name)
-        found: list[int] = []
-        for name in names:
-            found += await self._database.read(chunks.ids, store.id, name)
-        return found
-
 
 MAX_RUNNING_INGESTS = 8
 """Stores whose files are indexed at a time; of the stores of one key half as many."""
@@ -165,6 +54,7 @@ class StoreJobs:
         contents: StoreContents,
         making: GroupGenerator,
         calibration: Calibration,
+        registry: Registry,
         changed: Callable[[], None],
     ) -> None:
         self._database = database
@@ -175,6 +65,7 @@ class StoreJobs:
         self._contents = contents
         self._making = making
         self._calibration = calibration
+        self._registry = registry
         self._models = ModelChange(database, ingest)
         self._reindex = Reindex(database, indexes, ingest)
         self._links = LinkCatchUp(database, ingest.writing)
@@ -216,6 +107,41 @@ class StoreJobs:
             if row.linked_to is not None:
                 run_ids.append(await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work))
         return run_ids
+
+    async def change_model(self, row: StoreRow, wanted: str) -> str:
+        """Give a store the vectors of another model ("" for none); the id of the run that makes them.
+
+        Until all of them are there the old ones answer.
+        """
+        values = {"next_embedding_model": resolve_embedding_model(wanted, self._registry)}
+        await self._database.write(rows.change, row.id, values)
+        return await self._scheduler.ensure("embed", row.id, row.work)
+
+    async def link(self, row: StoreRow, wanted: bool) -> str | None:
+        """Link the passages of a store by what they name, or no longer; the id of the run that does it for those that
+        are there, ``None`` if it is so already.
+
+        What comes in meanwhile is linked with its chunks.
+        """
+        if row.links == wanted and row.linked_to is None:
+            return None
+        if row.links != wanted:
+            await self._database.write(rows.change, row.id, {"links": wanted, "linked_to": 0})
+            self._changed()
+        return await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work)
+
+    async def calibrate(self, row: StoreRow, caller: Principal, request: Mapping[str, Any]) -> str:
+        """Measure what the vectors of a store are worth, see `Calibration`; the id of the run, which ``caller`` owns.
+
+        ``wish`` has ``questions`` or ``generate`` and ``model``, and ``apply``. Raises `InvalidRequest`.
+        """
+        self._calibration.check(row, request)
+        run = await self._scheduler.begin("calibrate", row.id, {**request, "store": row.id}, caller)
+        return run.id
+
+    async def reindex(self, row: StoreRow, *, files: bool = False) -> str:
+        """Queue `portico_server.knowledge.reindex.Reindex`; the id of the run."""
+        return await self._scheduler.ensure("reindex", row.id, {**row.work, "files": files})
 
     async def _row(self, payload: Mapping[str, Any]) -> StoreRow | None:
         return await self._database.read(rows.get, str(payload["store"]))
@@ -261,59 +187,3 @@ class StoreJobs:
     async def _run_calibrate(self, payload: Mapping[str, Any], context: Context) -> JSON:
         row = await self._row(payload)
         return {} if row is None else await self._calibration.run(row, payload, context)
-
-
-LINK_RUN_KIND = "link"
-"""The kind of these runs."""
-
-MAX_LINKED_CHUNKS = 500
-"""Chunks whose links are found and written together."""
-
-
-class LinkCatchUp:
-    """Makes or removes what `StoreRow.links` says. How far it is stands in the store's row, so that a run that was cut
-    off continues there.
-    """
-
-    def __init__(
-        self, database: Database, writing: Callable[[str], AbstractAsyncContextManager[None]]
-    ) -> None:
-        self._database = database
-        self._writing = writing
-
-    async def run(self, store_id: str, context: Context) -> JSON:
-        """Bring all chunks of a store in line with its setting; how many were looked at."""
-        async with self._writing(store_id):
-            pass  # an ingest that began under the old setting has ended; later ones know the new one
-        done = 0
-        while (store := await self._database.read(rows.get, store_id)) and store.linked_to is not None:
-            wanted = await self._database.read(chunks.ids, store_id)
-            at = bisect_right(wanted, store.linked_to)
-            total = done + len(wanted) - at
-            while part := list(wanted[at : at + MAX_LINKED_CHUNKS]):
-                named: Mapping[int, Sequence[NewLink]] = {}
-                if store.links:
-                    texts = await self._database.read(chunks.indexed_texts, part)
-                    named = await pools.INDEX.run(_named, store_id, texts)
-                if not await self._database.write(links.catch_up, store_id, part, named, keep=store.links):
-                    break  # changed again
-                at += len(part)
-                done += len(part)
-                await context.emit(Status("link", "", done=done, total=total, unit="chunks"))
-            else:
-                await self._database.write(links.caught_up, store_id, keep=store.links)
-        return {"linked": done}
-
-
-def _named(
-    store_id: str, texts: Sequence[tuple[int, str, str, str, str, int]]
-) -> Mapping[int, Sequence[NewLink]]:
-    from portico_server.knowledge.links.rules import LinkSource, new_links  # which loads dictionaries
-
-    return {
-        chunk: new_links(
-            store_id,
-            LinkSource(text, heading.split("\n") if heading else (), file_id, name, first=ordinal == 0),
-        )
-        for chunk, file_id, text, heading, name, ordinal in texts
-    }

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,11 +19,10 @@ from portico_server.core.interfaces import Fetcher, StorePassage
 from portico_server.core.names import check_plain, has_controls
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
-from portico_server.core.servable import Card, Servable
 from portico_server.db import chunks, stores
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
-from portico_server.db.names import claim_of, own_or_shared
+from portico_server.db.names import own_or_shared
 from portico_server.db.stores import SkippedRows, StoreFileCounts, StoreRow
 from portico_server.knowledge.archive.archives import StoreArchives
 from portico_server.knowledge.attachments import AttachmentReader
@@ -37,7 +34,8 @@ from portico_server.knowledge.generated import GroupGenerator
 from portico_server.knowledge.groups import Groups
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import Ingest
-from portico_server.knowledge.jobs import LINK_RUN_KIND, StoreJobs
+from portico_server.knowledge.jobs import StoreJobs
+from portico_server.knowledge.link_catch_up import LINK_RUN_KIND
 from portico_server.knowledge.model_calls import (
     PictureDescriber,
     RecordingTranscriber,
@@ -48,18 +46,18 @@ from portico_server.knowledge.neighbours import StoreLinks
 from portico_server.knowledge.parse.pool import ReaderPool
 from portico_server.knowledge.parse.workers import DocumentWorkers
 from portico_server.knowledge.preview import Previews
+from portico_server.knowledge.served_stores import ServedStores
 from portico_server.knowledge.store import (
     StoreInfo,
-    StoreServable,
     StoreView,
     check_answers,
     check_search,
     is_expired,
     name_stores,
     scope_name,
-    store_card,
     view,
 )
+from portico_server.knowledge.store_claims import StoreClaims
 from portico_server.launchers.local import LOCAL, this_machine
 from portico_server.launchers.protocol import Launcher
 from portico_server.runs.runner import Runner
@@ -70,9 +68,6 @@ logger = logging.getLogger(__name__)
 
 PASSAGE_PAGE_SIZE = 1_000
 """Passages that are read at once."""
-
-TOUCH_INTERVAL_S = 60.0
-"""Seconds between two notes that a store is in use."""
 
 
 def _shown(row: StoreView, caller: Principal) -> StoreRow:
@@ -85,11 +80,11 @@ def _shown(row: StoreView, caller: Principal) -> StoreRow:
 
 
 class StoreService:
-    """All stores of the daemon, and a `portico_server.core.registry.Source` of their Servables.
+    """All stores of the daemon.
 
-    The composition root adds it to the registry and calls `start`. A reference to a store is its name or its id: a name
-    means the caller's own store, then a shared one; an admin reaches those of other keys by their ids. The scope
-    ``stores:{name}:read|write|manage`` says what a caller may do.
+    The composition root adds ``served`` to the registry and calls `start`. A reference to a store is its name or its
+    id: a name means the caller's own store, then a shared one; an admin reaches those of other keys by their ids. The
+    scope ``stores:{name}:read|write|manage`` says what a caller may do.
     """
 
     def __init__(
@@ -107,11 +102,10 @@ class StoreService:
         self._registry = registry
         self._scheduler = scheduler
         self._files = files
-        self._claims: set[str] | None = None
-        """The names of what keys have for themselves, `claim_of`; ``None`` until they have been read."""
-        self._touching: set[str] = set()
-        """The ids of the stores whose use is being noted just now."""
+        self._claims = StoreClaims(database, registry)
         self._indexes = IndexManager(database, settings.indexes)
+        self.served = ServedStores(database, registry, self._indexes, self._claims)
+        """The stores as the registry serves them."""
         self.filtered: Callable[..., Sequence[str]] = lambda *_stores: ()
         """The names of the keys with a filter on a store, by its name or id; put in by the composition root."""
         pictures = PictureDescriber(registry, settings.picture_model, settings.ocr_languages)
@@ -153,8 +147,7 @@ class StoreService:
         """What links the passages of the stores."""
         self.portable = StoreArchives(self, database, registry, files, self._indexes)
         """Stores as files, out and in."""
-        self._calibration = Calibration(database, self._indexes, registry)
-        self._work = StoreJobs(
+        self.jobs = StoreJobs(
             database,
             scheduler,
             self._indexes,
@@ -162,9 +155,11 @@ class StoreService:
             self._following,
             self.contents,
             making,
-            self._calibration,
+            Calibration(database, self._indexes, registry),
+            registry,
             self._changed,
         )
+        """What is done to the stores in runs."""
 
     def attachments(self, uploads: UploadedFiles) -> AttachmentReader:
         """What reads files that come with a question, by their bytes or by their ids among the ``uploads``."""
@@ -176,16 +171,14 @@ class StoreService:
 
     async def start(self) -> list[str]:
         """Take up what was interrupted and look again at what is followed; the ids of the runs that do so."""
-        self._claims = await self._database.read(rows.claims)
-        return await self._work.start()
+        await self._claims.load()
+        return await self.jobs.start()
 
     async def close(self) -> None:
         """Stop following and the processes that read documents, and close the indexes."""
         await self._following.close()
         await self._readers.close()
         await self._indexes.close()
-
-    # --- the stores ----------------------------------------------------------------------------------------------
 
     async def create(
         self,
@@ -242,38 +235,12 @@ class StoreService:
             last_active_at=now,
             created_at=now,
         )
-        row = await self._insert(row) if unique or app else await self._claim_title(row)
+        row = await (self._claims.insert if unique or app else self._claims.insert_titled)(row)
         self._changed()
         if follows(row):
             self._following.follow(row)
             await self.sync(row)
         return view(row, caller)
-
-    async def _insert(self, row: StoreRow) -> StoreRow:
-        """Write a new row under its name. Raises `Conflict` if its owner cannot have that."""
-        row = replace(row, claim=claim_of(row.owner, row.name))
-        async with self._registry.claims.hold(row.owner, *_keys(row)):
-            if not await self._database.write(rows.add, row):
-                raise _taken(row.name)
-        self._remember_claim(row)
-        return row
-
-    async def _claim_title(self, row: StoreRow) -> StoreRow:
-        """Write a new row whose name is a title, under that name if its owner can have it."""
-        if is_store_name(row.name):
-            with suppress(Conflict):
-                return await self._insert(row)
-        await self._database.write(rows.add, row)
-        return row
-
-    def _remember_claim(self, row: StoreRow, *, gone: bool = False) -> None:
-        """Know from now on what a key has under a name."""
-        if self._claims is None or row.owner is None or row.claim is None:
-            return
-        if gone:
-            self._claims.discard(row.claim)
-        else:
-            self._claims.add(row.claim)
 
     async def get(
         self, ref: str, caller: Principal, action: str = "read", *, whole: bool = False
@@ -285,7 +252,7 @@ class StoreService:
         """
         row = await self._find_row(ref, caller)
         if row is None:
-            known = [card.name for card in await self.cards(caller)]
+            known = [card.name for card in await self.served.cards(caller)]
             raise NotFound(
                 f"There is no store '{ref[:80]}'.{nearest(ref, known)}", code="store_not_found", param="store"
             )
@@ -368,7 +335,7 @@ class StoreService:
                 code="store_is_filtered",
                 param="name",
             )
-        new = await self._renamed(row, new, {**changes, "last_active_at": time.time()})
+        new = await self._claims.change(row, new, {**changes, "last_active_at": time.time()})
         self._changed()
         if new.source != row.source:
             self._following.leave(row)
@@ -383,83 +350,15 @@ class StoreService:
             await self.contents.queue(row)  # its chunks may have been freed
         return await self.get(row.id, caller, "manage")
 
-    async def _renamed(self, row: StoreRow, new: StoreRow, changes: Mapping[str, Any]) -> StoreRow:
-        """Write what changes, with the name that the store has from now on. Raises `Conflict` if it cannot have it."""
-        must = new.name != row.name and (row.owner is None or new.app)
-        if must:
-            check_store_name(new.name)
-        before = set(_keys(row)) if row.claim is not None else set()
-        if new.name != row.name or (new.app and row.claim is None):
-            new = replace(new, claim=claim_of(row.owner, new.name) if is_store_name(new.name) else None)
-        wanted = [key for key in _keys(new) if key not in before] if new.claim is not None else []
-        try:
-            async with self._registry.claims.hold(row.owner, *wanted):
-                if not await self._database.write(rows.change, row.id, {**changes, "claim": new.claim}):
-                    raise _taken(new.name)
-        except Conflict:
-            if must or new.app:
-                raise
-            new = replace(new, claim=None)
-            await self._database.write(rows.change, row.id, {**changes, "claim": None})
-        if new.claim != row.claim:
-            self._remember_claim(row, gone=True)
-            self._remember_claim(new)
-            await self._pass_name_on(row)
-        return new
-
-    async def _pass_name_on(self, row: StoreRow) -> None:
-        """Of several stores of one title the next one has the name that ``row`` had."""
-        if row.claim is None:
-            return
-        heir = await self._database.read(rows.oldest_titled, row.name, row.owner)
-        if heir is None:
-            return
-        heir = replace(heir, claim=row.claim)
-        with suppress(Conflict):
-            async with self._registry.claims.hold(row.owner, *_keys(heir)):
-                if await self._database.write(rows.change, heir.id, {"claim": heir.claim}):
-                    self._remember_claim(heir)
-
-    async def change_model(self, row: StoreRow, wanted: str) -> str:
-        """Give a store the vectors of another model ("" for none); the id of the run that makes them.
-
-        Until all of them are there the old ones answer.
-        """
-        values = {"next_embedding_model": self.embedding(wanted)}
-        await self._database.write(rows.change, row.id, values)
-        return await self._scheduler.ensure("embed", row.id, row.work)
-
-    async def link(self, row: StoreRow, wanted: bool) -> str | None:
-        """Link the passages of a store by what they name, or no longer; the id of the run that does it for those that
-        are there, ``None`` if it is so already.
-
-        What comes in meanwhile is linked with its chunks.
-        """
-        if row.links == wanted and row.linked_to is None:
-            return None
-        if row.links != wanted:
-            await self._database.write(rows.change, row.id, {"links": wanted, "linked_to": 0})
-            self._changed()
-        return await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work)
-
-    async def calibrate(self, row: StoreRow, caller: Principal, request: Mapping[str, Any]) -> str:
-        """Measure what the vectors of a store are worth, see `Calibration`; the id of the run, which ``caller`` owns.
-
-        ``wish`` has ``questions`` or ``generate`` and ``model``, and ``apply``. Raises `InvalidRequest`.
-        """
-        self._calibration.check(row, request)
-        run = await self._scheduler.begin("calibrate", row.id, {**request, "store": row.id}, caller)
-        return run.id
-
     async def serve_restored(self, row: StoreRow, model: str) -> str | None:
         """Serve a store that has come from elsewhere; the id of the run that makes the vectors of ``model``, if any."""
-        self._remember_claim(row)
+        self._claims.note(row)
         self._changed()
         self._indexes.changed(row.id, row.embedding_model)
         await self.contents.queue(row)  # what waited to be indexed there
         if row.linked_to is not None:
             await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work)
-        return await self.change_model(row, model) if model else None
+        return await self.jobs.change_model(row, model) if model else None
 
     async def delete(self, ref: str, caller: Principal) -> StoreRow:
         """Remove a store with its chunks and its mirrored files; uploaded files stay. The row that was."""
@@ -467,8 +366,7 @@ class StoreService:
         self._following.leave(row)
         await self._files.release(await self._database.write(rows.delete_store, row.id))
         await self._indexes.drop(row.id)
-        self._remember_claim(row, gone=True)
-        await self._pass_name_on(row)
+        await self._claims.release(row)
         self._changed()
         return row
 
@@ -556,10 +454,6 @@ class StoreService:
             ]
         return found[:limit]
 
-    async def reindex(self, row: StoreRow, *, files: bool = False) -> str:
-        """Queue `portico_server.knowledge.jobs.Reindex`; the id of the run."""
-        return await self._scheduler.ensure("reindex", row.id, {**row.work, "files": files})
-
     async def plan(self, row: StoreRow) -> SyncPlan:
         """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
         return await self._following.plan(row)
@@ -571,72 +465,6 @@ class StoreService:
         if folder is not None:
             raise InvalidRequest("A store follows a folder or a source, not both.", param="source")
         return self._following.check(source)
-
-    # --- the registry's source ---------------------------------------------------------------------------------
-
-    async def find(self, key: str, owner: str | None) -> Servable | None:
-        """The store that this owner has under ``store/NAME``; see `portico_server.core.registry.Source`."""
-        kind, _, name = key.partition("/")
-        if kind != "store" or not is_store_name(name):
-            return None
-        row = await self._database.read(rows.named, name, owner)
-        return None if row is None else self.servable(row)
-
-    async def by_id(self, key: str, caller: Principal) -> Servable | None:
-        """``store/ID``, if the caller sees it."""
-        kind, _, ref = key.partition("/")
-        if kind != "store" or is_store_name(ref):
-            return None
-        row = await self._database.read(rows.get, ref)
-        return self.servable(row) if row is not None and caller.sees(row.owner) else None
-
-    def has(self, key: str, owner: str) -> bool:
-        """Whether a key may have a store of its own under ``store/NAME``."""
-        if not self._claims:
-            return self._claims is None
-        kind, _, name = key.partition("/")
-        return kind == "store" and claim_of(owner, name) in self._claims
-
-    def servable(self, row: StoreRow) -> Servable:
-        """What answers searches of a store whose row has just been read."""
-        return StoreServable(
-            store_card(row, scope_name(row)),
-            row.id,
-            row.embedding_model,
-            weight=row.vector_weight,
-            links=row.links,
-            last_change=row.last_change,
-            condition=lambda caller: view(row, caller).condition,
-            indexes=self._indexes,
-            database=self._database,
-            registry=self._registry,
-            before=partial(self._touch, row),
-        )
-
-    async def _touch(self, row: StoreRow) -> None:
-        """Note that a store is in use, for which no search waits. Raises `InvalidRequest` if it has expired."""
-        if is_expired(row):
-            raise InvalidRequest(
-                f"The store '{row.name or row.id}' has expired: nobody used it for {row.expires_after_days} days. "
-                "Make a new one, or change its expires_after.",
-                code="vector_store_expired",
-                param="vector_store_id",
-            )
-        if time.time() - row.last_active_at <= TOUCH_INTERVAL_S or row.id in self._touching:
-            return
-        self._touching.add(row.id)
-        written = self._database.submit(partial(rows.touch, store_id=row.id), full=False)
-        written.add_done_callback(partial(self._touched, row.id))
-
-    def _touched(self, store_id: str, written: asyncio.Future[None]) -> None:
-        self._touching.discard(store_id)
-        if not written.cancelled() and (error := written.exception()) is not None:
-            logger.warning("that a store is in use could not be noted: %s", error)
-
-    async def cards(self, caller: Principal) -> Sequence[Card]:
-        """The cards of the stores that this caller has, and of those that are shared."""
-        found = await self._database.read(rows.visible, caller.id)
-        return [store_card(row, name) for row, name in name_stores(found, caller.id)]
 
     async def _find_row(self, ref: str, caller: Principal) -> StoreRow | None:
         """A store by its name, the caller's own before a shared one, or by its id."""
@@ -653,16 +481,3 @@ class StoreService:
     def _changed(self) -> None:
         self._registry.changed("store")
         self._registry.changed("app")
-
-
-def _keys(row: StoreRow) -> tuple[str, ...]:
-    """What a store is called by in the registry: its own name, and that of its chat app."""
-    return (f"store/{row.name}", row.name) if row.app else (f"store/{row.name}",)
-
-
-def _taken(name: str) -> Conflict:
-    return Conflict(
-        f"There is a store '{name}' already. Take another name, or delete that store first.",
-        code="name_taken",
-        param="name",
-    )

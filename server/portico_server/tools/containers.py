@@ -6,7 +6,6 @@ noted after it, and what its kernel lacks is laid into it before the next, be it
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import AsyncIterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +16,7 @@ import orjson
 from portico.wire import Status
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import InvalidRequest, NotFound, TooLarge
+from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.ids import is_id, new_id
 from portico_server.core.interfaces import SkillText
 from portico_server.core.principal import SYSTEM, Principal
@@ -26,26 +25,29 @@ from portico_server.db import containers as rows
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.containers import (
     MINUTE_S,
-    ContainerBounds,
     ContainerFile,
-    ContainerFileRow,
     ContainerRow,
     FileSource,
 )
 from portico_server.db.database import Database
 from portico_server.db.rows import Order, RowPage, now
-from portico_server.runs.artifacts import ArtifactStore, Author, NewArtifact
+from portico_server.runs.artifacts import ArtifactStore, Author
 from portico_server.runs.quotas import StorageQuota
+from portico_server.tools.container_files import (
+    BOUNDS,
+    MAX_FILE_BYTES,
+    ContainerFiles,
+    container_gone_error,
+    new_artifact,
+    no_room_text,
+    owner_of_container,
+)
 from portico_server.tools.sandbox.notebooks import Notebooks, RunCell
-from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, Product, is_path
+from portico_server.tools.sandbox.protocol import Cell, CellOutcome, Product
 from portico_server.tools.skills.library import SkillLibrary
 
-BOUNDS: Final = ContainerBounds(containers=100, files=500, bytes=128 * MB)
 DEFAULT_MINUTES: Final = 20
 MAX_MINUTES: Final = 30 * 24 * 60
-MAX_FILE_BYTES: Final = 16 * MB
-"""Bytes of one file, and of all that are laid into a kernel at once."""
-
 MEMORY_MB: Final[Mapping[str, int]] = {"1g": 1_024, "4g": 4_096, "16g": 16_384, "64g": 65_536}
 
 _BATCH_ROWS: Final = 100
@@ -80,8 +82,7 @@ class Containers:
         self._skills = skills
         self._quota = quota
         self._memory_mb = memory_mb
-
-    # --- running code ---------------------------------------------------------------------------------------------
+        self._files = ContainerFiles(database, artifacts)
 
     async def missing(self) -> str | None:
         """The sentence that says why no code can run here, or ``None``."""
@@ -120,8 +121,10 @@ class Containers:
             if cell.fetch:
                 return outcome
             files = [(path, data, source) for path, data in cell.files.items()]
-            author = Author(row.id, _owner(row)) if source == "user" else context
-            brought = await self._artifacts.keep([_new(path, data) for path, data, _ in files], author)
+            author = Author(row.id, owner_of_container(row)) if source == "user" else context
+            brought = await self._artifacts.keep(
+                [new_artifact(path, data) for path, data, _ in files], author
+            )
             named = [
                 *((one.id, path, source) for one, (path, _data, source) in zip(brought, files, strict=True)),
                 *(
@@ -129,15 +132,15 @@ class Containers:
                     for one, product in zip(made, outcome.products, strict=True)
                 ),
             ]
-            left = await self._put(row, named)
+            left = await self._files.put(row, named)
             for one, (path, _data, _source) in zip(brought, files, strict=True):
                 if path in left:
-                    await self._discard(one.id)
+                    await self._files.discard(one.id)
             laid.update({path: file_id for file_id, path, _source in named if path not in left})
-            await self._take(row, [path for path in outcome.gone if path in laid])
+            await self._files.take(row, [path for path in outcome.gone if path in laid])
             for path in outcome.gone:
                 laid.pop(path, None)
-            return replace(outcome, notes=(*outcome.notes, *map(_no_room, left)))
+            return replace(outcome, notes=(*outcome.notes, *map(no_room_text, left)))
 
         outcome = await self._notebooks.run(
             row.owner, row.id, cell, report, whole=caller.admin, around=around
@@ -147,7 +150,9 @@ class Containers:
     async def _kept(self, products: Sequence[Product], cell: Cell, context: Context) -> tuple[Artifact, ...]:
         if cell.fetch:
             return ()
-        return await self._artifacts.keep([_new(product.name, product.data) for product in products], context)
+        return await self._artifacts.keep(
+            [new_artifact(product.name, product.data) for product in products], context
+        )
 
     async def _lay(self, row: ContainerRow, run: RunCell, laid: dict[str, str]) -> Sequence[str]:
         """Let a kernel have the files of its container: those that came or changed elsewhere, and no others. Sentences
@@ -184,8 +189,6 @@ class Containers:
             laid.pop(path)
         return (error,)
 
-    # --- for responses: `portico_server.core.interfaces.ContainerPlaces` ------------------------------------------
-
     async def automatic(self, caller: Principal) -> str:
         """See `ContainerPlaces`."""
         return (await self.create(NewContainer("auto", automatic=True), caller)).id
@@ -201,8 +204,6 @@ class Containers:
         if "archive" in skill:
             return await self._skills.sent(skill["archive"])
         return await self._skills.about(skill["skill"], caller, skill["version"])
-
-    # --- containers -----------------------------------------------------------------------------------------------
 
     async def create(
         self, wanted: NewContainer, caller: Principal, files: AsyncIterable[tuple[str, bytes]] | None = None
@@ -242,7 +243,7 @@ class Containers:
         try:
             if files is not None:
                 async for path, data in files:
-                    await self._add(row, path, data)
+                    await self._files.add(row, path, data)
         except BaseException:
             await self._forget(row.id, row.owner)
             raise
@@ -288,7 +289,7 @@ class Containers:
         await self._database.write(rows.remove, container_id)
         while found := await self._artifacts.list(SYSTEM, run_id=container_id):
             for row in found:
-                await self._discard(row.id)
+                await self._files.discard(row.id)
 
     async def _used(self, container_id: str, caller: Principal) -> ContainerRow:
         await self.get(container_id, caller)
@@ -308,30 +309,9 @@ class Containers:
             )
         return wanted
 
-    # --- their files ----------------------------------------------------------------------------------------------
-
     async def add(self, container_id: str, path: str, data: bytes, caller: Principal) -> ContainerFile:
         """Put a file there, in place of one with the same path. Raises `NotFound`, `InvalidRequest`, `TooLarge`."""
-        return await self._add(await self._used(container_id, caller), path, data)
-
-    async def _add(self, row: ContainerRow, path: str, data: bytes) -> ContainerFile:
-        if not is_path(path):
-            raise InvalidRequest(
-                f"'{path[:80]}' is not the path of a file in a container: relative, without '..'.",
-                code="invalid_path",
-                param="file",
-            )
-        if len(data) > MAX_FILE_BYTES:
-            raise TooLarge(
-                f"A file of a container may have {MAX_FILE_BYTES // MB} MB.",
-                code="file_too_large",
-                param="file",
-            )
-        [made] = await self._artifacts.keep([_new(path, data)], Author(row.id, _owner(row)))
-        if await self._put(row, [(made.id, path, "user")]):
-            await self._discard(made.id)
-            raise TooLarge(_no_room(path), code="container_full", param="file")
-        return await self.file(row.id, made.id, SYSTEM)
+        return await self._files.add(await self._used(container_id, caller), path, data)
 
     async def files(self, container_id: str, caller: Principal) -> Sequence[ContainerFile]:
         """The files of one, in the order in which they were made. Raises `NotFound`."""
@@ -339,15 +319,7 @@ class Containers:
 
     async def file(self, container_id: str, file_id: str, caller: Principal) -> ContainerFile:
         """One of its files by its id. Raises `NotFound`."""
-        found = await self.files(container_id, caller)
-        for file in found:
-            if file.id == file_id:
-                return file
-        raise NotFound(
-            f"The container '{container_id}' has no file '{file_id[:80]}'.",
-            code="container_file_not_found",
-            param="file_id",
-        )
+        return await self._files.find(await self.get(container_id, caller), file_id)
 
     async def content(self, container_id: str, file_id: str, caller: Principal) -> ArtifactRow:
         """The artifact that has the bytes of a file. Raises `NotFound`."""
@@ -356,70 +328,15 @@ class Containers:
     async def remove_file(self, container_id: str, file_id: str, caller: Principal) -> ContainerFile:
         """Take a file out of its container. Raises `NotFound`."""
         file = await self.file(container_id, file_id, caller)
-        await self._let_go([file])
+        await self._files.let_go([file])
         return file
-
-    async def _put(self, row: ContainerRow, named: Sequence[tuple[str, str, FileSource]]) -> Sequence[str]:
-        """Let artifacts be its files; the paths of those that found no room."""
-        if not named:
-            return ()
-        made = [ContainerFileRow(file_id, row.id, path, source) for file_id, path, source in named]
-        put = await self._database.write(rows.put, made, BOUNDS)
-        if put is None:  # it was deleted meanwhile
-            for lost in made:
-                await self._discard(lost.id)
-            raise _gone(row.id)
-        left, replaced = put
-        for file in replaced:
-            if file.run_id == row.id:
-                await self._discard(file.id)
-        return left
-
-    async def _take(self, row: ContainerRow, paths: Sequence[str]) -> None:
-        if paths:
-            files = await self._database.read(rows.files, row.id)
-            await self._let_go([file for file in files if file.path in paths])
-
-    async def _let_go(self, files: Sequence[ContainerFile]) -> None:
-        """Take files out of their container. What a run made stays its artifact."""
-        await self._database.write(rows.take, [file.id for file in files])
-        for file in files:
-            if file.run_id == file.container_id:
-                await self._discard(file.id)
-
-    async def _discard(self, artifact_id: str) -> None:
-        with suppress(NotFound):
-            await self._artifacts.delete(artifact_id, SYSTEM)
 
 
 def _seen(row: ContainerRow | None, container_id: str, caller: Principal) -> ContainerRow:
     if row is None or not caller.sees(row.owner):
-        raise _gone(container_id)
+        raise container_gone_error(container_id)
     return row
-
-
-def _gone(container_id: str) -> NotFound:
-    return NotFound(
-        f"There is no container '{container_id[:80]}', or it was not used for longer than it is kept. Make one with "
-        "POST /v1/containers.",
-        code="container_not_found",
-        param="container_id",
-    )
-
-
-def _owner(row: ContainerRow) -> Principal:
-    return Principal(row.owner, frozenset())
 
 
 def _path(product: Product) -> str:
     return product.path or product.name
-
-
-def _new(path: str, data: bytes) -> NewArtifact:
-    name = path.rpartition("/")[2]
-    return NewArtifact(name, mimetypes.guess_type(name)[0] or "application/octet-stream", data)
-
-
-def _no_room(path: str) -> str:
-    most = f"{BOUNDS.files} files of {BOUNDS.bytes // MB} MB together"
-    return f"'{path}' is not kept in the container: it may have {most}."

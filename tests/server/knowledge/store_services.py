@@ -148,7 +148,7 @@ async def store_services(
         configured,
         find_launcher,
     )
-    registry.add_source(stores)
+    registry.add_source(stores.served)
     await files.start()
     begun = await stores.start()
     working = asyncio.create_task(scheduler.run(alone=True))

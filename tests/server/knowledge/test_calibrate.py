@@ -35,7 +35,7 @@ TEXTS = {
 
 async def measured(shop: StoreServices, store: StoreRow, **wish: Any) -> dict[str, Any]:
     row = await shop.stores.get(store.id, LOCAL)
-    return await shop.result(await shop.stores.calibrate(row, LOCAL, wish))
+    return await shop.result(await shop.stores.jobs.calibrate(row, LOCAL, wish))
 
 
 def test_quality_follows_from_the_rank_of_the_first_answer() -> None:
@@ -92,7 +92,7 @@ async def test_a_measured_weight_is_kept_and_used_and_told(shop: StoreServices) 
 async def test_nothing_is_measured_where_there_is_nothing_to_weigh(shop: StoreServices) -> None:
     words = await shop.stores.create("words", LOCAL, embedding_model="")
     with pytest.raises(InvalidRequest) as refused:
-        await shop.stores.calibrate(words, LOCAL, {"questions": [{"question": "x", "file": "y"}]})
+        await shop.stores.jobs.calibrate(words, LOCAL, {"questions": [{"question": "x", "file": "y"}]})
     assert refused.value.code == "no_vectors"
     with pytest.raises(InvalidRequest) as refused:
         await shop.stores.update(words.id, LOCAL, {"vector_weight": 0.5})
@@ -100,7 +100,7 @@ async def test_nothing_is_measured_where_there_is_nothing_to_weigh(shop: StoreSe
     store = await shop.filled(TEXTS)
     for wish in ({}, {"questions": [], "generate": 3}, {"generate": 3, "model": "letters"}):
         with pytest.raises(InvalidRequest):
-            await shop.stores.calibrate(store, LOCAL, wish)
+            await shop.stores.jobs.calibrate(store, LOCAL, wish)
 
 
 def test_over_http_and_on_the_command_line(daemon: Daemon, tmp_path: Path) -> None:

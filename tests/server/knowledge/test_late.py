@@ -129,7 +129,7 @@ async def test_another_model_of_the_store_leaves_a_late_group_as_it_was(shop: St
     store = await stored(shop)
     await shop.stores.groups.apply(store, [GroupSpec("late", LATE)])
     shop.registry.add(Other())
-    await shop.result(await shop.stores.change_model(store, "other"))
+    await shop.result(await shop.stores.jobs.change_model(store, "other"))
     store = await shop.stores.get("lamps", LOCAL)
     assert (store.embedding_model, (await made(shop, store)).embedding_model) == ("other", MODEL)
     # A configuration that names no model is content with the one that it has.

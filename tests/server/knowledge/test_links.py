@@ -201,18 +201,18 @@ async def test_a_store_that_turns_links_on_catches_up_and_a_run_that_was_cut_off
     assert await shop.database.write(links.catch_up, store.id, first, {}, keep=True)
     half = await shop.stores.get(store.id, LOCAL)
     assert (half.links, half.linked_to) == (True, first[-1])
-    run = await shop.stores.link(half, True)
+    run = await shop.stores.jobs.link(half, True)
     assert run is not None
     assert await shop.result(run) == {"linked": len(CHAIN) - 3}
-    again = await shop.stores.link(half, False)
+    again = await shop.stores.jobs.link(half, False)
     assert again is not None and await shop.result(again) == {"linked": len(CHAIN)}
     assert await count(shop) == 0
-    on = await shop.stores.link(await shop.stores.get(store.id, LOCAL), True)
+    on = await shop.stores.jobs.link(await shop.stores.get(store.id, LOCAL), True)
     assert on is not None and await shop.result(on) == {"linked": len(CHAIN)}
     now = await shop.stores.get(store.id, LOCAL)
     assert (now.links, now.linked_to) == (True, None)
     assert set((await names(shop, now))[:4]) == CHAIN_EVIDENCE
-    assert await shop.stores.link(now, True) is None
+    assert await shop.stores.jobs.link(now, True) is None
 
 
 def _turned_on(connection: Connection, store_id: str) -> None:

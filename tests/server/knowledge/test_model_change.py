@@ -59,7 +59,7 @@ async def lengths(shop: StoreServices, store: StoreRow, model: str) -> set[int]:
 async def test_the_vectors_of_another_model_take_over(shop: StoreServices) -> None:
     store = await stocked(shop)
     assert await nearest(shop, store) == "The owl hunts at night."
-    assert await shop.result(await shop.stores.change_model(store, OTHER)) == {"embedded": 3}
+    assert await shop.result(await shop.stores.jobs.change_model(store, OTHER)) == {"embedded": 3}
     changed = await shop.stores.get("birds", LOCAL)
     assert (changed.embedding_model, changed.next_embedding_model) == (OTHER, None)
     assert await nearest(shop, store) == "The owl hunts at night."
@@ -80,10 +80,10 @@ async def test_the_vectors_of_another_model_take_over(shop: StoreServices) -> No
 
 async def test_a_store_can_do_without_vectors_and_have_them_again(shop: StoreServices) -> None:
     store = await stocked(shop)
-    await shop.result(await shop.stores.change_model(store, ""))
+    await shop.result(await shop.stores.jobs.change_model(store, ""))
     with pytest.raises(InvalidRequest, match="no vectors"):
         await nearest(shop, store)
-    await shop.result(await shop.stores.change_model(store, OTHER))
+    await shop.result(await shop.stores.jobs.change_model(store, OTHER))
     assert await nearest(shop, store) == "The owl hunts at night."
 
 
@@ -92,7 +92,7 @@ async def test_the_old_vectors_answer_when_the_new_model_fails(shop: StoreServic
     broken = other()
     broken.broken = True
     shop.registry.add(broken, replace=True)
-    events = await shop.events(await shop.stores.change_model(store, OTHER))
+    events = await shop.events(await shop.stores.jobs.change_model(store, OTHER))
     assert isinstance(events[-1], Failed)
     assert await nearest(shop, store) == "The owl hunts at night."
 
@@ -114,4 +114,4 @@ async def test_a_change_that_was_cut_off_goes_on_at_the_next_start(tmp_path: Pat
 async def test_what_is_no_embedding_model_is_refused(shop: StoreServices) -> None:
     store = await stocked(shop)
     with pytest.raises(InvalidRequest, match="not an embedding model"):
-        await shop.stores.change_model(store, "psychic")
+        await shop.stores.jobs.change_model(store, "psychic")

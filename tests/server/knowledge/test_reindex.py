@@ -33,11 +33,11 @@ async def test_a_store_answers_as_before_when_its_indexes_were_built_anew(tmp_pa
         for path in (Settings(home=home).indexes / store.id).rglob("*.store"):
             path.write_bytes(b"damaged")
 
-        run = await shop.stores.reindex(store)
+        run = await shop.stores.jobs.reindex(store)
         assert await shop.result(run) == {"groups": 2}
         assert texts(await shop.search(store, "berth costs 21 crowns")) == texts(before)
 
-        run = await shop.stores.reindex(store, files=True)
+        run = await shop.stores.jobs.reindex(store, files=True)
         result = await shop.result(run)
         assert (result["indexed"], result["failed"], result["groups"]) == (8, 1, 2)
         assert any(isinstance(event, Status) and event.unit == "files" for event in await shop.events(run))

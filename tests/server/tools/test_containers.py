@@ -22,7 +22,8 @@ from portico_server.db.database import Database
 from portico_server.db.schema import containers as table
 from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.runs.quotas import StorageQuota
-from portico_server.tools import containers as module
+from portico_server.tools import container_files
+from portico_server.tools import containers as containers_module
 from portico_server.tools.containers import Containers, NewContainer
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalSandbox
@@ -165,7 +166,9 @@ async def test_a_container_is_gone_with_its_files_when_its_time_is_over(place: P
 
 
 async def test_what_a_key_may_have_is_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BOUNDS", ContainerBounds(containers=2, files=2, bytes=10))
+    bounds = ContainerBounds(containers=2, files=2, bytes=10)
+    monkeypatch.setattr(containers_module, "BOUNDS", bounds)
+    monkeypatch.setattr(container_files, "BOUNDS", bounds)
     first = await place.containers.create(NewContainer("first"), ME)
     spare = await place.containers.automatic(ME)
     second = await place.containers.create(NewContainer("second"), ME)

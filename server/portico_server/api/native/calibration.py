@@ -28,5 +28,5 @@ async def calibrate_store(
 ) -> StartedRun:
     """Measure the ranking with more and less weight for the vectors; the run's result has the scores."""
     row = await services.stores.get(store, caller, "manage")
-    run = await services.stores.calibrate(row, caller, body.model_dump())
+    run = await services.stores.jobs.calibrate(row, caller, body.model_dump())
     return StartedRun(run=run)

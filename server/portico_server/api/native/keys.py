@@ -63,7 +63,7 @@ async def _require_meant(filters: Mapping[str, Any], services: ApiServices, call
             if name != "*":
                 await services.stores.get(name, caller)
         except NotFound:
-            known = {card.name.casefold(): card.name for card in await services.stores.cards(caller)}
+            known = {card.name.casefold(): card.name for card in await services.stores.served.cards(caller)}
             folded = name.strip().casefold()
             if meant := known.get(folded) or known.get(misspelt(folded, known)):
                 raise InvalidRequest(

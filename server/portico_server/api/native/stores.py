@@ -151,10 +151,10 @@ async def change_store(
         row = await services.stores.update(row.id, caller, values)
     run = None
     if change.links is not None:
-        run = await services.stores.link(row, change.links)
+        run = await services.stores.jobs.link(row, change.links)
         row = await services.stores.get(row.id, caller)
     if change.embedding_model is not None:
-        run = await services.stores.change_model(row, change.embedding_model)
+        run = await services.stores.jobs.change_model(row, change.embedding_model)
         row = await services.stores.get(row.id, caller)
     return shaped(StoreChanged, await _shown(services, row, caller), run=run)
 
@@ -185,7 +185,7 @@ async def reindex_store(
 ) -> StartedRun:
     """Build the indexes of a store from zero."""
     row = await services.stores.get(store, caller, "manage")
-    return StartedRun(run=await services.stores.reindex(row, files=body is not None and body.files))
+    return StartedRun(run=await services.stores.jobs.reindex(row, files=body is not None and body.files))
 
 
 @router.get("/{store}/sync/plan")
@@ -208,7 +208,7 @@ async def _found(
     row = await services.stores.get(store, caller)
     with Presence(exchange):
         found = await services.runner.call(
-            "search", f"store/{row.id}", question.search(), caller, services.stores.servable(row)
+            "search", f"store/{row.id}", question.search(), caller, services.stores.served.servable(row)
         )
     assert isinstance(found, Found)
     return found
@@ -247,7 +247,7 @@ async def propose_questions(store: str, services: TheServices, caller: Caller) -
     row = await services.stores.get(store, caller)
     if not row.whole:
         return Listed(data=[])
-    card = services.stores.servable(row).card
+    card = services.stores.served.servable(row).card
     version = (row.last_change, row.embedding_model)
 
     async def read() -> Sequence[StorePassage]:

@@ -24,7 +24,8 @@ from portico_server.core.invalid import missing
 from portico_server.core.principal import Principal
 from portico_server.db.containers import ContainerFile, ContainerRow
 from portico_server.knowledge.files import UploadedFiles
-from portico_server.tools.containers import DEFAULT_MINUTES, MAX_FILE_BYTES, MAX_MINUTES, NewContainer
+from portico_server.tools.container_files import MAX_FILE_BYTES
+from portico_server.tools.containers import DEFAULT_MINUTES, MAX_MINUTES, NewContainer
 from portico_server.tools.skills.library import MAX_SKILLS
 
 router = new_router(prefix="/v1/containers", tags=["OpenAI: containers"])

@@ -225,7 +225,7 @@ async def search_vector_store(
                 refine=Refine(rewrite="replace" if question.rewrite_query else ""),
                 vector_weight=options.vector_weight(),
             )
-            servable = services.stores.servable(row)
+            servable = services.stores.served.servable(row)
             result = await services.runner.call("search", f"store/{row.id}", search, caller, servable)
             assert isinstance(result, Found)
             found.extend(result.passages)

@@ -46,6 +46,7 @@ from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.names import check_store_name
 from portico_server.knowledge.store import StoreView, view
+from portico_server.knowledge.store_claims import registry_keys
 
 # Writing the archive of a store, as a stream: nothing of it is kept on disk or whole in memory.
 
@@ -436,8 +437,7 @@ class StoreArchives:
         archive = await self._restore.open(path)
         try:
             row = await self._row(archive, name, caller)
-            keys = (f"store/{row.name}", row.name) if row.app else (f"store/{row.name}",)
-            claim = partial(self._registry.claims.hold, row.owner, *keys)
+            claim = partial(self._registry.claims.hold, row.owner, *registry_keys(row))
             await self._restore.run(archive, row, self._is_embedding, claim)
             model = archive.manifest.embedding_model
         finally:

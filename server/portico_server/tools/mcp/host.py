@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from portico.schemas.mcp_servers import (
     McpCard,
@@ -19,37 +17,18 @@ from portico.schemas.mcp_servers import (
     McpServer,
 )
 from portico_server.core import pools
-from portico_server.core.context import Context
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, NotFound, nearest
-from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db import specs as rows
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.runner import Runner
+from portico_server.tools.mcp.held_server import HeldServer
 from portico_server.tools.mcp.offered import MAX_OFFERED
 from portico_server.tools.mcp.spec import ServerSpec, parse
 from portico_server.tools.toolbox import Toolbox
 
-if TYPE_CHECKING:
-    import mcp_types as types
-
-    from portico_server.tools.mcp.connection import ServerConnection
-
-logger = logging.getLogger(__name__)
-
 SHUTDOWN_TIMEOUT_S: Final = 6.0
 """Seconds that all servers together are given to end."""
-
-
-@dataclass(slots=True)
-class _HeldServer:
-    spec: ServerSpec
-    configured: bool
-    connection: ServerConnection | None = None
-    task: asyncio.Task[None] | None = None
-    names: dict[str, str] = field(default_factory=dict)
-    """Names of its tools here, to their names there."""
 
 
 class McpHost:
@@ -66,7 +45,7 @@ class McpHost:
         self._artifacts = artifacts
         self._logs = logs
         self._runner = runner
-        self._held: dict[str, _HeldServer] = {}
+        self._held: dict[str, HeldServer] = {}
         self._open = False
         self._begun = asyncio.Event()
         """Set once all servers of the start are being started."""
@@ -74,9 +53,9 @@ class McpHost:
     async def start(self, configured: Iterable[ServerSpec]) -> None:
         """Read what there is to hold. Nothing is started before `run`."""
         for row in await self._database.read(rows.list_specs, rows.MCP_SERVERS_TABLE):
-            self._held[row.name] = _HeldServer(parse(row.spec), configured=False)
+            self._held[row.name] = self._new(parse(row.spec), configured=False)
         for spec in configured:
-            self._held[spec.name] = _HeldServer(spec, configured=True)
+            self._held[spec.name] = self._new(spec, configured=True)
 
     async def refresh(self) -> None:
         """Take over what other daemons on the same database added or removed."""
@@ -87,19 +66,19 @@ class McpHost:
             if listed.get(name) != held.spec and self._held.get(name) is held:
                 del self._held[name]
                 await self._end(held)
-                self._offer(held, ())
+                held.offer(())
         for name, spec in listed.items():
             if name not in self._held:
-                held = self._held[name] = _HeldServer(spec, configured=False)
+                held = self._held[name] = self._new(spec, configured=False)
                 if self._open:
-                    await self._begin(held)
+                    await held.begin()
 
     async def run(self) -> None:
         """Hold all servers until cancelled, then end them."""
         self._open = True
         try:
             for held in tuple(self._held.values()):
-                await self._begin(held)
+                await held.begin()
             self._begun.set()
             await asyncio.get_running_loop().create_future()
         finally:
@@ -116,20 +95,18 @@ class McpHost:
             return
         await self._begun.wait()
         for held in tuple(self._held.values()):
-            if held.connection is not None:
-                await held.connection.tried.wait()
+            await held.tried()
 
     async def add(self, spec: ServerSpec, owner: str | None) -> McpServer:
         """Hold a server from now on, and wait until its first start has gone well or not."""
         if spec.name in self._held:
             raise Conflict(f"There is an MCP server '{spec.name}' already; remove it first.", param="name")
-        held = self._held[spec.name] = _HeldServer(spec, configured=False)
+        held = self._held[spec.name] = self._new(spec, configured=False)
         await self._database.write(rows.put_spec, rows.MCP_SERVERS_TABLE, spec.name, owner, spec.to_json())
         if self._open:
-            await self._begin(held)
-            if held.connection is not None:
-                await held.connection.tried.wait()
-        return self._info(held)
+            await held.begin()
+            await held.tried()
+        return _info(held)
 
     def spec(self, name: str) -> ServerSpec | None:
         """What was said of a server."""
@@ -153,18 +130,18 @@ class McpHost:
         del self._held[name]
         await self._database.write(rows.remove_spec, rows.MCP_SERVERS_TABLE, name)
         await self._end(held)
-        self._offer(held, ())
+        held.offer(())
 
     async def restart(self, name: str) -> McpServer:
         """Begin a new life of a server at once, whatever it is doing."""
         held = self._find(name)
         if held.connection is not None:
             held.connection.restart()
-        return self._info(held)
+        return _info(held)
 
     def every(self) -> list[McpServer]:
         """All of them, by name."""
-        return [self._info(held) for _name, held in sorted(self._held.items())]
+        return [_info(held) for _name, held in sorted(self._held.items())]
 
     def addresses(self) -> dict[str, str]:
         """The URLs of all of them, by their names; empty for those that are commands."""
@@ -172,36 +149,33 @@ class McpHost:
 
     def get(self, name: str) -> McpServer:
         """One of them. Raises `NotFound`."""
-        return self._info(self._find(name))
+        return _info(self._find(name))
 
     async def log(self, name: str, lines: int) -> list[str]:
         """The last lines that a server wrote to standard error, oldest first."""
-        path = self._log(self._find(name).spec.name)
-        return await pools.FILES.run(_tail, path, lines)
+        return await pools.FILES.run(_tail, self._find(name).log, lines)
 
     async def resources(self, name: str) -> list[McpResource]:
         """What a server has to read. Raises `PorticoError`."""
-        return (await self._connected(name).resources())[:MAX_OFFERED]
+        return (await self._find(name).connected().resources())[:MAX_OFFERED]
 
     async def read(self, name: str, uri: str) -> list[McpContent]:
         """What stands at an address of a server. Raises `PorticoError`."""
-        return await self._connected(name).read(uri)
+        return await self._find(name).connected().read(uri)
 
     async def prompts(self, name: str) -> list[McpPrompt]:
         """The prompts of a server. Raises `PorticoError`."""
-        return (await self._connected(name).prompts())[:MAX_OFFERED]
+        return (await self._find(name).connected().prompts())[:MAX_OFFERED]
 
     async def prompt(self, name: str, prompt: str, arguments: Mapping[str, str]) -> list[McpPromptMessage]:
         """A prompt of a server, filled in. Raises `PorticoError`."""
-        return await self._connected(name).prompt(prompt, arguments)
+        return await self._find(name).connected().prompt(prompt, arguments)
 
-    def _connected(self, name: str) -> ServerConnection:
-        held = self._find(name)
-        if held.connection is None:
-            raise Conflict(f"The MCP server '{name}' is not running.", code="mcp_server_failed")
-        return held.connection
+    def _new(self, spec: ServerSpec, *, configured: bool) -> HeldServer:
+        log = self._logs / f"mcp-{spec.name}.log"
+        return HeldServer(spec, self._toolbox, self._artifacts, self._runner, log, configured=configured)
 
-    def _find(self, name: str) -> _HeldServer:
+    def _find(self, name: str) -> HeldServer:
         held = self._held.get(name)
         if held is None:
             raise NotFound(
@@ -210,21 +184,7 @@ class McpHost:
             )
         return held
 
-    def _log(self, name: str) -> Path:
-        return self._logs / f"mcp-{name}.log"
-
-    async def _begin(self, held: _HeldServer) -> None:
-        connection_class = await pools.FILES.run(_connection_class)
-
-        def offer(_connection: ServerConnection, found: Sequence[types.Tool]) -> None:
-            self._offer(held, found)
-
-        held.connection = connection_class(
-            held.spec, self._log(held.spec.name), offer, self._artifacts.keep, self._runner
-        )
-        held.task = asyncio.create_task(held.connection.run(), name=f"mcp server {held.spec.name}")
-
-    async def _end(self, *ending: _HeldServer) -> None:
+    async def _end(self, *ending: HeldServer) -> None:
         tasks = [held.task for held in ending if held.task is not None]
         for held in ending:
             if held.connection is not None:
@@ -236,62 +196,23 @@ class McpHost:
             if late:
                 await asyncio.wait(late, timeout=SHUTDOWN_TIMEOUT_S)
 
-    def _offer(self, held: _HeldServer, found: Sequence[types.Tool]) -> None:
-        """Put a server's tools into the registry, and take those out that it no longer has."""
-        for name in held.names:
-            self._toolbox.remove(name)
-        held.names = {}
-        for tool in found:
-            if held.spec.offers(tool.name):
-                self._add(held, tool)
 
-    def _add(self, held: _HeldServer, found: types.Tool) -> None:
-        from portico_server.tools.mcp.translate import name_of, tool_of  # with the connection, by now
-
-        spec = held.spec
-
-        async def work(call: ToolCall, context: Context) -> ToolResult:
-            assert held.connection is not None
-            return await held.connection.call(found.name, call, context)
-
-        for prefix in dict.fromkeys((spec.prefix, f"{spec.name}_")):
-            name = name_of(prefix, found.name)
-            tool = tool_of(found, name, f"mcp:{spec.name}", spec.timeout + 30, work)
-            if tool is None:
-                logger.warning("the tool %s of the MCP server %s has no valid schema", found.name, spec.name)
-                return
-            try:
-                self._toolbox.add(tool, spec.approval)
-            except Conflict:
-                continue  # somebody else has the plain name: the server's own goes before it
-            held.names[name] = found.name
-            return
-        logger.warning("the name of the tool %s of the MCP server %s is taken", found.name, spec.name)
-
-    def _info(self, held: _HeldServer) -> McpServer:
-        spec, connection = held.spec, held.connection
-        return McpServer(
-            name=spec.name,
-            command=spec.command,
-            url=spec.url,
-            env=tuple(sorted(spec.env)),
-            headers=tuple(sorted(spec.headers)),
-            state="stopped" if connection is None else connection.state,
-            error=None if connection is None else connection.error,
-            tools=tuple(sorted(held.names)),
-            restarts=0 if connection is None else connection.restarts,
-            configured=held.configured,
-            card=McpCard() if connection is None else connection.card,
-            reached_at=None if connection is None else connection.reached_at,
-        )
-
-
-def _connection_class() -> type[ServerConnection]:
-    from portico_server.tools.mcp.connection import (
-        ServerConnection,  # imports mcp: only who holds servers pays
+def _info(held: HeldServer) -> McpServer:
+    spec, connection = held.spec, held.connection
+    return McpServer(
+        name=spec.name,
+        command=spec.command,
+        url=spec.url,
+        env=tuple(sorted(spec.env)),
+        headers=tuple(sorted(spec.headers)),
+        state="stopped" if connection is None else connection.state,
+        error=None if connection is None else connection.error,
+        tools=tuple(sorted(held.names)),
+        restarts=0 if connection is None else connection.restarts,
+        configured=held.configured,
+        card=McpCard() if connection is None else connection.card,
+        reached_at=None if connection is None else connection.reached_at,
     )
-
-    return ServerConnection
 
 
 def _tail(path: Path, lines: int) -> list[str]:

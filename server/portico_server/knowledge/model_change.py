@@ -1,0 +1,88 @@
+"""Give a store another embedding model: the old vectors answer while the new ones are made."""
+
+from __future__ import annotations
+
+from portico.wire import JSON, Status
+from portico_server.core.context import Context
+from portico_server.db import chunks, groups
+from portico_server.db import stores as rows
+from portico_server.db.changes import DEFAULT_GROUP
+from portico_server.db.database import Database
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.ingest import Ingest
+from portico_server.knowledge.model_calls import embed_texts
+
+MAX_BATCH_CHUNKS = 1_000
+"""Chunks whose vectors are made and written together."""
+
+
+class ModelChange:
+    """Makes the vectors of a store's ``next_embedding_model``, then lets it take the place of the old one.
+
+    Both models' vectors lie side by side until then, so that an interrupted run continues where it was.
+    """
+
+    def __init__(self, database: Database, ingest: Ingest) -> None:
+        self._database = database
+        self._ingest = ingest
+
+    async def run(self, store: StoreRow, context: Context) -> JSON:
+        """Embed, switch, and drop the old vectors; how many were made."""
+        model = store.next_embedding_model
+        if model is None:
+            return {}
+        made = 0
+        if model not in ("", store.embedding_model):
+            made = await self._fill(store, model, context)
+        # Whatever was indexed meanwhile has vectors of the old model: nothing may come in between now.
+        async with self._ingest.writing(store.id):
+            now = await self._database.read(rows.get, store.id)
+            if now is None or now.next_embedding_model != model:
+                return {"embedded": made}  # deleted, or changed again: another run sees to it
+            if model not in ("", now.embedding_model):
+                made += await self._fill(now, model, context)
+            values = {"embedding_model": model, "next_embedding_model": None}
+            await self._database.write(rows.change, store.id, values)
+            if now.embedding_model not in ("", model):
+                await self._drop(now)
+        return {"embedded": made}
+
+    async def _fill(self, store: StoreRow, model: str, context: Context) -> int:
+        """Vectors of ``model`` for every chunk that has none; how many."""
+        made = 0
+        wanted = await self._chunks(store)
+        for i in range(0, len(wanted), MAX_BATCH_CHUNKS):
+            part = wanted[i : i + MAX_BATCH_CHUNKS]
+            lacking = await self._database.read(chunks.chunks_without_vector, model, part)
+            fresh = await embed_texts([text for _, text in lacking], model, context)
+            data = {chunk: vector for (chunk, _), vector in zip(lacking, fresh, strict=True)}
+            await self._database.write(chunks.add_vectors, model, data)
+            made += len(data)
+            await context.emit(
+                Status(
+                    "embed",
+                    model,
+                    done=min(i + MAX_BATCH_CHUNKS, len(wanted)),
+                    total=len(wanted),
+                    unit="chunks",
+                )
+            )
+        return made
+
+    async def _drop(self, store: StoreRow) -> None:
+        wanted = await self._chunks(store)
+        for i in range(0, len(wanted), MAX_BATCH_CHUNKS):
+            await self._database.write(
+                chunks.drop_vectors, store.embedding_model, wanted[i : i + MAX_BATCH_CHUNKS]
+            )
+
+    async def _chunks(self, store: StoreRow) -> list[int]:
+        """The chunks of all groups that have the store's own model."""
+        names = [DEFAULT_GROUP]
+        for row in await self._database.read(groups.of_store, store.id):
+            if row.embedding_model is None:
+                names.append(row.name)
+        found: list[int] = []
+        for name in names:
+            found += await self._database.read(chunks.ids, store.id, name)
+        return found

@@ -1,0 +1,43 @@
+"""Rebuild the indexes of a store from SQL; if wanted, read its files again before."""
+
+from __future__ import annotations
+
+from portico.wire import JSON
+from portico_server.core.context import Context
+from portico_server.db import groups
+from portico_server.db import stores as rows
+from portico_server.db.changes import DEFAULT_GROUP
+from portico_server.db.database import Database
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.ingest import Ingest
+
+
+class Reindex:
+    """Nothing is lost by it: indexes are derived from SQL. Searches wait meanwhile, or are asked to come back."""
+
+    def __init__(self, database: Database, indexes: IndexManager, ingest: Ingest) -> None:
+        self._database = database
+        self._indexes = indexes
+        self._ingest = ingest
+
+    async def run(self, store: StoreRow, context: Context, *, files: bool) -> JSON:
+        """Rebuild what is searched of all groups; how many groups.
+
+        With ``files`` all files are read first: those that failed, and those that would be cut otherwise now, get other
+        chunks in the group that every store has.
+        """
+        result: dict[str, JSON] = {}
+        await self._indexes.reset(store.id)
+        if files:
+            with self._ingest.rereading(store.id):
+                await self._database.write(rows.wait_again, store.id)
+                read = await self._ingest.run(store, context)
+            assert isinstance(read, dict)
+            result |= read
+        models = {DEFAULT_GROUP: store.embedding_model}
+        for group in await self._database.read(groups.of_store, store.id):
+            models[group.name] = group.model(store.embedding_model)
+        for name, model in models.items():
+            await self._indexes.ready(store.id, model, context.emit, name)
+        return {**result, "groups": len(models)}

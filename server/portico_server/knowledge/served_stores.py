@@ -1,0 +1,104 @@
+"""Stores as Servables of the registry, and when each was last used."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.principal import Principal
+from portico_server.core.registry import Registry
+from portico_server.core.servable import Card, Servable
+from portico_server.db import stores as rows
+from portico_server.db.database import Database
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.names import is_store_name
+from portico_server.knowledge.store import (
+    StoreServable,
+    is_expired,
+    name_stores,
+    scope_name,
+    store_card,
+    view,
+)
+from portico_server.knowledge.store_claims import StoreClaims
+
+logger = logging.getLogger(__name__)
+
+TOUCH_INTERVAL_S = 60.0
+"""Seconds between two notes that a store is in use."""
+
+
+class ServedStores:
+    """A `portico_server.core.registry.Source` of all stores of the daemon."""
+
+    def __init__(
+        self, database: Database, registry: Registry, indexes: IndexManager, claims: StoreClaims
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._indexes = indexes
+        self.has = claims.has
+        self._touching: set[str] = set()
+        """The ids of the stores whose use is being noted just now."""
+
+    async def find(self, key: str, owner: str | None) -> Servable | None:
+        """The store that this owner has under ``store/NAME``; see `portico_server.core.registry.Source`."""
+        kind, _, name = key.partition("/")
+        if kind != "store" or not is_store_name(name):
+            return None
+        row = await self._database.read(rows.named, name, owner)
+        return None if row is None else self.servable(row)
+
+    async def by_id(self, key: str, caller: Principal) -> Servable | None:
+        """``store/ID``, if the caller sees it."""
+        kind, _, ref = key.partition("/")
+        if kind != "store" or is_store_name(ref):
+            return None
+        row = await self._database.read(rows.get, ref)
+        return self.servable(row) if row is not None and caller.sees(row.owner) else None
+
+    def servable(self, row: StoreRow) -> Servable:
+        """What answers searches of a store whose row has just been read."""
+        return StoreServable(
+            store_card(row, scope_name(row)),
+            row.id,
+            row.embedding_model,
+            weight=row.vector_weight,
+            links=row.links,
+            last_change=row.last_change,
+            condition=lambda caller: view(row, caller).condition,
+            indexes=self._indexes,
+            database=self._database,
+            registry=self._registry,
+            before=partial(self._touch, row),
+        )
+
+    async def _touch(self, row: StoreRow) -> None:
+        """Note that a store is in use, for which no search waits. Raises `InvalidRequest` if it has expired."""
+        if is_expired(row):
+            raise InvalidRequest(
+                f"The store '{row.name or row.id}' has expired: nobody used it for {row.expires_after_days} days. "
+                "Make a new one, or change its expires_after.",
+                code="vector_store_expired",
+                param="vector_store_id",
+            )
+        if time.time() - row.last_active_at <= TOUCH_INTERVAL_S or row.id in self._touching:
+            return
+        self._touching.add(row.id)
+        written = self._database.submit(partial(rows.touch, store_id=row.id), full=False)
+        written.add_done_callback(partial(self._touched, row.id))
+
+    def _touched(self, store_id: str, written: asyncio.Future[None]) -> None:
+        self._touching.discard(store_id)
+        if not written.cancelled() and (error := written.exception()) is not None:
+            logger.warning("that a store is in use could not be noted: %s", error)
+
+    async def cards(self, caller: Principal) -> Sequence[Card]:
+        """The cards of the stores that this caller has, and of those that are shared."""
+        found = await self._database.read(rows.visible, caller.id)
+        return [store_card(row, name) for row, name in name_stores(found, caller.id)]

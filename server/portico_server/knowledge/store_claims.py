@@ -1,0 +1,111 @@
+"""The names of stores: which store has which, in the registry and among the private ones of keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from portico_server.core.errors import Conflict
+from portico_server.core.registry import Registry
+from portico_server.db import stores as rows
+from portico_server.db.database import Database
+from portico_server.db.names import claim_of
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.names import check_store_name, is_store_name
+
+
+class StoreClaims:
+    """Writes the rows of stores together with the names that they claim."""
+
+    def __init__(self, database: Database, registry: Registry) -> None:
+        self._database = database
+        self._registry = registry
+        self._private: set[str] | None = None
+        """The names of what keys have for themselves, `claim_of`; ``None`` until they have been read."""
+
+    async def load(self) -> None:
+        """Read which private names there are."""
+        self._private = await self._database.read(rows.claims)
+
+    def has(self, key: str, owner: str) -> bool:
+        """Whether a key may have a store of its own under ``store/NAME``."""
+        if not self._private:
+            return self._private is None
+        kind, _, name = key.partition("/")
+        return kind == "store" and claim_of(owner, name) in self._private
+
+    def note(self, row: StoreRow) -> None:
+        """Know from now on what a key has under a name."""
+        if self._private is not None and row.owner is not None and row.claim is not None:
+            self._private.add(row.claim)
+
+    async def release(self, row: StoreRow) -> None:
+        """A store has gone or has another name: of several of one title the next one has the name that it had."""
+        if row.claim is None:
+            return
+        if self._private is not None and row.owner is not None:
+            self._private.discard(row.claim)
+        heir = await self._database.read(rows.oldest_titled, row.name, row.owner)
+        if heir is None:
+            return
+        heir = replace(heir, claim=row.claim)
+        with suppress(Conflict):
+            async with self._registry.claims.hold(row.owner, *registry_keys(heir)):
+                if await self._database.write(rows.change, heir.id, {"claim": heir.claim}):
+                    self.note(heir)
+
+    async def insert(self, row: StoreRow) -> StoreRow:
+        """Write a new row under its name. Raises `Conflict` if its owner cannot have that."""
+        row = replace(row, claim=claim_of(row.owner, row.name))
+        async with self._registry.claims.hold(row.owner, *registry_keys(row)):
+            if not await self._database.write(rows.add, row):
+                raise store_taken_error(row.name)
+        self.note(row)
+        return row
+
+    async def insert_titled(self, row: StoreRow) -> StoreRow:
+        """Write a new row whose name is a title, under that name if its owner can have it."""
+        if is_store_name(row.name):
+            with suppress(Conflict):
+                return await self.insert(row)
+        await self._database.write(rows.add, row)
+        return row
+
+    async def change(self, row: StoreRow, new: StoreRow, changes: Mapping[str, Any]) -> StoreRow:
+        """Write what changes, with the name that the store has from now on. Raises `Conflict` if it cannot have it."""
+        must = new.name != row.name and (row.owner is None or new.app)
+        if must:
+            check_store_name(new.name)
+        before = set(registry_keys(row)) if row.claim is not None else set()
+        if new.name != row.name or (new.app and row.claim is None):
+            new = replace(new, claim=claim_of(row.owner, new.name) if is_store_name(new.name) else None)
+        wanted = [key for key in registry_keys(new) if key not in before] if new.claim is not None else []
+        try:
+            async with self._registry.claims.hold(row.owner, *wanted):
+                if not await self._database.write(rows.change, row.id, {**changes, "claim": new.claim}):
+                    raise store_taken_error(new.name)
+        except Conflict:
+            if must or new.app:
+                raise
+            new = replace(new, claim=None)
+            await self._database.write(rows.change, row.id, {**changes, "claim": None})
+        if new.claim != row.claim:
+            self.note(new)
+            await self.release(row)
+        return new
+
+
+def registry_keys(row: StoreRow) -> tuple[str, ...]:
+    """What a store is called by in the registry: its own name, and that of its chat app."""
+    return (f"store/{row.name}", row.name) if row.app else (f"store/{row.name}",)
+
+
+def store_taken_error(name: str) -> Conflict:
+    """There is a store of this name."""
+    return Conflict(
+        f"There is a store '{name}' already. Take another name, or delete that store first.",
+        code="name_taken",
+        param="name",
+    )

@@ -1,0 +1,194 @@
+"""Making the stores of a running daemon what a configuration says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from portico_server.config import StoreSpec
+from portico_server.core.errors import InvalidRequest, NotFound
+from portico_server.core.principal import SYSTEM
+from portico_server.db.stores import StoreRow
+from portico_server.knowledge.sources import spec as sources
+from portico_server.knowledge.store import StoreView
+from portico_server.knowledge.stores import StoreService
+
+
+class StoreReconciler:
+    """Compares stores with their configuration, and changes what differs."""
+
+    def __init__(self, stores: StoreService) -> None:
+        self._stores = stores
+        self._putting = asyncio.Lock()  # two that make the same store or group would refuse each other
+        self.applied: set[str] = set()
+        """The names of stores in configurations that were applied since the start."""
+
+    async def differing(self, spec: StoreSpec, at: str, coming: Collection[str]) -> tuple[str, ...] | None:
+        """The fields in which a store differs from what its configuration says; ``None`` if there is no such store.
+
+        ``coming``: names of models that this configuration itself brings.
+        """
+        for field, (model, error) in self.missing_models(spec).items():
+            if model not in coming:
+                place = f"{at}.{field}"
+                raise InvalidRequest(f"{place}: {error.message}", code=error.code, param=place) from error
+        try:
+            row = await self._stores.get(spec.name, SYSTEM)
+        except NotFound:
+            if spec.archive is not None:
+                await self._require_archive(spec.archive, f"{at}.archive")
+            return None
+        fields = [
+            name
+            for name, differs in (
+                ("folder", spec.folder is not None and row.folder != str(spec.folder)),
+                ("source", spec.source is not None and _source(row) != _written(spec.source)),
+                ("description", spec.description not in ("", row.description)),
+                ("app", spec.app != row.app),
+                ("answers", spec.answers not in ("", row.answers)),
+                ("search", spec.search not in (None, row.search)),
+                ("keep_removed", spec.keep_removed not in (None, row.keep_removed)),
+                ("links", spec.links not in (None, row.links)),
+                ("embedding_model", self._other_model(spec, row)),
+            )
+            if differs
+        ]
+        groups = await self._stores.groups.differing(row, self._groups(spec))
+        return (*fields, *(f"groups.{name}" for name in groups))
+
+    async def _require_archive(self, path: Path, at: str) -> None:
+        """Raise `InvalidRequest` unless a store can be made of this archive, as far as its outside shows."""
+        try:
+            (await self._stores.portable.open(path)).close()
+        except InvalidRequest as error:
+            raise _misplaced(error, path, at) from error
+
+    def _other_model(self, spec: StoreSpec, row: StoreRow) -> bool:
+        if not spec.embedding_model:
+            return False
+        if self._is_missing_model(spec.embedding_model):
+            return True
+        wanted = self._stores.embedding(spec.embedding_model)
+        return wanted not in (row.embedding_model, row.next_embedding_model)
+
+    def missing_models(self, spec: StoreSpec) -> dict[str, tuple[str, InvalidRequest]]:
+        """The embedding models that a store asks for and that are not here, by field, each with the reason."""
+        named = {"embedding_model": spec.embedding_model} | {
+            f"groups[{number}].embedding_model": group.embedding_model or ""
+            for number, group in enumerate(spec.groups)
+        }
+        found = {}
+        for field, model in named.items():
+            try:
+                self._stores.embedding(model)
+            except InvalidRequest as error:
+                found[field] = model, error
+        return found
+
+    def without(self, spec: StoreSpec, fields: Collection[str]) -> StoreSpec:
+        """A store with the default embedding model, and without the groups, whose ``fields`` cannot be."""
+        groups = tuple(
+            group for n, group in enumerate(spec.groups) if f"groups[{n}].embedding_model" not in fields
+        )
+        return replace(
+            spec, embedding_model="" if "embedding_model" in fields else spec.embedding_model, groups=groups
+        )
+
+    def _groups(self, spec: StoreSpec) -> list[Any]:
+        return [
+            group
+            if group.embedding_model is None or self._is_missing_model(group.embedding_model)
+            else replace(group, embedding_model=self._stores.embedding(group.embedding_model))
+            for group in spec.groups
+        ]
+
+    def _is_missing_model(self, model: str) -> bool:
+        """Whether a model is not here yet; `differing` has looked that the configuration brings it."""
+        try:
+            self._stores.embedding(model)
+        except InvalidRequest:
+            return True
+        return False
+
+    async def begin(self, spec: StoreSpec) -> list[str]:
+        """Make a store of the configuration of the start, or change it to what that says; the ids of the runs that
+        this begins. Nothing is done to a store that is named by a configuration applied since.
+        """
+        return [] if spec.name in self.applied else await self.put(spec)
+
+    async def put(self, spec: StoreSpec) -> list[str]:
+        """Make a store, or change it to what its configuration says; the ids of the runs that this begins."""
+        async with self._putting:
+            return await self._put(spec)
+
+    async def _put(self, spec: StoreSpec) -> list[str]:
+        model, runs = spec.embedding_model or None, []
+        if spec.folder is not None:
+            row = await self._stores.follow(
+                spec.name,
+                spec.folder,
+                SYSTEM,
+                app=spec.app,
+                embedding_model=model,
+                description=spec.description,
+            )
+            runs.append(await self._stores.sync(row))
+        else:
+            try:
+                row = await self._stores.get(spec.name, SYSTEM)
+            except NotFound:
+                if spec.archive is not None:
+                    row, run = await self._import(spec.name, spec.archive)
+                    runs += [] if run is None else [run]
+                else:
+                    row = await self._stores.create(
+                        spec.name,
+                        SYSTEM,
+                        source=spec.source,
+                        app=spec.app,
+                        embedding_model=model,
+                        description=spec.description,
+                    )
+            changes: dict[str, Any] = {} if row.app == spec.app else {"app": spec.app}
+            if spec.description not in ("", row.description):
+                changes["description"] = spec.description
+            if spec.source is not None:
+                changes["source"] = spec.source
+            if changes:
+                row = await self._stores.update(row.id, SYSTEM, changes)
+            if spec.source is not None:
+                runs.append(await self._stores.sync(row))
+        if spec.keep_removed not in (None, row.keep_removed):
+            row = await self._stores.update(row.id, SYSTEM, {"keep_removed": spec.keep_removed})
+        if spec.search not in (None, row.search):
+            row = await self._stores.update(row.id, SYSTEM, {"search": spec.search})
+        if spec.answers not in ("", row.answers):
+            row = await self._stores.update(row.id, SYSTEM, {"answers": spec.answers})
+        if spec.links not in (None, row.links):
+            runs += [run for run in [await self._stores.jobs.link(row, bool(spec.links))] if run]
+        if self._other_model(spec, row):
+            runs.append(await self._stores.jobs.change_model(row, spec.embedding_model))
+        return [*runs, *await self._stores.groups.apply(row, self._groups(spec))]
+
+    async def _import(self, name: str, archive: Path) -> tuple[StoreView, str | None]:
+        """Make a store of an archive; the run, if any, that makes vectors which it did not bring."""
+        try:
+            return await self._stores.portable.restore(archive, name, SYSTEM)
+        except InvalidRequest as error:
+            raise _misplaced(error, archive, f"stores.{name}.archive") from error
+
+
+def _misplaced(error: InvalidRequest, path: Path, at: str) -> InvalidRequest:
+    """The error for the archive of a store that is not taken, with its path and its place in the configuration."""
+    return InvalidRequest(f"{at}: {path}: {error.message}", code=error.code, param=at)
+
+
+def _source(row: StoreRow) -> str | list[str] | None:
+    return sources.source_of(row.source).written() if row.source is not None else None
+
+
+def _written(given: str | tuple[str, ...]) -> str | list[str]:
+    return given if isinstance(given, str) else list(given)

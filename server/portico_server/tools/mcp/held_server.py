@@ -1,0 +1,109 @@
+"""One server of other people that this daemon holds, and its tools in the registry."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import Conflict
+from portico_server.core.request import ToolCall, ToolResult
+from portico_server.runs.artifacts import ArtifactStore
+from portico_server.runs.runner import Runner
+from portico_server.tools.mcp.spec import ServerSpec
+from portico_server.tools.toolbox import Toolbox
+
+if TYPE_CHECKING:
+    import mcp_types as types
+
+    from portico_server.tools.mcp.connection import ServerConnection
+
+logger = logging.getLogger(__name__)
+
+
+class HeldServer:
+    """A server by what was said of it. ``log`` is the file for what it writes to standard error."""
+
+    def __init__(
+        self,
+        spec: ServerSpec,
+        toolbox: Toolbox,
+        artifacts: ArtifactStore,
+        runner: Runner,
+        log: Path,
+        *,
+        configured: bool,
+    ) -> None:
+        self.spec = spec
+        self.configured = configured
+        self.log = log
+        self.connection: ServerConnection | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.names: dict[str, str] = {}
+        """Names of its tools here, to their names there."""
+        self._toolbox = toolbox
+        self._keep = artifacts.keep
+        self._runner = runner
+
+    async def begin(self) -> None:
+        """Start it, and take over its tools whenever they are others."""
+        connection_class = await pools.FILES.run(_connection_class)
+        self.connection = connection_class(
+            self.spec, self.log, lambda _connection, tools: self.offer(tools), self._keep, self._runner
+        )
+        self.task = asyncio.create_task(self.connection.run(), name=f"mcp server {self.spec.name}")
+
+    async def tried(self) -> None:
+        """Wait until it was started, well or not."""
+        if self.connection is not None:
+            await self.connection.tried.wait()
+
+    def connected(self) -> ServerConnection:
+        """What speaks to it. Raises `Conflict` if nothing does."""
+        if self.connection is None:
+            raise Conflict(f"The MCP server '{self.spec.name}' is not running.", code="mcp_server_failed")
+        return self.connection
+
+    def offer(self, found: Sequence[types.Tool]) -> None:
+        """Put its tools into the registry, and take those out that it no longer has."""
+        for name in self.names:
+            self._toolbox.remove(name)
+        self.names = {}
+        for tool in found:
+            if self.spec.offers(tool.name):
+                self._add(tool)
+
+    def _add(self, found: types.Tool) -> None:
+        from portico_server.tools.mcp.translate import name_of, tool_of  # with the connection, by now
+
+        spec = self.spec
+
+        async def work(call: ToolCall, context: Context) -> ToolResult:
+            assert self.connection is not None
+            return await self.connection.call(found.name, call, context)
+
+        for prefix in dict.fromkeys((spec.prefix, f"{spec.name}_")):
+            name = name_of(prefix, found.name)
+            tool = tool_of(found, name, f"mcp:{spec.name}", spec.timeout + 30, work)
+            if tool is None:
+                logger.warning("the tool %s of the MCP server %s has no valid schema", found.name, spec.name)
+                return
+            try:
+                self._toolbox.add(tool, spec.approval)
+            except Conflict:
+                continue  # somebody else has the plain name: the server's own goes before it
+            self.names[name] = found.name
+            return
+        logger.warning("the name of the tool %s of the MCP server %s is taken", found.name, spec.name)
+
+
+def _connection_class() -> type[ServerConnection]:
+    from portico_server.tools.mcp.connection import (
+        ServerConnection,  # imports mcp: only who holds servers pays
+    )
+
+    return ServerConnection
