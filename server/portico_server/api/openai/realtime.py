@@ -17,7 +17,8 @@ from portico_server.api.services import ApiServices
 from portico_server.api.socket import IncomingMessages, WebSocket, read_message
 from portico_server.apps.realtime import config
 from portico_server.apps.realtime.audio import Voices
-from portico_server.apps.realtime.session import APPEND, RealtimeSession, error_event
+from portico_server.apps.realtime.context import error_event
+from portico_server.apps.realtime.session import APPEND, RealtimeSession
 from portico_server.core.errors import InvalidRequest, TooMany
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import missing, wrong

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from portico_server.apps.realtime.audio import MAX_DELTA_BYTES, Sentences, Voices, duration_ms
+from portico_server.apps.realtime.audio import MAX_DELTA_BYTES, Sentences, duration_ms
 from portico_server.apps.realtime.config import Config
-from portico_server.apps.realtime.conversation import Item, SessionItems
+from portico_server.apps.realtime.context import SessionContext
+from portico_server.apps.realtime.turn_items import TurnItems
 from portico_server.apps.responses.event_builder import Event
 from portico_server.core.errors import PorticoError
 from portico_server.core.ids import new_id
 
-Emit: TypeAlias = Callable[..., Awaitable[None]]
-"""Sends an event: its type, and its fields."""
-
-Heard: TypeAlias = dict[str, list[tuple[int, str]]]
-"""By message of the conversation: its sentences that were said aloud, each with the milliseconds at which it ends."""
-
-_HIDDEN: Final = "reasoning"
-"""Items that the Realtime API does not have."""
-
 
 class RealtimeTurn:
-    """Takes the events of a response in their order. ``conversation`` is ``None`` for one that is in none; what is said
-    aloud in it is noted in ``heard``.
+    """Takes the events of a response in their order. One that is made ``aside`` is in no conversation; what another one
+    says aloud is noted in the ``heard`` of the session.
     """
 
-    def __init__(
-        self, asked: Config, conversation: SessionItems | None, emit: Emit, voices: Voices, heard: Heard
-    ) -> None:
+    def __init__(self, asked: Config, context: SessionContext, *, aside: bool = False) -> None:
         self.id = new_id("resp_")
         self.ended = False
         self.delivering = False
@@ -39,18 +29,14 @@ class RealtimeTurn:
         """Why it is to end, if it is: ``client_cancelled`` or ``turn_detected``."""
         self.spoken_ms = 0
         """How long what it has said aloud lasts."""
-        self.conversation = conversation
-        self._emit = emit
-        self._output: list[Item] = []
-        self._places: dict[int, int] = {}
-        """Where the items of the other API are in ``_output``."""
-        self._heard = heard
-        self._voices = voices
+        self.conversation = conversation = None if aside else context.conversation
+        self._emit = context.emit
+        self._heard = context.heard
+        self._voices = context.voices
         self._audio = asked["audio"]["output"]
         self._aloud = asked["output_modalities"] == ["audio"]
+        self._items = TurnItems(self.id, conversation, self._emit, aloud=self._aloud)
         self._sentences = Sentences()
-        self._open: dict[str, list[str]] = {}
-        """What was said so far of items that are not whole, by their ids."""
         self._failure: Mapping[str, Any] | None = None
         self._response: dict[str, Any] = {
             "object": "realtime.response",
@@ -85,7 +71,7 @@ class RealtimeTurn:
     async def fail(self, error: PorticoError) -> None:
         """It ended in an error."""
         self._failure = {"type": error.type, "code": error.code, "message": error.message}
-        await self._break_off()
+        await self._items.break_off()
         await self._end("failed", None)
 
     async def leave(self) -> None:
@@ -94,80 +80,17 @@ class RealtimeTurn:
 
     async def cancel(self) -> None:
         """Somebody does not want it any longer."""
-        await self._break_off()
+        await self._items.break_off()
         await self._end("cancelled", None, reason=self.cancelled_by)
 
-    async def _break_off(self) -> None:
-        """Close what is open with what was said of it so far."""
-        for place, item in enumerate(self._output):
-            if item["id"] not in self._open:
-                continue
-            said = "".join(self._open.pop(item["id"]))
-            item = {**item, "status": "incomplete"}
-            at = {"response_id": self.id, "output_index": place}
-            if item["type"] == "message":
-                within = {**at, "item_id": item["id"], "content_index": 0}
-                item["content"] = [self._content(said)]
-                await self._emit_text_done(within, said)
-                await self._emit("response.content_part.done", **within, part=self._shown(said))
-            else:
-                item["arguments"] = said
-            self._output[place] = item
-            await self._conclude(item)
-            await self._emit("response.output_item.done", **at, item=item)
+    async def _item_added(self, event: Event) -> None:
+        await self._items.add(event)
 
-    # --- what is heard ---------------------------------------------------------------------------------------
+    async def _item_done(self, event: Event) -> None:
+        await self._items.finish(event)
 
-    async def _added(self, event: Event) -> None:
-        item = self._told(event["item"])
-        if item["type"] == _HIDDEN:
-            return
-        if item["type"] == "mcp_list_tools":  # of the conversation alone
-            if self.conversation is not None:
-                await self._join(item)
-            return
-        self._places[event["output_index"]] = len(self._output)
-        self._output.append(item)
-        if item["type"] in ("message", "function_call"):
-            self._open[item["id"]] = []
-        await self._say("response.output_item.added", event, item=item)
-        if self.conversation is not None:
-            await self._join(item)
-
-    async def _join(self, item: Item) -> None:
-        assert self.conversation is not None
-        self.conversation.add(item)
-        previous = self.conversation.before(item["id"])
-        await self._emit("conversation.item.added", previous_item_id=previous, item=item)
-
-    async def _done(self, event: Event) -> None:
-        item = self._told(event["item"])
-        if item["type"] == _HIDDEN:
-            return
-        self._open.pop(item["id"], None)
-        await self._conclude(item)
-        if event["output_index"] in self._places:
-            self._output[self._places[event["output_index"]]] = item
-            await self._say("response.output_item.done", event, item=item)
-
-    async def _conclude(self, item: Item) -> None:
-        """An item is as it stays: so it is in the conversation, if nobody has deleted it there."""
-        conversation = self.conversation
-        if conversation is not None and item["id"] in conversation:
-            conversation.change(item)
-            previous = conversation.before(item["id"])
-            await self._emit("conversation.item.done", previous_item_id=previous, item=item)
-
-    async def _part_added(self, event: Event) -> None:
-        await self._part("response.content_part.added", event)
-
-    async def _part_done(self, event: Event) -> None:
-        await self._part("response.content_part.done", event)
-
-    async def _part(self, kind: str, event: Event) -> None:
-        part = event["part"]
-        text = part.get("text", part.get("refusal"))
-        await self._in_item(kind, event, content_index=0, part=self._shown(text or ""))
+    async def _part(self, event: Event) -> None:
+        await self._items.emit_part(event)
 
     async def _text(self, event: Event) -> None:
         if not event["delta"]:  # it carries what this API does not have
@@ -176,28 +99,21 @@ class RealtimeTurn:
             for sentence in self._sentences.take(event["delta"]):
                 await self._speak(sentence, event)
             return
-        self._open[event["item_id"]].append(event["delta"])
-        await self._in_item("response.output_text.delta", event, content_index=0, delta=event["delta"])
+        self._items.extend(event, event["delta"])
+        await self._items.emit("response.output_text.delta", event, content_index=0, delta=event["delta"])
 
     async def _text_done(self, event: Event) -> None:
         if self._aloud:
             for sentence in self._sentences.end():
                 await self._speak(sentence, event)
-        at = self._places[event["output_index"]]
-        within = {
-            "response_id": self.id,
-            "output_index": at,
-            "item_id": event["item_id"],
-            "content_index": 0,
-        }
-        await self._emit_text_done(within, event["text"] if "text" in event else event["refusal"])
+        await self._items.end_text(event)
 
     async def _speak(self, sentence: str, event: Event) -> None:
         """Say a sentence, and then its sound. It may be cancelled while that is made."""
         item_id = event["item_id"]
-        self._open[item_id].append(sentence)
+        self._items.extend(event, sentence)
         kind = "response.output_audio_transcript.delta"
-        await self._in_item(kind, event, content_index=0, delta=sentence)
+        await self._items.emit(kind, event, content_index=0, delta=sentence)
         sound = b""
         if any(char.isalnum() for char in sentence):
             self.delivering = False
@@ -205,58 +121,29 @@ class RealtimeTurn:
             self.delivering = True
         for start in range(0, len(sound), MAX_DELTA_BYTES):
             delta = base64.b64encode(sound[start : start + MAX_DELTA_BYTES]).decode()
-            await self._in_item("response.output_audio.delta", event, content_index=0, delta=delta)
+            await self._items.emit("response.output_audio.delta", event, content_index=0, delta=delta)
         length = duration_ms(sound, self._audio["format"]["type"])
         self.spoken_ms += length
         if self.conversation is not None and item_id in self.conversation:
             ended = self._heard.setdefault(item_id, [])
             ended.append(((ended[-1][0] if ended else 0) + length, sentence))
 
-    async def _emit_text_done(self, within: Mapping[str, Any], text: str) -> None:
-        if self._aloud:
-            await self._emit("response.output_audio.done", **within)
-            await self._emit("response.output_audio_transcript.done", **within, transcript=text)
-        else:
-            await self._emit("response.output_text.done", **within, text=text)
-
-    def _shown(self, text: str) -> dict[str, Any]:
-        return {"type": "audio", "transcript": text} if self._aloud else {"type": "text", "text": text}
-
-    def _told(self, item: Mapping[str, Any]) -> Item:
-        """An item of a response as this API has it."""
-        told: Item = {**item, "object": "realtime.item"}
-        if item["type"] == "message":
-            told["content"] = [
-                self._content(part.get("text", part.get("refusal"))) for part in item["content"]
-            ]
-        elif item["type"] == "mcp_call" and item["error"] is not None:
-            text = "".join(part["text"] for part in item["error"]["content"])
-            told["error"] = {"type": "tool_execution_error", "message": text}
-        elif item["type"] == "mcp_list_tools":
-            told.pop("error")
-        return told
-
-    def _content(self, text: str) -> dict[str, Any]:
-        if self._aloud:
-            return {"type": "output_audio", "transcript": text}
-        return {"type": "output_text", "text": text}
-
     async def _arguments(self, event: Event) -> None:
-        self._open[event["item_id"]].append(event["delta"])
-        more = {"call_id": self._call(event), "delta": event["delta"]}
-        await self._in_item(event["type"], event, **more)
+        self._items.extend(event, event["delta"])
+        more = {"call_id": self._items.call_id(event), "delta": event["delta"]}
+        await self._items.emit(event["type"], event, **more)
 
     async def _arguments_done(self, event: Event) -> None:
-        more = {"call_id": self._call(event), "name": event["name"], "arguments": event["arguments"]}
-        await self._in_item(event["type"], event, **more)
+        more = {"call_id": self._items.call_id(event), "name": event["name"], "arguments": event["arguments"]}
+        await self._items.emit(event["type"], event, **more)
 
     async def _tool_arguments(self, event: Event) -> None:
         more = {name: event[name] for name in ("delta", "arguments") if name in event}
-        await self._in_item(event["type"], event, **more)
+        await self._items.emit(event["type"], event, **more)
 
     async def _tool(self, event: Event) -> None:
-        if event["output_index"] in self._places:
-            at = self._places[event["output_index"]]
+        if event in self._items:
+            at = self._items.place(event)["output_index"]
             await self._emit(event["type"], item_id=event["item_id"], output_index=at)
 
     async def _tools_listed(self, event: Event) -> None:
@@ -273,20 +160,6 @@ class RealtimeTurn:
         self._failure = {name: event["error"][name] for name in ("type", "code", "message")}
         await self._end("failed", None)
 
-    # --- what is said ----------------------------------------------------------------------------------------
-
-    def _call(self, event: Event) -> str:
-        call_id: str = self._output[self._places[event["output_index"]]]["call_id"]
-        return call_id
-
-    async def _in_item(self, kind: str, event: Event, **more: Any) -> None:
-        if event["output_index"] in self._places:
-            await self._say(kind, event, item_id=event["item_id"], **more)
-
-    async def _say(self, kind: str, event: Event, **more: Any) -> None:
-        at = self._places[event["output_index"]]
-        await self._emit(kind, response_id=self.id, output_index=at, **more)
-
     async def _end(self, status: str, usage: Mapping[str, Any] | None, reason: str = "") -> None:
         if self.ended:
             return
@@ -296,7 +169,7 @@ class RealtimeTurn:
             details["reason"] = reason
         if self._failure is not None:
             details["error"] = self._failure
-        ended = {**self._response, "status": status, "output": self._output}
+        ended = {**self._response, "status": status, "output": self._items.output}
         ended["status_details"] = None if status == "completed" else details
         ended["usage"] = None if usage is None else _usage(usage)
         await self._emit("response.done", response=ended)
@@ -320,10 +193,10 @@ def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _HEARD: Final[Mapping[str, Callable[[RealtimeTurn, Event], Awaitable[None]]]] = {
-    "response.output_item.added": RealtimeTurn._added,
-    "response.output_item.done": RealtimeTurn._done,
-    "response.content_part.added": RealtimeTurn._part_added,
-    "response.content_part.done": RealtimeTurn._part_done,
+    "response.output_item.added": RealtimeTurn._item_added,
+    "response.output_item.done": RealtimeTurn._item_done,
+    "response.content_part.added": RealtimeTurn._part,
+    "response.content_part.done": RealtimeTurn._part,
     "response.output_text.delta": RealtimeTurn._text,
     "response.refusal.delta": RealtimeTurn._text,
     "response.output_text.done": RealtimeTurn._text_done,

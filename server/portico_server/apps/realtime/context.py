@@ -1,0 +1,163 @@
+"""What the parts of a session share: its configuration, its conversation, the bytes that it holds, its client."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sized
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from portico_server.apps.realtime import config
+from portico_server.apps.realtime.audio import Voices
+from portico_server.apps.realtime.config import Config
+from portico_server.apps.realtime.conversation import SessionItems
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import Forbidden, PorticoError, TooLarge, TooMany
+from portico_server.core.ids import new_id
+
+Emit: TypeAlias = Callable[..., Awaitable[None]]
+"""Sends an event: its type, and its fields."""
+
+Heard: TypeAlias = dict[str, list[tuple[int, str]]]
+"""By message of the conversation: its sentences that were said aloud, each with the milliseconds at which it ends."""
+
+MAX_CONFIG_BYTES: Final = 2 * 2**20
+"""Bytes of what a session is told to be, which it is told back with each change."""
+
+MAX_EVENT_ID_CHARS: Final = 512
+
+
+class SessionMemory:
+    """Counts the bytes that a session holds: its ``buffer``, its conversation, and what it is asked for. ``keep`` takes
+    their sum and returns whether there is room for it.
+    """
+
+    def __init__(self, keep: Callable[[int], bool], buffer: Sized, config_bytes: int) -> None:
+        self._keep = keep
+        self._buffer = buffer
+        self._items_bytes = 0
+        self._request_bytes = config_bytes
+
+    def count(self, more: int = 0) -> bool:
+        """Count what is held, and ``more`` bytes that are to come. Return whether there is room for them."""
+        return self._keep(self._request_bytes + self._items_bytes + len(self._buffer) + more)
+
+    def keep_items(self, size: int) -> bool:
+        """Count ``size`` bytes as the conversation. Return whether there is room for them."""
+        self._items_bytes = size
+        return self.count()
+
+    def add(self, size: int) -> bool:
+        """Count ``size`` bytes more. Return whether there is room for them."""
+        self._request_bytes += size
+        return self.count()
+
+    def hold(self, size: int, param: str) -> None:
+        """Count ``size`` bytes more of what the session and its responses are asked for. Raises `TooMany`."""
+        if not self.add(size):
+            self.release(size)
+            raise TooMany(
+                f"There is no room for '{param}' beside the other calls of this key. Wait for one of them to end.",
+                code="too_many_at_once",
+                param=param,
+                retry_after=1.0,
+            )
+
+    def release(self, size: int) -> None:
+        """Count ``size`` bytes less."""
+        self._request_bytes -= size
+        self.count()
+
+
+class SessionConfig:
+    """The configuration of a session, which its client can change. In a ``bound`` session, which somebody has opened
+    with a client secret, the daemon's tools are those with which it begins.
+    """
+
+    def __init__(self, first: Config, *, bound: bool) -> None:
+        self.current = first
+        self.size = len(orjson.dumps(first))
+        """Bytes of the configuration as JSON."""
+        self._granted = first if bound else None
+
+    @property
+    def only_transcribes(self) -> bool:
+        """Whether the session writes down what it hears and answers nothing."""
+        return bool(self.current["type"] == config.TRANSCRIPTION)
+
+    @property
+    def input(self) -> Mapping[str, Any]:
+        """How the client sends sound."""
+        heard: Mapping[str, Any] = self.current["audio"]["input"]
+        return heard
+
+    @property
+    def detection(self) -> Mapping[str, Any]:
+        """How the turns of the client are found."""
+        return config.detection_of(self.current) or config.SERVER_VAD
+
+    @property
+    def transcription_model(self) -> str | None:
+        """The model that writes down what is said, if the client names one."""
+        model: str | None = config.transcription_of(self.current).get("model")
+        return model
+
+    def replace(self, changed: Config, memory: SessionMemory) -> None:
+        """Take another configuration, which ``memory`` counts. Raises `TooLarge` and `TooMany`."""
+        size = len(orjson.dumps(changed))
+        if size > MAX_CONFIG_BYTES:
+            raise TooLarge(
+                f"The session would have {size:,} bytes; at most {MAX_CONFIG_BYTES:,} are kept.",
+                code="session_too_large",
+                param="session",
+            )
+        memory.hold(size - self.size, "session")
+        self.size = size
+        self.current = changed
+
+    def require_granted(self, made: Config, at: str) -> None:
+        """Raises `Forbidden` for what is the daemon's and the client secret of this session does not have."""
+        if self._granted is None:
+            return
+        for path, name, granted in config.named(made, self._granted):
+            if name not in granted:
+                raise Forbidden(
+                    "A session that was opened with a client secret has the tools of the daemon, the prompt and the "
+                    "models that were named when the secret was made, as they were named there, and functions of its "
+                    "client.",
+                    code="not_in_client_secret",
+                    param=f"{at}.{path}",
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionContext:
+    """What the parts of a session share. ``heard`` has what was said aloud of each message."""
+
+    config: SessionConfig
+    conversation: SessionItems
+    memory: SessionMemory
+    voices: Voices
+    emit: Emit
+    heard: Heard
+
+    async def report(self, error: PorticoError) -> None:
+        """Send an error that no event of the client has caused."""
+        await self.emit("error", error=error_event(error, None)["error"])
+
+
+def error_event(error: PorticoError, event_id: Any) -> dict[str, Any]:
+    """An error as an event; ``event_id`` is that of the client's event that caused it, if it has one."""
+    known = error.body()
+    cause = event_id[:MAX_EVENT_ID_CHARS] if isinstance(event_id, str) else None
+    return {
+        "type": "error",
+        "event_id": new_id("event_"),
+        "error": {
+            "type": known.type,
+            "code": known.code,
+            "message": known.message,
+            "param": known.param,
+            "event_id": cause,
+        },
+    }

@@ -1,0 +1,185 @@
+"""The sound of a session's client: when somebody begins and ends to speak, and when nobody does for too long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.apps.realtime import config
+from portico_server.apps.realtime.audio import MAX_BUFFER_BYTES, MIN_COMMIT_MS, decoded, work_on
+from portico_server.apps.realtime.context import SessionContext
+from portico_server.apps.realtime.input_buffer import InputBuffer, TurnMark, load_detector, load_noise_filter
+from portico_server.apps.realtime.transcriber import MAX_LISTENING_COUNT, Transcriber
+from portico_server.apps.realtime.turn import RealtimeTurn
+from portico_server.apps.realtime.turns import RealtimeTurns
+from portico_server.core.errors import InvalidRequest, PorticoError, TooMany
+from portico_server.core.ids import new_id
+from portico_server.core.pools import LOADING
+
+MAX_INLINE_CHARS: Final = 32_000
+"""Characters of a sound that is read at once, in half a millisecond. A longer one is read in a thread."""
+
+
+class SpeechInput:
+    """Takes the sound of the client and makes recordings of it, when the client says so or when a turn is detected."""
+
+    def __init__(
+        self, context: SessionContext, buffer: InputBuffer, transcriber: Transcriber, turns: RealtimeTurns
+    ) -> None:
+        self._context = context
+        self._config = context.config
+        self._memory = context.memory
+        self._emit = context.emit
+        self._buffer = buffer
+        self._transcriber = transcriber
+        self._turns = turns
+        self._spoken: tuple[str, int] | None = None
+        """The id that what somebody is saying will have, and where its sound begins."""
+        self._silence: asyncio.TimerHandle | None = None
+        """When nobody will have spoken for too long."""
+        self._closed = False
+        self.prompting: asyncio.Task[None] | None = None
+        """The task that asks the model because nobody has spoken for too long."""
+
+    async def configure(self) -> None:
+        """Take sound as the session says now."""
+        detection = config.detection_of(self._config.current)
+        if detection is not None:
+            await LOADING.run(load_detector)
+        noise = config.noise_of(self._config.current)
+        if noise is not None:
+            await LOADING.run(load_noise_filter)
+        self._buffer.configure(self._config.input["format"]["type"], detection, noise)
+
+    def forget_turn(self) -> None:
+        """Detect no turns any longer: the one that somebody may have begun does not end."""
+        self._spoken = None
+        self.stop_waiting()
+
+    def close(self) -> None:
+        """Wait for nobody any longer."""
+        self.stop_waiting()
+        self._closed = True
+
+    async def append(self, event: Mapping[str, Any]) -> None:
+        """Take a piece of sound. Raises `TooMany`."""
+        text = event["audio"]
+        is_long = len(text) > MAX_INLINE_CHARS  # the session reads no further meanwhile
+        data = await work_on(is_long, decoded, text, self._buffer.kind)
+        if len(self._buffer) + len(data) > MAX_BUFFER_BYTES or not self._memory.count(len(data)):
+            self._memory.count()
+            raise TooMany(
+                f"There is no room for more sound: {len(self._buffer):,} bytes are waiting, of which at most "
+                f"{MAX_BUFFER_BYTES:,} may, or fewer where other calls of this key need the room. Send "
+                "input_audio_buffer.commit or input_audio_buffer.clear.",
+                code="input_audio_buffer_full",
+                param="audio",
+            )
+        data = await work_on(is_long, self._buffer.clean, data)
+        marks = await work_on(is_long, self._buffer.detect, data)
+        self._buffer.add(data)
+        for mark in marks:
+            await (self._start_turn if mark.started else self._end_turn)(mark)
+        self._buffer.trim()
+        self._memory.count()
+
+    async def clear(self, _event: Mapping[str, Any]) -> None:
+        """Forget the sound that waits."""
+        self._empty()
+        await self._emit("input_audio_buffer.cleared")
+
+    async def commit(self, _event: Mapping[str, Any]) -> None:
+        """Make a recording of the sound that waits. Raises `InvalidRequest` and `TooMany`."""
+        length = self._buffer.length_ms
+        if length < MIN_COMMIT_MS:
+            raise InvalidRequest(
+                f"The buffer has {length} ms of sound; at least {MIN_COMMIT_MS} ms are needed.",
+                code="input_audio_buffer_commit_empty",
+            )
+        if len(self._transcriber.tasks) >= MAX_LISTENING_COUNT:
+            raise TooMany(
+                f"{len(self._transcriber.tasks)} recordings of this session are being written down, which is the most. "
+                "Wait for one.",
+                code="too_many_at_once",
+                retry_after=1.0,
+            )
+        await self._transcriber.require_model(self._config.transcription_model)
+        item_id = new_id("item_") if self._spoken is None else self._spoken[0]
+        item = self._transcriber.add_item(item_id)
+        await self._transcriber.start(item, self._empty())
+
+    def _empty(self) -> bytes:
+        data = self._buffer.take()
+        self._spoken = None
+        self._memory.count()
+        return data
+
+    async def _start_turn(self, mark: TurnMark) -> None:
+        self.stop_waiting()
+        item_id, start_ms = self._spoken = new_id("item_"), self._buffer.start_ms(mark)
+        await self._emit("input_audio_buffer.speech_started", audio_start_ms=start_ms, item_id=item_id)
+        if self._config.detection["interrupt_response"]:
+            await self._turns.interrupt()
+
+    async def _end_turn(self, mark: TurnMark) -> None:
+        assert self._spoken is not None
+        (item_id, start_ms), self._spoken = self._spoken, None
+        data = self._buffer.take_turn(start_ms, mark.at_ms)
+        await self._emit("input_audio_buffer.speech_stopped", audio_end_ms=mark.at_ms, item_id=item_id)
+        await self._transcriber.wait_for_room()
+        try:
+            await self._transcriber.require_model(self._config.transcription_model)
+            item = self._transcriber.add_item(item_id)
+            listening = await self._transcriber.start(item, data)
+            if self._config.detection["create_response"]:
+                async with self._turns.beginning:
+                    await self._turns.answer(listening)
+        except PorticoError as error:
+            await self._context.report(error)
+
+    def await_speech(self, turn: RealtimeTurn) -> None:
+        """After a response: wait for as long as it is played, and as somebody may be silent then."""
+        timeout_ms = self._config.detection["idle_timeout_ms"]
+        if turn.conversation is None or timeout_ms is None or self._spoken is not None or self._closed:
+            return
+        self.stop_waiting()
+        delay = (turn.spoken_ms + timeout_ms) / 1000
+        since_ms = self._buffer.end_ms
+        self._silence = asyncio.get_running_loop().call_later(delay, self._begin_prompt, since_ms)
+
+    def stop_waiting(self) -> None:
+        """Wait no longer for somebody to speak."""
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    def _begin_prompt(self, since_ms: int) -> None:
+        self._silence = None
+        if self.prompting is None:
+            self.prompting = asyncio.create_task(self._prompt(since_ms), name="realtime silence")
+            self.prompting.add_done_callback(self._end_prompt)
+
+    def _end_prompt(self, _task: object) -> None:
+        self.prompting = None
+
+    async def _prompt(self, since_ms: int) -> None:
+        """Nobody has spoken for too long: the model is asked with that."""
+        async with self._turns.beginning:
+            if self._turns.active is not None or self._spoken is not None:
+                return
+            try:
+                item = self._transcriber.add_item(new_id("item_"), "")
+                end_ms = self._buffer.end_ms
+                await self._emit(
+                    "input_audio_buffer.timeout_triggered",
+                    audio_start_ms=since_ms,
+                    audio_end_ms=end_ms,
+                    item_id=item["id"],
+                )
+                await self._transcriber.emit_committed(item)
+                if self._config.input["transcription"] is not None:
+                    await self._transcriber.emit_transcript(item, "", end_ms - since_ms)
+                await self._turns.answer(None)
+            except PorticoError as error:
+                await self._context.report(error)

@@ -1,0 +1,124 @@
+"""Writing down what somebody says in a session, for its model, and for its client if that wants it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from portico_server.apps.realtime.audio import duration_ms
+from portico_server.apps.realtime.context import SessionContext
+from portico_server.apps.realtime.conversation import Item
+from portico_server.core.errors import PorticoError
+
+MAX_LISTENING_COUNT: Final = 4
+"""Recordings that are being written down at the same time."""
+
+_TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
+
+
+class Transcriber:
+    """Makes an item of the conversation of each recording, and writes down what is said in it."""
+
+    def __init__(self, context: SessionContext) -> None:
+        self._config = context.config
+        self._conversation = context.conversation
+        self._memory = context.memory
+        self._voices = context.voices
+        self._emit = context.emit
+        self._tasks: dict[str, asyncio.Task[str | None]] = {}
+        """By the id of an item: the task that writes down what is said in it."""
+
+    @property
+    def tasks(self) -> Collection[asyncio.Task[str | None]]:
+        """The tasks that write down recordings now."""
+        return self._tasks.values()
+
+    async def wait(self) -> None:
+        """Wait until all recordings that have come are written down."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def wait_for_room(self) -> None:
+        """Wait until one more recording can be written down."""
+        while len(self._tasks) >= MAX_LISTENING_COUNT:
+            await asyncio.wait(list(self._tasks.values()), return_when=asyncio.FIRST_COMPLETED)
+
+    async def require_model(self, model: str | None) -> None:
+        """Raises `PorticoError` unless this model, or any for ``None``, can write down what is said."""
+        await self._voices.able("transcription", model, "session.audio.input.transcription.model")
+
+    def add_item(self, item_id: str, transcript: str | None = None) -> Item:
+        """Put what somebody has said into the conversation, of which in time a ``transcript`` is made."""
+        item: Item = {
+            "id": item_id,
+            "type": "message",
+            "object": "realtime.item",
+            "status": "completed",
+            "role": "user",
+            "content": [{"type": "input_audio", "transcript": transcript}],
+        }
+        if self._config.only_transcribes:
+            self._conversation.forget_oldest()
+        self._conversation.add(item)
+        return item
+
+    async def start(self, item: Item, data: bytes) -> asyncio.Task[str | None]:
+        """Write down the recording of an item. The task returns the text, or ``None`` if that failed."""
+        await self.emit_committed(item)
+        work = self._write_down(item, data, self._config.input)
+        self._tasks[item["id"]] = task = asyncio.create_task(work, name=f"listen {item['id']}")
+        self._memory.add(len(data))
+
+        def end(_task: object) -> None:
+            self._tasks.pop(item["id"])
+            self._memory.release(len(data))
+
+        task.add_done_callback(end)
+        return task
+
+    async def emit_committed(self, item: Item) -> None:
+        """Tell the client of an item that its sound has become."""
+        previous = self._conversation.before(item["id"])
+        await self._emit("input_audio_buffer.committed", previous_item_id=previous, item_id=item["id"])
+        await self._emit("conversation.item.added", previous_item_id=previous, item=item)
+        await self._emit("conversation.item.done", previous_item_id=previous, item=item)
+
+    async def emit_transcript(self, item: Item, text: str, length_ms: int) -> None:
+        """Tell the client what is said in an item."""
+        usage = {"type": "duration", "seconds": length_ms / 1000}
+        await self._emit(
+            f"{_TRANSCRIPTION}.completed", item_id=item["id"], content_index=0, transcript=text, usage=usage
+        )
+
+    async def _write_down(self, item: Item, data: bytes, audio: Mapping[str, Any]) -> str | None:
+        told: list[str] = []
+        wanted = audio["transcription"] is not None or self._config.only_transcribes
+
+        async def tell(delta: str) -> None:
+            if wanted:
+                told.append(delta)
+                await self._emit_part(item, delta)
+
+        try:
+            transcript = await self._voices.heard(data, audio, tell)
+            self._conversation.change(
+                {**item, "content": [{"type": "input_audio", "transcript": transcript.text}]}
+            )
+        except PorticoError as error:
+            failure = {
+                "type": error.type,
+                "code": error.code,
+                "message": error.message,
+                "param": error.param,
+            }
+            await self._emit(f"{_TRANSCRIPTION}.failed", item_id=item["id"], content_index=0, error=failure)
+            return None
+        if wanted:
+            if transcript.text and not told:
+                await self._emit_part(item, transcript.text)
+            await self.emit_transcript(item, transcript.text, duration_ms(data, audio["format"]["type"]))
+        return transcript.text
+
+    async def _emit_part(self, item: Item, delta: str) -> None:
+        await self._emit(f"{_TRANSCRIPTION}.delta", item_id=item["id"], content_index=0, delta=delta)

@@ -1,0 +1,152 @@
+"""The items of one response of a session: how they are begun, grow and are finished, as the Realtime API has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.apps.realtime.context import Emit
+from portico_server.apps.realtime.conversation import Item, SessionItems
+from portico_server.apps.responses.event_builder import Event
+
+_HIDDEN: Final = "reasoning"
+"""Items that the Realtime API does not have."""
+
+
+class TurnItems:
+    """Sends the items of a response, and puts them into its ``conversation`` if it is in one. Their text is a
+    transcript if it is said ``aloud``.
+    """
+
+    def __init__(
+        self, response_id: str, conversation: SessionItems | None, emit: Emit, *, aloud: bool
+    ) -> None:
+        self.output: list[Item] = []
+        self._response_id = response_id
+        self._conversation = conversation
+        self._emit = emit
+        self._aloud = aloud
+        self._places: dict[int, int] = {}
+        """Where the items of the other API are in ``output``."""
+        self._open: dict[str, list[str]] = {}
+        """What was said so far of items that are not whole, by their ids."""
+
+    async def add(self, event: Event) -> None:
+        """Begin the item of an event."""
+        item = self._to_realtime(event["item"])
+        if item["type"] == _HIDDEN:
+            return
+        if item["type"] == "mcp_list_tools":  # of the conversation alone
+            await self._join(item)
+            return
+        self._places[event["output_index"]] = len(self.output)
+        self.output.append(item)
+        if item["type"] in ("message", "function_call"):
+            self._open[item["id"]] = []
+        await self._emit("response.output_item.added", **self.place(event), item=item)
+        await self._join(item)
+
+    async def finish(self, event: Event) -> None:
+        """Take the item of an event as it stays."""
+        item = self._to_realtime(event["item"])
+        if item["type"] == _HIDDEN:
+            return
+        self._open.pop(item["id"], None)
+        await self._conclude(item)
+        if event["output_index"] in self._places:
+            self.output[self._places[event["output_index"]]] = item
+            await self._emit("response.output_item.done", **self.place(event), item=item)
+
+    async def break_off(self) -> None:
+        """Close what is open with what was said of it so far."""
+        for place, item in enumerate(self.output):
+            if item["id"] not in self._open:
+                continue
+            text = "".join(self._open.pop(item["id"]))
+            item = {**item, "status": "incomplete"}
+            at = {"response_id": self._response_id, "output_index": place}
+            if item["type"] == "message":
+                within = {**at, "item_id": item["id"], "content_index": 0}
+                item["content"] = [self._content(text)]
+                await self._emit_text_done(within, text)
+                await self._emit("response.content_part.done", **within, part=self._part(text))
+            else:
+                item["arguments"] = text
+            self.output[place] = item
+            await self._conclude(item)
+            await self._emit("response.output_item.done", **at, item=item)
+
+    def extend(self, event: Event, piece: str) -> None:
+        """Note a further ``piece`` of an item that is not whole."""
+        self._open[event["item_id"]].append(piece)
+
+    def call_id(self, event: Event) -> str:
+        """The ``call_id`` of the function call that an event is about."""
+        call_id: str = self.output[self._places[event["output_index"]]]["call_id"]
+        return call_id
+
+    def place(self, event: Event) -> dict[str, Any]:
+        """The fields that say where the item of an event is."""
+        return {"response_id": self._response_id, "output_index": self._places[event["output_index"]]}
+
+    def __contains__(self, event: Event) -> bool:
+        return event["output_index"] in self._places
+
+    async def emit(self, kind: str, event: Event, **more: Any) -> None:
+        """Send an event about an item, if the client has that."""
+        if event in self:
+            await self._emit(kind, **self.place(event), item_id=event["item_id"], **more)
+
+    async def emit_part(self, event: Event) -> None:
+        """Send that a part of a message begins or is whole."""
+        part = event["part"]
+        text = part.get("text", part.get("refusal"))
+        await self.emit(event["type"], event, content_index=0, part=self._part(text or ""))
+
+    async def end_text(self, event: Event) -> None:
+        """Send that a text is whole."""
+        within = {**self.place(event), "item_id": event["item_id"], "content_index": 0}
+        await self._emit_text_done(within, event["text"] if "text" in event else event["refusal"])
+
+    async def _emit_text_done(self, within: Mapping[str, Any], text: str) -> None:
+        if self._aloud:
+            await self._emit("response.output_audio.done", **within)
+            await self._emit("response.output_audio_transcript.done", **within, transcript=text)
+        else:
+            await self._emit("response.output_text.done", **within, text=text)
+
+    async def _join(self, item: Item) -> None:
+        if self._conversation is not None:
+            self._conversation.add(item)
+            previous = self._conversation.before(item["id"])
+            await self._emit("conversation.item.added", previous_item_id=previous, item=item)
+
+    async def _conclude(self, item: Item) -> None:
+        """An item is as it stays: so it is in the conversation, if nobody has deleted it there."""
+        conversation = self._conversation
+        if conversation is not None and item["id"] in conversation:
+            conversation.change(item)
+            previous = conversation.before(item["id"])
+            await self._emit("conversation.item.done", previous_item_id=previous, item=item)
+
+    def _to_realtime(self, item: Mapping[str, Any]) -> Item:
+        """An item of a response as this API has it."""
+        told: Item = {**item, "object": "realtime.item"}
+        if item["type"] == "message":
+            told["content"] = [
+                self._content(part.get("text", part.get("refusal"))) for part in item["content"]
+            ]
+        elif item["type"] == "mcp_call" and item["error"] is not None:
+            text = "".join(part["text"] for part in item["error"]["content"])
+            told["error"] = {"type": "tool_execution_error", "message": text}
+        elif item["type"] == "mcp_list_tools":
+            told.pop("error")
+        return told
+
+    def _content(self, text: str) -> dict[str, Any]:
+        if self._aloud:
+            return {"type": "output_audio", "transcript": text}
+        return {"type": "output_text", "text": text}
+
+    def _part(self, text: str) -> dict[str, Any]:
+        return {"type": "audio", "transcript": text} if self._aloud else {"type": "text", "text": text}

@@ -1,0 +1,196 @@
+"""The responses of a session: how they begin, are made and are cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final
+
+import orjson
+
+from portico_server.apps.realtime import config
+from portico_server.apps.realtime.config import Config
+from portico_server.apps.realtime.context import SessionContext
+from portico_server.apps.realtime.conversation import Item, as_input, resolved
+from portico_server.apps.realtime.transcriber import Transcriber
+from portico_server.apps.realtime.turn import RealtimeTurn
+from portico_server.apps.responses.responder import Responder
+from portico_server.apps.responses.work import PreparedResponse
+from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, TooMany
+from portico_server.core.principal import Principal
+
+MAX_TURNS_COUNT: Final = 4
+"""Responses that are made at the same time, of which one is in the conversation."""
+
+logger = logging.getLogger(__name__)
+
+
+class RealtimeTurns:
+    """Makes the responses of a session: one at a time in its conversation, and others beside it. ``on_start`` is called
+    when one starts, ``on_end`` when it has ended.
+    """
+
+    def __init__(
+        self,
+        responder: Responder,
+        caller: Principal,
+        context: SessionContext,
+        transcriber: Transcriber,
+        on_start: Callable[[], None],
+        on_end: Callable[[RealtimeTurn], None],
+    ) -> None:
+        self._responder = responder
+        self._caller = caller
+        self._context = context
+        self._config = context.config
+        self._conversation = context.conversation
+        self._transcriber = transcriber
+        self._on_start = on_start
+        self._on_end = on_end
+        self._tasks: dict[RealtimeTurn, asyncio.Task[None]] = {}
+        self.beginning = asyncio.Lock()
+        """Held while a response begins, by its client, by what somebody has said or by silence."""
+
+    @property
+    def tasks(self) -> Collection[asyncio.Task[None]]:
+        """The tasks that make responses now."""
+        return self._tasks.values()
+
+    @property
+    def active(self) -> RealtimeTurn | None:
+        """The response that is being made in the conversation."""
+        return next((t for t in self._tasks if t.conversation is not None and not t.ended), None)
+
+    async def create(self, event: Mapping[str, Any]) -> None:
+        """Begin the response that the client asks for. Raises `PorticoError`."""
+        asked = config.asked(self._config.current, event.get("response"))
+        self._config.require_granted(asked, "response")
+        async with self.beginning:
+            aside = asked.get("conversation") == "none"
+            self._require_no_other(aside)
+            with config.inside("response"):
+                await self._require_speaker(asked)
+            await self._transcriber.wait()  # a model is asked with what was said
+            items = list(self._conversation)
+            if "input" in asked:
+                items = resolved(asked["input"], self._conversation, "response.input")
+            with config.inside("response"):
+                prepared = await self._prepare(asked, items)
+            size = len(orjson.dumps(event.get("response")))
+            self._context.memory.hold(size, "response")
+            turn = RealtimeTurn(asked, self._context, aside=aside)
+            await turn.begin()
+            self._start(turn, self._respond(turn, prepared), size)
+
+    async def answer(self, listening: asyncio.Task[str | None] | None) -> None:
+        """Begin the response to what somebody has said, or to silence. It is made once that is written down."""
+        asked = config.asked(self._config.current, None)
+        self._require_no_other(aside=False)
+        turn = RealtimeTurn(asked, self._context)
+        await turn.begin()
+        self._start(turn, self._respond_to(turn, asked, listening))
+
+    async def cancel(self, event: Mapping[str, Any]) -> None:
+        """Cancel the response that the client names, or the active one. Raises `InvalidRequest`."""
+        wanted = event.get("response_id")
+        turn = self.active
+        if wanted is not None:
+            turn = next((turn for turn in self._tasks if turn.id == wanted and not turn.ended), None)
+        if turn is None:
+            raise InvalidRequest(
+                "There is no response that could be cancelled: none is being made"
+                + ("." if wanted is None else f" under the id '{wanted[:100]}'."),
+                code="response_cancel_not_active",
+                param=None if wanted is None else "response_id",
+            )
+        await self._cancel(turn, "client_cancelled")
+
+    async def interrupt(self) -> None:
+        """Cancel the active response, because somebody speaks."""
+        async with self.beginning:
+            turn = self.active
+            if turn is not None:
+                await self._cancel(turn, "turn_detected")
+
+    async def _cancel(self, turn: RealtimeTurn, reason: str) -> None:
+        turn.cancelled_by = reason
+        task = self._tasks[turn]
+        if not turn.delivering:
+            task.cancel()
+        await asyncio.wait([task])
+        if not turn.ended:
+            await turn.cancel()
+
+    def _require_no_other(self, aside: bool) -> None:
+        """Raises `Conflict` and `TooMany` unless a further response may be made, in the conversation or ``aside``."""
+        active = None if aside else self.active
+        if active is not None:
+            raise Conflict(
+                f"The response {active.id} is being made in this conversation. Wait for response.done, or send "
+                "response.cancel.",
+                code="conversation_already_has_active_response",
+            )
+        if len(self._tasks) >= MAX_TURNS_COUNT:
+            raise TooMany(
+                f"{len(self._tasks)} responses are being made in this session, which is the most. Wait for one to end.",
+                code="too_many_at_once",
+                retry_after=1.0,
+            )
+
+    async def _require_speaker(self, asked: Config) -> None:
+        if asked["output_modalities"] == ["audio"]:
+            await self._context.voices.able("speech", asked["audio"]["output"]["model"], "audio.output.model")
+
+    async def _prepare(self, asked: Config, items: list[Item]) -> PreparedResponse:
+        return await self._responder.prepare(config.body_of(asked, as_input(items)), self._caller)
+
+    def _start(self, turn: RealtimeTurn, work: Coroutine[Any, Any, None], size: int = 0) -> None:
+        """Make a response that has begun, and let go of ``size`` bytes that are held for it."""
+        self._on_start()
+        task = asyncio.create_task(work, name=f"realtime {turn.id}")
+        self._tasks[turn] = task
+
+        def end(_task: object) -> None:
+            self._tasks.pop(turn)
+            self._context.memory.release(size)
+            self._on_end(turn)
+
+        task.add_done_callback(end)
+
+    async def _respond_to(
+        self, turn: RealtimeTurn, asked: Config, listening: asyncio.Task[str | None] | None
+    ) -> None:
+        async with self._failing(turn):
+            await self._transcriber.wait()
+            if listening is not None and not listening.result():  # a cough, or it could not be written down
+                await turn.leave()
+                return
+            await self._require_speaker(asked)
+            prepared = await self._prepare(asked, list(self._conversation))
+            await self._deliver(turn, prepared)
+
+    async def _respond(self, turn: RealtimeTurn, prepared: PreparedResponse) -> None:
+        async with self._failing(turn):
+            await self._deliver(turn, prepared)
+
+    async def _deliver(self, turn: RealtimeTurn, prepared: PreparedResponse) -> None:
+        async with aclosing(self._responder.stream(prepared, self._caller, lambda: True)) as batches:
+            async for batch in batches:
+                await turn.take(batch)
+                if turn.cancelled_by:
+                    return
+
+    @asynccontextmanager
+    async def _failing(self, turn: RealtimeTurn) -> AsyncIterator[None]:
+        """What goes wrong within is how the response ends."""
+        try:
+            yield
+        except PorticoError as error:
+            await turn.fail(error)
+        except Exception:
+            logger.exception("the response %s of a realtime session failed", turn.id)
+            await turn.fail(
+                PorticoError(f"Something went wrong inside Portico; the log has it under {turn.id}.")
+            )
