@@ -212,7 +212,7 @@ class Daemon:
                 )
             await self._apply_stores()
             await self.services.apps.start()
-            await self.services.apps.given(self._configuration.apps)
+            await self.services.configured_apps.deploy(self._configuration.apps)
             for schedule in self._configuration.schedules:
                 await self.services.schedules.put(schedule)
             await self.services.canaries.start()

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from portico.schemas.configuration import Change
+from portico_server.apps.configured import ConfiguredApps
 from portico_server.apps.deployed import DeployedApps
 from portico_server.apps.entry import AppEntry
 from portico_server.apps.prompts.library import PromptLibrary
@@ -61,6 +62,7 @@ class Reconciler:
         prompts: PromptLibrary,
         skills: SkillLibrary,
         apps: DeployedApps,
+        configured_apps: ConfiguredApps,
         schedules: ScheduleService,
         canaries: CanaryService,
     ) -> None:
@@ -71,6 +73,7 @@ class Reconciler:
         self._prompts = prompts
         self._skills = skills
         self._apps = apps
+        self._configured_apps = configured_apps
         self._schedules = schedules
         self._canaries = canaries
         self.stores = StoreReconciler(stores)
@@ -193,7 +196,7 @@ class Reconciler:
         self, entries: Sequence[AppEntry], caller: Principal, new: set[tuple[str, str]]
     ) -> list[_Step]:
         """Apps, those that others need first. ``new``: kinds and names that this configuration brings."""
-        new = new | {("apps", entry.name) for entry in entries if self._apps.shared(entry.name) is None}
+        new = new | {("apps", entry.name) for entry in entries if self._apps.index.shared(entry.name) is None}
         planned: list[_Step] = []
         waiting: dict[str, AppEntry] = {}
         for entry in entries:
@@ -216,18 +219,18 @@ class Reconciler:
         return planned + late
 
     def _entry(self, entry: AppEntry) -> Change:
-        row = self._apps.shared(entry.name)
+        row = self._apps.index.shared(entry.name)
         if row is None:
             return Change("apps", entry.name, "create")
         fields = []
-        if not self._apps.same(entry.name, entry.kind, entry.spec):
+        if not self._apps.index.same(entry.name, entry.kind, entry.spec):
             fields.append("spec")
         if entry.limits is not None and entry.limits != UsageLimits.parse(row.limits):
             fields.append("limits")
         return Change("apps", entry.name, "change" if fields else "unchanged", tuple(fields))
 
     def _deploying(self, entries: Sequence[AppEntry], caller: Principal) -> Do:
-        return lambda: self._apps.given(entries, caller)
+        return lambda: self._configured_apps.deploy(entries, caller)
 
     async def _times(
         self, specs: Sequence[ScheduleSpec], caller: Principal, new: set[tuple[str, str]]
@@ -290,7 +293,9 @@ class Reconciler:
         models = [info.name for info in self._models.list() if info.name not in built_in]
         rows = [row.name for row in await self._stores.list(SYSTEM) if row.owner is None]
         apps = [
-            row.name for row, _version in self._apps.list(SYSTEM) if "apps" in prune or row.kind == "agent"
+            row.name
+            for row, _version in self._apps.index.list(SYSTEM)
+            if "apps" in prune or row.kind == "agent"
         ]
         # Those that came with Portico are not the configuration's to remove.
         prompts = [each.name for each in await self._prompts.list(SYSTEM) if each.origin != builtin.ORIGIN]

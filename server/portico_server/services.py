@@ -15,6 +15,7 @@ from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.agent.sessions import AgentSessions
 from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.ask import StoreApps
+from portico_server.apps.configured import ConfiguredApps
 from portico_server.apps.deployed import AppKind, DeployedApps
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.flows import Flows
@@ -140,6 +141,7 @@ class Services:
             self.prompts,
             self.skills,
             self.apps,
+            self.configured_apps,
             self.schedules,
             self.canaries,
         )
@@ -278,7 +280,8 @@ class Services:
             self.settings.public_url.rstrip("/"),
         )
         self.apps = DeployedApps(database, self.registry, self.runner.app_quotas, self.storage)
-        self.registry.late_sources.add(self.apps)
+        self.configured_apps = ConfiguredApps(self.registry, self.apps)
+        self.registry.late_sources.add(self.configured_apps)
         self.registry.versions = self.apps.named_version
         self.apps.kind("flow", AppKind(self.flows.check, self.flows.build))
         self.apps.kind("agent", AppKind(self.agents.check, self.agents.build))
@@ -412,7 +415,7 @@ class Services:
             "events of webhooks": self.deliveries.settle(),
             "added tools": self.added.run(),
             "served functions": self.served.run(),
-            "apps that wait": self.apps.run(),
+            "apps that wait": self.configured_apps.run(),
         }
 
     def guard(self, guards: Sequence[ContentGuard]) -> None:

@@ -183,7 +183,7 @@ class ContentsFinder:
         return servable.card
 
     async def _first(self, found: PackageContents, name: str, version: int | None) -> None:
-        row, answers = self._apps.changeable(name, self._caller)
+        row, answers = self._apps.index.changeable(name, self._caller)
         if row.owner not in (None, self._caller.id):
             raise Conflict(
                 f"'{row.name}' is private to a key, and the names in it mean what they mean to that key. Package it "
@@ -211,7 +211,7 @@ class ContentsFinder:
             case "app" if card.labels.get("store") and not card.labels.get("app"):
                 await self._store_app(found, card)
             case "app":
-                row, version = self._apps.readable(key, self._caller)
+                row, version = self._apps.index.readable(key, self._caller)
                 await self._deployed(found, row, version)
 
     def _require_name(self, card: Card, key: str, by: str) -> None:

@@ -144,7 +144,7 @@ async def list_apps(
     if all:
         caller.require("admin")
         known = {card.id for card in cards}
-        for row, _version in services.apps.list(caller, everyone=True):
+        for row, _version in services.apps.index.list(caller, everyone=True):
             found = services.registry.get(row.id, caller)
             if row.id not in known and found is not None:
                 cards.append(found.card)
@@ -173,7 +173,7 @@ async def update_app(name: str, given: Update, services: TheServices, caller: Ca
     """Change some places of a deployed app, or its limits. Runs and sessions in progress continue."""
     # What is wrong with the one must not leave the other half done.
     limits = UsageLimits.parse(given.limits) if given.limits is not None else None
-    row, version = services.apps.find(name, caller)
+    row, version = services.apps.index.find(name, caller)
     if given.set:
         row, version = await services.apps.update(
             row.id, given.set, caller, note=given.note, expected=given.expected_version
@@ -195,7 +195,7 @@ async def draw_app(
 
     Whoever may call it and not read its specification sees its steps without their conditions.
     """
-    row, version = services.apps.find(name, caller)
+    row, version = services.apps.index.find(name, caller)
     if row.kind == "flow":
         flow = read.flow({**version.spec, "name": row.name})
         root = diagram.of_flow(flow, conditions=caller.owns(row.owner))
@@ -240,7 +240,7 @@ async def remove_app(name: str, services: TheServices, caller: Caller) -> None:
 @router.get("/{name}/versions")
 async def list_versions(name: str, services: TheServices, caller: Caller) -> Listed[AppVersion]:
     """The versions of a deployed app with their specifications, newest first: of one's own, for an admin of any."""
-    row, _current = services.apps.readable(name, caller)
+    row, _current = services.apps.index.readable(name, caller)
     return Listed(data=[_version(row, found) for found in await services.apps.versions(name, caller)])
 
 
@@ -324,7 +324,7 @@ async def _resolve(services: ApiServices, name: str, caller: Principal) -> Serva
 
 
 def _app(card: Card, services: ApiServices, caller: Principal) -> App:
-    row = services.apps.row(card.id)
+    row = services.apps.index.row(card.id)
     return App(
         name=card.name,
         title=card.title,

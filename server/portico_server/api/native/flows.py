@@ -177,7 +177,7 @@ def _diagram(services: ApiServices, caller: Principal, found: FoundRun) -> Diagr
         raise InvalidRequest(f"'{run.id}' is not a run of a flow, so it has no diagram.", param="format")
     if row is not None and row.payload.get("flow"):
         return of_flow(read.flow(row.payload["flow"]), conditions=caller.owns(row.payload.get("owner")))
-    app, version = services.apps.find(run.name, caller)
+    app, version = services.apps.index.find(run.name, caller)
     return of_flow(read.flow({**version.spec, "name": app.name}), conditions=caller.owns(app.owner))
 
 

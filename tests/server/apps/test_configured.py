@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from portico_server.apps.configured import ConfiguredApps
 from portico_server.apps.deployed import AppKind, DeployedApps
 from portico_server.apps.entry import AppEntry
 from portico_server.core.context import Context
@@ -41,6 +42,7 @@ class DeployedFixture:
         self.registry = Registry()
         self.quotas = Quotas(noun="app")
         self.apps = DeployedApps(database, self.registry, self.quotas)
+        self.configured = ConfiguredApps(self.registry, self.apps)
         self.built: asyncio.Queue[str] = asyncio.Queue()
         self.apps.kind("needs", AppKind(self._check, self._build))
 
@@ -68,33 +70,35 @@ def needs(name: str, *others: str, limits: UsageLimits | None = None) -> AppEntr
 
 
 async def test_those_that_others_need_come_first(daemon: DeployedFixture) -> None:
-    await daemon.apps.given([needs("a", "b"), needs("b", "c"), needs("c", limits=UsageLimits(concurrency=2))])
+    await daemon.configured.deploy(
+        [needs("a", "b"), needs("b", "c"), needs("c", limits=UsageLimits(concurrency=2))]
+    )
     assert [daemon.built.get_nowait() for _ in range(3)] == ["c", "b", "a"]
-    row = daemon.apps.shared("c")
+    row = daemon.apps.index.shared("c")
     assert row is not None and row.limits == {"concurrency": 2} and daemon.quotas.of(row.id) is not None
 
 
 async def test_the_same_again_is_no_version_and_another_one_is(daemon: DeployedFixture) -> None:
-    await daemon.apps.given([needs("a")])
-    await daemon.apps.given([needs("a")])
-    await daemon.apps.given([needs("b"), needs("a", "b")])
+    await daemon.configured.deploy([needs("a")])
+    await daemon.configured.deploy([needs("a")])
+    await daemon.configured.deploy([needs("b"), needs("a", "b")])
     assert [version.version for version in await daemon.apps.versions("a", SYSTEM)] == [2, 1]
 
 
 async def test_what_is_wrong_is_said(daemon: DeployedFixture) -> None:
     with pytest.raises(InvalidRequest, match="It is wrong"):
-        await daemon.apps.given([AppEntry("a", "needs", {"wrong": True}), needs("b")])
-    assert daemon.apps.shared("b") is not None
+        await daemon.configured.deploy([AppEntry("a", "needs", {"wrong": True}), needs("b")])
+    assert daemon.apps.index.shared("b") is not None
     with pytest.raises(NotFound, match="'nobody' does not exist"):
-        await daemon.apps.given([needs("c", "nobody")])
+        await daemon.configured.deploy([needs("c", "nobody")])
 
 
 async def test_one_that_needs_a_tool_waits_for_it(daemon: DeployedFixture) -> None:
-    await daemon.apps.given([needs("late", "tool/slow")])
-    assert daemon.apps.shared("late") is None and "slow" in daemon.apps.unusable["late"]
-    task = asyncio.create_task(daemon.apps.run())
+    await daemon.configured.deploy([needs("late", "tool/slow")])
+    assert daemon.apps.index.shared("late") is None and "slow" in daemon.apps.index.unusable["late"]
+    task = asyncio.create_task(daemon.configured.run())
     daemon.registry.add(Named("other", "tool"))
     daemon.registry.add(Named("slow", "tool"))
     assert await asyncio.wait_for(daemon.built.get(), 60) == "late"
     await asyncio.wait_for(task, 60)
-    assert daemon.apps.shared("late") is not None and not daemon.apps.unusable
+    assert daemon.apps.index.shared("late") is not None and not daemon.apps.index.unusable

@@ -1,0 +1,105 @@
+"""The apps of a configuration: deployed in the order in which they need each other, and when their tools are here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from portico_server.apps.deployed import DeployedApps
+from portico_server.apps.entry import AppEntry
+from portico_server.core.errors import PorticoError
+from portico_server.core.limits import UsageLimits
+from portico_server.core.principal import SYSTEM, Principal
+from portico_server.core.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+
+class ConfiguredApps:
+    """Deploys the apps of configurations. An app that needs a tool which is being started waits for it."""
+
+    def __init__(self, registry: Registry, apps: DeployedApps) -> None:
+        self._registry = registry
+        self._apps = apps
+        self._index = apps.index
+        self._waiting: list[AppEntry] = []
+        """Those that need a tool which is not here yet."""
+        self._deploying = asyncio.Lock()
+        self._tool_added = asyncio.Event()
+        """Set when tools have come since it was tried to deploy those that wait."""
+
+    async def deploy(self, entries: Iterable[AppEntry], caller: Principal = SYSTEM) -> None:
+        """Deploy the apps of a configuration, in the order in which they need each other.
+
+        One that needs a tool which is not here yet waits for it, see `run`, and so does one that needs such an app.
+        Raises what is wrong with another one.
+        """
+        wrong: list[tuple[AppEntry, PorticoError]] = []
+        for entry in await self._deploy_possible(entries, caller):
+            try:
+                await self._deploy_entry(entry, caller)
+            except PorticoError as error:
+                wrong.append((entry, error))
+        while waits := [failure for failure in wrong if self._may_come(failure[1])]:
+            wrong = [failure for failure in wrong if failure not in waits]
+            for waiting, reason in waits:
+                logger.warning("the app %s waits: %s", waiting.name, reason.message)
+                self._index.unusable[waiting.name] = reason.message
+                self._waiting.append(waiting)
+        if wrong:
+            raise wrong[0][1]
+
+    def _may_come(self, error: PorticoError) -> bool:
+        """Whether what an app lacks is a tool, or an app that waits."""
+        if error.code == "model_not_found":
+            return any(f"'{entry.name}'" in error.message for entry in self._waiting)
+        return error.code == "tool_not_found"
+
+    async def _deploy_possible(self, entries: Iterable[AppEntry], caller: Principal) -> list[AppEntry]:
+        """Deploy what can be, until nothing more can; those that are left."""
+        left = list(entries)
+        while left:
+            failed: list[AppEntry] = []
+            for entry in left:
+                try:
+                    await self._deploy_entry(entry, caller)
+                except PorticoError:
+                    failed.append(entry)  # what is wrong is said when it is tried for the last time
+            if len(failed) == len(left):
+                break
+            left = failed
+        return left
+
+    async def _deploy_entry(self, entry: AppEntry, caller: Principal) -> None:
+        """Deploy an app of a configuration, unless it is so already, and hold it to its limits."""
+        if not self._index.same(entry.name, entry.kind, entry.spec):
+            await self._apps.deploy(entry.name, entry.kind, entry.spec, caller, note="configuration")
+        row = self._index.shared(entry.name)
+        assert row is not None
+        if entry.limits is not None and entry.limits != UsageLimits.parse(row.limits):
+            await self._apps.limit(row.id, entry.limits, caller)
+
+    async def run(self) -> None:
+        """Deploy those that wait for tools as soon as these are here, until cancelled."""
+        self._tool_added.set()  # some may have come since they were looked for
+        self._registry.watch(lambda kind: self._tool_added.set() if kind == "tool" else None)
+        while self._waiting:
+            await self._tool_added.wait()
+            await self._deploy_waiting()
+
+    async def _deploy_waiting(self) -> None:
+        async with self._deploying:
+            if self._tool_added.is_set():
+                self._tool_added.clear()
+                self._waiting = await self._deploy_possible(self._waiting, SYSTEM)
+
+    async def started(self, key: str) -> None:
+        """Wait for an app of this name that itself waits for tools which are being started."""
+        if any(entry.name == key for entry in self._waiting):
+            await self._registry.late_sources.tools_started()
+            await self._deploy_waiting()
+
+    async def prepared(self, key: str) -> None:
+        """Wait as `started`: a durable run of an app begins where the app is."""
+        await self.started(key)

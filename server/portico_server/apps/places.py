@@ -1,0 +1,134 @@
+"""Changing places of a specification: ``outline.system``, ``chapters.step.options.temperature``."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from portico_server.core.errors import InvalidRequest, NotFound, nearest
+from portico_server.core.words import whole_number
+
+_PART: Final = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+
+
+def change_places(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The specification with other values in some places; ``None`` takes a field away. ``spec`` stays as it is.
+
+    A place is the names that lead to a field, with dots between: a name of a step or of anything else that has one, a
+    field, a number in brackets for an item of a list. A step that is the only one of its name may be named at once,
+    wherever it is. Raises `NotFound` for a place that is not there.
+    """
+    made: dict[str, Any] = copy.deepcopy(dict(spec))
+    for place, value in changes.items():
+        _put(made, place, value)
+    return made
+
+
+def _put(spec: dict[str, Any], place: str, value: Any) -> None:
+    parts = _parts(place)
+    node: Any = spec
+    for number, part in enumerate(parts[:-1]):
+        found = _below(node, part)
+        if found is None and number == 0:
+            found = _anywhere(spec, part, place)
+        if found is None and number == len(parts) - 2 and isinstance(node, dict) and _is_whole(node):
+            # An object that was left out so far, such as the options of a model; the check knows its fields.
+            found = node[part] = {}
+        if found is None:
+            raise _nowhere(place, part, node, [name for name, _step in _all(spec)] if not number else [])
+        node = found
+    last = parts[-1]
+    at = whole_number(last)
+    if isinstance(node, list) and at is not None and at < len(node):
+        node[at] = value
+    elif not isinstance(node, dict):
+        raise _nowhere(place, last, node)
+    elif value is None:
+        node.pop(last, None)
+    else:
+        node[last] = value
+
+
+def _is_whole(node: Mapping[str, Any]) -> bool:
+    """A step, or an agent."""
+    return "op" in node or "portico_agent" in node
+
+
+def _parts(place: str) -> list[str]:
+    parts = [name or number for name, number in _PART.findall(place)]
+    if not parts or "".join(match[0] for match in _PART.finditer(place)) != place:
+        raise InvalidRequest(
+            f"'{place[:200]}' is not a place in a specification. Write the names that lead to a field, such as "
+            "'outline.system' or 'chapters.step.options.temperature'.",
+            param="set",
+        )
+    return parts
+
+
+def _below(node: Any, part: str) -> Any:
+    """What ``part`` means right below a node: a field, an item, or something of that name; ``None`` if nothing."""
+    if isinstance(node, list):
+        number = whole_number(part)
+        if number is not None:
+            return node[number] if number < len(node) else None
+        return next((child for name, child in _children({"steps": node}) if name == part), None)
+    if not isinstance(node, dict):
+        return None
+    # The steps of a combinator come before its fields: a step may be named as it likes.
+    for name, child in _children(node):
+        if name == part:
+            return child
+    found = node.get(part)
+    return found if isinstance(found, dict | list) else None
+
+
+def _named(item: Any) -> dict[str, Any] | None:
+    """An item of a list that has a name, or holds what has one: a case of a switch its step, an entry its agent."""
+    if not isinstance(item, dict) or "name" in item or "op" in item:
+        return item if isinstance(item, dict) else None
+    inner = item.get("step") or item.get("agent")
+    return inner if isinstance(inner, dict) else item
+
+
+def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The steps and agents right below an object, by name; a step without one is called as the daemon calls it."""
+    found: list[tuple[int, Any]] = [(1, node.get(key)) for key in ("step", "then", "else", "default")]
+    for key in ("steps", "cases", "agents"):
+        items = node.get(key)
+        numbered = enumerate(items if isinstance(items, list) else (), 1)
+        found += [(number if key == "steps" else 1, _named(item)) for number, item in numbered]
+    for number, child in found:
+        if isinstance(child, dict) and ("name" in child or "op" in child):
+            yield str(child.get("name") or f"{child.get('op')}{number}"), child
+
+
+def _anywhere(spec: dict[str, Any], name: str, place: str) -> dict[str, Any] | None:
+    """The one thing of this name in the whole specification."""
+    found = [node for known, node in _all(spec) if known == name]
+    if len(found) > 1:
+        raise InvalidRequest(
+            f"'{place}': {len(found)} steps are named '{name}'. Name the ones around it too, from the outside.",
+            code="ambiguous_place",
+            param=f"set.{place}",
+        )
+    return found[0] if found else None
+
+
+def _all(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    stack = [spec]
+    while stack:
+        for name, child in _children(stack.pop()):
+            yield name, child
+            stack.append(child)
+
+
+def _nowhere(place: str, part: str, node: Any, further: Sequence[str] = ()) -> NotFound:
+    known = list(further)
+    if isinstance(node, dict):
+        known += [*(str(key) for key in node), *(name for name, _child in _children(node))]
+    hint = nearest(part, known) or (f" There are {', '.join(known[:20])}." if known else "")
+    return NotFound(
+        f"'{place}' leads nowhere: there is no '{part}'.{hint}", code="place_not_found", param="set"
+    )
