@@ -139,7 +139,7 @@ async def run_trace(
     if format == "svg":
         return Response(svg(_diagram(services, caller, found)), media_type="image/svg+xml")
     if found.elsewhere is None:
-        rows, result = await services.flows.steps(run_id), _result(services, found.row, found.living)
+        rows, result = await services.flows.journals.steps(run_id), _result(services, found.row, found.living)
     else:
         told = await found.elsewhere.ask(services, "steps")
         rows, result = [StepRow(*each) for each in told["steps"]], told["result"]
@@ -186,7 +186,7 @@ def _result(services: ApiServices, row: RunRow | None, living: Run | None) -> An
     run = row or living
     if run is None or run.kind != FLOW_KIND or run.status != "completed":
         return None
-    return row.result if row is not None else services.flows.without_secrets(run.id, run.result)
+    return row.result if row is not None else services.flows.journals.without_secrets(run.id, run.result)
 
 
 def _with_result(rows: Sequence[StepRow], result: Any) -> Sequence[StepRow]:

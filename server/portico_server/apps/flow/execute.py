@@ -20,11 +20,13 @@ from portico_server.apps.flow import record
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.combine import COMBINATORS
 from portico_server.apps.flow.expression import CodeExpression, Expression, arguments, named_arguments
-from portico_server.apps.flow.host import FlowServices, JumpToStep
+from portico_server.apps.flow.host import FlowServices
+from portico_server.apps.flow.jump import JumpToStep
 from portico_server.apps.flow.leaf import LEAVES
-from portico_server.apps.flow.record import NO_USAGE, StepNote
+from portico_server.apps.flow.note import NO_USAGE, StepNote
 from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import EFFECTS, FlowSpec, Step
+from portico_server.apps.flow.step_errors import as_value, at_step, retryable
 from portico_server.core import trace
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
@@ -34,36 +36,6 @@ from portico_server.db.steps import StepRow, step_usage
 from portico_server.runs.journal import Journal, effect_key, specified
 from portico_server.runs.run import Deadline
 from portico_server.runs.turn_steps import EnclosingStep, enclosed
-
-# Errors of steps: where they happened, whether another attempt makes sense, and what they are as a value.
-
-
-class StepFailed(PorticoError):
-    """What ended a step, with its place: status, type, code and param are the cause's."""
-
-    def __init__(self, cause: PorticoError, path: str) -> None:
-        super().__init__(f"Step {path}: {cause.message}", param=cause.param, retry_after=cause.retry_after)
-        self.status, self.type, self.code = cause.status, cause.type, cause.code
-        self.step = path
-
-
-def at_step(error: PorticoError, path: str) -> PorticoError:
-    """The error with the step in its message, told once: the innermost step is the one that matters."""
-    return error if isinstance(error, StepFailed) else StepFailed(error, path)
-
-
-def outcome(error: PorticoError) -> Mapping[str, Any]:
-    """The error as a value: ``message``, ``type``, ``param``, ``code``."""
-    found: Mapping[str, Any] = error.body().to_json()["error"]
-    return found
-
-
-def retryable(error: PorticoError, on: Sequence[str]) -> bool:
-    """Whether another attempt makes sense: by code or type if ``on`` says so, else for what may pass by itself."""
-    if on:
-        return error.code in on or error.type in on
-    return error.status in (408, 429) or error.status >= 500 or error.code == "format_failed"
-
 
 _MAKES_VALUES: Final = frozenset({"pipeline", "graph", "parallel", "diverter"})
 """Steps of steps whose output may be another value than those that these put out."""
@@ -222,7 +194,7 @@ class Execution:
         try:
             return await self.step(step, scope, path)
         except PorticoError as error:
-            return {"error": outcome(error)}
+            return {"error": as_value(error)}
 
     def _replay(self, done: StepRow) -> None:
         """Count what a step has used in an earlier attempt."""
@@ -290,8 +262,11 @@ class Execution:
             return value
         if step.output_schema is not None:
             await self.world.fits(step.output_schema, value, f"The output of the step {path}")
-        if step.cache is not None and not self._secret(value):
-            await self.world.keep(key, orjson.dumps(value).decode(), step.cache)
+        if step.cache is not None:
+            redaction = self.journal.redaction
+            is_secret = redaction.active and redaction.of(value) is not value
+            if not is_secret:
+                await self.world.keep(key, orjson.dumps(value).decode(), step.cache)
         return value
 
     async def _attempts(self, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
@@ -361,7 +336,7 @@ class Execution:
             except PorticoError as worse:
                 raised = at_step(worse, note.path)
         await self.spend(note.usage)
-        row = record.failed(self.journal, step, scope, note, started_at, outcome(raised), text)
+        row = record.failed(self.journal, step, scope, note, started_at, as_value(raised), text)
         await self.journal.record(row, settle=text is not None)
         await self.context.emit(StepFinished(note.path, note.milliseconds, raised.message))
         if text is None:
@@ -371,14 +346,10 @@ class Execution:
             raise JumpToStep(step.on_error.goto, instead)
         return instead
 
-    def _secret(self, value: Any) -> bool:
-        redaction = self.journal.redaction
-        return redaction.active and redaction.of(value) is not value
-
     async def _instead(self, step: Step, scope: Scope, error: PorticoError) -> Any:
         """What an error becomes."""
         assert step.on_error is not None
-        found = {"error": outcome(error)}
+        found = {"error": as_value(error)}
         if step.on_error.value is None:
             return found
         return await self.value(step.on_error.value, Scope(scope, found))

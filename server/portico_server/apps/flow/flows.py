@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from portico.wire import Delta, Usage
+from portico.wire import Usage
 from portico_server.apps.flow import read
+from portico_server.apps.flow.app import FlowApp
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.check import check
 from portico_server.apps.flow.execute import Execution
-from portico_server.apps.flow.expression import as_text
 from portico_server.apps.flow.host import FlowServices, InlineAgents, ServedFunctions
-from portico_server.apps.flow.spec import (
-    AgentStep,
-    ClientStep,
-    Durability,
-    FlowSpec,
-    IntentStep,
-    LlmStep,
-    SubflowStep,
-)
+from portico_server.apps.flow.journals import FlowJournals
+from portico_server.apps.flow.spec import AgentStep, ClientStep, FlowSpec
 from portico_server.apps.flow.tree import certain, every, names
 from portico_server.core import pools
 from portico_server.core.binding import BOUND, binding
@@ -36,8 +28,7 @@ from portico_server.core.interfaces import Evaluator
 from portico_server.core.json_size import MIN_LARGE_PARTS_COUNT, has_parts
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import AppInput, AppOutput, Chat, Filter, Message, Reply, Request
-from portico_server.core.servable import Card
+from portico_server.core.request import Filter, Message
 from portico_server.db import runs, steps
 from portico_server.db.apps import AppRow
 from portico_server.db.database import Database
@@ -50,158 +41,6 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.turn_steps import AROUND, EnclosingStep, durable_step, enclosed, place_of_flow
 
-# A flow as a Servable: a chat model, a tool and an app of its own name.
-
-
-MESSAGES = "messages"
-"""The key under which a flow whose input is an object may take the conversation as it is."""
-
-
-class Executions(Protocol):
-    """Who executes a flow within a run: `portico_server.apps.flow.flows.Flows`."""
-
-    address: str
-
-    async def call(
-        self, flow: FlowSpec, context: Context, value: Any, history: Sequence[Message] = ()
-    ) -> tuple[Any, Execution]: ...
-
-
-class FlowApp:
-    """Runs its flow within the run that calls it.
-
-    `AppInput` gives the flow its input as it is. `Chat` gives it the text of the last message, or, if its input
-    schema is an object: that message's text under its only required text property, and the whole conversation under
-    ``messages``. The earlier messages are the flow's ``history``.
-    """
-
-    def __init__(
-        self,
-        flow: FlowSpec,
-        executions: Executions,
-        *,
-        owner: str | None = None,
-        created: int = 0,
-        version: int = 0,
-        id: str = "",
-    ) -> None:
-        self.flow = flow
-        self._executions = executions
-        self.card = Card(
-            name=flow.name,
-            kind="app",
-            title=flow.title or flow.name,
-            description=flow.description,
-            capabilities=frozenset({"chat", "app"}),
-            input_schema=flow.input_schema,
-            output_schema=flow.output_schema,
-            labels={
-                "app": "flow",
-                "version": version,
-                "durability": flow.durability,
-                "uses": models_asked(flow),
-            },
-            owner=owner,
-            created=created,
-            id=id,
-        )
-
-    async def call(self, request: Request, context: Context) -> Reply | AppOutput:
-        if isinstance(request, AppInput):
-            value, execution = await self._executions.call(self.flow, context, request.value)
-            return AppOutput(value, execution.usage, execution.citations)
-        if not isinstance(request, Chat):
-            raise InvalidRequest(f"'{self.card.name}' is an app: it takes chat messages, or its input.")
-        given, history = entered(self.flow, request.messages)
-        value, execution = await self._executions.call(self.flow, context, given, history)
-        text = as_answer(value, self._executions.address)
-        if not execution.spoken:
-            await context.emit(Delta(text))
-        claims = execution.claims if execution.spoken else ()
-        return Reply(
-            text,
-            usage=execution.usage,
-            citations=execution.citations,
-            model=self.card.name,
-            claims=claims,
-        )
-
-
-def as_answer(value: Any, address: str = "") -> str:
-    """An output as text for whoever chats: what a tool made is Markdown with links, what it wrote down is text.
-
-    ``address``: where the daemon is reached, which the links begin with.
-    """
-    if isinstance(value, list) and value and all(map(_is_made, value)):
-        return "\n\n".join(as_answer(one, address) for one in value)
-    if not _is_made(value):
-        return as_text(value)
-    lines = [value["text"]] if isinstance(value.get("text"), str) and value["text"] else []
-    for made in value.get("artifacts") or ():
-        mark = "!" if str(made.get("media_type", "")).startswith("image/") else ""
-        name = str(made.get("name", "file")).replace("[", "(").replace("]", ")")
-        lines.append(f"{mark}[{name}]({address}{made['link']})")
-    return "\n\n".join(lines)
-
-
-def _is_made(value: Any) -> bool:
-    """Whether a value is what a tool step gives that made files, or wrote down a recording."""
-    if not isinstance(value, dict):
-        return False
-    links = value.get("artifacts")
-    if isinstance(links, list) and links:
-        return all(isinstance(made, dict) and isinstance(made.get("link"), str) for made in links)
-    return isinstance(value.get("text"), str) and isinstance(value.get("segments"), list)
-
-
-def models_asked(flow: FlowSpec) -> tuple[str, ...]:
-    """The chat models and the apps that a flow asks, by the names that it has for them."""
-    names: list[str] = []
-    for step in every(flow.step):
-        match step.op:
-            case (
-                LlmStep(model=name) | IntentStep(model=name) | AgentStep(name=name) | SubflowStep(app=name)
-            ) if name:
-                names.append(name)
-    return tuple(dict.fromkeys(names))
-
-
-def entered(flow: FlowSpec, messages: Sequence[Message]) -> tuple[Any, Sequence[Message]]:
-    """What a conversation is as the input of a flow, and the messages before the last one."""
-    last = messages[-1]
-    content = last.get("content")
-    text = content if isinstance(content, str) else _text(content)
-    schema = flow.input_schema or {}
-    if schema.get("type") != "object":
-        # Parts with images stay parts: a vision model further down can read them.
-        plain = isinstance(content, str) or all(part.get("type") == "text" for part in content or ())
-        return (text if plain else content), messages[:-1]
-    properties: Mapping[str, Any] = schema.get("properties") or {}
-    value: dict[str, Any] = {}
-    if MESSAGES in properties:
-        value[MESSAGES] = list(messages)
-    required = [name for name in schema.get("required") or properties if name != MESSAGES]
-    texts = [name for name in required if (properties.get(name) or {}).get("type") in ("string", None)]
-    if len(texts) == 1:
-        value[texts[0]] = text
-    elif texts:
-        raise InvalidRequest(
-            f"The app '{flow.name}' needs {', '.join(texts)}, which a chat message cannot give. "
-            f"Call it with its input: POST /api/apps/{flow.name}/run.",
-            code="needs_input",
-            param="messages",
-        )
-    return value, messages[:-1]
-
-
-def _text(parts: Any) -> str:
-    return "\n".join(
-        str(part.get("text", ""))
-        for part in parts or ()
-        if isinstance(part, dict) and part.get("type") == "text"
-    )
-
-
 KIND: Final = "flow"
 
 CALLED: Final = "called"
@@ -209,12 +48,6 @@ CALLED: Final = "called"
 
 MAX_RUNNING_FLOWS: Final = 10_000
 """Flows that run at once; those that wait for somebody do not count."""
-
-MAX_KEPT_JOURNALS: Final = 200
-"""Journals of runs in memory that can still be looked at."""
-
-MAX_KEPT_CHARS: Final = 64 * 2**20
-"""Characters of inputs and outputs in all of them."""
 
 
 class StartedFlow(dict[str, Any]):
@@ -260,7 +93,7 @@ class Flows:
             budget or ValueBudget(),
             agents,
         )
-        self._journals: OrderedDict[str, Journal] = OrderedDict()
+        self.journals = FlowJournals(database, runner, scheduler, rules)
         scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_FLOWS, shared=True, owned=True)
 
     async def read(self, spec: Any, caller: Principal) -> FlowSpec:
@@ -348,13 +181,13 @@ class Flows:
 
         ``answered``: see `Execution`.
         """
-        journal = Journal(context.run, on_step=self._step_listener(context.run), rules=self._rules)
+        journal = self.journals.in_memory(context.run)
         around = AROUND.get()
         # Of a call that is begun again by nobody: an evaluation calls one flow for many items in one run.
         above = around.journal if around is not None else None
         journal.nonce = new_id("call_") if above is None else above.nonce
         if around is None:
-            self._remember(context.run, journal)
+            self.journals.remember(context.run, journal)
             return Execution(flow, context, journal, self.world, counts_usage=counts_usage, answered=answered)
         # It is called by a step of a flow: that one's journal is the run's, and it has the step as a whole.
         path, turn = around.place(flow.step.name), around.turn
@@ -455,7 +288,7 @@ class Flows:
             await self._bind(flow, context.caller)
             row = await self._scheduler.adopt(run, KIND, flow.name, payload, full=flow.durability == "full")
         BOUND.set(self._scheduler.names(row))
-        with self._journal(flow.durability, run.id) as journal:
+        with self.journals.durable(flow.durability, run.id) as journal:
             execution = Execution(flow, context, journal, self.world, answered=frozenset())
             output = await execution.run(value, history)
         run.output = (output,)
@@ -500,7 +333,7 @@ class Flows:
         else:
             flow = await self._kept(held, context.caller.id)
             done = await self._database.read(steps.finished, run.id)
-        with self._journal(flow.durability, run.id, done) as journal:
+        with self.journals.durable(flow.durability, run.id, done) as journal:
             execution = Execution(flow, context, journal, self.world, answered=frozenset())
             return await execution.run(held["input"], held["history"]), execution
 
@@ -522,7 +355,7 @@ class Flows:
         done = await self._database.read(steps.finished, context.run)
         budget = self.world.budget.fresh("" if context.caller.admin else context.caller.id)
         started_at, clock = time.time(), time.perf_counter()
-        with self._journal("normal", context.run, done) as journal:
+        with self.journals.durable("normal", context.run, done) as journal:
 
             def ended(usage: Usage) -> None:
                 row = StepRow(
@@ -547,31 +380,6 @@ class Flows:
                 budget.release()
                 await journal.drained()
 
-    @contextmanager
-    def _journal(
-        self, durability: Durability, run_id: str, done: Sequence[StepRow] = ()
-    ) -> Iterator[Journal]:
-        """The journal of a durable run while it lives."""
-        journal = Journal(
-            run_id,
-            self._database,
-            durability,
-            done,
-            lambda: self._scheduler.fence,
-            on_step=self._step_listener(run_id),
-            rules=self._rules,
-        )
-        run = self._runner.get(run_id)
-        if run is not None:
-            run.redaction = journal.redaction
-        self._journals[run_id] = journal
-        try:
-            yield journal
-        finally:
-            if run is not None:
-                run.replayed += journal.replayed
-            self._journals.pop(run_id, None)
-
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         """A durable run, from the beginning or from where it stopped."""
         flow = (
@@ -579,7 +387,7 @@ class Flows:
         )
         done = await self._database.read(steps.finished, context.run)
         functions = payload.get("functions")
-        with self._journal(flow.durability, context.run, done) as journal:
+        with self.journals.durable(flow.durability, context.run, done) as journal:
             execution = Execution(
                 flow,
                 context,
@@ -590,35 +398,6 @@ class Flows:
                 answered=None if functions is None else frozenset(functions),
             )
             return await execution.run(payload["input"], payload.get("history") or ())
-
-    def _step_listener(self, run_id: str) -> Callable[[StepRow], None] | None:
-        telemetry = self._runner.telemetry
-        return None if telemetry is None else telemetry.steps(run_id)
-
-    def _remember(self, run_id: str, journal: Journal) -> None:
-        self._journals[run_id] = journal
-        self._journals.move_to_end(run_id)
-        size = sum(kept.size for kept in self._journals.values())
-        while len(self._journals) > MAX_KEPT_JOURNALS or size > MAX_KEPT_CHARS:
-            size -= self._journals.popitem(last=False)[1].size
-
-    # --- runs that were --------------------------------------------------------------------------------------
-
-    async def steps(self, run_id: str) -> list[StepRow]:
-        """The finished steps of a run, in the order in which they ended; empty if it is not known (any more)."""
-        journal = self._journals.get(run_id)
-        if journal is not None and not journal.durable:
-            return sorted(journal.rows.values(), key=lambda row: row.seq)
-        if journal is not None:
-            await journal.drained()
-        return await self._database.read(steps.of_run, run_id)
-
-    def without_secrets(self, run_id: str, value: Any) -> Any:
-        """What a run in memory has made, with what its rules hide replaced; ``None`` if they are not known any more."""
-        journal = self._journals.get(run_id)
-        if journal is None:
-            return None
-        return journal.redaction.of(value) if journal.redaction.active else value
 
     async def resume(self, run_id: str, caller: Principal, *, start: str = "") -> RunRow:
         """Go on with a run that has ended: behind its last finished step, or from the step ``start`` on.
@@ -651,7 +430,7 @@ class Flows:
         kept: list[str] = []
         if start:
             redone = set(await self._from(run_id, start))
-            kept = [step.path for step in await self.steps(run_id) if step.path not in redone]
+            kept = [step.path for step in await self.journals.steps(run_id) if step.path not in redone]
         write = partial(steps.fork, source=run_id, paths=kept)
         with binding(row.bound):
             run = await self._scheduler.begin(KIND, row.name, payload, caller, write=write)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
-
-import orjson
 
 from portico.wire import Cited, Claimed, Delta, Event, Passage, Usage
 from portico_server.apps.fields import model_options
@@ -17,11 +14,11 @@ from portico_server.apps.flow import spec
 from portico_server.apps.flow.expression import Expression, arguments, as_text, named_arguments
 from portico_server.apps.flow.format import formatted, response_format, unwrapped
 from portico_server.apps.flow.host import StepHost, by_name, deeper
-from portico_server.apps.flow.record import StepNote
+from portico_server.apps.flow.intent import choose_intent
+from portico_server.apps.flow.note import StepNote
 from portico_server.apps.flow.scope import Scope
-from portico_server.core.context import Context, Listener
+from portico_server.core.context import Listener
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.core.prompts import builtin
 from portico_server.core.question import Question, function_name
 from portico_server.core.request import (
     AppOutput,
@@ -38,94 +35,6 @@ from portico_server.core.request import (
     Vectors,
 )
 from portico_server.core.request import Rerank as Reranking
-
-# Which of several intents a text has: by a model with constrained output, or by embeddings without asking one.
-
-
-async def choose(
-    context: Context, op: spec.IntentStep, text: str, history: Sequence[Message]
-) -> tuple[str, Usage]:
-    """The name of the intent, and the tokens that it took."""
-    if op.embedding:
-        return await _by_likeness(context, op, text)
-    return await _by_model(context, op, text, history)
-
-
-async def _by_model(
-    context: Context, op: spec.IntentStep, text: str, history: Sequence[Message]
-) -> tuple[str, Usage]:
-    names = list(op.intents)
-    lines = [
-        f"- {name}: {what['description']}" if what["description"] else f"- {name}"
-        for name, what in op.intents.items()
-    ]
-    messages: list[Message] = [
-        {"role": "system", "content": builtin.system("route-intent", intents="\n".join(lines))}
-    ]
-    for name, what in op.intents.items():
-        for example in what["examples"]:
-            messages.append({"role": "user", "content": example})
-            messages.append({"role": "assistant", "content": orjson.dumps({"intent": name}).decode()})
-    messages += [*history, {"role": "user", "content": text}]
-    schema = {
-        "type": "object",
-        "properties": {"intent": {"enum": names}},
-        "required": ["intent"],
-        "additionalProperties": False,
-    }
-    options = {
-        "temperature": 0,
-        "max_tokens": 64,
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "intent", "schema": schema, "strict": True},
-        },
-    }
-    reply = await context.call(op.model, Chat(tuple(messages), options))
-    assert isinstance(reply, Reply)
-    return _named(op, reply.content), reply.usage
-
-
-def _named(op: spec.IntentStep, content: str) -> str:
-    """The intent in a model's answer: as JSON, or by its bare name from engines that constrain nothing."""
-    try:
-        found: Any = orjson.loads(content)
-        name = found.get("intent") if isinstance(found, dict) else found
-    except orjson.JSONDecodeError:
-        # The longest first: one name may be a part of another.
-        name = next((known for known in sorted(op.intents, key=len, reverse=True) if known in content), None)
-    if isinstance(name, str) and name in op.intents:
-        return name
-    if op.default:
-        return op.default
-    raise InvalidRequest(
-        f"The model named none of the intents {', '.join(op.intents)}: {content[:80]!r}. Give the step a 'default'.",
-        code="format_failed",
-    )
-
-
-async def _by_likeness(context: Context, op: spec.IntentStep, text: str) -> tuple[str, Usage]:
-    """The intent with the example, or the description, that is nearest to the text."""
-    owners: list[str] = []
-    texts: list[str] = [text]
-    for name, what in op.intents.items():
-        for sample in (*what["examples"], what["description"] or name):
-            owners.append(name)
-            texts.append(sample)
-    found = await context.call(op.embedding, Embed(tuple(texts)))
-    if not isinstance(found, Vectors):
-        raise InvalidRequest(f"'{op.embedding}' is not an embedding model.", param="embedding")
-    target, *known = [array("f", data) for data in found.data]
-    scores = [_cosine(target, vector) for vector in known]
-    best = max(range(len(scores)), key=scores.__getitem__)
-    return owners[best], found.usage
-
-
-def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    dot = sum(a * b for a, b in zip(one, other, strict=True))
-    norm = math.sqrt(sum(a * a for a in one)) * math.sqrt(sum(b * b for b in other))
-    return dot / norm if norm else 0.0
-
 
 Leaf = Callable[[Any, Any, spec.Step, Scope, str, StepNote], Awaitable[Any]]
 
@@ -290,7 +199,9 @@ async def _intent(
 ) -> Any:
     history = await host.value(op.history, scope) if op.history is not None else None
     conversation = _conversation(scope.history if history is True else history or [], "history")
-    name, usage = await choose(host.context, op, _words(await host.value(op.text, scope)), conversation)
+    name, usage = await choose_intent(
+        host.context, op, _words(await host.value(op.text, scope)), conversation
+    )
     note.usage = usage
     return name
 

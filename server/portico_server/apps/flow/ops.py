@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Protocol, get_args
 
-from portico_server.apps import fields
 from portico_server.apps.flow import expression
-from portico_server.apps.flow.expression import VALUE, CodeExpression, Expression, ReferenceExpression, same
+from portico_server.apps.flow.expression import VALUE, CodeExpression, ReferenceExpression, same
+from portico_server.apps.flow.fields import FlowFields
 from portico_server.apps.flow.spec import (
     AgentStep,
     ApproveStep,
@@ -40,53 +40,6 @@ from portico_server.apps.flow.spec import (
 from portico_server.apps.flow.tree import references
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.pattern import require_python_pattern
-
-# Fields of a flow's specification: those of any specification, and expressions.
-
-
-class FlowFields(fields.Fields):
-    """An object whose fields may be expressions."""
-
-    def expression(self, key: str, default: Expression | None = None) -> Expression | None:
-        """A field that is an expression. A field that is there and null is the literal null."""
-        self._known.append(key)
-        if key not in self._left:
-            return default
-        return expression.parse(self._left.pop(key), self.path(key))
-
-    def prompt(self, key: str) -> Expression | None:
-        """A field that is text for a model: a bare text with ``{name}`` in it is a template.
-
-        One without any is as it stands, whatever braces it has: prompts show JSON.
-        """
-        self._known.append(key)
-        if key not in self._left:
-            return None
-        value = self._left.pop(key)
-        if isinstance(value, str) and expression.is_template(value):
-            return expression.template(value, None, self.path(key))
-        return expression.parse(value, self.path(key))
-
-    def options(self, key: str) -> Expression | None:
-        """Options of a model. Those that are written as an object are checked now, all others when they are there."""
-        given = self._left.get(key)
-        if isinstance(given, dict) and not any(name.startswith("$") for name in given):
-            fields.known_options(given, self.path(key))
-        return self.expression(key)
-
-    def arguments(self) -> tuple[tuple[Expression, ...] | None, dict[str, Expression]]:
-        """``args`` and ``kwargs``; ``args`` is ``None`` if neither is given."""
-        args, kwargs = self.items("args"), self.mapping("kwargs")
-        if args is None and kwargs is None:
-            return None, {}
-        at = self.path("args")
-        return (
-            tuple(expression.parse(item, f"{at}[{number}]") for number, item in enumerate(args or ())),
-            {
-                name: expression.parse(item, f"{self.path('kwargs')}.{name}")
-                for name, item in (kwargs or {}).items()
-            },
-        )
 
 
 class StepParser(Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final, get_args
 
-from portico_server.apps.flow.ops import OPS, FlowFields, format_of
+from portico_server.apps.flow.fields import FlowFields
+from portico_server.apps.flow.ops import OPS, format_of
 from portico_server.apps.flow.spec import (
     VERSION,
     CodeStep,

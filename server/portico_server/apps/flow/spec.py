@@ -52,9 +52,6 @@ class ErrorPolicy:
     goto: str = ""
 
 
-# --- what a step does ----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class LlmStep:
     """Ask a chat model. Without ``user`` and ``messages`` the value that flows in is what the user says."""

@@ -9,7 +9,7 @@ import pytest
 
 from portico_server.apps.flow import budget as budgets
 from portico_server.apps.flow.budget import ValueBudget
-from portico_server.apps.flow.combine import each
+from portico_server.apps.flow.concurrent import each
 
 AT_ONCE = 8
 

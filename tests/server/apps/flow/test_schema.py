@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from tests.daemon import ROOT
 
-from portico_server.apps.flow import ops, read
+from portico_server.apps.flow import fields, read
 from portico_server.apps.flow.ops import OPS as READ
 from portico_server.apps.flow.schema import AROUND, EITHER, OPS, schema
 from portico_server.core.errors import InvalidRequest
@@ -100,14 +100,14 @@ def test_the_fields_of_an_op_are_those_that_the_reader_knows(
     op: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known: set[str] = set()
-    done = ops.FlowFields.done
+    done = fields.FlowFields.done
 
-    def note(self: ops.FlowFields) -> None:
+    def note(self: fields.FlowFields) -> None:
         if self.at == "flow.step":
             known.update(self._known)
         done(self)
 
-    monkeypatch.setattr(ops.FlowFields, "done", note)
+    monkeypatch.setattr(fields.FlowFields, "done", note)
     assert taken(minimal(op))[0]
     assert known == {"op", *OPS[op][0], *AROUND}
 

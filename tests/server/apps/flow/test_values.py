@@ -13,8 +13,8 @@ from tests.server.apps.flow.steps import Bench, code, pipeline, ref, spec
 
 from portico.errors import InvalidRequest
 from portico_server.apps.flow.budget import MAX_RUNS_PER_KEY, ValueBudget
-from portico_server.apps.flow.combine import joined
 from portico_server.apps.flow.format import formatted
+from portico_server.apps.flow.join import join_outputs
 from portico_server.apps.flow.spec import OutputFormat
 from portico_server.core.errors import PorticoError, TooMany
 
@@ -158,23 +158,23 @@ async def test_what_is_made_of_large_values_lets_everything_else_pass() -> None:
     lists = [[[]] * 100 for _number in range(1_000)]
     asyncio.get_running_loop().call_soon(note)
     await budget.take_value(lists[:10], "a")
-    assert await budget.compute(joined, "sum", "", ["a", "b"], [[1], [2, 3]], "a", budget) == [1, 2, 3]
+    assert await budget.compute(join_outputs, "sum", "", ["a", "b"], [[1], [2, 3]], "a", budget) == [1, 2, 3]
     assert not passed  # what is small is not worth a thread
     await budget.take_value([list(row) for row in lists], "a")
     assert passed.pop()
     asyncio.get_running_loop().call_soon(note)
     names = [f"s{number}" for number in range(1_000)]
-    assert len(await budget.compute(joined, "sum", "", names, lists, "a", budget)) == 100_000
+    assert len(await budget.compute(join_outputs, "sum", "", names, lists, "a", budget)) == 100_000
     assert passed.pop()
     with pytest.raises(PorticoError, match="cannot add a str to a list"):
-        await budget.compute(joined, "sum", "", ["a", "b"], [[1], "x"], "a", budget)
+        await budget.compute(join_outputs, "sum", "", ["a", "b"], [[1], "x"], "a", budget)
     for values, total in [
         ([1, 2.5, True], 4.5),
         (["a", "b"], "ab"),
         ([{"a": 1}, {"a": 2}], {"a": 2}),
         ([None], None),
     ]:
-        assert joined("sum", "", names[: len(values)], values, "a", budget) == total
+        assert join_outputs("sum", "", names[: len(values)], values, "a", budget) == total
 
 
 async def test_answers_without_end_are_looked_at_once() -> None:

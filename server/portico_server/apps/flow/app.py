@@ -1,0 +1,164 @@
+"""A flow as a Servable: a chat model, a tool and an app of its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from portico.wire import Delta
+from portico_server.apps.flow.execute import Execution
+from portico_server.apps.flow.expression import as_text
+from portico_server.apps.flow.spec import AgentStep, FlowSpec, IntentStep, LlmStep, SubflowStep
+from portico_server.apps.flow.tree import every
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.request import AppInput, AppOutput, Chat, Message, Reply, Request
+from portico_server.core.servable import Card
+
+MESSAGES = "messages"
+"""The key under which a flow whose input is an object may take the conversation as it is."""
+
+
+class Executions(Protocol):
+    """Who executes a flow within a run: `portico_server.apps.flow.flows.Flows`."""
+
+    address: str
+
+    async def call(
+        self, flow: FlowSpec, context: Context, value: Any, history: Sequence[Message] = ()
+    ) -> tuple[Any, Execution]: ...
+
+
+class FlowApp:
+    """Runs its flow within the run that calls it.
+
+    `AppInput` gives the flow its input as it is. `Chat` gives it the text of the last message, or, if its input
+    schema is an object: that message's text under its only required text property, and the whole conversation under
+    ``messages``. The earlier messages are the flow's ``history``.
+    """
+
+    def __init__(
+        self,
+        flow: FlowSpec,
+        executions: Executions,
+        *,
+        owner: str | None = None,
+        created: int = 0,
+        version: int = 0,
+        id: str = "",
+    ) -> None:
+        self.flow = flow
+        self._executions = executions
+        self.card = Card(
+            name=flow.name,
+            kind="app",
+            title=flow.title or flow.name,
+            description=flow.description,
+            capabilities=frozenset({"chat", "app"}),
+            input_schema=flow.input_schema,
+            output_schema=flow.output_schema,
+            labels={
+                "app": "flow",
+                "version": version,
+                "durability": flow.durability,
+                "uses": models_asked(flow),
+            },
+            owner=owner,
+            created=created,
+            id=id,
+        )
+
+    async def call(self, request: Request, context: Context) -> Reply | AppOutput:
+        if isinstance(request, AppInput):
+            value, execution = await self._executions.call(self.flow, context, request.value)
+            return AppOutput(value, execution.usage, execution.citations)
+        if not isinstance(request, Chat):
+            raise InvalidRequest(f"'{self.card.name}' is an app: it takes chat messages, or its input.")
+        given, history = as_input(self.flow, request.messages)
+        value, execution = await self._executions.call(self.flow, context, given, history)
+        text = as_answer(value, self._executions.address)
+        if not execution.spoken:
+            await context.emit(Delta(text))
+        claims = execution.claims if execution.spoken else ()
+        return Reply(
+            text,
+            usage=execution.usage,
+            citations=execution.citations,
+            model=self.card.name,
+            claims=claims,
+        )
+
+
+def as_answer(value: Any, address: str = "") -> str:
+    """An output as text for whoever chats: what a tool made is Markdown with links, what it wrote down is text.
+
+    ``address``: where the daemon is reached, which the links begin with.
+    """
+    if isinstance(value, list) and value and all(map(_is_made, value)):
+        return "\n\n".join(as_answer(one, address) for one in value)
+    if not _is_made(value):
+        return as_text(value)
+    lines = [value["text"]] if isinstance(value.get("text"), str) and value["text"] else []
+    for made in value.get("artifacts") or ():
+        mark = "!" if str(made.get("media_type", "")).startswith("image/") else ""
+        name = str(made.get("name", "file")).replace("[", "(").replace("]", ")")
+        lines.append(f"{mark}[{name}]({address}{made['link']})")
+    return "\n\n".join(lines)
+
+
+def _is_made(value: Any) -> bool:
+    """Whether a value is what a tool step gives that made files, or wrote down a recording."""
+    if not isinstance(value, dict):
+        return False
+    links = value.get("artifacts")
+    if isinstance(links, list) and links:
+        return all(isinstance(made, dict) and isinstance(made.get("link"), str) for made in links)
+    return isinstance(value.get("text"), str) and isinstance(value.get("segments"), list)
+
+
+def models_asked(flow: FlowSpec) -> tuple[str, ...]:
+    """The chat models and the apps that a flow asks, by the names that it has for them."""
+    names: list[str] = []
+    for step in every(flow.step):
+        match step.op:
+            case (
+                LlmStep(model=name) | IntentStep(model=name) | AgentStep(name=name) | SubflowStep(app=name)
+            ) if name:
+                names.append(name)
+    return tuple(dict.fromkeys(names))
+
+
+def as_input(flow: FlowSpec, messages: Sequence[Message]) -> tuple[Any, Sequence[Message]]:
+    """What a conversation is as the input of a flow, and the messages before the last one."""
+    last = messages[-1]
+    content = last.get("content")
+    text = content if isinstance(content, str) else _text(content)
+    schema = flow.input_schema or {}
+    if schema.get("type") != "object":
+        # Parts with images stay parts: a vision model further down can read them.
+        plain = isinstance(content, str) or all(part.get("type") == "text" for part in content or ())
+        return (text if plain else content), messages[:-1]
+    properties: Mapping[str, Any] = schema.get("properties") or {}
+    value: dict[str, Any] = {}
+    if MESSAGES in properties:
+        value[MESSAGES] = list(messages)
+    required = [name for name in schema.get("required") or properties if name != MESSAGES]
+    texts = [name for name in required if (properties.get(name) or {}).get("type") in ("string", None)]
+    if len(texts) == 1:
+        value[texts[0]] = text
+    elif texts:
+        raise InvalidRequest(
+            f"The app '{flow.name}' needs {', '.join(texts)}, which a chat message cannot give. "
+            f"Call it with its input: POST /api/apps/{flow.name}/run.",
+            code="needs_input",
+            param="messages",
+        )
+    return value, messages[:-1]
+
+
+def _text(parts: Any) -> str:
+    return "\n".join(
+        str(part.get("text", ""))
+        for part in parts or ()
+        if isinstance(part, dict) and part.get("type") == "text"
+    )

@@ -1,0 +1,63 @@
+"""Code and schemas in a flow, looked at before any of it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from portico_server.apps.flow import spec
+from portico_server.apps.flow.expression import CodeExpression
+from portico_server.apps.flow.spec import FlowSpec, Step
+from portico_server.apps.flow.tree import every, expressions
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.interfaces import Evaluator, require_code
+from portico_server.core.principal import Principal
+
+
+async def check_code(flow: FlowSpec, evaluator: Evaluator, caller: Principal) -> None:
+    """Raise `InvalidRequest` for a JSON schema that is none, and for code that the sandbox can never run.
+
+    `Forbidden` if ``caller`` may not run code.
+    """
+    _are_schemas(flow)
+    for step in every(flow.step):
+        for expression in expressions(step):
+            if isinstance(expression, CodeExpression):
+                require_code(caller, expression.at)
+                await _runs(step, expression, evaluator)
+
+
+def _schemas(flow: FlowSpec) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+    """All JSON schemas in a flow, by their places."""
+    yield "flow.input_schema", flow.input_schema
+    yield "flow.output_schema", flow.output_schema
+    for step in every(flow.step):
+        yield f"{step.at}.output_schema", step.output_schema
+        if isinstance(step.op, spec.LlmStep):
+            yield f"{step.at}.format.schema", step.op.format.schema
+        if isinstance(step.op, spec.ApproveStep):
+            yield f"{step.at}.answer_schema", step.op.answer_schema
+
+
+def _are_schemas(flow: FlowSpec) -> None:
+    seen: set[str] = set()
+    for at, schema in _schemas(flow):
+        if schema is None or repr(schema) in seen:
+            continue
+        from portico_server.core.json_schema import require_schema  # jsonschema is slow to import
+
+        require_schema(flow.name, schema, at)
+        seen.add(repr(schema))
+
+
+async def _runs(step: Step, code: CodeExpression, evaluator: Evaluator) -> None:
+    """The sandbox can run a function, as far as can be told without calling it."""
+    try:
+        await evaluator.check(code.source)
+    except InvalidRequest as error:
+        reason = error.message.strip().rpartition("\n")[2]
+        raise InvalidRequest(
+            f"{code.at}: the sandbox cannot run the function of the step '{step.name}': {reason}",
+            code="invalid_code",
+            param=code.at,
+        ) from error

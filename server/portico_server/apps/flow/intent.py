@@ -1,0 +1,102 @@
+"""Which of several intents a text has: by a model with constrained output, or by embeddings without asking one."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from portico.wire import Usage
+from portico_server.apps.flow import spec
+from portico_server.core.context import Context
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.prompts import builtin
+from portico_server.core.request import Chat, Embed, Message, Reply, Vectors
+
+
+async def choose_intent(
+    context: Context, op: spec.IntentStep, text: str, history: Sequence[Message]
+) -> tuple[str, Usage]:
+    """The name of the intent, and the tokens that it took."""
+    if op.embedding:
+        return await _by_likeness(context, op, text)
+    return await _by_model(context, op, text, history)
+
+
+async def _by_model(
+    context: Context, op: spec.IntentStep, text: str, history: Sequence[Message]
+) -> tuple[str, Usage]:
+    names = list(op.intents)
+    lines = [
+        f"- {name}: {what['description']}" if what["description"] else f"- {name}"
+        for name, what in op.intents.items()
+    ]
+    messages: list[Message] = [
+        {"role": "system", "content": builtin.system("route-intent", intents="\n".join(lines))}
+    ]
+    for name, what in op.intents.items():
+        for example in what["examples"]:
+            messages.append({"role": "user", "content": example})
+            messages.append({"role": "assistant", "content": orjson.dumps({"intent": name}).decode()})
+    messages += [*history, {"role": "user", "content": text}]
+    schema = {
+        "type": "object",
+        "properties": {"intent": {"enum": names}},
+        "required": ["intent"],
+        "additionalProperties": False,
+    }
+    options = {
+        "temperature": 0,
+        "max_tokens": 64,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "intent", "schema": schema, "strict": True},
+        },
+    }
+    reply = await context.call(op.model, Chat(tuple(messages), options))
+    assert isinstance(reply, Reply)
+    return _named(op, reply.content), reply.usage
+
+
+def _named(op: spec.IntentStep, content: str) -> str:
+    """The intent in a model's answer: as JSON, or by its bare name from engines that constrain nothing."""
+    try:
+        found: Any = orjson.loads(content)
+        name = found.get("intent") if isinstance(found, dict) else found
+    except orjson.JSONDecodeError:
+        # The longest first: one name may be a part of another.
+        name = next((known for known in sorted(op.intents, key=len, reverse=True) if known in content), None)
+    if isinstance(name, str) and name in op.intents:
+        return name
+    if op.default:
+        return op.default
+    raise InvalidRequest(
+        f"The model named none of the intents {', '.join(op.intents)}: {content[:80]!r}. Give the step a 'default'.",
+        code="format_failed",
+    )
+
+
+async def _by_likeness(context: Context, op: spec.IntentStep, text: str) -> tuple[str, Usage]:
+    """The intent with the example, or the description, that is nearest to the text."""
+    owners: list[str] = []
+    texts: list[str] = [text]
+    for name, what in op.intents.items():
+        for sample in (*what["examples"], what["description"] or name):
+            owners.append(name)
+            texts.append(sample)
+    found = await context.call(op.embedding, Embed(tuple(texts)))
+    if not isinstance(found, Vectors):
+        raise InvalidRequest(f"'{op.embedding}' is not an embedding model.", param="embedding")
+    target, *known = [array("f", data) for data in found.data]
+    scores = [_cosine(target, vector) for vector in known]
+    best = max(range(len(scores)), key=scores.__getitem__)
+    return owners[best], found.usage
+
+
+def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    dot = sum(a * b for a, b in zip(one, other, strict=True))
+    norm = math.sqrt(sum(a * a for a in one)) * math.sqrt(sum(b * b for b in other))
+    return dot / norm if norm else 0.0

@@ -1,0 +1,81 @@
+"""How the outputs of steps that ran at once become one value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, NoReturn
+
+from portico_server.apps.flow.budget import ValueBudget
+from portico_server.apps.flow.expression import as_text
+from portico_server.apps.flow.scope import SKIPPED
+from portico_server.apps.flow.spec import Join
+from portico_server.core.errors import InvalidRequest
+
+
+def join_outputs(
+    join: Join, separator: str, names: Sequence[str], outputs: Sequence[Any], path: str, budget: ValueBudget
+) -> Any:
+    """``outputs`` in one value; those of skipped steps are left out.
+
+    ``list``: as they are. ``dict``: by the steps' names. ``sum``: added up (numbers), put together (lists, texts,
+    objects). ``text``: with ``separator`` between them. ``zip``: the first items together, the second, and so on.
+    Raises `InvalidRequest` if that is larger than ``budget``, before it is made.
+    """
+    kept = [(name, output) for name, output in zip(names, outputs, strict=True) if output is not SKIPPED]
+    values = [output for _name, output in kept]
+    budget.require(values, path)
+    match join:
+        case "list":
+            return values
+        case "dict":
+            return dict(kept)
+        case "text":
+            return _text(separator, values, path, budget)
+        case "sum":
+            return _sum(values, path)
+        case "zip":
+            if not all(isinstance(value, list) for value in values):
+                raise InvalidRequest(
+                    "'join': 'zip' needs a list from every step.", code="type_clash", param=path
+                )
+            return [list(row) for row in zip(*values, strict=False)]
+
+
+def _text(separator: str, values: Sequence[Any], path: str, budget: ValueBudget) -> str:
+    texts: list[str] = []
+    size = 0
+    for value in values:
+        texts.append(as_text(value))
+        size += len(separator) + len(texts[-1])
+        budget.require_size(size, path)
+    return separator.join(texts)
+
+
+def _sum(values: Sequence[Any], path: str) -> Any:
+    if not values:
+        return []
+    first = values[0]
+    for kind in (list, str, dict, int | float):
+        if isinstance(first, kind):
+            for value in values:
+                if not isinstance(value, kind):
+                    _cannot_add(value, first, path)
+    # Each value is gone through once, however many there are.
+    if isinstance(first, list):
+        return list(chain.from_iterable(values))
+    if isinstance(first, str):
+        return "".join(values)
+    if isinstance(first, dict):
+        return dict(chain.from_iterable(value.items() for value in values))
+    if isinstance(first, int | float):
+        return sum(values[1:], first)
+    return first if len(values) == 1 else _cannot_add(values[1], first, path)
+
+
+def _cannot_add(value: Any, first: Any, path: str) -> NoReturn:
+    raise InvalidRequest(
+        f"'join': 'sum' cannot add a {type(value).__name__} to a {type(first).__name__}.",
+        code="type_clash",
+        param=path,
+    )

@@ -1,0 +1,91 @@
+"""The journals of the runs of flows: those that are being written, and those in memory that can still be looked at."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from portico_server.apps.flow.spec import Durability
+from portico_server.db import steps
+from portico_server.db.database import Database
+from portico_server.db.steps import StepRow
+from portico_server.runs.journal import Journal
+from portico_server.runs.redaction import RedactionRules
+from portico_server.runs.runner import Runner
+from portico_server.runs.scheduler import Scheduler
+
+MAX_KEPT_JOURNALS: Final = 200
+"""Journals of runs in memory that can still be looked at."""
+
+MAX_KEPT_CHARS: Final = 64 * 2**20
+"""Characters of inputs and outputs in all of them."""
+
+
+class FlowJournals:
+    """Opens journals, and finds the steps of a run in them."""
+
+    def __init__(
+        self, database: Database, runner: Runner, scheduler: Scheduler, rules: RedactionRules
+    ) -> None:
+        self._database = database
+        self._runner = runner
+        self._scheduler = scheduler
+        self._rules = rules
+        self._journals: OrderedDict[str, Journal] = OrderedDict()
+
+    @contextmanager
+    def durable(self, durability: Durability, run_id: str, done: Sequence[StepRow] = ()) -> Iterator[Journal]:
+        """The journal of a durable run while it lives."""
+        journal = Journal(
+            run_id,
+            self._database,
+            durability,
+            done,
+            lambda: self._scheduler.fence,
+            on_step=self._step_listener(run_id),
+            rules=self._rules,
+        )
+        run = self._runner.get(run_id)
+        if run is not None:
+            run.redaction = journal.redaction
+        self._journals[run_id] = journal
+        try:
+            yield journal
+        finally:
+            if run is not None:
+                run.replayed += journal.replayed
+            self._journals.pop(run_id, None)
+
+    def in_memory(self, run_id: str) -> Journal:
+        """A journal that is written to no database."""
+        return Journal(run_id, on_step=self._step_listener(run_id), rules=self._rules)
+
+    def remember(self, run_id: str, journal: Journal) -> None:
+        """Keep the journal of a run in memory, so that its steps can be looked at."""
+        self._journals[run_id] = journal
+        self._journals.move_to_end(run_id)
+        size = sum(kept.size for kept in self._journals.values())
+        while len(self._journals) > MAX_KEPT_JOURNALS or size > MAX_KEPT_CHARS:
+            size -= self._journals.popitem(last=False)[1].size
+
+    async def steps(self, run_id: str) -> list[StepRow]:
+        """The finished steps of a run, in the order in which they ended; empty if it is not known (any more)."""
+        journal = self._journals.get(run_id)
+        if journal is not None and not journal.durable:
+            return sorted(journal.rows.values(), key=lambda row: row.seq)
+        if journal is not None:
+            await journal.drained()
+        return await self._database.read(steps.of_run, run_id)
+
+    def without_secrets(self, run_id: str, value: Any) -> Any:
+        """What a run in memory has made, with what its rules hide replaced; ``None`` if they are not known any more."""
+        journal = self._journals.get(run_id)
+        if journal is None:
+            return None
+        return journal.redaction.of(value) if journal.redaction.active else value
+
+    def _step_listener(self, run_id: str) -> Callable[[StepRow], None] | None:
+        telemetry = self._runner.telemetry
+        return None if telemetry is None else telemetry.steps(run_id)

@@ -1,0 +1,35 @@
+"""Errors of steps: where they happened, whether another attempt makes sense, and what they are as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portico_server.core.errors import PorticoError
+
+
+class StepFailed(PorticoError):
+    """What ended a step, with its place: status, type, code and param are the cause's."""
+
+    def __init__(self, cause: PorticoError, path: str) -> None:
+        super().__init__(f"Step {path}: {cause.message}", param=cause.param, retry_after=cause.retry_after)
+        self.status, self.type, self.code = cause.status, cause.type, cause.code
+        self.step = path
+
+
+def at_step(error: PorticoError, path: str) -> PorticoError:
+    """The error with the step in its message, told once: the innermost step is the one that matters."""
+    return error if isinstance(error, StepFailed) else StepFailed(error, path)
+
+
+def as_value(error: PorticoError) -> Mapping[str, Any]:
+    """The error as a value: ``message``, ``type``, ``param``, ``code``."""
+    found: Mapping[str, Any] = error.body().to_json()["error"]
+    return found
+
+
+def retryable(error: PorticoError, on: Sequence[str]) -> bool:
+    """Whether another attempt makes sense: by code or type if ``on`` says so, else for what may pass by itself."""
+    if on:
+        return error.code in on or error.type in on
+    return error.status in (408, 429) or error.status >= 500 or error.code == "format_failed"

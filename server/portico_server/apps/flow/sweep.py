@@ -1,0 +1,125 @@
+"""A warp whose step is a function in the sandbox: many items in one call of it.
+
+What comes of it is the same as item by item: an output, a row in the journal and two events for each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from portico_server.apps.flow import record
+from portico_server.apps.flow.concurrent import each_of
+from portico_server.apps.flow.expression import CodeExpression, arguments, named_arguments
+from portico_server.apps.flow.host import StepHost
+from portico_server.apps.flow.note import as_json, as_seen
+from portico_server.apps.flow.scope import Scope
+from portico_server.apps.flow.spec import CodeStep, Step, WarpStep
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.json_size import JsonSizes
+
+BATCH_ITEMS: Final = 250
+"""Items in one call: so many that the way into the sandbox costs little, so few that a cancel is soon felt."""
+
+BATCH_BYTES: Final = 8 * 2**20
+"""Bytes of arguments, as JSON, in one call: items with more of them go one by one."""
+
+MAX_CALLS: Final = 4
+"""Calls at once."""
+
+
+def can_sweep(step: Step) -> bool:
+    """Whether items can go through a step many at a time."""
+    return (
+        isinstance(step.op, CodeStep)
+        and step.plain
+        and step.stream is None
+        and not isinstance(step.input, CodeExpression)
+    )
+
+
+async def sweep(host: StepHost, op: WarpStep, scope: Scope, path: str, items: Sequence[Any]) -> list[Any]:
+    """The outputs of all items, in their order."""
+
+    async def work(number: int) -> list[Any]:
+        first = number * BATCH_ITEMS
+        return await _batch(host, op, scope, path, first, items[first : first + BATCH_ITEMS])
+
+    batches = await each_of(host, -(-len(items) // BATCH_ITEMS), min(op.concurrency, MAX_CALLS), work)
+    return [output for batch in batches for output in batch]
+
+
+async def _batch(
+    host: StepHost, op: WarpStep, scope: Scope, path: str, first: int, items: Sequence[Any]
+) -> list[Any]:
+    step = op.step
+    assert isinstance(step.op, CodeStep)
+    do = host.collected if op.collect else host.step
+    places = [f"{path}[{number}].{step.name}" for number in range(first, first + len(items))]
+    if not any(host.known(place) for place in places):
+        outputs = await _together(host, step, step.op.code, scope, first, items, places)
+        if outputs is not None:
+            return outputs
+    return [
+        await do(step, item_scope(scope, item, number), place)
+        for number, (item, place) in enumerate(zip(items, places, strict=True), first)
+    ]
+
+
+def item_scope(scope: Scope, item: Any, number: int) -> Scope:
+    """The scope in which a step is done for one item."""
+    made = Scope(scope, item)
+    made.item, made.index = item, number
+    return made
+
+
+async def _together(
+    host: StepHost,
+    step: Step,
+    code: CodeExpression,
+    scope: Scope,
+    first: int,
+    items: Sequence[Any],
+    places: Sequence[str],
+) -> list[Any] | None:
+    """The outputs from one call; ``None`` if it failed: one by one, it shows which item it is that fails."""
+    started_at, clock = time.time(), time.perf_counter()
+    try:
+        ready = await host.budget.compute(_calls, step, code, scope, first, items)
+        if ready is None:
+            return None
+        values, calls = ready
+        found = await host.world.evaluator.evaluate_all(code.source, calls)
+        texts = [as_json(output, place) for place, output in zip(places, found, strict=True)]
+        host.budget.take(sum(map(len, texts)), places[0])
+    except InvalidRequest:
+        return None
+    spent = (time.perf_counter() - clock) * 1e3 / len(places)
+    await host.swept(record.swept(host.journal, step, places, values, texts, started_at, spent))
+    return [as_seen(output, text) for output, text in zip(found, texts, strict=True)]
+
+
+def _calls(
+    step: Step, code: CodeExpression, scope: Scope, first: int, items: Sequence[Any]
+) -> tuple[list[Any], list[tuple[list[Any], dict[str, Any]]]] | None:
+    """What flows into each item's step, and the arguments of its call; ``None`` if these are too large together."""
+    one = item_scope(
+        scope, None, first
+    )  # for all of them: a scope each is most of what a small function costs
+    values: list[Any] = []
+    calls: list[tuple[list[Any], dict[str, Any]]] = []
+    size, sizes = 0, JsonSizes(BATCH_BYTES)
+    for number, item in enumerate(items, first):
+        one.value = one.item = item
+        one.index = number
+        if step.input is not None:
+            one.value = step.input.of(one)
+        values.append(one.value)
+        kwargs = named_arguments(code.kwargs, one) if code.kwargs else {}
+        args = arguments(code.args, one)
+        size += sizes.of(args) + sizes.of(kwargs)
+        if size > BATCH_BYTES:
+            return None
+        calls.append((args, kwargs))
+    return values, calls
