@@ -12,7 +12,7 @@ from urllib.parse import quote
 import orjson
 
 from portico_server import __version__
-from portico_server.apps.responses.event_builder import Event
+from portico_server.apps.responses.open_items import Event
 from portico_server.apps.responses.tasks import TaskAnswer, TaskView
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.servable import Card

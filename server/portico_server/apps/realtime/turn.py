@@ -10,7 +10,7 @@ from portico_server.apps.realtime.audio import MAX_DELTA_BYTES, Sentences, durat
 from portico_server.apps.realtime.config import Config
 from portico_server.apps.realtime.context import SessionContext
 from portico_server.apps.realtime.turn_items import TurnItems
-from portico_server.apps.responses.event_builder import Event
+from portico_server.apps.responses.open_items import Event
 from portico_server.core.errors import PorticoError
 from portico_server.core.ids import new_id
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from portico_server.apps.realtime.context import Emit
 from portico_server.apps.realtime.conversation import Item, SessionItems
-from portico_server.apps.responses.event_builder import Event
+from portico_server.apps.responses.open_items import Event
 
 _HIDDEN: Final = "reasoning"
 """Items that the Realtime API does not have."""

@@ -12,8 +12,9 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.apps.responses import read
-from portico_server.apps.responses.event_builder import Event, EventBuilder
+from portico_server.apps.responses.event_builder import EventBuilder
 from portico_server.apps.responses.ids import ItemIds
+from portico_server.apps.responses.open_items import Event
 from portico_server.apps.responses.prepare import Preparer, row_of
 from portico_server.apps.responses.request import FileSearchTool, ImageGenerationTool
 from portico_server.apps.responses.tool_context import Emit, OfferedTool, ResponseServices

@@ -11,11 +11,12 @@ from typing import Any, Final, Protocol
 import orjson
 
 from portico_server.apps.responses import check
-from portico_server.apps.responses.event_builder import EventBuilder, skeleton
+from portico_server.apps.responses.event_builder import EventBuilder
 from portico_server.apps.responses.ids import ItemIds, response_of
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.messages import check_pairs
 from portico_server.apps.responses.request import ResponseRequest
+from portico_server.apps.responses.skeleton import skeleton
 from portico_server.apps.responses.tool_context import ResponseFiles
 from portico_server.apps.responses.work import PreparedResponse
 from portico_server.core.dataclass import dataclass

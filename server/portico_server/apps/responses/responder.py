@@ -19,10 +19,11 @@ from portico_server.apps.responses.background import (
     require_kept,
 )
 from portico_server.apps.responses.compaction import requests_among, window
-from portico_server.apps.responses.event_builder import Event, usage_of
+from portico_server.apps.responses.event_builder import usage_of
 from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.messages import chat_options, function_json
+from portico_server.apps.responses.open_items import Event
 from portico_server.apps.responses.prepare import Preparer, PromptRenderer, row_of
 from portico_server.apps.responses.stream_reader import AnswerReader, Piece, pieces, whole
 from portico_server.apps.responses.tool_context import Emit, ResponseServices

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-from portico_server.apps.responses.event_builder import Event, EventBuilder
+from portico_server.apps.responses.event_builder import EventBuilder
+from portico_server.apps.responses.open_items import Event
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed
 from portico_server.core.ids import new_id

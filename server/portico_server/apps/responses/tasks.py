@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-from portico_server.apps.responses.event_builder import Event
+from portico_server.apps.responses.open_items import Event
 from portico_server.apps.responses.responder import Responder
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound

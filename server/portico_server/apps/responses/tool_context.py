@@ -7,8 +7,9 @@ from dataclasses import field
 from typing import Any, Protocol, TypeAlias
 
 from portico.wire import Passage
-from portico_server.apps.responses.event_builder import Event, EventBuilder
+from portico_server.apps.responses.event_builder import EventBuilder
 from portico_server.apps.responses.items import Item
+from portico_server.apps.responses.open_items import Event
 from portico_server.apps.responses.request import FunctionTool, ResponseRequest
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass

@@ -10,6 +10,7 @@ from typing import Any, Final
 from portico.wire import Cited, Claimed, Delta, Passage, Usage
 from portico.wire import Event as RunEvent
 from portico_server.apps.responses import hosted, mcp_tool
+from portico_server.apps.responses.citations import file_citations
 from portico_server.apps.responses.code_tool import made_notes
 from portico_server.apps.responses.compaction import (
     REQUEST,
@@ -19,10 +20,11 @@ from portico_server.apps.responses.compaction import (
     quoted,
     window,
 )
-from portico_server.apps.responses.event_builder import Event, EventBuilder, file_citations, status_after
+from portico_server.apps.responses.event_builder import EventBuilder, status_after
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.items import read as read_items
 from portico_server.apps.responses.messages import chat_options, messages_of, shorter
+from portico_server.apps.responses.open_items import Event
 from portico_server.apps.responses.request import ResponseRequest
 from portico_server.apps.responses.stream_reader import AnswerReader, CallPiece, EndPiece, TextPiece, pieces
 from portico_server.apps.responses.tool_context import Emit, OfferedTool, ResponseServices, ToolContext

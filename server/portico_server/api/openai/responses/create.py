@@ -10,7 +10,7 @@ from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.openai.relay import caller_of
 from portico_server.api.openai.responses.shapes import response_document
 from portico_server.api.services import ApiServices
-from portico_server.apps.responses.event_builder import Event
+from portico_server.apps.responses.open_items import Event
 
 
 async def create(exchange: Exchange, services: ApiServices) -> None:

@@ -1,0 +1,32 @@
+"""The citations of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from portico.wire import Passage
+from portico_server.core.passage import marks
+
+
+def file_citations(
+    text: str, passages: Sequence[Passage], *, all_of_them: bool = False
+) -> list[dict[str, Any]]:
+    """The passages that a text points at by numbers in brackets; ``index`` is where the bracket stands.
+
+    ``all_of_them``: those that it does not point at too, behind its last character, as an app answers with them.
+    """
+    by_rank = {passage.rank: passage for passage in passages}
+    found = [(at, number) for at, numbers in marks(text) for number in numbers if number in by_rank]
+    if all_of_them:
+        pointed = {number for _at, number in found}
+        found += [(len(text), number) for number in by_rank if number not in pointed]
+    return [
+        {
+            "type": "file_citation",
+            "index": at,
+            "file_id": by_rank[number].file_id,
+            "filename": by_rank[number].filename,
+        }
+        for at, number in found
+    ]

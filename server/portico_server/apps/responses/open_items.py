@@ -1,0 +1,213 @@
+"""The items of a response that a model is still writing: a message, its reasoning, calls of functions of the client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import orjson
+
+from portico.wire import AnswerClaim
+from portico_server.apps.responses.ids import ItemIds
+from portico_server.apps.responses.items import Item
+from portico_server.core.passage import to_json
+
+Event: TypeAlias = dict[str, Any]
+"""One event of the stream as OpenAI defines it."""
+
+Annotate: TypeAlias = Callable[[str], list[dict[str, Any]]]
+"""The annotations of a text."""
+
+
+class ItemEvents(Protocol):
+    """Numbers the events of a response, and has its items: `EventBuilder`."""
+
+    number: int
+    output: list[Item]
+    mint: ItemIds
+
+    def add(self, item: Item) -> tuple[int, list[Event]]:
+        """Begin an item: its index, and the event that says so."""
+
+    def tell(self, index: int, kind: str, **more: Any) -> Event:
+        """An event about an item that has begun."""
+
+    def done(self, index: int, **changes: Any) -> Event:
+        """An item is whole."""
+
+
+class OpenMessage:
+    """A message: the text of an answer, or of a refusal. ``annotate`` makes its annotations when it is whole."""
+
+    def __init__(self, items: ItemEvents, annotate: Annotate, *, refusing: bool) -> None:
+        self.refusing = refusing
+        self._items = items
+        self._annotate = annotate
+        self._id = items.mint("msg_")
+        self._index = 0
+        self._pieces: list[str] = []
+        self._notes: list[dict[str, Any]] = []
+        self._claims: list[dict[str, Any]] = []
+        self._logprobs: list[dict[str, Any]] = []
+
+    def begin(self) -> list[Event]:
+        """The events that open it."""
+        item = {"id": self._id, "type": "message", "status": "in_progress", "role": "assistant"}
+        self._index, events = self._items.add({**item, "content": []})
+        return [*events, self._tell("response.content_part.added", part=self._part(""))]
+
+    def text(self, piece: str, logprobs: list[dict[str, Any]] | None = None) -> Event:
+        """A piece of the answer."""
+        self._pieces.append(piece)
+        if logprobs:
+            self._logprobs += logprobs
+        self._items.number += 1
+        return {  # as `ItemEvents.tell`, which is slower: each token comes through here
+            "type": "response.output_text.delta",
+            "sequence_number": self._items.number - 1,
+            "item_id": self._id,
+            "output_index": self._index,
+            "content_index": 0,
+            "delta": piece,
+            "logprobs": logprobs or [],
+        }
+
+    def claim(self, claim: AnswerClaim) -> list[Event]:
+        """A sentence of the text so far was checked: its evidence as citations, and the whole of it as an entry of
+        ``claims`` beside a delta without text, since clients skip fields that they do not know, but not events.
+        """
+        delta = self.text("")
+        [made] = to_json([claim])
+        self._claims.append(made)
+        notes = [
+            {
+                "type": "file_citation",
+                "index": claim.end,
+                "file_id": passage.file_id,
+                "filename": passage.filename,
+            }
+            for passage in claim.evidence
+        ]
+        return [{**delta, "claims": [made]}, *self._add_notes(notes)]
+
+    def refusal(self, piece: str) -> Event:
+        """A piece of the sentence in which a model says no."""
+        self._pieces.append(piece)
+        return self._tell("response.refusal.delta", delta=piece)
+
+    def close(self, status: str) -> list[Event]:
+        """The events that say that it is whole."""
+        text = "".join(self._pieces)
+        events = [] if self.refusing else self._add_notes(self._annotate(text))
+        part = self._part(text)
+        if self.refusing:
+            events.append(self._tell("response.refusal.done", refusal=text))
+        else:
+            logprobs = part["logprobs"]
+            events.append(self._tell("response.output_text.done", text=text, logprobs=logprobs))
+        events.append(self._tell("response.content_part.done", part=part))
+        events.append(self._items.done(self._index, content=[part], status=status or "completed"))
+        return events
+
+    def _tell(self, kind: str, **more: Any) -> Event:
+        return self._items.tell(self._index, kind, content_index=0, **more)
+
+    def _part(self, text: str) -> dict[str, Any]:
+        """The content of the message; ``claims``, which OpenAI does not have, only where sentences were checked."""
+        if self.refusing:
+            return {"type": "refusal", "refusal": text}
+        return {
+            "type": "output_text",
+            "text": text,
+            "annotations": list(self._notes),
+            "logprobs": list(self._logprobs),
+            **({"claims": list(self._claims)} if self._claims else {}),
+        }
+
+    def _add_notes(self, notes: Sequence[dict[str, Any]]) -> list[Event]:
+        first = len(self._notes)
+        self._notes += notes
+        return [
+            self._tell("response.output_text.annotation.added", annotation_index=number, annotation=note)
+            for number, note in enumerate(notes, first)
+        ]
+
+
+class OpenThought:
+    """What the model thinks before it answers."""
+
+    def __init__(self, items: ItemEvents) -> None:
+        self._items = items
+        self._index = 0
+        self._pieces: list[str] = []
+
+    def begin(self) -> list[Event]:
+        """The events that open it."""
+        item = {"id": self._items.mint("rs_"), "type": "reasoning", "summary": [], "content": []}
+        self._index, events = self._items.add({**item, "status": "in_progress"})
+        part = {"type": "reasoning_text", "text": ""}
+        return [*events, self._tell("response.content_part.added", part=part)]
+
+    def text(self, piece: str) -> Event:
+        """A piece of it."""
+        self._pieces.append(piece)
+        return self._tell("response.reasoning_text.delta", delta=piece)
+
+    def close(self, status: str) -> list[Event]:
+        """The events that say that it is whole."""
+        text = "".join(self._pieces)
+        part = {"type": "reasoning_text", "text": text}
+        return [
+            self._tell("response.reasoning_text.done", text=text),
+            self._tell("response.content_part.done", part=part),
+            self._items.done(self._index, content=[part], status=status or "completed"),
+        ]
+
+    def _tell(self, kind: str, **more: Any) -> Event:
+        return self._items.tell(self._index, kind, content_index=0, **more)
+
+
+class OpenCalls:
+    """Calls of functions of the client, whose pieces may be mixed: each has a key."""
+
+    def __init__(self, items: ItemEvents) -> None:
+        self._items = items
+        self._places: dict[int, int] = {}
+        self._arguments: dict[int, list[str]] = {}
+
+    def begin(self, key: int, call_id: str, name: str, namespace: str) -> list[Event]:
+        """The events that open a call."""
+        item: Item = {"id": self._items.mint("fc_"), "type": "function_call", "status": "in_progress"}
+        if namespace:
+            item["namespace"] = namespace
+        whole = {**item, "call_id": call_id, "name": name, "arguments": ""}
+        self._places[key], events = self._items.add(whole)
+        self._arguments[key] = []
+        return events
+
+    def arguments(self, key: int, piece: str) -> Event:
+        """A piece of the arguments of a call."""
+        self._arguments[key].append(piece)
+        return self._items.tell(self._places[key], "response.function_call_arguments.delta", delta=piece)
+
+    def close(self, status: str) -> list[Event]:
+        """The events that say that all of them are whole."""
+        events: list[Event] = []
+        for key, index in self._places.items():
+            arguments = "".join(self._arguments[key])
+            name = self._items.output[index]["name"]
+            kind = "response.function_call_arguments.done"
+            events += [
+                self._items.tell(index, kind, arguments=arguments, name=name),
+                self._items.done(index, arguments=arguments, status=status or _status_of(arguments)),
+            ]
+        return events
+
+
+def _status_of(arguments: str) -> str:
+    """The status of a call with these arguments that no end of a chat speaks of."""
+    try:
+        orjson.loads(arguments)
+    except ValueError:
+        return "incomplete"
+    return "completed"
