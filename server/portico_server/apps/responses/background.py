@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.apps.responses import read
+from portico_server.apps.responses.conversation_lock import ConversationLocks, require_kept
 from portico_server.apps.responses.event_builder import EventBuilder
 from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.open_items import Event
@@ -21,7 +22,7 @@ from portico_server.apps.responses.tool_context import Emit, OfferedTool, Respon
 from portico_server.apps.responses.work import Note, PreparedResponse, ResponseWork
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
-from portico_server.core.errors import Conflict, EngineFailed, InvalidRequest, NotFound, PorticoError
+from portico_server.core.errors import Conflict, EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Card
 from portico_server.db import responses, runs
@@ -30,54 +31,6 @@ from portico_server.db.responses import OPEN_STATUSES, ResponseRow, SaveOutcome
 from portico_server.db.retention import ENDED_STATUSES
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
-
-# One response at a time in a conversation.
-
-
-class ConversationLocks:
-    """The conversations in which this daemon makes a response. Another daemon's are found when theirs are kept."""
-
-    def __init__(self) -> None:
-        self._names: set[str] = set()
-
-    @contextmanager
-    def alone(self, prepared: PreparedResponse) -> Iterator[None]:
-        """Hold the conversation of a request, if it has one. Raises `Conflict` if it is held."""
-        name = prepared.ask.conversation if prepared.after is not None else ""
-        self.require_free(prepared)
-        if name:
-            self._names.add(name)
-        try:
-            yield
-        finally:
-            self._names.discard(name)
-
-    def require_free(self, prepared: PreparedResponse) -> None:
-        """Raise `Conflict` if the conversation of a request is held."""
-        name = prepared.ask.conversation
-        if name in self._names and prepared.after is not None:
-            raise Conflict(
-                f"Another response is being made in the conversation '{name}'. Try again when it is there.",
-                code="conversation_locked",
-                param="conversation",
-            )
-
-
-def require_kept(kept: SaveOutcome, name: str) -> None:
-    """Raise what became of the conversation ``name``, if a response could not be put at the end."""
-    if kept == "gone":
-        raise NotFound(
-            f"The conversation '{name}' was removed while the response was made; it is not kept.",
-            code="conversation_not_found",
-            param="conversation",
-        )
-    if kept == "changed":
-        raise Conflict(
-            f"The conversation '{name}' was changed while the response was made; it is not kept. Ask again.",
-            code="conversation_changed",
-            param="conversation",
-        )
-
 
 KIND: Final = "responses"
 """Kind of the runs that make responses."""
@@ -171,8 +124,6 @@ class BackgroundResponses:
             with suppress(PorticoError):
                 await self._preparer.registry.resolve(key, caller)
         await self._preparer.head(ask, caller)
-
-    # --- making -------------------------------------------------------------------------------------------------
 
     async def _make(self, payload: Mapping[str, Any], context: Context) -> dict[str, str]:
         """Make one, from where it was when it was cut off."""
@@ -276,8 +227,6 @@ class BackgroundResponses:
             responses.finish, document["id"], document["status"], text, after, last
         )
 
-    # --- following ----------------------------------------------------------------------------------------------
-
     async def follow(self, row: ResponseRow, after: int) -> AsyncGenerator[list[bytes], None]:
         """The events with a number above ``after`` as JSON, until its end. Raises `InvalidRequest`, `Conflict`."""
         assert row.ask is not None
@@ -318,8 +267,6 @@ class BackgroundResponses:
         changed = self._changed.pop(response_id, None)
         if changed is not None:
             changed.set()
-
-    # --- ending -------------------------------------------------------------------------------------------------
 
     async def cancel(self, row: ResponseRow) -> None:
         """End one that has not ended."""

@@ -81,8 +81,6 @@ class ConversationStore:
         row = await self.get(conversation_id, caller)
         await self._database.write(rows.remove, row.id)
 
-    # --- items --------------------------------------------------------------------------------------------------
-
     async def add(self, conversation_id: str, body: Mapping[str, Any], caller: Principal) -> Sequence[Item]:
         """Put the ``items`` of a request at the end; what they became. Raises `InvalidRequest`."""
         row = await self.get(conversation_id, caller)

@@ -71,9 +71,6 @@ def _id(given: Mapping[str, Any], at: str) -> str:
     return str(found)
 
 
-# --- messages ---------------------------------------------------------------------------------------------------
-
-
 def _message(given: Mapping[str, Any], at: str) -> Item:
     role = given.get("role")
     if role not in ROLES:
@@ -143,9 +140,6 @@ def _file(given: Mapping[str, Any], at: str) -> dict[str, Any]:
     if given.get("filename") is not None:
         made["filename"] = check.text(given["filename"], f"{at}.filename")
     return {"type": "input_file", **made}
-
-
-# --- calls and what they gave -----------------------------------------------------------------------------------
 
 
 def _function_call(given: Mapping[str, Any], at: str) -> Item:
@@ -302,9 +296,6 @@ def _compaction(given: Mapping[str, Any], at: str) -> Item:
     if any(item["type"] in ("compaction", "item_reference") for item in inner):
         check.wrong(f"{at}.encrypted_content", "was changed on the way: send the item as this daemon gave it")
     return {"type": "compaction", "encrypted_content": replace(held, items=inner).sealed()}
-
-
-# --- shells and patches -----------------------------------------------------------------------------------------
 
 
 def _shell_call(given: Mapping[str, Any], at: str) -> Item:

@@ -115,8 +115,6 @@ class Preparer:
             param="model",
         )
 
-    # --- what it continues with ---------------------------------------------------------------------------------
-
     async def _known(
         self, ask: ResponseRequest, card: Card, caller: Principal
     ) -> tuple[ConversationRow | None, str, list[Item]]:
@@ -205,8 +203,6 @@ class Preparer:
             raise _too_much("refers to by 'item_reference', with what it is in,")
         by_id = {item["id"]: item for row in rows if caller.sees(row.owner) for item in row.items}
         return {**by_id, **{item_id: orjson.loads(text) for item_id, text in texts.items()}}
-
-    # --- other context ---------------------------------------------------------------------------------------
 
     async def head(self, ask: ResponseRequest, caller: Principal) -> tuple[Message, ...]:
         """The messages of the prompt that it names."""

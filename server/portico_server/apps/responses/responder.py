@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from portico_server.apps.responses import read
-from portico_server.apps.responses.background import (
-    KIND,
-    BackgroundResponses,
-    ConversationLocks,
-    Turns,
-    require_kept,
-)
+from portico_server.apps.responses.answer_reader import AnswerReader
+from portico_server.apps.responses.background import KIND, BackgroundResponses, Turns
+from portico_server.apps.responses.chat_options import chat_options, function_json
 from portico_server.apps.responses.compaction import requests_among, window
+from portico_server.apps.responses.conversation_lock import ConversationLocks, require_kept
 from portico_server.apps.responses.event_builder import usage_of
+from portico_server.apps.responses.event_pipe import EventPipe
 from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import Item
-from portico_server.apps.responses.messages import chat_options, function_json
 from portico_server.apps.responses.open_items import Event
 from portico_server.apps.responses.prepare import Preparer, PromptRenderer, row_of
-from portico_server.apps.responses.stream_reader import AnswerReader, Piece, pieces, whole
+from portico_server.apps.responses.stream_reader import Piece, pieces, whole
 from portico_server.apps.responses.tool_context import Emit, ResponseServices
 from portico_server.apps.responses.work import PreparedResponse, ResponseWork, named_as_input, unheard
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
-from portico_server.core.event import MAX_UNREAD_EVENTS
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay
@@ -43,44 +38,6 @@ from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
-
-# Events on their way from the work that makes them to the client who reads them.
-
-
-class EventPipe:
-    """One writer and one reader. The writer waits while it is too far ahead."""
-
-    def __init__(self) -> None:
-        self._events: list[Event] = []
-        self._filled = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._closed = False
-
-    async def put(self, events: Sequence[Event]) -> None:
-        """Events that belong together."""
-        while len(self._events) > MAX_UNREAD_EVENTS:
-            self._drained.clear()
-            await self._drained.wait()
-        self._events += events
-        self._filled.set()
-
-    def close(self, _task: object = None) -> None:
-        """Nothing more comes."""
-        self._closed = True
-        self._filled.set()
-
-    async def batches(self) -> AsyncIterator[list[Event]]:
-        """All events in order, those together that are there at once, until nothing more comes."""
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            batch, self._events = self._events, []
-            self._drained.set()
-            if batch:
-                yield batch
-            if self._closed and not self._events:
-                return
-
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +64,6 @@ class Responder:
         self.background = BackgroundResponses(
             database, scheduler, runner, around, self._preparer, self._busy, turns
         )
-
-    # --- one request --------------------------------------------------------------------------------------------
 
     async def prepare(
         self,
@@ -179,8 +134,6 @@ class Responder:
                 yield [*held, *failed]
             finally:
                 await events.aclose()
-
-    # --- two ways to an answer ----------------------------------------------------------------------------------
 
     @staticmethod
     def _lean(prepared: PreparedResponse) -> Relays | None:
@@ -260,8 +213,6 @@ class Responder:
             run = self._runner.begin(KIND, name, caller, done)
             admission.follow(run)
         return run, work
-
-    # --- what is kept ---------------------------------------------------------------------------------------------
 
     async def _kept(
         self, events: list[Event], number: int, prepared: PreparedResponse, caller: Principal, run_id: str

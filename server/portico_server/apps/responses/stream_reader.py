@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import field
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-from portico_server.apps.responses.event_builder import EventBuilder
-from portico_server.apps.responses.open_items import Event
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed
-from portico_server.core.ids import new_id
-from portico_server.core.request import CalledTool
 
 
 class TextPiece(NamedTuple):
@@ -135,74 +128,3 @@ def _logprob(token: dict[str, Any]) -> dict[str, Any]:
         "bytes": list(token["token"].encode()) if known is None else known,
         "logprob": token["logprob"],
     }
-
-
-# One answer of a model, heard piece by piece: what the client is told at once, and what is left to do here.
-
-
-@dataclass(slots=True)
-class _OpenCall:
-    id: str = ""
-    name: str = ""
-    arguments: str = ""
-    shown: bool = False
-
-
-@dataclass(slots=True)
-class AnswerReader:
-    """``hosted``: names of functions that are called here. All others are the client's: ``namespaces`` has the
-    namespace and the name of those that the model calls otherwise.
-    """
-
-    machine: EventBuilder
-    hosted: Collection[str] = ()
-    namespaces: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    reason: str = "stop"
-    thoughts: int = 0
-    _calls: dict[int, _OpenCall] = field(default_factory=dict)
-
-    def hear(self, piece: Piece) -> list[Event]:
-        """What the client is told of it."""
-        match piece:
-            case TextPiece(text, logprobs):
-                return self.machine.text(text, logprobs)
-            case CallPiece():
-                return self._call(piece)
-            case ThoughtPiece(text):
-                return self.machine.thought(text)
-            case RefusalPiece(text):
-                return self.machine.refusal(text)
-            case EndPiece(reason):
-                self.reason = reason
-            case CountPiece(thoughts):
-                self.thoughts = thoughts
-        return []
-
-    def _call(self, piece: CallPiece) -> list[Event]:
-        call = self._calls.setdefault(piece.key, _OpenCall())
-        call.id = call.id or piece.id
-        call.name = call.name or piece.name
-        call.arguments += piece.arguments
-        if not call.name or call.name in self.hosted:
-            return []
-        if call.shown:
-            return self.machine.arguments(piece.key, piece.arguments) if piece.arguments else []
-        call.shown = True
-        # Some models give no id, or one to all.
-        taken = any(other.id == call.id for other in self._calls.values() if other is not call)
-        if taken or not call.id:
-            call.id = new_id("call_")
-        namespace, name = self.namespaces.get(call.name, ("", call.name))
-        events = self.machine.call(piece.key, call.id, name, namespace)
-        return [*events, *self.machine.arguments(piece.key, call.arguments)] if call.arguments else events
-
-    @property
-    def here(self) -> list[CalledTool]:
-        """The calls that are to be done here, in order."""
-        found = sorted(self._calls.items())
-        return [CalledTool(call.id, call.name, call.arguments) for _key, call in found if not call.shown]
-
-    @property
-    def asks_client(self) -> bool:
-        """Whether the client has to call something before the model continues."""
-        return any(call.shown for call in self._calls.values())

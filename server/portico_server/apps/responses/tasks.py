@@ -105,8 +105,6 @@ class AgentTasks:
         """The apps that take tasks of this caller."""
         return [card for card in await self._registry.cards(caller, "app") if "chat" in card.capabilities]
 
-    # --- giving tasks -------------------------------------------------------------------------------------------
-
     async def begin(
         self,
         name: str,
@@ -172,8 +170,6 @@ class AgentTasks:
             )
         await self._questions.answer(question.id, caller, accepted=accepted, value=value, note=note)
         return await self.get(task.row.id, task.row.app, caller)
-
-    # --- looking at them ----------------------------------------------------------------------------------------
 
     async def get(self, task_id: str, app: str, caller: Principal) -> TaskView:
         """A task of the agent ``app``, which is a card's id or key. Raises `NotFound`."""

@@ -10,134 +10,27 @@ from typing import Any, Final
 from portico.wire import Cited, Claimed, Delta, Passage, Usage
 from portico.wire import Event as RunEvent
 from portico_server.apps.responses import hosted, mcp_tool
+from portico_server.apps.responses.answer_reader import AnswerReader
+from portico_server.apps.responses.chat_options import chat_options
 from portico_server.apps.responses.citations import file_citations
 from portico_server.apps.responses.code_tool import made_notes
-from portico_server.apps.responses.compaction import (
-    REQUEST,
-    CompactedConversation,
-    cuts,
-    joined,
-    quoted,
-    window,
-)
+from portico_server.apps.responses.compaction import CompactedConversation, cuts, quoted, window
+from portico_server.apps.responses.compactor import BYTES_PER_TOKEN, SHORT, Compactor, size_of
 from portico_server.apps.responses.event_builder import EventBuilder, status_after
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.items import read as read_items
-from portico_server.apps.responses.messages import chat_options, messages_of, shorter
+from portico_server.apps.responses.messages import messages_of, shorter
 from portico_server.apps.responses.open_items import Event
 from portico_server.apps.responses.request import ResponseRequest
-from portico_server.apps.responses.stream_reader import AnswerReader, CallPiece, EndPiece, TextPiece, pieces
+from portico_server.apps.responses.stream_reader import CallPiece, EndPiece, TextPiece, pieces
 from portico_server.apps.responses.tool_context import Emit, OfferedTool, ResponseServices, ToolContext
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.relay import Relay
-from portico_server.core.request import Chat, Message, Reply, Tokenize, Tokens
+from portico_server.core.request import Chat, Message, Reply
 from portico_server.core.servable import Relays, Servable, relays
 from portico_server.runs.run import charged
-
-# Making compaction items: a model sums up what it will not be shown again.
-
-
-ATTEMPTS: Final = 16
-"""How often a model is asked at most for the notes on a conversation that it cannot read at once."""
-
-BYTES_PER_TOKEN: Final = 4
-"""Bytes that are taken for a token where the model does not count them."""
-
-SHORT, LONG = 1_024, 4_096
-"""Tokens that notes may have, by the length of what they are on: a model that does not end must not continue for
-ever."""
-
-_OPTIONS: Final = ("temperature", "top_p", "seed", "reasoning_effort", "chat_template_kwargs")
-"""What of a request holds for the notes too."""
-
-
-@dataclass(slots=True)
-class Compactor:
-    """Asks ``model`` for notes on conversations; ``usage`` is what that took."""
-
-    servable: Servable
-    model: Relays
-    ask: ResponseRequest
-    media: Mapping[str, str]
-    context: Context
-    usage: Usage = field(default_factory=Usage)
-    _attempts: int = 0
-
-    async def on(self, items: Sequence[Item]) -> str:
-        """A summary of a conversation, in parts if all of it is too long for the model.
-
-        Raises what the model fails with, `EngineFailed` if it says nothing.
-        """
-        question: Message = {"role": "user", "content": REQUEST}
-        messages = joined([*messages_of(items, self.ask.instructions, self.media), question])
-        try:
-            return await self._ask(messages)
-        except PorticoError as error:
-            places = cuts(items)
-            if error.code != "context_length_exceeded" or not places or self._attempts >= ATTEMPTS:
-                raise
-        middle = min(places, key=lambda place: abs(2 * place - len(items)))
-        first = CompactedConversation(await self.on(items[:middle])).sealed()
-        return await self.on([{"type": "compaction", "encrypted_content": first}, *items[middle:]])
-
-    async def _ask(self, messages: Sequence[Message]) -> str:
-        self._attempts += 1
-        options = {name: self.ask.options[name] for name in _OPTIONS if name in self.ask.options}
-        body = {**options, "model": self.ask.model, "messages": messages, "stream": True}
-        body["stream_options"] = {"include_usage": True}
-        body["max_tokens"] = min(LONG, max(SHORT, guess(messages) // 2))
-        request = Relay("chat/completions", body)
-        async with charged(self.context, self.servable, request) as spend:
-            relayed = await self.model.relay(request, self.context)
-            parts: list[str] = []
-            try:
-                async for chunk in relayed.chunks:
-                    parts += [piece.text for piece in pieces(chunk) if isinstance(piece, TextPiece)]
-            finally:
-                close = getattr(relayed.chunks, "aclose", None)
-                if close is not None:
-                    await close()
-                spend(relayed)
-        self.usage += relayed.usage
-        await self.context.emit(relayed.usage)
-        text = "".join(parts).strip()
-        if not text:
-            raise EngineFailed(
-                f"'{self.ask.model}' wrote no notes on the conversation, which was left as it is. Try again, or "
-                "continue without 'context_management'.",
-                code="no_summary",
-            )
-        return text
-
-
-async def size_of(messages: Sequence[Message], name: str, context: Context) -> int:
-    """How many tokens of a model a conversation is; a guess from its bytes where the model does not count
-    so many.
-    """
-    try:
-        found = await context.call(name, Tokenize(messages=tuple(messages)))
-    except PorticoError as error:
-        if error.code not in ("tokens_unsupported", "string_above_max_length"):
-            raise
-        return guess(messages)
-    if not isinstance(found, Tokens):
-        raise PorticoError(f"'{name}' answered a request for tokens with something else.")
-    return len(found.ids)
-
-
-def guess(messages: Sequence[Message]) -> int:
-    """About how many tokens a conversation is, by its bytes."""
-    return sum(_bytes(message) for message in messages) // BYTES_PER_TOKEN
-
-
-def _bytes(message: Message) -> int:
-    content: Any = message.get("content")
-    texts = [content] if isinstance(content, str) else [part.get("text") for part in content or ()]
-    calls = [call["function"].get("arguments") for call in message.get("tool_calls") or ()]
-    return sum(len(text.encode()) for text in (*texts, *calls) if isinstance(text, str))
-
 
 MAX_ROUNDS: Final = 32
 """How often a model is asked for one response; in the last round it has no tools that run here."""
@@ -261,8 +154,6 @@ class ResponseWork:
     def finish(self) -> list[Event]:
         """The last events."""
         return self.prepared.machine.end(self.reason, self.usage, self.thoughts)
-
-    # --- one round ----------------------------------------------------------------------------------------------
 
     async def _round(self, offers: Mapping[str, OfferedTool], *, first: bool) -> AnswerReader:
         namespaces = {
@@ -391,8 +282,6 @@ class ResponseWork:
         if events:
             await self.emit(events)
 
-    # --- what the model calls here --------------------------------------------------------------------------------
-
     async def _do(self, hearing: AnswerReader) -> None:
         """Do the calls in order. Those past the limit are ignored."""
         for call in hearing.here:
@@ -447,8 +336,6 @@ class ResponseWork:
 
     def _all(self) -> list[Item]:
         return [*self.prepared.before, *self.prepared.machine.output]
-
-    # --- what the model is given ----------------------------------------------------------------------------------
 
     @property
     def _most(self) -> int:

@@ -10,13 +10,13 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from portico.wire import Usage
+from portico_server.apps.responses.answer_reader import AnswerReader
 from portico_server.apps.responses.event_builder import EventBuilder
 from portico_server.apps.responses.ids import ItemIds, response_of
 from portico_server.apps.responses.open_items import Event
 from portico_server.apps.responses.read import read
 from portico_server.apps.responses.skeleton import skeleton
 from portico_server.apps.responses.stream_reader import (
-    AnswerReader,
     CallPiece,
     EndPiece,
     Piece,

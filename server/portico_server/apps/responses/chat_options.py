@@ -1,0 +1,70 @@
+"""A request's options as those of a chat, and the tools that its model may call. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from portico_server.apps.responses.request import FunctionTool, ResponseRequest, ToolChoice
+from portico_server.apps.responses.tool_context import OfferedTool
+
+
+def chat_options(
+    ask: ResponseRequest,
+    offers: Sequence[OfferedTool] = (),
+    functions: Sequence[FunctionTool] | None = None,
+    *,
+    first: bool = True,
+) -> dict[str, Any]:
+    """The options of the chat, with the tools that the model may call; ``functions``: of those of the client, these."""
+    choice = ask.choice
+    allowed = choice.allowed
+    tools = [
+        function_json(tool)
+        for tool in (ask.functions if functions is None else functions)
+        if allowed is None or ("function", "", tool.name) in allowed
+    ]
+    wanted = [offer for offer in offers if _among(offer, choice, first=first)]
+    if choice.kind == "mcp" and first:  # a server without one of its tools: any of them, and nothing else
+        tools = []
+    tools += [offer.to_json() for offer in wanted]
+    options = dict(ask.options)
+    if not tools:
+        options.pop("parallel_tool_calls", None)
+        return options
+    options["tools"] = tools
+    if choice.mode == "none" or not first:
+        options["tool_choice"] = "none" if choice.mode == "none" else "auto"
+    elif choice.kind == "function":
+        named = next((tool for tool in ask.functions if tool.name == choice.name), None)
+        name = choice.name if named is None else named.spoken
+        options["tool_choice"] = {"type": "function", "function": {"name": name}}
+    elif len(wanted) == 1 and choice.kind:
+        options["tool_choice"] = {"type": "function", "function": {"name": wanted[0].function}}
+    elif choice.mode != "auto":
+        options["tool_choice"] = choice.mode
+    return options
+
+
+def function_json(tool: FunctionTool) -> dict[str, Any]:
+    """A function as the ``tools`` of a chat have it."""
+    about: dict[str, Any] = {"name": tool.spoken}
+    if tool.description:
+        about["description"] = tool.description
+    if tool.parameters:
+        about["parameters"] = dict(tool.parameters)
+    if tool.strict is not None:
+        about["strict"] = tool.strict
+    return {"type": "function", "function": about}
+
+
+def _among(offer: OfferedTool, choice: ToolChoice, *, first: bool) -> bool:
+    """Whether the choice leaves it to the model; what it must call is called once."""
+    if choice.allowed is not None:
+        return any(
+            kind == offer.kind and label == offer.label and name in ("", offer.name)
+            for kind, label, name in choice.allowed
+        )
+    if choice.kind == "mcp" and first:
+        return offer.kind == "mcp" and offer.label == choice.label and choice.name in ("", offer.name)
+    return not (choice.kind and first) or choice.kind in ("function", offer.kind)

@@ -1,0 +1,44 @@
+"""Events on their way from the work that makes them to the client who reads them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from portico_server.apps.responses.open_items import Event
+from portico_server.core.event import MAX_UNREAD_EVENTS
+
+
+class EventPipe:
+    """One writer and one reader. The writer waits while it is too far ahead."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._closed = False
+
+    async def put(self, events: Sequence[Event]) -> None:
+        """Events that belong together."""
+        while len(self._events) > MAX_UNREAD_EVENTS:
+            self._drained.clear()
+            await self._drained.wait()
+        self._events += events
+        self._filled.set()
+
+    def close(self, _task: object = None) -> None:
+        """Nothing more comes."""
+        self._closed = True
+        self._filled.set()
+
+    async def batches(self) -> AsyncIterator[list[Event]]:
+        """All events in order, those together that are there at once, until nothing more comes."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            batch, self._events = self._events, []
+            self._drained.set()
+            if batch:
+                yield batch
+            if self._closed and not self._events:
+                return

@@ -1,0 +1,94 @@
+"""``file_search``: passages of stores, numbered, for a model to point at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from portico.wire import Cited, Passage
+from portico_server.apps.agent.tools import cut
+from portico_server.apps.responses.items import MODEL_OUTPUT
+from portico_server.apps.responses.request import FileSearchTool
+from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
+from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
+from portico_server.core.request import CalledTool, Filter, Found
+from portico_server.core.tool_search import QUERY_ARGUMENTS
+
+CITE: Final = "Point at the passages that you use by their numbers in brackets, such as [1]."
+
+
+async def search_call(bench: ToolContext, tool: FileSearchTool, at: str) -> None:
+    """Offer a search in the stores that a request names. Raises `NotFound`, `Forbidden`, `InvalidRequest`."""
+    filters = None if tool.filters is None else bench.around.filters(tool.filters, f"{at}.filters")
+    about = []
+    for number, store in enumerate(tool.stores):
+        try:
+            card = (await bench.around.registry.resolve(f"store/{store}", bench.context.caller)).card
+        except NotFound as error:
+            raise NotFound(
+                error.message, code="vector_store_not_found", param=f"{at}.vector_store_ids[{number}]"
+            ) from error
+        about.append(f"'{card.name}' ({card.description})" if card.description else f"'{card.name}'")
+
+    async def use(_call: CalledTool, arguments: Mapping[str, Any]) -> None:
+        await _search(bench, tool, filters, str(arguments.get("query") or "").strip())
+
+    described = f"Search in the documents of {', '.join(about)}. {CITE}"
+    bench.offers["file_search"] = OfferedTool("file_search", described, QUERY_ARGUMENTS, use, "file_search")
+
+
+async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | None, query: str) -> None:
+    machine = bench.machine
+    item = {"id": machine.mint("fs_"), "type": "file_search_call", "status": "in_progress"}
+    index, events = machine.add({**item, "queries": [query] if query else [], "results": None})
+    events += [
+        machine.tell(index, "response.file_search_call.in_progress"),
+        machine.tell(index, "response.file_search_call.searching"),
+    ]
+    await bench.emit(events)
+    try:
+        if not query:
+            raise InvalidRequest("It needs 'query', a text.")
+        asked = " ".join(query.casefold().split())
+        bench.repeated = asked in bench.searched
+        found = bench.searched[asked] if bench.repeated else await _found(bench, tool, filters, query)
+        bench.searched[asked] = found
+    except PorticoError as error:
+        done = machine.done(index, status="failed", **{MODEL_OUTPUT: f"The search failed: {error.message}"})
+        await bench.emit([done])
+        return
+    if not bench.repeated:
+        bench.passages += found
+        await bench.context.emit(Cited(tuple(bench.passages)))
+    results = [
+        {
+            "file_id": passage.file_id,
+            "filename": passage.filename,
+            "score": passage.score,
+            "text": passage.text,
+            "attributes": dict(passage.attributes),
+        }
+        for passage in found
+    ]
+    text = "\n\n".join(f"[{p.rank}] {p.filename} {p.place.label()}\n{p.text}" for p in found)
+    text = cut(f"{text}\n\n{CITE}") if found else "Nothing was found."
+    if bench.repeated:
+        text = f"{text}\n\nThis was searched for before. Answer now."
+    completed = machine.tell(index, "response.file_search_call.completed")
+    done = machine.done(index, status="completed", results=results, **{MODEL_OUTPUT: text})
+    await bench.emit([completed, done])
+
+
+async def _found(
+    bench: ToolContext, tool: FileSearchTool, filters: Filter | None, query: str
+) -> Sequence[Passage]:
+    """The best passages of all stores, numbered on from those that were found before."""
+    found: list[Passage] = []
+    for store in tool.stores:
+        result = await bench.context.call(f"store/{store}", tool.search(query, filters))
+        assert isinstance(result, Found)
+        found += result.passages
+    found.sort(key=lambda passage: -passage.score)
+    first = len(bench.passages) + 1
+    return [replace(passage, rank=rank) for rank, passage in enumerate(found[: tool.most], first)]
