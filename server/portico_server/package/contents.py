@@ -7,7 +7,8 @@ from dataclasses import field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from portico.schemas.chunks import ChunkGroup
-from portico_server.apps.agent.app import FORWARD, AgentApps
+from portico_server.apps.agent.app import AgentApps
+from portico_server.apps.agent.forward import FORWARD
 from portico_server.apps.deployed import DeployedApps
 from portico_server.apps.flow import read
 from portico_server.apps.flow.expression import (

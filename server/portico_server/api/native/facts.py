@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from portico.schemas.facts import Fact, FactSource
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.shapes import Listed, shaped
-from portico_server.apps.agent.memory import LearntFact
+from portico_server.apps.agent.long_term import LearntFact
 from portico_server.apps.agent.message import message_of
 
 router = new_router(prefix="/api", tags=["Sessions"])

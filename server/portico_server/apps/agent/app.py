@@ -5,31 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from portico.wire import Delta
-from portico_server.apps.agent import read, tools
+from portico_server.apps.agent import functions, read
+from portico_server.apps.agent.forward import FORWARD, MESSAGE_INPUT, ForwardApp
 from portico_server.apps.agent.message import AgentMessage, message_of
-from portico_server.apps.agent.session import AgentSession, Recollection, conversation
+from portico_server.apps.agent.session import AgentSession, Recollection
+from portico_server.apps.agent.session_name import session_name
 from portico_server.apps.agent.sessions import AgentSessions
-from portico_server.apps.agent.spec import VERSION, AgentSpec, MarkedOutput
+from portico_server.apps.agent.spec import AgentSpec, MarkedOutput
 from portico_server.apps.agent.strategies import STRATEGIES
 from portico_server.apps.agent.turn import AgentServices, AgentTurn, TurnOptions, TurnUsage
-from portico_server.apps.fields import Fields
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.core.context import Context
-from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError, Unavailable
+from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.interfaces import Evaluator, FactStore, SkillTexts, require_code
-from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import (
-    AppInput,
-    AppOutput,
-    Chat,
-    Message,
-    Reply,
-    Request,
-    ToolCall,
-    ToolResult,
-)
+from portico_server.core.request import AppInput, AppOutput, Chat, Message, Reply, Request
 from portico_server.core.servable import Card
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.apps import AppRow
@@ -37,105 +28,6 @@ from portico_server.runs.journal import specified
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
 from portico_server.runs.turn_steps import TurnCutOff, TurnSteps
-
-# An agent whose work is done by a program of the client's: it is asked as one, a served function answers.
-
-
-FORWARD = "forward"
-"""The field of a specification that makes an agent one of these: the name of the served function."""
-
-_INPUT = {
-    "type": "object",
-    "properties": {"message": {"type": "string", "description": "What is said to the agent."}},
-    "required": ["message"],
-    "additionalProperties": False,
-}
-
-
-class ForwardApp:
-    """Hands messages to a served function, with the name of the session, and answers with its message.
-
-    The program keeps its sessions under its own key: those of other callers get names of their own there.
-    """
-
-    def __init__(self, name: str, spec: Mapping[str, Any], row: AppRow) -> None:
-        self._function, title, description = self.check(name, spec)
-        self.card = Card(
-            name=name,
-            kind="app",
-            title=title or name,
-            description=description,
-            capabilities=frozenset({"chat", "app"}),
-            input_schema=_INPUT,
-            labels={"app": "agent", "version": row.version, "served": True},
-            owner=row.owner,
-            created=int(row.created_at),
-            id=row.id,
-        )
-
-    @staticmethod
-    def check(name: str, spec: Mapping[str, Any]) -> tuple[str, str, str]:
-        """The function, the title and the description. Raises `InvalidRequest` that names what is wrong."""
-        fields = Fields({**spec, "name": name}, "agent")
-        version = fields.whole("portico_agent", 0)
-        if version != VERSION:
-            raise InvalidRequest(
-                f'agent.portico_agent: write "portico_agent": {VERSION}, the version of the specification.',
-                code="invalid_spec",
-                param="agent.portico_agent",
-            )
-        fields.text("name")
-        found = (
-            fields.needed(FORWARD, "the name of a served function"),
-            fields.text("title"),
-            fields.text("description"),
-        )
-        fields.done()
-        return found
-
-    async def call(self, request: Request, context: Context) -> Reply | AppOutput:
-        if isinstance(request, AppInput):
-            given = request.value
-            message = message_of(
-                given["message"] if isinstance(given, Mapping) and "message" in given else given
-            )
-            return AppOutput((await self._ask(message, request.session, context)).to_json())
-        if not isinstance(request, Chat):
-            raise InvalidRequest(f"'{self.card.name}' is an agent: it takes messages, nothing else.")
-        message = message_of({"content": _last(request.messages).get("content") or ""})
-        reply = await self._ask(message, conversation(request.options), context)
-        await context.emit(Delta(reply.text))
-        return Reply(reply.text, model=self.card.name)
-
-    async def _ask(self, message: AgentMessage, session: str, context: Context) -> AgentMessage:
-        given = {"message": message.to_json(), "session": _named(session, context)}
-        steps = TurnSteps.here(context.run)
-        call = ToolCall(given, key=steps.key(steps.place(self._function)) if steps.durable else "")
-        try:
-            result = await context.call(f"tool/{self._function}", call)
-        except NotFound as error:
-            raise Unavailable(
-                f"The agent '{self.card.name}' is answered by a program that does not serve it now. Start that "
-                "program again.",
-                code="not_served",
-            ) from error
-        assert isinstance(result, ToolResult)
-        if result.is_error:
-            raise EngineFailed(f"'{self.card.name}' failed: {result.text[:2000]}", code="forward_failed")
-        return message_of(result.structured if result.structured is not None else result.text, self.card.name)
-
-
-def _last(messages: Sequence[Message]) -> Message:
-    if messages[-1].get("role") != "user":
-        raise InvalidRequest("The last message to an agent must be the user's.", param="messages")
-    return messages[-1]
-
-
-def _named(session: str, context: Context) -> str:
-    """The session in the program's own terms: one that nobody named is the run's, another caller's carries its id."""
-    caller: Principal = context.caller
-    name = session or context.run
-    return name if caller.id == LOCAL.id else f"{caller.id}/{name}"
 
 
 class AgentApps:
@@ -209,7 +101,11 @@ class AgentApps:
     def unserved(self, spec: AgentSpec, caller: Principal) -> list[str]:
         """The functions of clients that an agent needs and nobody serves the caller just now."""
         missing = sorted(
-            {name for name in tools.of(spec) if not tools.is_served(self._registry, name, caller)}
+            {
+                name
+                for name in functions.function_names(spec)
+                if not functions.is_served(self._registry, name, caller)
+            }
         )
         return [
             f"The agent calls the function '{name}', which nobody serves just now: portico serve FILE.py:{spec.name} "
@@ -255,8 +151,6 @@ class AgentApps:
             return await turn.output(reply)
 
         return self._runner.begin("agent", spec.name, caller, work)
-
-    # --- agents that stand in a flow: `portico_server.apps.flow.host.InlineAgents` ------------------------------
 
     async def inline_exists(self, agent: Mapping[str, Any], caller: Principal, at: str) -> bool:
         spec = read.agent(agent, at)
@@ -344,7 +238,7 @@ def _misconfigured(where: str, error: PorticoError) -> InvalidRequest:
 
 def _near(spec: AgentSpec) -> Iterator[str]:
     """What functions and hooks are called where the client that began the turn executes them."""
-    yield from (tools.name_of(spec, use.tool) for use in spec.tools if use.function is not None)
+    yield from (functions.name_of(spec, use.tool) for use in spec.tools if use.function is not None)
     yield from (hook.source for hook in spec.hooks if hook.do == "client")
     for sub in spec.agents:
         if sub.spec is not None:
@@ -377,7 +271,7 @@ class AgentApp:
             title=spec.title or spec.name,
             description=spec.description,
             capabilities=frozenset({"chat", "app"}),
-            input_schema=_INPUT,
+            input_schema=MESSAGE_INPUT,
             labels={"app": "agent", "version": version, "model": spec.model, "uses": models_asked(spec)},
             owner=owner,
             created=created,
@@ -391,7 +285,7 @@ class AgentApp:
             return await turn.output(reply)
         if not isinstance(request, Chat):
             raise InvalidRequest(f"'{self.card.name}' is an agent: it takes messages, nothing else.")
-        name, options = conversation(request.options), self._turn_options(request)
+        name, options = session_name(request.options), self._turn_options(request)
         *before, last = request.messages
         if last.get("role") != "user":
             raise InvalidRequest(

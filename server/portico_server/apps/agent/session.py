@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from portico_server.apps.agent.message import AgentMessage
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import InvalidRequest
 from portico_server.runs.turn_steps import TurnSteps
 
 
@@ -193,18 +192,3 @@ class AgentSession:
 def _within(path: str, root: str) -> bool:
     """Whether an agent is another one, or below it in the tree."""
     return not root or path == root or path.startswith(f"{root}.")
-
-
-# Which session a chat completion continues with.
-
-
-def conversation(options: Mapping[str, Any]) -> str:
-    """The name of the session in the options of a chat completion; empty if there is none."""
-    given = options.get("conversation") or options.get("user") or ""
-    if isinstance(given, Mapping):
-        given = given.get("id") or ""
-    if not isinstance(given, str):
-        raise InvalidRequest(
-            "'conversation' is the name of a session, or an object with its 'id'.", param="conversation"
-        )
-    return given

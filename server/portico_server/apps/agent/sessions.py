@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import time
@@ -12,9 +11,10 @@ from dataclasses import asdict
 from typing import Any, Final, Literal, get_args
 from weakref import WeakValueDictionary
 
-from portico_server.apps.agent.memory import LongTermMemory
+from portico_server.apps.agent.long_term import LongTermMemory
 from portico_server.apps.agent.message import TOOL_RESULT, AgentMessage, message_of
 from portico_server.apps.agent.session import Additions, AgentSession, Recollection
+from portico_server.apps.agent.turn_queue import TurnQueue
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
 from portico_server.core.ids import new_id
@@ -29,53 +29,6 @@ from portico_server.db.database import Database
 from portico_server.db.rows import RowPage, json_bytes
 from portico_server.db.sessions import MessageRow, RatedRow, Remembered, SessionKey, SessionRow
 from portico_server.runs.quotas import StorageQuota
-
-# Who speaks in a session: one turn at a time for each agent and those below it, in the order in which they came.
-
-
-class TurnQueue:
-    """Turns of one session. Two of the same agent, or of one above the other, follow each other; others do not wait.
-
-    So agents that a program holds side by side ("writer", "critic") may speak at once, and one that is asked from
-    within another's turn does not wait for it.
-    """
-
-    def __init__(self) -> None:
-        self._turns: list[tuple[object, str]] = []
-        self._changed = asyncio.Event()
-
-    def taken(self, path: str) -> bool:
-        """Whether a turn of ``path`` would have to wait."""
-        return any(_meet(path, other) for _ticket, other in self._turns)
-
-    @asynccontextmanager
-    async def held(self, path: str) -> AsyncIterator[None]:
-        """Wait for those who came before, then have the floor."""
-        ticket = object()
-        self._turns.append((ticket, path))
-        try:
-            while self._behind(ticket, path):
-                await self._changed.wait()
-            yield
-        finally:
-            self._turns = [turn for turn in self._turns if turn[0] is not ticket]
-            changed, self._changed = self._changed, asyncio.Event()
-            changed.set()
-
-    def _behind(self, ticket: object, path: str) -> bool:
-        for other, at in self._turns:
-            if other is ticket:
-                return False
-            if _meet(path, at):
-                return True
-        return False
-
-
-def _meet(one: str, other: str) -> bool:
-    """Whether one agent is the other, or above or below it in the tree."""
-    short, long = sorted((one, other), key=len)
-    return not short or long == short or long.startswith(f"{short}.")
-
 
 STATE_VERSION: Final = 1
 """The version of the state dict that this code writes and reads."""
@@ -188,8 +141,6 @@ class AgentSessions:
             yield AgentSession(
                 _Kept(self._database, key, self._quota), {path: _recollected(found)}, app=title, name=name
             )
-
-    # --- administration --------------------------------------------------------------------------------------
 
     async def open(
         self,

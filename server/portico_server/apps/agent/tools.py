@@ -11,15 +11,14 @@ from typing import Any, Final
 import orjson
 
 from portico.wire import HandedOff, StepFinished, StepStarted, ToolCalled, ToolReturned
+from portico_server.apps.agent.functions import ask_client, require_served
 from portico_server.apps.agent.hooks import ACTION, hooked
 from portico_server.apps.agent.message import HANDED_BACK, TOOL_RESULT, AgentMessage
 from portico_server.apps.agent.spec import AgentSpec, Moment, SubAgent, ToolUse
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable, nearest
+from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.interfaces import Evaluator, SkillTexts
-from portico_server.core.principal import Principal
-from portico_server.core.question import Question
 from portico_server.core.registry import Registry
 from portico_server.core.request import CalledTool, Found, Search, ToolCall, ToolResult
 from portico_server.core.tool_search import (
@@ -31,62 +30,6 @@ from portico_server.core.tool_search import (
     finding,
 )
 from portico_server.runs.turn_steps import STEP_CHANGED, TurnCutOff, TurnSteps
-
-# Python functions of a client as tools of an agent.
-#
-# Where the client itself began the turn, it is asked over the events of the run and answers. A deployed agent asks for
-# the function under its name, which some client serves for whoever calls (`portico serve`).
-
-
-def name_of(spec: AgentSpec, function: str) -> str:
-    """What a function is called where the client answers itself: agents of a tree may have different ones."""
-    return f"{spec.name}.{function}"
-
-
-async def ask_client(
-    spec: AgentSpec, use: ToolUse, arguments: Mapping[str, Any], context: Context, key: str
-) -> str:
-    """What a function of the client that began the turn returns, as text. Raises what went wrong.
-
-    ``key``: see `Question`.
-    """
-    from portico_server.core.json_schema import JsonSchema  # jsonschema is slow to import
-
-    assert use.function is not None
-    fault = JsonSchema(use.name, use.function.schema).fault(dict(arguments))
-    if fault is not None:
-        raise InvalidRequest(f"At {fault.path or 'the top'} of its arguments: {fault.message}")
-    given = {"args": [], "kwargs": dict(arguments)}
-    limit = use.function.seconds
-    question = Question("function", name_of(spec, use.tool), arguments=given, key=key, limit=limit)
-    answer = await context.ask(question)
-    if not answer.accepted:
-        raise EngineFailed(answer.note or "The client refused it.", code="client_function_failed")
-    return answer.value if isinstance(answer.value, str) else orjson.dumps(answer.value).decode()
-
-
-def is_served(registry: Registry, function: str, caller: Principal) -> bool:
-    """Whether a client serves a function of this name to the caller just now."""
-    found = registry.get(f"tool/{function}", caller)
-    return found is not None and found.card.labels.get("source") == "client"
-
-
-def require_served(registry: Registry, function: str, agent: str, caller: Principal) -> None:
-    """Raise `Unavailable` with what to do if no client serves a function to the caller."""
-    if not is_served(registry, function, caller):
-        raise Unavailable(
-            f"No client serves the function '{function}' now. Start one that does: portico serve FILE.py:{agent}",
-            code="not_served",
-        )
-
-
-def of(spec: AgentSpec) -> Iterator[str]:
-    """The functions that an agent needs and those within it."""
-    yield from (use.tool for use in spec.tools if use.function is not None)
-    for sub in spec.agents:
-        if sub.spec is not None:
-            yield from of(sub.spec)
-
 
 MAX_RESULT_CHARS: Final = 60_000
 """Characters of a result that a model is shown."""

@@ -3,100 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, field, replace
 from typing import Any, Final
 
 import orjson
 
 from portico.wire import Delta, Event, HandedOff, Status, StepFinished, StepStarted, Usage
-from portico_server.apps.agent import memory as longterm
+from portico_server.apps.agent import facts
 from portico_server.apps.agent.hooks import finds, hooked
-from portico_server.apps.agent.memory import aggregated, recalled
+from portico_server.apps.agent.instructions import fill_instructions
+from portico_server.apps.agent.memory import recalled
 from portico_server.apps.agent.message import HANDED_BACK, AgentMessage
+from portico_server.apps.agent.model_messages import aggregate
 from portico_server.apps.agent.output import options_for, parsed, wanted
 from portico_server.apps.agent.session import AgentSession
 from portico_server.apps.agent.spec import AgentSpec, LongTermSpec, Moment, Strategy, SubAgent
+from portico_server.apps.agent.time_limit import time_limit
 from portico_server.apps.agent.tools import READ_SKILL, AgentTools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
+from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.interfaces import Evaluator, FactStore, SkillTexts
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppOutput, CalledTool, Chat, Message, Reply
-from portico_server.core.template import substitute
 from portico_server.core.tool_search import ToolSearch
 from portico_server.runs.turn_steps import TurnSteps
-
-# Instructions with variables in them.
-
-
-_VARIABLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
-
-
-def filled(spec: AgentSpec, given: Mapping[str, Any]) -> str:
-    """The instructions with ``{name}`` replaced by what the caller gave, or by the agent's own value.
-
-    An agent without variables has its braces as they stand; with some, ``{{`` and ``}}`` stand for braces. Raises
-    `InvalidRequest` for a name without a value, and for what would be too long.
-    """
-    known = {**spec.variables, **given}
-    if not known:
-        return spec.instructions
-
-    def one(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name is None:
-            return match.group()[0]
-        if name not in known:
-            raise InvalidRequest(
-                f"The instructions of '{spec.name}' have the variable '{{{name}}}', which has no value.",
-                code="missing_variable",
-                param="variables",
-            )
-        text = known[name] = str(known[name])
-        return text
-
-    return substitute(_VARIABLE, one, spec.instructions)
-
-
-# A limit in seconds that stands still while the run waits for somebody outside.
-
-
-@asynccontextmanager
-async def within(seconds: float | None, context: Context, whose: str) -> AsyncIterator[None]:
-    """Cancel the body after that many seconds. Raises `DeadlineExceeded` then; ``None``: without a limit."""
-    if seconds is None:
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    started_at, deadline = loop.time(), context.deadline
-    timers: list[asyncio.TimerHandle] = []
-    try:
-        async with asyncio.timeout(None) as until:
-
-            def look() -> None:
-                # The deadline of a run moves by as much as it waits.
-                waited = 0.0 if deadline is None else (context.deadline or deadline) - deadline
-                due = started_at + seconds + waited
-                timers[:] = [loop.call_at(due, look)] if due > loop.time() else []
-                if not timers:
-                    until.reschedule(loop.time())
-
-            look()
-            try:
-                yield
-            finally:
-                for timer in timers:
-                    timer.cancel()
-    except TimeoutError as error:
-        if not until.expired():
-            raise
-        raise DeadlineExceeded(f"The agent '{whose}' did not end within {seconds:g} s, its limit.") from error
-
 
 MAX_CALL_DEPTH: Final = 8
 """Agents that ask agents."""
@@ -227,7 +160,7 @@ class AgentTurn:
         long_term = self.spec.memory.long_term
         if long_term is not None:
             self.known = await self._recall(long_term, message)
-        async with within(self.spec.limits.seconds, self.context, self.spec.name):
+        async with time_limit(self.spec.limits.seconds, self.context, self.spec.name):
             reply = await self._speaker(message)
         if self.spec.final:
             final = await finds(self.spec.final, reply.text, self.place.evaluator)
@@ -264,7 +197,7 @@ class AgentTurn:
             self.steps.place("recall"),
             "retrieve",
             {"store": policy.store, "query": message.text},
-            lambda: longterm.recall(policy, message, self.context),
+            lambda: facts.recall(policy, message, self.context),
             lambda known: {"facts": known},
             lambda found: tuple(found["facts"]),
         )
@@ -272,9 +205,9 @@ class AgentTurn:
     async def _learn(self, policy: LongTermSpec, message: AgentMessage, reply: AgentMessage) -> None:
         """Keep what is worth it. That this fails does not take the answer away; the listener is told."""
         try:
-            found = await self._call(longterm.question(message, reply, self.known))
-            facts = longterm.facts_in(found.content, self.known)
-            if facts:
+            found = await self._call(facts.question(message, reply, self.known))
+            new_facts = facts.facts_in(found.content, self.known)
+            if new_facts:
                 where = {
                     "agent": self.spec.name,
                     "path": self.path,
@@ -290,8 +223,8 @@ class AgentTurn:
                 await self.steps.once(
                     self.steps.place("facts"),
                     "facts",
-                    facts,
-                    lambda: self.place.facts.add(policy.store, facts, attributes, self.context.caller),
+                    new_facts,
+                    lambda: self.place.facts.add(policy.store, new_facts, attributes, self.context.caller),
                     lambda _added: {},
                     lambda _found: None,
                 )
@@ -312,8 +245,6 @@ class AgentTurn:
     async def remember(self, message: AgentMessage) -> None:
         await self.session.add(self.path, message)
 
-    # --- asking the model ------------------------------------------------------------------------------------
-
     async def messages(self, *, result: str = "") -> list[Message]:
         """What the model is sent: instructions, what the memory policy shows; tools' results as text if ``result``."""
         memory = await self.session.memory(self.path)
@@ -326,10 +257,10 @@ class AgentTurn:
         )
         if shown.summary and shown.covered != covered:
             await self.session.keep(self.path, summary=shown.summary, covered=shown.covered + earlier)
-        return aggregated(self.spec, self._system(shown.summary), shown.messages, result=result)
+        return aggregate(self.spec, self._system(shown.summary), shown.messages, result=result)
 
     def _system(self, summary: str) -> str:
-        parts = [filled(self.spec, self.turn_options.variables), self.turn_options.rules]
+        parts = [fill_instructions(self.spec, self.turn_options.variables), self.turn_options.rules]
         if summary:
             parts.append(f"The conversation so far, summed up:\n{summary}")
         if self.known:
@@ -467,8 +398,6 @@ class AgentTurn:
     def plain_options(self) -> dict[str, Any]:
         """The model's options alone."""
         return {**self.spec.options, **self.turn_options.options}
-
-    # --- other agents ----------------------------------------------------------------------------------------
 
     async def ask_agent(self, sub: SubAgent, message: AgentMessage, place: str) -> AgentMessage:
         """Let another agent answer, asked at ``place`` in this turn. Its memory is in our session, under its name.

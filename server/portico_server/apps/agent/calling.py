@@ -1,0 +1,47 @@
+"""Doing what a model asks for, and the model's own function calling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from portico_server.apps.agent.message import STEP, TOOL_CALL, AgentMessage
+from portico_server.apps.agent.tools import as_messages_have_them, with_unique_ids
+from portico_server.apps.agent.turn import AgentTurn
+from portico_server.core.request import CalledTool
+
+
+async def use_tools(turn: AgentTurn) -> AgentMessage:
+    """The model's own function calling: call and answer in turn, until it answers without a call."""
+    return await call_tools(turn)
+
+
+async def call_tools(turn: AgentTurn, *, step: bool = False) -> AgentMessage:
+    """As `use_tools`. A ``step`` on the way is not said aloud, and need not have the output format."""
+    # A schema that binds every word of the answer would leave no way to call a tool.
+    options = turn.plain_options if step else turn.options(constrained=not turn.tools.by_name)
+    while True:
+        messages = await turn.messages()
+        reply = await turn.ask(messages, options, tools=turn.tools.functions, aloud=not step)
+        if not reply.tool_calls:
+            if step:
+                return AgentMessage(turn.spec.name, reply.content, type=STEP)
+            return await turn.answer(reply, messages)
+        handed = await act(turn, reply.content, reply.tool_calls)
+        if handed is not None:
+            return handed
+
+
+async def act(turn: AgentTurn, thought: str, calls: Sequence[CalledTool]) -> AgentMessage | None:
+    """Do all calls at once; their results in the order of the calls. The answer, if another agent took over.
+
+    Raises `InvalidRequest` with the code ``agent_limit`` instead of calling more often than the agent may.
+    """
+    if turn.tools.count + len(calls) > turn.spec.limits.tool_calls:
+        raise turn.endless()
+    calls = with_unique_ids(calls, turn.steps.call_id)
+    about = {"tool_calls": as_messages_have_them(calls)}
+    await turn.remember(AgentMessage(turn.spec.name, thought, type=TOOL_CALL, extra_info=about))
+    done = await turn.tools.use_all(calls)
+    for message, _returned in done:
+        await turn.remember(message)
+    return next((returned.handed for _message, returned in done if returned.handed is not None), None)

@@ -1,0 +1,58 @@
+"""Facts that a model finds in a turn, kept in a store and recalled by what is said later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+
+from portico_server.apps.agent.message import AgentMessage
+from portico_server.apps.agent.spec import LongTermSpec
+from portico_server.apps.flow.format import response_format, unwrapped
+from portico_server.core.context import Context
+from portico_server.core.prompts import builtin
+from portico_server.core.request import Chat, Filter, Found, Search
+
+MAX_FACTS: Final = 5
+"""Facts of one turn."""
+
+MAX_FACT_CHARS: Final = 500
+"""Characters of a fact."""
+
+_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FACTS}
+
+
+async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) -> tuple[str, ...]:
+    """The facts of this caller that have to do with a message, the nearest first."""
+    if not message.text.strip():
+        return ()
+    own = Filter("and", filters=(Filter("eq", "fact", True), Filter("eq", "owner", context.caller.id)))
+    search = Search(message.text[:2000], max_num_results=policy.facts, filters=own)
+    found = await context.call(f"store/{policy.store}", search)
+    assert isinstance(found, Found)
+    return tuple(dict.fromkeys(passage.text.strip() for passage in found.passages))
+
+
+def question(message: AgentMessage, reply: AgentMessage, known: Sequence[str]) -> Chat:
+    """What the model is asked about a turn."""
+    before = "Known already:\n" + "\n".join(f"- {fact}" for fact in known) + "\n\n" if known else ""
+    conversation = f"{message.sender}: {message.text}\n{reply.sender}: {reply.text}"
+    return Chat(
+        builtin.messages("remember-facts", conversation=conversation, known=before),
+        {"temperature": 0, "max_tokens": 400, "response_format": response_format("facts", _SCHEMA)},
+    )
+
+
+def facts_in(text: str, known: Sequence[str]) -> list[str]:
+    """The new facts in an answer to `question`; none if it is not understood."""
+    try:
+        value = unwrapped(_SCHEMA, orjson.loads(text))
+    except orjson.JSONDecodeError:
+        return []
+    facts = (
+        [item.strip()[:MAX_FACT_CHARS] for item in value if isinstance(item, str)]
+        if isinstance(value, list)
+        else []
+    )
+    return [fact for fact in dict.fromkeys(facts) if fact and fact not in known][:MAX_FACTS]

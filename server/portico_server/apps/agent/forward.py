@@ -1,0 +1,124 @@
+"""An agent whose work is done by a program of the client's: it is asked as one, a served function answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portico.wire import Delta
+from portico_server.apps.agent.message import AgentMessage, message_of
+from portico_server.apps.agent.session_name import session_name
+from portico_server.apps.agent.spec import VERSION
+from portico_server.apps.fields import Fields
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, Unavailable
+from portico_server.core.principal import LOCAL, Principal
+from portico_server.core.request import (
+    AppInput,
+    AppOutput,
+    Chat,
+    Message,
+    Reply,
+    Request,
+    ToolCall,
+    ToolResult,
+)
+from portico_server.core.servable import Card
+from portico_server.db.apps import AppRow
+from portico_server.runs.turn_steps import TurnSteps
+
+FORWARD = "forward"
+"""The field of a specification that makes an agent one of these: the name of the served function."""
+
+MESSAGE_INPUT = {
+    "type": "object",
+    "properties": {"message": {"type": "string", "description": "What is said to the agent."}},
+    "required": ["message"],
+    "additionalProperties": False,
+}
+
+
+class ForwardApp:
+    """Hands messages to a served function, with the name of the session, and answers with its message.
+
+    The program keeps its sessions under its own key: those of other callers get names of their own there.
+    """
+
+    def __init__(self, name: str, spec: Mapping[str, Any], row: AppRow) -> None:
+        self._function, title, description = self.check(name, spec)
+        self.card = Card(
+            name=name,
+            kind="app",
+            title=title or name,
+            description=description,
+            capabilities=frozenset({"chat", "app"}),
+            input_schema=MESSAGE_INPUT,
+            labels={"app": "agent", "version": row.version, "served": True},
+            owner=row.owner,
+            created=int(row.created_at),
+            id=row.id,
+        )
+
+    @staticmethod
+    def check(name: str, spec: Mapping[str, Any]) -> tuple[str, str, str]:
+        """The function, the title and the description. Raises `InvalidRequest` that names what is wrong."""
+        fields = Fields({**spec, "name": name}, "agent")
+        version = fields.whole("portico_agent", 0)
+        if version != VERSION:
+            raise InvalidRequest(
+                f'agent.portico_agent: write "portico_agent": {VERSION}, the version of the specification.',
+                code="invalid_spec",
+                param="agent.portico_agent",
+            )
+        fields.text("name")
+        found = (
+            fields.needed(FORWARD, "the name of a served function"),
+            fields.text("title"),
+            fields.text("description"),
+        )
+        fields.done()
+        return found
+
+    async def call(self, request: Request, context: Context) -> Reply | AppOutput:
+        if isinstance(request, AppInput):
+            given = request.value
+            message = message_of(
+                given["message"] if isinstance(given, Mapping) and "message" in given else given
+            )
+            return AppOutput((await self._ask(message, request.session, context)).to_json())
+        if not isinstance(request, Chat):
+            raise InvalidRequest(f"'{self.card.name}' is an agent: it takes messages, nothing else.")
+        message = message_of({"content": _last(request.messages).get("content") or ""})
+        reply = await self._ask(message, session_name(request.options), context)
+        await context.emit(Delta(reply.text))
+        return Reply(reply.text, model=self.card.name)
+
+    async def _ask(self, message: AgentMessage, session: str, context: Context) -> AgentMessage:
+        given = {"message": message.to_json(), "session": _named(session, context)}
+        steps = TurnSteps.here(context.run)
+        call = ToolCall(given, key=steps.key(steps.place(self._function)) if steps.durable else "")
+        try:
+            result = await context.call(f"tool/{self._function}", call)
+        except NotFound as error:
+            raise Unavailable(
+                f"The agent '{self.card.name}' is answered by a program that does not serve it now. Start that "
+                "program again.",
+                code="not_served",
+            ) from error
+        assert isinstance(result, ToolResult)
+        if result.is_error:
+            raise EngineFailed(f"'{self.card.name}' failed: {result.text[:2000]}", code="forward_failed")
+        return message_of(result.structured if result.structured is not None else result.text, self.card.name)
+
+
+def _last(messages: Sequence[Message]) -> Message:
+    if messages[-1].get("role") != "user":
+        raise InvalidRequest("The last message to an agent must be the user's.", param="messages")
+    return messages[-1]
+
+
+def _named(session: str, context: Context) -> str:
+    """The session in the program's own terms: one that nobody named is the run's, another caller's carries its id."""
+    caller: Principal = context.caller
+    name = session or context.run
+    return name if caller.id == LOCAL.id else f"{caller.id}/{name}"

@@ -1,0 +1,93 @@
+"""Long-term memory as its owner sees it: facts, each with the message of the session that it was learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portico_server.apps.agent.facts import MAX_FACT_CHARS
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.interfaces import Fact, FactStore
+from portico_server.core.principal import Principal
+from portico_server.db import sessions
+from portico_server.db.database import Database
+from portico_server.db.sessions import MessageRow, SessionRow
+
+
+@dataclass(frozen=True, slots=True)
+class LearntFact:
+    """A fact and where it was learnt: the session, or a copy of it if that has gone; ``None`` if there is neither."""
+
+    fact: Fact
+    session: SessionRow | None = None
+    message: MessageRow | None = None
+
+    def origin(self, name: str) -> str | None:
+        """What is known of its origin: ``agent``, ``app``, ``session`` (its name), ``run``."""
+        found = self.fact.attributes.get(name)
+        return None if found is None else str(found)
+
+
+class LongTermMemory:
+    """The facts of a caller. Another key's facts do not exist for it."""
+
+    def __init__(self, database: Database, facts: FactStore) -> None:
+        self._database = database
+        self._facts = facts
+
+    async def list(
+        self,
+        caller: Principal,
+        *,
+        store: str | None = None,
+        session: SessionRow | None = None,
+        agent: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[LearntFact]:
+        """The newest first; of a store, of what was said in a session, of an agent."""
+        where = {} if session is None else {"app": session.app, "session": session.name}
+        if agent is not None:
+            where["agent"] = agent
+        found = await self._facts.list(caller, store=store, where=where, limit=limit)
+        return await self._learnt(found, caller)
+
+    async def change(self, fact_id: str, text: str, caller: Principal) -> LearntFact:
+        """Put another text in the place of a fact."""
+        stripped = text.strip()
+        if not stripped or len(stripped) > MAX_FACT_CHARS:
+            raise InvalidRequest(f"A fact is a text of 1 to {MAX_FACT_CHARS} characters.", param="text")
+        (learnt,) = await self._learnt([await self._facts.change(fact_id, stripped, caller)], caller)
+        return learnt
+
+    async def remove(self, fact_id: str, caller: Principal) -> None:
+        """Forget a fact."""
+        await self._facts.remove(fact_id, caller)
+
+    async def _learnt(self, facts: Sequence[Fact], caller: Principal) -> Sequence[LearntFact]:
+        learnt = [await self._heard(fact, caller) for fact in facts]
+        lost: dict[str, set[tuple[str, str]]] = {}
+        for item in learnt:
+            if item.message is None and item.origin("run") is not None:
+                lost.setdefault(item.origin("app") or "", set()).add(_which(item.fact))
+        for app, wanted in lost.items():
+            copies = await self._database.read(sessions.texts_in_copies, app, caller.id, wanted)
+            learnt = [
+                LearntFact(item.fact, *copies[_which(item.fact)])
+                if item.message is None and item.origin("app") == app and _which(item.fact) in copies
+                else item
+                for item in learnt
+            ]
+        return learnt
+
+    async def _heard(self, fact: Fact, caller: Principal) -> LearntFact:
+        known: Mapping[str, Any] = fact.attributes
+        if not known.get("app") or not known.get("session"):
+            return LearntFact(fact)
+        which = (str(known["app"]), caller.id, str(known["session"]))
+        return LearntFact(fact, *await self._database.read(sessions.texts_in_session, *which, _which(fact)))
+
+
+def _which(fact: Fact) -> tuple[str, str]:
+    """The agent that was told, by its path, and the run in which it was."""
+    return str(fact.attributes.get("path", "")), str(fact.attributes.get("run", ""))

@@ -1,0 +1,125 @@
+"""Strategies that plan before they act."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from portico_server.apps.agent.calling import act, call_tools
+from portico_server.apps.agent.message import HANDED_BACK, PLAN, AgentMessage
+from portico_server.apps.agent.model_messages import add_user_content
+from portico_server.apps.agent.turn import AgentTurn
+from portico_server.apps.flow.format import response_format, unwrapped
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.json_size import MAX_FILLED, too_long
+from portico_server.core.prompts import builtin
+from portico_server.core.request import CalledTool
+
+_PLAN_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 12}
+
+_REWOO_SCHEMA: Final = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": 12,
+    "items": {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "plan": {"type": "string"},
+            "tool": {"type": "string"},
+            "input": {"type": "string"},
+        },
+        "required": ["id", "plan", "tool", "input"],
+        "additionalProperties": False,
+    },
+}
+
+
+async def plan_and_solve(turn: AgentTurn) -> AgentMessage:
+    """A plan, then its steps one by one, then the answer (Wang et al. 2023)."""
+    steps = await _planned(turn, builtin.text("agent-plan"), _PLAN_SCHEMA)
+    for number, step in enumerate(steps, 1):
+        await _say(turn, builtin.text("agent-plan-step", number=number, count=len(steps), step=step))
+        done = await call_tools(turn, step=True)
+        if done.sender != turn.spec.name or done.type == HANDED_BACK:
+            return done  # another agent has the conversation now
+        await turn.remember(done)
+    await _say(turn, builtin.text("agent-conclude"))
+    return await call_tools(turn)
+
+
+async def _say(turn: AgentTurn, text: str) -> None:
+    await turn.remember(AgentMessage("plan", text, type=PLAN, receiver=turn.spec.name))
+
+
+async def rewoo(turn: AgentTurn) -> AgentMessage:
+    """All calls planned at once, carried out without the model, then one answer from them (Xu et al. 2023)."""
+    if not turn.tools.by_name:
+        return await call_tools(turn)
+    plan = await _planned(turn, builtin.text("agent-rewoo", tools=turn.tools.described()), _REWOO_SCHEMA)
+    request = await turn.messages()
+    evidence: dict[str, str] = {}
+    for item in plan:
+        handed = await act(turn, item["plan"], [_planned_call(turn, item, evidence)])
+        if handed is not None:
+            return handed
+        evidence[item["id"].lstrip("#")] = (await turn.session.memory(turn.path))[-1].text
+    shown = "\n".join(f"#{name}: {text}" for name, text in evidence.items())
+    add_user_content(request, "\n\n" + builtin.text("agent-evidence", evidence=shown))
+    reply = await turn.ask(request, turn.options(), aloud=True)
+    return await turn.answer(reply, request)
+
+
+def _planned_call(turn: AgentTurn, item: Mapping[str, str], evidence: Mapping[str, str]) -> CalledTool:
+    """A planned call with the evidence that it refers to. A bare text goes to the tool's only required argument."""
+    given = _object(item["input"])
+    if given is not None:
+        given = {name: _with(value, evidence) for name, value in given.items()}
+    else:
+        tool = turn.tools.by_name.get(item["tool"])
+        schema = tool.schema if tool is not None else {}
+        names = list(schema.get("required") or schema.get("properties") or ["input"])
+        given = {names[0]: _with(item["input"], evidence)}
+    return CalledTool("", item["tool"], orjson.dumps(given).decode())
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _with(value: Any, evidence: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        for name in sorted(evidence, key=len, reverse=True):
+            if len(value) + value.count(f"#{name}") * len(evidence[name]) > MAX_FILLED:
+                raise too_long()
+            value = value.replace(f"#{name}", evidence[name])
+    return value
+
+
+async def _planned(turn: AgentTurn, note: str, schema: Mapping[str, Any]) -> list[Any]:
+    # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
+    from portico_server.core.json_schema import JsonSchema
+
+    turn.note = note
+    messages = await turn.messages()
+    turn.note = ""
+    options = {**turn.plain_options, "response_format": response_format("plan", schema)}
+    shape, reason = JsonSchema("the plan", schema), "it is no JSON"
+    for _attempt in range(turn.spec.attempts):
+        reply = await turn.ask(messages, options)
+        try:
+            value = unwrapped(schema, orjson.loads(reply.content))
+        except orjson.JSONDecodeError:
+            continue
+        fault = shape.fault(value)
+        if fault is None:
+            found: list[Any] = value
+            return found
+        reason = f"at {fault.path or 'the top'}, {fault.message}"
+    raise InvalidRequest(f"The model of '{turn.spec.name}' made no plan: {reason}.", code="format_failed")

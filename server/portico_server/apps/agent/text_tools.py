@@ -1,0 +1,89 @@
+"""Tools for models that know none: calls are read from the text, results are told as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import orjson
+
+from portico_server.apps.agent.calling import act
+from portico_server.apps.agent.message import AgentMessage
+from portico_server.apps.agent.model_messages import RESULT
+from portico_server.apps.agent.output import with_stops
+from portico_server.apps.agent.turn import AgentTurn
+from portico_server.core.prompts import builtin
+from portico_server.core.request import CalledTool
+
+_OBSERVED: Final = "Observation: {text}\n"
+
+_BLOCK: Final = re.compile(r"```(?:json|tool)?[ \t]*\n\s*(\{.*?\})\s*(?:```|\Z)", re.S)
+
+_NAMED: Final = re.compile(r'"name"\s*:\s*"([^"\\]{1,64})"')
+
+_ACTION: Final = re.compile(
+    r"Action:[ \t]*([^\n]+?)[ \t]*\n+Action Input:[ \t]*(.*?)\s*(?:\nObservation:|\Z)", re.S
+)
+
+_FINAL: Final = "Final Answer:"
+
+Found = tuple[CalledTool, str]
+"""A call, and the text up to its end: what a model makes up behind it is not kept."""
+
+
+async def text_tools(turn: AgentTurn) -> AgentMessage:
+    """Calls as JSON blocks in the text."""
+    use_tools = turn.tools.described()
+    turn.note = builtin.text("agent-text-tools", tools=use_tools) if turn.tools.by_name else ""
+    return await _textual(turn, _block, RESULT, "\nResult of ")
+
+
+async def react(turn: AgentTurn) -> AgentMessage:
+    """Thought, action, observation (Yao et al. 2022)."""
+    turn.note = builtin.text("agent-react", tools=turn.tools.described())
+    return await _textual(turn, _react_action, _OBSERVED, "\nObservation:")
+
+
+async def _textual(
+    turn: AgentTurn, call_in: Callable[[str], Found | None], result: str, stop: str
+) -> AgentMessage:
+    options = with_stops(turn.options(constrained=not turn.tools.by_name), [stop])
+    while True:
+        messages = await turn.messages(result=result)
+        reply = await turn.ask(messages, options)
+        found = call_in(reply.content) if turn.tools.by_name else None
+        if found is None:
+            answer = reply.content.rpartition(_FINAL)[2].strip() if _FINAL in reply.content else reply.content
+            return await turn.answer(replace(reply, content=answer), messages)
+        call, text = found
+        handed = await act(turn, text, [call])
+        if handed is not None:
+            return handed
+
+
+def _block(text: str) -> Found | None:
+    """The first block that names a tool. One that is no JSON is a call too, whose arguments cannot be read."""
+    for match in _BLOCK.finditer(text):
+        inner = match.group(1)
+        named = _NAMED.search(inner)
+        try:
+            value = orjson.loads(inner)
+        except orjson.JSONDecodeError:
+            if named is not None:
+                return CalledTool("", named.group(1), inner), text[: match.end()]
+            continue
+        if isinstance(value, dict) and isinstance(value.get("name"), str):
+            given = value.get("parameters", value.get("arguments", {}))
+            arguments = given if isinstance(given, str) else orjson.dumps(given).decode()
+            return CalledTool("", value["name"], arguments), text[: match.end()]
+    return None
+
+
+def _react_action(text: str) -> Found | None:
+    match = _ACTION.search(text.partition(_FINAL)[0])
+    if match is None:
+        return None
+    arguments = match.group(2).strip().removeprefix("```json").strip("`").strip() or "{}"
+    return CalledTool("", match.group(1).strip(), arguments), text[: match.end(2)]

@@ -1,0 +1,42 @@
+"""A limit in seconds that stands still while the run waits for somebody outside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from portico_server.core.context import Context
+from portico_server.core.errors import DeadlineExceeded
+
+
+@asynccontextmanager
+async def time_limit(seconds: float | None, context: Context, whose: str) -> AsyncIterator[None]:
+    """Cancel the body after that many seconds. Raises `DeadlineExceeded` then; ``None``: without a limit."""
+    if seconds is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    started_at, deadline = loop.time(), context.deadline
+    timers: list[asyncio.TimerHandle] = []
+    try:
+        async with asyncio.timeout(None) as until:
+
+            def look() -> None:
+                # The deadline of a run moves by as much as it waits.
+                waited = 0.0 if deadline is None else (context.deadline or deadline) - deadline
+                due = started_at + seconds + waited
+                timers[:] = [loop.call_at(due, look)] if due > loop.time() else []
+                if not timers:
+                    until.reschedule(loop.time())
+
+            look()
+            try:
+                yield
+            finally:
+                for timer in timers:
+                    timer.cancel()
+    except TimeoutError as error:
+        if not until.expired():
+            raise
+        raise DeadlineExceeded(f"The agent '{whose}' did not end within {seconds:g} s, its limit.") from error

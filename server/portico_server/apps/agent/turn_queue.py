@@ -1,0 +1,51 @@
+"""Who speaks in a session: one turn at a time for each agent and those below it, in the order in which they came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class TurnQueue:
+    """Turns of one session. Two of the same agent, or of one above the other, follow each other; others do not wait.
+
+    So agents that a program holds side by side ("writer", "critic") may speak at once, and one that is asked from
+    within another's turn does not wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._turns: list[tuple[object, str]] = []
+        self._changed = asyncio.Event()
+
+    def taken(self, path: str) -> bool:
+        """Whether a turn of ``path`` would have to wait."""
+        return any(_meet(path, other) for _ticket, other in self._turns)
+
+    @asynccontextmanager
+    async def held(self, path: str) -> AsyncIterator[None]:
+        """Wait for those who came before, then have the floor."""
+        ticket = object()
+        self._turns.append((ticket, path))
+        try:
+            while self._behind(ticket, path):
+                await self._changed.wait()
+            yield
+        finally:
+            self._turns = [turn for turn in self._turns if turn[0] is not ticket]
+            changed, self._changed = self._changed, asyncio.Event()
+            changed.set()
+
+    def _behind(self, ticket: object, path: str) -> bool:
+        for other, at in self._turns:
+            if other is ticket:
+                return False
+            if _meet(path, at):
+                return True
+        return False
+
+
+def _meet(one: str, other: str) -> bool:
+    """Whether one agent is the other, or above or below it in the tree."""
+    short, long = sorted((one, other), key=len)
+    return not short or long == short or long.startswith(f"{short}.")
