@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from portico_server.apps.answer import facts
+from portico_server.apps.answer.dates import dates_in
 from portico_server.apps.answer.expects import kind
 from portico_server.apps.answer.terms import fold, has_cjk
 from portico_server.apps.answer.units import sentences
@@ -128,7 +128,7 @@ def other_number(sentence: str, number: int) -> str:
 
 def _is_date(sentence: str, match: re.Match[str]) -> bool:
     folded = fold(sentence[max(0, match.start() - 12) : match.end() + 8])
-    return bool(facts.dates(folded)) and re.fullmatch(r"\d{1,4}", match.group()) is not None
+    return bool(dates_in(folded)) and re.fullmatch(r"\d{1,4}", match.group()) is not None
 
 
 def other_date(sentence: str, number: int) -> str:
@@ -137,7 +137,7 @@ def other_date(sentence: str, number: int) -> str:
             r"(?<![\w.,])1[1-9]\d\d(?!\d|,\d|\.\d|[-–])|(?<![\w.,])20[0-2]\d(?!\d|,\d|\.\d|[-–])", sentence
         )
     )
-    if not years or not any(f"y{match.group()}" in facts.dates(fold(sentence)) for match in years):
+    if not years or not any(f"y{match.group()}" in dates_in(fold(sentence)) for match in years):
         return ""
     match = years[number % len(years)]
     new = int(match.group()) + 3 + number % 11

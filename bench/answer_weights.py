@@ -28,7 +28,8 @@ from harness import call, daemon
 from multihop import LANGUAGES, generate
 
 from portico.wire import Passage
-from portico_server.apps.answer.judge import MAX_COMPARED_PASSAGES, SEARCH_RESULTS, SentenceChain, chains
+from portico_server.apps.answer.chains import SentenceChain, sentence_chains
+from portico_server.apps.answer.judge import MAX_COMPARED_PASSAGES, SEARCH_RESULTS
 from portico_server.apps.answer.material import Material
 from portico_server.apps.answer.weights import CHAIN
 from portico_server.knowledge.steps import names_in
@@ -302,7 +303,7 @@ def chains_of(row: Mapping[str, Any], vectors: Vectors) -> list[tuple[SentenceCh
     if not given.candidates:
         return []
     names = [tuple(names_in(passage.text)) for passage in passages]
-    found = chains(given, names, given.soft(vectors.of(given.texts())))
+    found = sentence_chains(given, names, given.soft(vectors.of(given.texts())))
     files = [[Path(passages[given.candidates[n].passage].filename).stem for n in c.candidates] for c in found]
     return [
         (chain, row["known"] and sorted(own) == sorted(row["evidence"]))

@@ -32,8 +32,9 @@ from answers import DATA, Asked, Collection, is_dev, make_store, read_all, sampl
 from harness import HERE, Report, call, daemon
 
 from portico.wire import AnswerClaim, Evidence, Passage, passage_from_json
-from portico_server.apps.answer.claims import EvidenceCheck, Sentence
+from portico_server.apps.answer.claims import EvidenceCheck
 from portico_server.apps.answer.judge import SEARCH_RESULTS
+from portico_server.apps.answer.sentences import Sentence
 from portico_server.apps.answer.terms import has_cjk
 
 sys.path.insert(0, str(HERE.parent))

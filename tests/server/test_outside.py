@@ -14,7 +14,9 @@ SEARCHES = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "
 PATTERNS_OF_OUR_OWN = {
     "api/a2a/adapter.py": "the paths of the protocol, which are ours, joined",
     "apps/answer/expects.py": "words of ours, joined",
-    "apps/answer/facts.py": "names of numbers, units, months and days, which are ours, joined",
+    "apps/answer/dates.py": "names of months, which are ours, joined",
+    "apps/answer/negations.py": "opposites, which are ours, joined",
+    "apps/answer/quantities.py": "names of numbers and units, which are ours, joined",
     "apps/answer/trust.py": "patterns of the questions that test a model, all in that file",
     "core/ids.py": "the prefixes of ids, which are ours",
     "core/pattern.py": "checks a pattern that the sandbox will search for; it searches for nothing",

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
 
-from portico.wire import (
-    UNSUPPORTED,
-    AnswerClaim,
-    Cited,
-    Claimed,
-    Delta,
-    Event,
-    Passage,
-    Unsupported,
-    Usage,
-)
+from portico.wire import UNSUPPORTED, Cited, Delta, Event, Passage, Unsupported, Usage
 from portico.wire import nearest as nearest_name
 from portico_server.apps import prompt
-from portico_server.apps.answer.claims import ClaimReader, EvidenceCheck, Sentence
+from portico_server.apps.answer.checked_text import CheckedText
 from portico_server.apps.answer.differences import Difference, difference
 from portico_server.apps.answer.judge import SEARCH_RESULTS, Embedder, Judgement, judge
+from portico_server.apps.answer.length import cut_to_length
 from portico_server.apps.answer.proposed import proposed_questions
-from portico_server.apps.answer.quote import measured, near, nearest, other_side, quoted
+from portico_server.apps.answer.quote import near, nearest, other_side, quoted
 from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.language import no_documents, not_found, unread_files, unsupported_answer
-from portico_server.apps.prompt import QUERY_LIMIT, Turns, search_query, text_of
-from portico_server.apps.relevance import terms
-from portico_server.core.context import Context
+from portico_server.apps.repetition import repeats
+from portico_server.apps.standalone import standalone_question
+from portico_server.core.context import Context, Listener
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.interfaces import StorePassage
 from portico_server.core.passage import Citations, cited
@@ -41,73 +32,11 @@ from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Embed, Found, Message, Reply, Request, Search, Steps, Vectors
 from portico_server.core.servable import Card, Servable
-from portico_server.core.words import without_thought
-
-# Small models that have nothing more to say begin to say it again.
-
-
-SHORTEST, MAX_REPEATED_CHARS = 12, 300
-REPEAT_COUNT = 3
-
-
-def repeats(text: str) -> bool:
-    """Whether ``text`` ends in the same 12 to 300 characters three times over."""
-    end = len(text)
-    for size in range(SHORTEST, min(MAX_REPEATED_CHARS, end // REPEAT_COUNT) + 1):
-        last = text[end - size :]
-        if all(text.endswith(last, 0, end - size * time) for time in range(1, REPEAT_COUNT)) and last.strip():
-            return True
-    return False
-
 
 # A question of a conversation, put so that it can be searched for without it.
 
 
 logger = logging.getLogger(__name__)
-
-REWRITE_TIMEOUT_S = 20.0
-"""Seconds after which the words of the conversation have to do."""
-
-SHOWN_MESSAGES = 3
-"""Turns before the question that the model is shown."""
-
-MAX_SHOWN_CHARS = 600
-"""Characters of one message that it is shown."""
-
-MAX_QUESTION_CHARS = 400
-"""Characters of a question; what is longer is an answer."""
-
-
-async def standalone(turns: Turns, model: str, context: Context) -> str:
-    """What to search for: the last question as ``model`` writes it with the conversation in mind.
-
-    Where there is no conversation before it, it is the question itself; where the model fails, takes too long or
-    speaks of something else, `prompt.search_query` puts it together from the words that were said.
-    """
-    plain = search_query(turns)
-    if not turns.history:
-        return plain
-    talk = [message for turn in turns.history[-SHOWN_MESSAGES:] for message in turn]
-    said = [(str(message.get("role")), text_of(message).strip()[:MAX_SHOWN_CHARS]) for message in talk]
-    shown = "\n".join(f"{role}: {text}" for role, text in said if text)
-    messages = builtin.messages(
-        "standalone-question", conversation=shown, question=turns.question[:QUERY_LIMIT]
-    )
-    try:
-        async with asyncio.timeout(REWRITE_TIMEOUT_S) as limit:
-            reply = await context.call(model, Chat(messages, {"temperature": 0, "max_tokens": 128}))
-    except PorticoError as error:
-        logger.info("a question is searched for as it stands: %s", error.message)
-        return plain
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        return plain
-    written = without_thought(reply.content if isinstance(reply, Reply) else "").strip('"“”')
-    about = terms(turns.question) | terms(shown)
-    if not written or "\n" in written or len(written) > MAX_QUESTION_CHARS or not terms(written) & about:
-        return plain
-    return written
 
 
 MODEL = "default"
@@ -142,7 +71,7 @@ class StoreApps:
         self._registry = registry
         self._trust = trust
         self._unsupported = unsupported
-        self._proposed: dict[str, tuple[Hashable, Sequence[str]]] = {}
+        self._proposed: OrderedDict[str, tuple[Hashable, Sequence[str]]] = OrderedDict()
         """The version and the proposed questions of stores, by id."""
 
     async def propose(
@@ -166,10 +95,10 @@ class StoreApps:
                 break
             if question not in questions and await app.answers(question, file, context):
                 questions.append(question)
-        self._proposed.pop(store.id, None)
-        while len(self._proposed) >= MAX_PROPOSED_STORES:
-            del self._proposed[next(iter(self._proposed))]
         self._proposed[store.id] = (version, questions)
+        self._proposed.move_to_end(store.id)
+        if len(self._proposed) > MAX_PROPOSED_STORES:
+            self._proposed.popitem(last=False)
         return questions
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
@@ -228,12 +157,11 @@ class AskApp:
 
     async def call(self, request: Request, context: Context) -> Reply:
         """Answer. Where files of the store are still being read, the last sentence says how many."""
-        searches: list[Found] = []
-        reply = await self._reply(request, context, searches)
-        found = searches[0] if searches else None
-        if not found or not found.files or not found.waiting or reply.finish_reason != "stop":
+        if not isinstance(request, Chat):
+            raise InvalidRequest(f"'{self.card.name}' is a chat app: it takes chat messages, nothing else.")
+        reply, found = await self._reply(request, context)
+        if not found.files or not found.waiting or reply.finish_reason != "stop":
             return reply
-        assert isinstance(request, Chat)
         if _needs_a_writer(request.options):
             return reply  # JSON, or calls of tools: a sentence would spoil them
         question = prompt.split(request.messages).question
@@ -241,10 +169,8 @@ class AskApp:
         await context.emit(Delta(note))
         return replace(reply, content=f"{reply.content}{note}")
 
-    async def _reply(self, request: Request, context: Context, searches: list[Found]) -> Reply:
-        """Answer, and add what the search found to ``searches``."""
-        if not isinstance(request, Chat):
-            raise InvalidRequest(f"'{self.card.name}' is a chat app: it takes chat messages, nothing else.")
+    async def _reply(self, request: Chat, context: Context) -> tuple[Reply, Found]:
+        """Return the answer, and what the search found."""
         _refuse(request.options, self.card.name)
         turns = prompt.split(request.messages)
         model = str(self.card.labels["model"])
@@ -259,23 +185,20 @@ class AskApp:
             steps=await self._steps(model),
             names=True,
         )
-        found = await context.call(self._place, search, listener=context.emit)
-        assert isinstance(found, Found)
-        searches.append(found)
+        found, judgement = await self._search(search, turns, context, listener=context.emit)
         if found.files == 0:
-            return await self._say(
-                [no_documents(turns.question, waiting=found.waiting > 0)], (), most, context
-            )
-        judgement = await self._judge(query, turns, found, context)
+            denial = [no_documents(turns.question, waiting=found.waiting > 0)]
+            return await self._say(denial, (), most, context), found
         if judgement.verdict == "absent":
             denial = [not_found(turns.question)]
-            return await self._say(denial, (), most, context, nearest=nearest(found.passages))
+            return await self._say(denial, (), most, context, nearest=nearest(found.passages)), found
         differing = await _differing(query, judgement, found.passages)
         if not writes:
             quotes = quoted(turns.question, judgement, found.passages, differing)
-            return await self._say(
+            reply = await self._say(
                 quotes.pieces, quotes.passages, most, context, introduced=quotes.introduced
             )
+            return reply, found
         shown = list(range(len(near(found.passages[: share.count]))))
         needed = [*judgement.chain, *(differing.sides if differing is not None else ())]
         shown += sorted({candidate.passage for candidate in needed} - {*shown})
@@ -286,15 +209,13 @@ class AskApp:
             differing = differing.among(shown)
         answer = _Answer(context, model, passages, self._vectors_within(context), unsupported, differing)
         reply = await answer.ask(turns, request.options, share)
-        return replace(reply, citations=passages, model=self.card.name)
+        return replace(reply, citations=passages, model=self.card.name), found
 
     async def answers(self, question: str, file: str, context: Context) -> bool:
         """Whether a passage of ``file`` answers ``question``. No chat model is asked."""
         search = Search(question, max_num_results=SEARCH_RESULTS, infer_filters=True, names=True)
-        found = await context.call(self._place, search)
-        assert isinstance(found, Found)
         turns = prompt.split(({"role": "user", "content": question},))
-        judgement = await self._judge(question, turns, found, context)
+        found, judgement = await self._search(search, turns, context)
         if judgement.verdict != "answered" or not judgement.candidates:
             return False
         return found.passages[judgement.candidates[0][0].passage].filename == file
@@ -308,7 +229,7 @@ class AskApp:
         labels = servable.card.labels if servable is not None else {}
         if servable is None or 0 < (labels.get("parameters") or 0) < TINY_MODEL_SIZE:
             return prompt.search_query(turns)
-        return await standalone(turns, model, context)
+        return await standalone_question(turns, model, context)
 
     async def _writes(self, model: str) -> bool:
         """Whether the model's own words are the answer: as the store says, or else as the model is trusted.
@@ -330,8 +251,16 @@ class AskApp:
         drives = servable is not None and await self._trust.way(servable.card) == "write"
         return Steps(0 if wanted == "auto" else wanted, model if drives else "", **said)
 
-    async def _judge(self, query: str, turns: prompt.Turns, found: Found, context: Context) -> Judgement:
-        """Whether the passages answer. Where strong vectors found them, words that are missing prove nothing."""
+    async def _search(
+        self, search: Search, turns: prompt.Turns, context: Context, listener: Listener | None = None
+    ) -> tuple[Found, Judgement]:
+        """Search the store, and judge whether the passages answer the question of ``turns``.
+
+        Where strong vectors found them, words that are missing prove nothing.
+        """
+        found = await context.call(self._place, search, listener=listener)
+        assert isinstance(found, Found)
+        query = search.query
         follows = bool(turns.earlier) and query != turns.question and query.startswith(turns.earlier)
         question, earlier = (turns.question, turns.earlier) if follows else (query, "")
         judgement = await judge(
@@ -342,8 +271,8 @@ class AskApp:
             names=found.names,
         )
         if judgement.verdict == "absent" and found.passages and self._trusted():
-            return replace(judgement, verdict="doubtful")
-        return judgement
+            judgement = replace(judgement, verdict="doubtful")
+        return found, judgement
 
     async def _vectors(self, texts: Sequence[str], context: Context) -> Sequence[bytes] | None:
         """Vectors of words and sentences, where the store's own model makes them at next to no cost.
@@ -375,7 +304,7 @@ class AskApp:
 
         ``introduced``: the first piece is a sentence of ours, which is not checked. ``nearest``: see `Cited`.
         """
-        answer = measured(pieces, max_tokens)
+        answer = cut_to_length(pieces, max_tokens)
         if answer.cut:
             numbers = cited("".join(answer.pieces), len(passages))
             passages = passages[: max(numbers, default=0)]
@@ -419,124 +348,6 @@ class AskApp:
 
 class _RepetitionError(Exception):
     """The model goes in circles: raised through its call, which ends it."""
-
-
-class CheckedText:
-    """The text of an answer on its way to the listener, each sentence followed by the `AnswerClaim` that it is.
-
-    ``mode`` ``mark``: everything passes at once. ``remove``: a sentence passes when it was checked, if it has evidence.
-    ``hold``: nothing passes before `release`.
-    """
-
-    def __init__(
-        self,
-        context: Context,
-        passages: Sequence[Passage],
-        vectors: Embedder,
-        mode: Literal["mark", "remove", "hold"] = "mark",
-    ) -> None:
-        self.mode = mode
-        self.claims: tuple[AnswerClaim, ...] = ()
-        self.removed: list[str] = []
-        """Sentences that were taken out."""
-        self._context = context
-        self._passages = passages
-        self._vectors = vectors
-        self._reader = ClaimReader()
-        self._check: EvidenceCheck | None = None
-        self._has_vectors = False
-        self._held: list[str] = []
-        """Text of which it is not known yet whether it may pass."""
-        self._late: list[Event] = []
-        self._shown: list[str] = []
-        self._taken = 0
-        """Characters that were taken out."""
-
-    @property
-    def text(self) -> str:
-        """What has passed, or would have."""
-        return "".join(self._shown)
-
-    @property
-    def unsupported(self) -> list[str]:
-        """The sentences without evidence that have passed."""
-        text = self.text
-        return [
-            text[claim.start : claim.end]
-            for claim in self.claims
-            if not claim.supported and not claim.removed
-        ]
-
-    async def feed(self, text: str) -> None:
-        """The next piece."""
-        await self._take(self._reader.feed(text))
-
-    async def skip(self, text: str) -> None:
-        """A piece that is not checked."""
-        await self._take(self._reader.skip(text))
-
-    async def close(self) -> None:
-        """Check what is left, when nothing more comes."""
-        await self._take(self._reader.close())
-        await self._pass()
-
-    async def release(self) -> None:
-        """Let through what was held."""
-        self.mode = "mark"
-        for event in self._late:
-            await self._context.emit(event)
-        self._late = []
-
-    async def _take(self, found: Sequence[str | Sentence]) -> None:
-        for item in found:
-            if isinstance(item, str):
-                self._held.append(item)
-                if self.mode != "remove":
-                    await self._pass()
-            elif item.kind == "other":
-                await self._pass()
-            else:
-                await self._judge(item)
-
-    async def _judge(self, sentence: Sentence) -> None:
-        claim = await self._claim(sentence)
-        if self.mode == "remove" and not claim.supported:
-            text = "".join(self._held)
-            self.removed.append(text.strip())
-            self._taken += len(text)
-            self._held = []
-            claim = replace(claim, start=len(self.text), end=len(self.text), removed=True)
-        else:
-            await self._pass()
-            claim = replace(claim, start=claim.start - self._taken, end=claim.end - self._taken)
-        self.claims += (claim,)
-        await self._emit(Claimed(claim))
-
-    async def _claim(self, sentence: Sentence) -> AnswerClaim:
-        if self._check is None:
-            self._check = await SEARCH.run(EvidenceCheck, self._passages)
-            vectors = await self._vectors(self._check.texts()) if self._check.texts() else None
-            if vectors is not None:
-                self._has_vectors = True
-                await SEARCH.run(self._check.use, vectors)
-        own = await self._vectors((sentence.text,)) if self._has_vectors and sentence.text else None
-        return await SEARCH.run(self._check.check, sentence, own[0] if own else None)
-
-    async def _pass(self) -> None:
-        text, self._held = "".join(self._held), []
-        if not self._shown:  # what stood before it was taken out
-            bare = text.lstrip() if self._taken else text
-            self._taken += len(text) - len(bare)
-            text = bare
-        if text:
-            self._shown.append(text)
-            await self._emit(Delta(text))
-
-    async def _emit(self, event: Event) -> None:
-        if self.mode == "hold":
-            self._late.append(event)
-        else:
-            await self._context.emit(event)
 
 
 class _Answer:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from portico_server.apps.ask import repeats
 from portico_server.apps.language import language
 from portico_server.apps.relevance import excerpt, terms
+from portico_server.apps.repetition import repeats
 
 
 def test_terms_are_stems_without_stop_words_and_pairs_of_characters() -> None:

@@ -50,9 +50,9 @@ def test_what_is_substituted_is_measured(template: str) -> None:
 
 
 OURS = {
-    "answer/claims.py": "takes the marks of Markdown out",
-    "answer/facts.py": "takes words out",
-    "agent/strategies.py": "counts first",
+    "answer/sentences.py": "takes the marks of Markdown out",
+    "answer/negations.py": "takes words out",
+    "agent/planning.py": "counts first",
     "apps/prompts/formats.py": "writes a prompt's file once",
 }
 """Where else a place in a text is filled with what is not a constant, and why that cannot grow."""

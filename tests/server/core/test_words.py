@@ -12,7 +12,12 @@ from portico_server.core.words import decoded, whole_number
 NAMES_ALONE = {
     *("core/words.py", "api/openai/form.py", "models/openai_wire.py", "tools/fetch/client.py"),
     *("knowledge/links/rules.py", "guards/detectors.py"),
-    *("apps/answer/differences.py", "apps/answer/claims.py", "apps/answer/terms.py", "apps/answer/facts.py"),
+    *(
+        "apps/answer/differences.py",
+        "apps/answer/claims.py",
+        "apps/answer/terms.py",
+        "apps/answer/names.py",
+    ),
 }
 """Where no number is made of what consists of digits."""
 

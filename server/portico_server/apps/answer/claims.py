@@ -1,7 +1,7 @@
 """The sentences of an answer as claims, each with the passages that support it, found without a large model.
 
 `ClaimReader` splits an answer as it comes, `EvidenceCheck` compares a sentence with the passages. Marks such as ``[2]``
-only say where to look first: a passage supports a claim if it has its words and does not change its facts (`facts`).
+only say where to look first: a passage supports a claim if it has its words and does not change its facts.
 What a passage says of other passages, or to the reader, is text like any other. Pure functions over texts; NumPy is
 imported where there are vectors.
 """
@@ -14,21 +14,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from portico.wire import AnswerClaim, ClaimReason, Evidence, Passage
-from portico_server.apps.answer import facts
+from portico_server.apps.answer.dates import dates_in
 from portico_server.apps.answer.material import context_of, is_code, rarity
+from portico_server.apps.answer.names import NameWord, holds_name, names_in
+from portico_server.apps.answer.negations import are_opposed, clauses_of
+from portico_server.apps.answer.quantities import NUMBER_WORDS, Quantity, number_missing, quantities_in
+from portico_server.apps.answer.sentences import MAX_CLAIM_CHARS, Sentence
 from portico_server.apps.answer.terms import fold, stems, words
-from portico_server.apps.answer.units import QuotableUnit, sentences, units
+from portico_server.apps.answer.units import QuotableUnit, units
 from portico_server.core.dataclass import dataclass
-from portico_server.core.passage import MARK_PATTERN, marks
-
-MAX_CLAIMS = 1_000
-"""Sentences of an answer that are checked; all that is behind them is one claim without evidence (``too_long``)."""
-
-MAX_CLAIM_CHARS = 2_000
-"""Characters from which a sentence is cut, so that each piece is checked by itself."""
 
 MAX_EVIDENCE_UNITS = 400
 MAX_EVIDENCE_PASSAGES = 20
@@ -62,207 +59,21 @@ MIN_OWN_SHARE = 0.3
 VERBATIM_SHARE = 0.8
 """The part of a unit from which the same characters are a quotation of it."""
 
-MIN_CLAIM_TERMS = 2
-"""Words of meaning below which a sentence without a fact says nothing that could be checked."""
 
-_MARKUP = re.compile(
-    r"(?m)^[ \t]*(?:>[ \t]?)+(?:#{1,6}[ \t])?|^[ \t]*#{1,6}[ \t]|^[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+|\*\*|__"
-    rf"|{MARK_PATTERN}"
-)
-_HEADING = re.compile(r"#{1,6}\s")
-_FENCE = re.compile(r"[ \t>]*(?:```|~~~)")
-_FENCED_MARKUP = re.compile(rf"(?m)^[ \t>]*(?:```|~~~).*$|^[ \t]*(?:>[ \t]?)+|{MARK_PATTERN}\s*\Z")
-_FENCE_END = re.compile(r"\n[ \t>]*(?:```|~~~)[^\n]*(?:\n|$)")
-_FENCE_BEGIN = re.compile(r"\n[ \t>]*(?:```|~~~)")
-_MARKS = re.compile(rf"(?:[ \t]*{MARK_PATTERN})+")
-_OPEN_MARK = re.compile(r"[ \t]*[\[【][\d\s,，、;]{0,20}")
-"""What may become a mark of the sentence before it."""
-
-_MAY_END = re.compile(r"[.!?…。！？｡\n]")
-_RULE = re.compile(r"[\s|:=*_-]*$")
-_DENIAL = re.compile(
-    r"\b(?:passages?|documents?|context|sources?|texts?)\s+(?:\w+\s+)?(?:do|does|did|may|might)(?:\s+not|n[’']t)\s+(?:\w+\s+)?"
-    r"(?:mention|say|state|contain|provide|specify|include|answer|give|describe|cover)"
-    r"|\bnot\s+(?:\w+\s+){0,2}(?:in|by)\s+(?:the|these)\s+(?:\w+\s+)?(?:passages?|documents?|context|sources?)"
-    r"|(?:文档|文件|段落|资料|上下文)[^，。]{0,6}(?:没有|未|并未)[^，。]{0,4}(?:提|说|包含|相关|给出|说明)",
-    re.IGNORECASE,
-)
 _SQUEEZED = re.compile(r"[\s\"'“”‘’`*_|>]+")
 _BORDER = ",;:，；：、。.!?！？("
 
 
-# --- sentences ------------------------------------------------------------------------------------------------
-
-
-class Sentence(NamedTuple):
-    """A sentence of an answer: its offsets, its text without markup, and the numbers of the passages it points at.
-
-    ``kind``: ``claim``; ``other`` for what says nothing of the documents, such as a heading or a question; ``rest`` for
-    all that is behind the last sentence that is checked.
-    """
-
-    start: int
-    end: int
-    text: str
-    hints: tuple[int, ...] = ()
-    kind: Literal["claim", "other", "rest"] = "claim"
-
-
-def without_markup(text: str) -> str:
-    """``text`` with spaces in the place of Markdown and of marks: of the same length."""
-    return _MARKUP.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
-
-
-class ClaimReader:
-    """Splits an answer that comes in pieces. A sentence is whole when the next one begins, or at the end.
-
-    `feed` and `close` return pieces of text and the sentences between them, in order: a sentence comes behind its
-    last character and before what follows it.
-    """
-
-    def __init__(self) -> None:
-        self._open = ""
-        """What no sentence was made of so far."""
-        self._start = 0
-        """Where it begins in the answer."""
-        self._shown = 0
-        """How much of it was returned."""
-        self._fenced = False
-        self._count = 0
-        self._rest = -1
-        """Where what is not checked begins."""
-        self._size = 0
-
-    def feed(self, text: str) -> list[str | Sentence]:
-        """The next piece of the answer."""
-        self._size += len(text)
-        if self._rest >= 0:
-            return [text] if text else []
-        self._open += text
-        found: list[str | Sentence] = []
-        if _MAY_END.search(self._open, max(0, len(self._open) - len(text) - 8)) or self._is_long:
-            found = self._split(last=False)
-        return [*found, *self._shown_rest()]
-
-    def skip(self, text: str) -> list[str | Sentence]:
-        """A piece that is not checked, behind what is."""
-        found = self.close()
-        self._size += len(text)
-        self._start += len(text)
-        return [*found, text]
-
-    def close(self) -> list[str | Sentence]:
-        """What is left, when nothing more comes."""
-        if self._rest >= 0:
-            return [Sentence(self._rest, self._size, "", kind="rest")]
-        return [*self._split(last=True), *self._shown_rest()]
-
-    @property
-    def _is_long(self) -> bool:
-        return len(self._open) > MAX_CLAIM_CHARS
-
-    def _shown_rest(self) -> list[str | Sentence]:
-        text, self._shown = self._open[self._shown :], len(self._open)
-        return [text] if text else []
-
-    def _split(self, *, last: bool) -> list[str | Sentence]:
-        found: list[str | Sentence] = []
-        while (end := self._next_end(last=last)) > 0:
-            piece = self._open[:end]
-            if len(piece) > self._shown:
-                found.append(piece[self._shown :])
-            found.append(self._sentence(piece))
-            self._count += 1
-            self._open, self._start = self._open[end:], self._start + end
-            self._shown = max(0, self._shown - end)
-            if self._count >= MAX_CLAIMS and not last:
-                self._rest = self._start
-                break
-        return found
-
-    def _next_end(self, *, last: bool) -> int:
-        """Where the first sentence of what is open ends, with its marks; 0 if it may continue."""
-        if not self._open:
-            return 0
-        if _FENCE.match(self._open) or self._fenced:
-            return self._fence_end(last=last)
-        fence = _FENCE_BEGIN.search(self._open, 0, 2 * MAX_CLAIM_CHARS)
-        spans = sentences(without_markup(self._open[: fence.start() + 1 if fence else 2 * MAX_CLAIM_CHARS]))
-        if not spans:
-            if fence is not None:
-                return fence.start() + 1
-            return min(len(self._open), MAX_CLAIM_CHARS) if last or self._is_long else 0
-        first_end = min(spans[0][1], MAX_CLAIM_CHARS)
-        if len(spans) > 1:
-            if not last and _OPEN_MARK.fullmatch(self._open, first_end):
-                return 0
-            return self._behind_marks(first_end, spans[1][0])
-        if fence is not None:
-            return fence.start() + 1
-        if last or self._is_long:
-            return min(len(self._open), MAX_CLAIM_CHARS)
-        return 0
-
-    def _behind_marks(self, end: int, limit: int) -> int:
-        """Behind the marks that follow a sentence."""
-        found = _MARKS.match(self._open, end)
-        return found.end() if found is not None and found.end() <= limit else end
-
-    def _fence_end(self, *, last: bool) -> int:
-        """Code within a fence is one claim, as far as it is not too long."""
-        closing = _FENCE_END.search(self._open, 0 if self._fenced else 3, MAX_CLAIM_CHARS)
-        if closing is not None and (last or closing.group().endswith("\n")):
-            self._fenced = False
-            return closing.end()
-        if self._is_long:
-            self._fenced = True
-            return MAX_CLAIM_CHARS
-        self._fenced = self._fenced and not last
-        return len(self._open) if last else 0
-
-    def _sentence(self, piece: str) -> Sentence:
-        hints = tuple(dict.fromkeys(number for _at, numbers in marks(piece) for number in numbers))
-        fenced = _FENCE.match(piece) is not None
-        plain = _FENCED_MARKUP.sub("", piece) if fenced else without_markup(piece)
-        bare = piece if fenced or not plain.strip() else plain
-        start = self._start + len(bare) - len(bare.lstrip())
-        end = self._start + len(piece.rstrip())
-        return Sentence(
-            min(start, end), end, plain.strip(), hints, "claim" if is_claim(piece, plain) else "other"
-        )
-
-
-def is_claim(piece: str, plain: str) -> bool:
-    """Whether a sentence says something of the documents: not a heading, a question, a lead-in or a denial."""
-    text = plain.strip()
-    if not text or _RULE.match(text) or _HEADING.match(piece.lstrip(" >")) or text.endswith(("?", "？")):
-        return False
-    if _DENIAL.search(text):
-        return False
-    folded = fold(text)
-    compared = words(folded)
-    if text.endswith((":", "：")):
-        return bool(facts.quantities(folded) or facts.dates(folded))
-    if len(compared) >= MIN_CLAIM_TERMS:
-        return True
-    return bool(facts.quantities(folded) or facts.dates(folded) or facts.names(text, folded))
-
-
-# --- evidence -------------------------------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class _Facts:
-    quantities: tuple[facts.Quantity, ...]
+    quantities: tuple[Quantity, ...]
     dates: frozenset[str]
-    names: tuple[facts.NameWord, ...]
+    names: tuple[NameWord, ...]
     clauses: list[tuple[str, bool]]
 
 
 def _facts_of(text: str, folded: str) -> _Facts:
-    return _Facts(
-        facts.quantities(folded), facts.dates(folded), facts.names(text, folded), facts.clauses(folded)
-    )
+    return _Facts(quantities_in(folded), dates_in(folded), names_in(text, folded), clauses_of(folded))
 
 
 @dataclass(eq=False)
@@ -394,7 +205,7 @@ class EvidenceCheck:
         folded = fold(text[:MAX_CLAIM_CHARS])
         claim = _Claimed(text, folded, [])
         names = {name.word for name in claim.facts.names if name.certain}
-        compared = [word for word in words(folded) if not word.isdigit() and word not in facts.NUMBER_WORDS]
+        compared = [word for word in words(folded) if not word.isdigit() and word not in NUMBER_WORDS]
         kept = [word for word in compared if word not in names or stems([word])[0] in self._rarity]
         claim.terms = list(dict.fromkeys(stems(kept)))
         return claim
@@ -488,13 +299,13 @@ def _changed(claim: _Claimed, window: _Window) -> ClaimReason:
     """Which fact of a claim its source does not have; "" if none."""
     source = [unit.facts for unit in window.units]
     there = tuple(one for known in source for one in known.quantities)
-    if facts.number_missing(claim.facts.quantities, there, window.folded):
+    if number_missing(claim.facts.quantities, there, window.folded):
         return "number"
     if _date_changed(claim, window):
         return "date"
     if _name_changed(claim, window):
         return "name"
-    if facts.opposed(claim.folded, window.folded) or _negated(claim, window):
+    if are_opposed(claim.folded, window.folded) or _negated(claim, window):
         return "negation"
     return ""
 
@@ -511,26 +322,26 @@ def _date_changed(claim: _Claimed, window: _Window) -> bool:
     if any(part[0] in kinds for part in missing):
         return True
     # A year may be said once for all that follows.
-    before = facts.dates("\n".join(unit.context for unit in window.units))
+    before = dates_in("\n".join(unit.context for unit in window.units))
     numbers = {one.value for unit in window.units for one in unit.facts.quantities}
     return not all(part in before or (part[0] == "y" and float(part[1:]) in numbers) for part in missing)
 
 
 def _name_changed(claim: _Claimed, window: _Window) -> bool:
     for name in claim.facts.names:
-        if facts.holds_name(name, window.folded, window.terms):
+        if holds_name(name, window.folded, window.terms):
             continue
         context = "\n".join(unit.context for unit in window.units)
         if not name.certain and not re.search(rf"\b{re.escape(name.word)}", context):
             return True
-        if not facts.holds_name(name, context, frozenset(stems(words(context)))):
+        if not holds_name(name, context, frozenset(stems(words(context)))):
             return True
         # What the source calls by a pronoun may have its name before; where it names another, it is another.
         others = [
             other
             for unit in window.units
             for other in unit.facts.names
-            if other.certain and not facts.holds_name(other, claim.folded, frozenset(claim.terms))
+            if other.certain and not holds_name(other, claim.folded, frozenset(claim.terms))
         ]
         if any(abs(other.at - name.at) < 0.3 for other in others):
             return True

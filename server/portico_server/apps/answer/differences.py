@@ -1,6 +1,6 @@
 """Whether another file says something else than the best sentence: another number, another date, or the contrary.
 
-Two sentences differ if they say the same of the same and change a fact (`facts`). No model is asked. Pure functions.
+Two sentences differ if they say the same of the same and change a fact. No model is asked. Pure functions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import Final, Literal, TypeAlias
 
 from portico.wire import Passage
-from portico_server.apps.answer import expects, facts
+from portico_server.apps.answer import expects
+from portico_server.apps.answer.dates import WEEKDAYS, dates_in
 from portico_server.apps.answer.material import (
     MAX_UNIT_CHARACTERS,
     QuoteCandidate,
@@ -20,6 +21,9 @@ from portico_server.apps.answer.material import (
     is_code,
     quote_candidate,
 )
+from portico_server.apps.answer.names import NameWord, holds_name, names_in
+from portico_server.apps.answer.negations import are_opposed, clauses_of
+from portico_server.apps.answer.quantities import NUMBER_WORDS, quantities_in
 from portico_server.apps.answer.terms import fold, stems, words
 from portico_server.apps.answer.units import units
 from portico_server.core.dataclass import dataclass
@@ -57,7 +61,7 @@ _VERSION = re.compile(
 )
 _DAY = re.compile(r"(?<!\d)(20\d{2}|19\d{2})(?:[-_./年](\d{1,2})(?:[-_./月](\d{1,2}))?)?(?!\d)")
 _NUMBERS = re.compile(r"\d+")
-_FACT_WORDS = facts.NUMBER_WORDS | {*MONTHS, *facts.WEEKDAYS}
+_FACT_WORDS = NUMBER_WORDS | {*MONTHS, *WEEKDAYS}
 
 Preference: TypeAlias = Literal["", "authority", "newer"]
 """Why one of two goes before the other."""
@@ -104,7 +108,7 @@ class _Asked:
         folded = fold(question[:MAX_UNIT_CHARACTERS])
         self.folded = folded
         self.terms = frozenset(stems(words(folded)))
-        self.dates = facts.dates(folded)
+        self.dates = dates_in(folded)
         self.wants_name = expects.kind(question) in NAME_KINDS
 
 
@@ -123,22 +127,22 @@ class _Statement:
     def quantities(self) -> Mapping[tuple[str, str], frozenset[float]]:
         """The numbers by unit and by what is counted."""
         found: dict[tuple[str, str], frozenset[float]] = {}
-        for one in facts.quantities(self.folded):
+        for one in quantities_in(self.folded):
             key = (one.unit, "" if one.unit else one.counted)
             found[key] = found.get(key, frozenset()) | {one.value}
         return found
 
     @cached_property
     def dates(self) -> frozenset[str]:
-        return facts.dates(self.folded)
+        return dates_in(self.folded)
 
     @cached_property
-    def names(self) -> tuple[facts.NameWord, ...]:
-        return tuple(name for name in facts.names(self.text, self.folded) if name.certain)
+    def names(self) -> tuple[NameWord, ...]:
+        return tuple(name for name in names_in(self.text, self.folded) if name.certain)
 
     @cached_property
     def negated(self) -> bool:
-        return sum(negated for _text, negated in facts.clauses(self.folded)) % 2 == 1
+        return sum(negated for _text, negated in clauses_of(self.folded)) % 2 == 1
 
     @property
     def says_a_fact(self) -> bool:
@@ -189,7 +193,7 @@ def _differ(one: _Statement, other: _Statement, asked: _Asked) -> bool:
     return (
         likeness >= SAME_WORDS_LIKENESS
         and one.quantities == other.quantities
-        and (one.negated != other.negated or facts.opposed(one.folded, other.folded))
+        and (one.negated != other.negated or are_opposed(one.folded, other.folded))
     )
 
 
@@ -199,7 +203,7 @@ def _own_names(one: _Statement, other: _Statement, asked: _Asked) -> list[str]:
     return [
         name.word
         for name in one.names
-        if not _is_number(name.word) and not facts.holds_name(name, there, other.known_terms)
+        if not _is_number(name.word) and not holds_name(name, there, other.known_terms)
     ]
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from portico_server.apps.answer.facts import NUMBER_WORDS, WEEKDAYS
+from portico_server.apps.answer.dates import WEEKDAYS
+from portico_server.apps.answer.quantities import NUMBER_WORDS
 from portico_server.apps.language import CJK
 from portico_server.core.words import MONTHS
 

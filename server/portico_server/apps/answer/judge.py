@@ -7,19 +7,18 @@ The score of a candidate and the score of the passages are sums of features (`ma
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from portico.wire import Passage
 from portico_server.apps.answer import weights
-from portico_server.apps.answer.material import Material, QuoteCandidate, SoftMatch, context_of
-from portico_server.apps.answer.terms import fold, has_cjk
+from portico_server.apps.answer.chains import sentence_chains
+from portico_server.apps.answer.material import Material, QuoteCandidate, SoftMatch
+from portico_server.apps.answer.terms import has_cjk
 from portico_server.apps.language import language
 from portico_server.core.dataclass import dataclass
 from portico_server.core.pools import SEARCH
-from portico_server.core.words import says
 
 SEARCH_RESULTS = 16
 """Passages that are searched for: the first are quoted from, all of them tell how rare the question's words are."""
@@ -55,23 +54,10 @@ BARE_CODE_PENALTY = 9.0
 LANGUAGE_SAMPLE_CHARS = 2_000
 """Characters of passages by which their language is told."""
 
-MAX_CHAIN_PASSAGES = 8
-"""Passages in which the sentences of a chain are looked for."""
-
-MAX_CHAIN_SENTENCES = 4
-"""Sentences of a chain: one for each hop."""
 
 MAX_COMPARED_PASSAGES = 16
 """Passages whose sentences tell how near any of them is to a word of the question."""
 
-MAX_CHAINS = 2_000
-"""Chains that are compared."""
-
-COMMON_SHARE, MIN_COMMON_PASSAGES = 0.5, 2
-"""What more than this share of the passages name, or more than so many of a few, leads nowhere."""
-
-MIN_STRONG_COSINE = 0.55
-"""Likeness of two words from which they say the same."""
 
 MIN_SURE_COSINE = 0.4
 """Likeness to a word of a chain that each word of a question needs, or something that is asked for may be missing."""
@@ -125,7 +111,7 @@ def _together(
     """What passages say together where one alone does not answer."""
     if alone.verdict == "answered" and alone.evidence < (ALONE_CJK_SCORE if material.cjk else ALONE_SCORE):
         alone = replace(alone, verdict="doubtful")
-    found = chains(material, names, _soft(material, vectors))
+    found = sentence_chains(material, names, _soft(material, vectors))
     known, lines, one_line = (
         (weights.CHAIN_CJK, weights.CHAIN_CJK_LINES, weights.CHAIN_CJK_ONE_SCORE)
         if material.cjk
@@ -221,108 +207,3 @@ def _language(text: str) -> str:
 
 def _sum(known: Mapping[str, float], features: Mapping[str, float]) -> float:
     return sum(weight * features[name] for name, weight in known.items())
-
-
-# Sentences that answer together: each names something that the one before it names.
-
-
-@dataclass(frozen=True, slots=True)
-class SentenceChain:
-    """Candidates by number, the first one naming something of the question. ``features``: see `weights.CHAIN`."""
-
-    candidates: tuple[int, ...]
-    features: Mapping[str, float]
-
-
-def chains(material: Material, names: Sequence[Sequence[str]], soft: SoftMatch) -> list[SentenceChain]:
-    """The chains of sentences in ``material``, the shorter ones first. ``names``: what each passage names, folded."""
-    graph = _ChainGraph(material, names)
-    if not graph.asked or not graph.relation:
-        return []
-    return [SentenceChain(path, graph.features(path, soft)) for path in graph.paths()]
-
-
-class _ChainGraph:
-    """What the sentences of passages name. ``relation``: the words of the question, by number, beside its names."""
-
-    def __init__(self, material: Material, names: Sequence[Sequence[str]]) -> None:
-        question = fold(material.question)
-        counts = Counter(name for own in names for name in set(own))
-        said = {name for name in counts if says(question, name)}
-        self.asked = {name for name in said if not any(name != other and name in other for other in said)}
-        self.relation = [
-            number
-            for number, word in enumerate(material.question_words)
-            if not any(word in name for name in self.asked)
-        ]
-        most = max(COMMON_SHARE * len(names), MIN_COMMON_PASSAGES)
-        self._material = material
-        self._names: list[frozenset[str]] = []
-        for candidate in material.candidates:
-            passage = material.passages[candidate.passage]
-            text = f"{fold(context_of(passage))}\n{candidate.folded}"
-            own = names[candidate.passage]
-            self._names.append(frozenset(name for name in own if counts[name] <= most and says(text, name)))
-
-    def paths(self) -> list[tuple[int, ...]]:
-        """Candidates by number of which each names something of the one before, and the first of the question."""
-        candidates = [
-            number
-            for number, candidate in enumerate(self._material.candidates)
-            if candidate.passage < MAX_CHAIN_PASSAGES
-        ]
-        found: list[tuple[int, ...]] = []
-        pending: deque[tuple[int, ...]] = deque((number,) for number in candidates if self._begins(number))
-        while pending and len(found) < MAX_CHAINS:
-            path = pending.popleft()
-            found.append(path)
-            if len(path) == MAX_CHAIN_SENTENCES:
-                continue
-            used = {self._material.candidates[number].passage for number in path}
-            leads = self._new(path)
-            for number in candidates:
-                if self._material.candidates[number].passage not in used and leads & self._names[number]:
-                    pending.append((*path, number))
-        return found
-
-    def _begins(self, number: int) -> bool:
-        text = self._material.candidates[number].folded
-        return bool(self._names[number] & self.asked) or any(says(text, name) for name in self.asked)
-
-    def _new(self, path: Sequence[int]) -> frozenset[str]:
-        """What the last sentence of a path names and neither the question nor a sentence before it."""
-        before = self.asked.union(*(self._names[number] for number in path[:-1]))
-        return frozenset(
-            name for name in self._names[path[-1]] - before if not any(name in other for other in self.asked)
-        )
-
-    def features(self, path: Sequence[int], soft: SoftMatch) -> Mapping[str, float]:
-        """How much of the question a path covers, with which of its sentences, and whether it ends in a new name."""
-        import numpy as np
-
-        every = soft.aligned[:, self.relation]
-        aligned = every[list(path)]
-        covered = aligned.max(axis=0)
-        usual = np.sort(every, axis=0)[len(every) // 2]
-        rare = soft.weights[self.relation]
-        some = [self._material.candidates[number] for number in path]
-        before = "\n".join(candidate.folded for candidate in some[:-1])
-        fresh = [name for name in self._new(path) if says(some[-1].folded, name) and not says(before, name)]
-        held = sum(any(says(candidate.folded, name) for candidate in some) for name in self.asked)
-        words_of_hop = math.log(len(self.relation) / len(path))
-        return {
-            "cover": float(covered.mean()),
-            "cover_rare": float(covered @ rare / (rare.sum() + 1e-9)),
-            "strong": float((covered > MIN_STRONG_COSINE).mean()),
-            "more": float((covered - usual).mean()),
-            "hop_low": float(aligned.max(axis=1).min()),
-            "last": float(aligned[-1].max()),
-            "cosine": float(soft.cosine[list(path)].mean()),
-            "fresh": float(bool(fresh)),
-            "type": float(self._material.holds(some[-1].text)),
-            "asked": held / len(self.asked),
-            "one": float(len(path) == 1),
-            "words_of_hop": words_of_hop,
-            "words_square": words_of_hop**2,
-            "least": float(covered.min()),
-        }

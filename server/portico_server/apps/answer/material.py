@@ -188,8 +188,6 @@ class Material:
         )
         return SoftMatch(matrix[1 : count + 1] @ matrix[0], aligned, weights / (weights.sum() + 1e-9))
 
-    # --- features -----------------------------------------------------------------------------------------
-
     def of_candidates(self, soft: SoftMatch | None) -> list[Mapping[str, float]]:
         """The features of each candidate."""
         local = Counter(term for candidate in self.candidates for term in candidate.terms)

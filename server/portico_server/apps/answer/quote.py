@@ -14,7 +14,7 @@ from portico_server.apps.answer.differences import Difference
 from portico_server.apps.answer.judge import Judgement
 from portico_server.apps.answer.material import QuoteCandidate
 from portico_server.apps.answer.terms import fold, stems, words
-from portico_server.apps.language import CJK, documents_differ, nearest_passages
+from portico_server.apps.language import documents_differ, nearest_passages
 from portico_server.core.dataclass import dataclass
 from portico_server.core.passage import cited
 
@@ -165,95 +165,5 @@ def _cells(row: str) -> list[str]:
     return [cell.strip() for cell in _BAR.split(_OUTER_BARS.sub("", row.strip()))]
 
 
-# The length of an answer that no model writes: counted in tokens, and cut to ``max_tokens``. Pure functions.
-
-
-CHARACTERS_PER_TOKEN = 4.0
-CJK_CHARACTERS_PER_TOKEN = 1.3
-"""What the vocabularies of large models need on average. No tokenizer is asked: quotations come without a model."""
-
-_CJK = re.compile(rf"[{CJK}]")
-_MARK = re.compile(r"(?: |\n>\n> )\[\d+\](?: \|)?\Z")
 _BAR = re.compile(r"(?<!\\)\|")
 _OUTER_BARS = re.compile(r"^\||(?<!\\)\|$")
-_SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s|\Z)|[。！？；]|\n")
-_WORD_END = re.compile(rf"(?<=\S)(?=\s)|(?<=[{CJK}])")
-_FENCE = re.compile(r"^> (```|~~~)", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredAnswer:
-    """The pieces of an answer, their tokens, and whether anything was cut off."""
-
-    pieces: tuple[str, ...]
-    tokens: int
-    cut: bool
-
-    @property
-    def finish_reason(self) -> str:
-        return "length" if self.cut else "stop"
-
-
-def count_tokens(text: str) -> int:
-    """About as many tokens as a large model takes for ``text``."""
-    cjk = len(_CJK.findall(text))
-    return math.ceil((len(text) - cjk) / CHARACTERS_PER_TOKEN + cjk / CJK_CHARACTERS_PER_TOKEN)
-
-
-def measured(pieces: Sequence[str], max_tokens: int | None) -> MeasuredAnswer:
-    """``pieces`` as far as ``max_tokens`` go, all of them if it is ``None``.
-
-    The last piece is cut behind a sentence or a line, or behind a word where that would leave less than half of it. The
-    number of its passage stays. A piece of which not even a word fits is left out.
-    """
-    kept: list[str] = []
-    for piece in pieces:
-        whole = "".join((*kept, piece))
-        if max_tokens is None or count_tokens(whole) <= max_tokens:
-            kept.append(piece)
-            continue
-        shorter = _shortened(piece, "".join(kept), max_tokens)
-        kept += [shorter] if shorter else []
-        return MeasuredAnswer(tuple(kept), count_tokens("".join(kept)), cut=True)
-    return MeasuredAnswer(tuple(kept), count_tokens("".join(kept)), cut=False)
-
-
-def _shortened(piece: str, before: str, max_tokens: int) -> str:
-    """The longest beginning of ``piece`` that fits behind ``before`` and ends well; empty if there is none."""
-    mark = found[0] if (found := _MARK.search(piece)) else ""
-    text = piece[: len(piece) - len(mark)]
-    excerpt_size = _fitting(text, before, mark, max_tokens)
-    ends = [
-        match.end() for match in _WORD_END.finditer(text, 0, excerpt_size + 1) if match.end() <= excerpt_size
-    ]
-    while ends:
-        sentences = [
-            match.end()
-            for match in _SENTENCE_END.finditer(text, 0, excerpt_size)
-            if match.end() * 2 >= excerpt_size
-        ]
-        end = sentences[-1] if sentences else ends[-1]
-        closed = _closed(text[:end].rstrip("\n> ")) + mark
-        if count_tokens(before + closed) <= max_tokens:
-            return closed if re.search(r"\w", closed[: len(closed) - len(mark)]) else ""
-        excerpt_size = end - 1
-        ends = [place for place in ends if place <= excerpt_size]
-    return ""
-
-
-def _fitting(text: str, before: str, mark: str, max_tokens: int) -> int:
-    """How many characters of ``text`` fit between ``before`` and ``mark``."""
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if count_tokens(before + text[:middle] + mark) <= max_tokens:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _closed(text: str) -> str:
-    """Code that was cut gets the end of its fence, so that what follows does not become a part of it."""
-    fences = _FENCE.findall(text)
-    return f"{text}\n> {fences[-1]}" if len(fences) % 2 else text

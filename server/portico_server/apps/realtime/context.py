@@ -102,7 +102,7 @@ class SessionConfig:
         model: str | None = config.transcription_of(self.current).get("model")
         return model
 
-    def replace(self, changed: Config, memory: SessionMemory) -> None:
+    def change(self, changed: Config, memory: SessionMemory) -> None:
         """Take another configuration, which ``memory`` counts. Raises `TooLarge` and `TooMany`."""
         size = len(orjson.dumps(changed))
         if size > MAX_CONFIG_BYTES:

@@ -152,7 +152,7 @@ class RealtimeSession:
         named = config.transcription_of(changed).get("model")
         if named is not None and named != self._config.transcription_model:
             await self._transcriber.require_model(named)
-        self._config.replace(changed, self._memory)
+        self._config.change(changed, self._memory)
         if any(heard[name] != before[name] for name in ("turn_detection", "format", "noise_reduction")):
             await self._speech.configure()
         if heard["turn_detection"] is None:

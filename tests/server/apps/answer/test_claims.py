@@ -19,13 +19,8 @@ from tests.registry_fixture import FixedModel, FixedStore, open_registry, passag
 from portico import Client
 from portico.errors import InvalidRequest
 from portico.wire import AnswerClaim, Claimed, Delta
-from portico_server.apps.answer.claims import (
-    MAX_CLAIM_CHARS,
-    MAX_CLAIMS,
-    ClaimReader,
-    EvidenceCheck,
-    Sentence,
-)
+from portico_server.apps.answer.claims import EvidenceCheck
+from portico_server.apps.answer.sentences import MAX_CLAIM_CHARS, MAX_CLAIMS, ClaimReader, Sentence
 from portico_server.core.request import Chat, Reply
 
 GUIDE = (

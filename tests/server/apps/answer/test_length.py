@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from portico_server.apps.answer.quote import count_tokens, measured
+from portico_server.apps.answer.length import count_tokens, cut_to_length
 
 ENGLISH = "> Our bakery opened in 1987. Bake the bread at 230 degrees for forty minutes. [1]"
 CHINESE = "> 我们的工坊每天制作三百个月饼。馅料由李师傅准备，烤箱的温度是二百二十度。 [2]"
@@ -16,7 +16,7 @@ def test_without_a_limit_or_with_room_an_answer_stays_whole() -> None:
     pieces = (ENGLISH, f"\n\n{CHINESE}")
     tokens = count_tokens("".join(pieces))
     for limit in (None, tokens, tokens + 1):
-        found = measured(pieces, limit)
+        found = cut_to_length(pieces, limit)
         assert (found.pieces, found.tokens, found.cut) == (pieces, tokens, False)
         assert found.finish_reason == "stop"
 
@@ -28,7 +28,7 @@ def test_with_any_limit_it_is_no_longer_and_a_beginning_of_the_whole(piece: str)
     whole = count_tokens(piece)
     before = ""
     for limit in range(1, whole):
-        found = measured((piece,), limit)
+        found = cut_to_length((piece,), limit)
         text = "".join(found.pieces)
         assert found.cut and found.finish_reason == "length"
         assert found.tokens == count_tokens(text) <= limit
@@ -50,11 +50,11 @@ def test_with_any_limit_it_is_no_longer_and_a_beginning_of_the_whole(piece: str)
     ],
 )
 def test_it_ends_behind_a_sentence_a_line_or_a_word(piece: str, limit: int, expected: str) -> None:
-    assert "".join(measured((piece,), limit).pieces) == expected
+    assert "".join(cut_to_length((piece,), limit).pieces) == expected
 
 
 def test_a_second_quotation_is_cut_or_left_out() -> None:
     pieces = (ENGLISH, "\n\n> Mrs. Huber keeps the keys of the house. [2]")
     first = count_tokens(ENGLISH)
-    assert measured(pieces, first).pieces == (ENGLISH,)
-    assert measured(pieces, first + 6).pieces == (ENGLISH, "\n\n> Mrs. Huber keeps [2]")
+    assert cut_to_length(pieces, first).pieces == (ENGLISH,)
+    assert cut_to_length(pieces, first + 6).pieces == (ENGLISH, "\n\n> Mrs. Huber keeps [2]")

@@ -1,0 +1,131 @@
+"""Sentences that answer together: each names something that the one before it names."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+
+from portico_server.apps.answer.material import Material, SoftMatch, context_of
+from portico_server.apps.answer.terms import fold
+from portico_server.core.dataclass import dataclass
+from portico_server.core.words import says
+
+MAX_CHAIN_PASSAGES = 8
+"""Passages in which the sentences of a chain are looked for."""
+
+MAX_CHAIN_SENTENCES = 4
+"""Sentences of a chain: one for each hop."""
+
+MAX_CHAINS = 2_000
+"""Chains that are compared."""
+
+COMMON_SHARE, MIN_COMMON_PASSAGES = 0.5, 2
+"""What more than this share of the passages name, or more than so many of a few, leads nowhere."""
+
+MIN_STRONG_COSINE = 0.55
+"""Likeness of two words from which they say the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceChain:
+    """Candidates by number, the first one naming something of the question. ``features``: see `weights.CHAIN`."""
+
+    candidates: tuple[int, ...]
+    features: Mapping[str, float]
+
+
+def sentence_chains(
+    material: Material, names: Sequence[Sequence[str]], soft: SoftMatch
+) -> list[SentenceChain]:
+    """The chains of sentences in ``material``, the shorter ones first. ``names``: what each passage names, folded."""
+    graph = _ChainGraph(material, names)
+    if not graph.asked or not graph.relation:
+        return []
+    return [SentenceChain(path, graph.features(path, soft)) for path in graph.paths()]
+
+
+class _ChainGraph:
+    """What the sentences of passages name. ``relation``: the words of the question, by number, beside its names."""
+
+    def __init__(self, material: Material, names: Sequence[Sequence[str]]) -> None:
+        question = fold(material.question)
+        counts = Counter(name for own in names for name in set(own))
+        said = {name for name in counts if says(question, name)}
+        self.asked = {name for name in said if not any(name != other and name in other for other in said)}
+        self.relation = [
+            number
+            for number, word in enumerate(material.question_words)
+            if not any(word in name for name in self.asked)
+        ]
+        most = max(COMMON_SHARE * len(names), MIN_COMMON_PASSAGES)
+        self._material = material
+        self._names: list[frozenset[str]] = []
+        for candidate in material.candidates:
+            passage = material.passages[candidate.passage]
+            text = f"{fold(context_of(passage))}\n{candidate.folded}"
+            own = names[candidate.passage]
+            self._names.append(frozenset(name for name in own if counts[name] <= most and says(text, name)))
+
+    def paths(self) -> list[tuple[int, ...]]:
+        """Candidates by number of which each names something of the one before, and the first of the question."""
+        candidates = [
+            number
+            for number, candidate in enumerate(self._material.candidates)
+            if candidate.passage < MAX_CHAIN_PASSAGES
+        ]
+        found: list[tuple[int, ...]] = []
+        pending: deque[tuple[int, ...]] = deque((number,) for number in candidates if self._begins(number))
+        while pending and len(found) < MAX_CHAINS:
+            path = pending.popleft()
+            found.append(path)
+            if len(path) == MAX_CHAIN_SENTENCES:
+                continue
+            used = {self._material.candidates[number].passage for number in path}
+            leads = self._new(path)
+            for number in candidates:
+                if self._material.candidates[number].passage not in used and leads & self._names[number]:
+                    pending.append((*path, number))
+        return found
+
+    def _begins(self, number: int) -> bool:
+        text = self._material.candidates[number].folded
+        return bool(self._names[number] & self.asked) or any(says(text, name) for name in self.asked)
+
+    def _new(self, path: Sequence[int]) -> frozenset[str]:
+        """What the last sentence of a path names and neither the question nor a sentence before it."""
+        before = self.asked.union(*(self._names[number] for number in path[:-1]))
+        return frozenset(
+            name for name in self._names[path[-1]] - before if not any(name in other for other in self.asked)
+        )
+
+    def features(self, path: Sequence[int], soft: SoftMatch) -> Mapping[str, float]:
+        """How much of the question a path covers, with which of its sentences, and whether it ends in a new name."""
+        import numpy as np
+
+        every = soft.aligned[:, self.relation]
+        aligned = every[list(path)]
+        covered = aligned.max(axis=0)
+        usual = np.sort(every, axis=0)[len(every) // 2]
+        rare = soft.weights[self.relation]
+        some = [self._material.candidates[number] for number in path]
+        before = "\n".join(candidate.folded for candidate in some[:-1])
+        fresh = [name for name in self._new(path) if says(some[-1].folded, name) and not says(before, name)]
+        held = sum(any(says(candidate.folded, name) for candidate in some) for name in self.asked)
+        words_of_hop = math.log(len(self.relation) / len(path))
+        return {
+            "cover": float(covered.mean()),
+            "cover_rare": float(covered @ rare / (rare.sum() + 1e-9)),
+            "strong": float((covered > MIN_STRONG_COSINE).mean()),
+            "more": float((covered - usual).mean()),
+            "hop_low": float(aligned.max(axis=1).min()),
+            "last": float(aligned[-1].max()),
+            "cosine": float(soft.cosine[list(path)].mean()),
+            "fresh": float(bool(fresh)),
+            "type": float(self._material.holds(some[-1].text)),
+            "asked": held / len(self.asked),
+            "one": float(len(path) == 1),
+            "words_of_hop": words_of_hop,
+            "words_square": words_of_hop**2,
+            "least": float(covered.min()),
+        }

@@ -1,0 +1,132 @@
+"""The text of an answer on its way to the listener, each sentence followed by what its check said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from portico.wire import AnswerClaim, Claimed, Delta, Event, Passage
+from portico_server.apps.answer.claims import EvidenceCheck
+from portico_server.apps.answer.judge import Embedder
+from portico_server.apps.answer.sentences import ClaimReader, Sentence
+from portico_server.core.context import Context
+from portico_server.core.pools import SEARCH
+
+
+class CheckedText:
+    """The text of an answer on its way to the listener, each sentence followed by the `AnswerClaim` that it is.
+
+    ``mode`` ``mark``: everything passes at once. ``remove``: a sentence passes when it was checked, if it has evidence.
+    ``hold``: nothing passes before `release`.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        passages: Sequence[Passage],
+        vectors: Embedder,
+        mode: Literal["mark", "remove", "hold"] = "mark",
+    ) -> None:
+        self.mode = mode
+        self.claims: tuple[AnswerClaim, ...] = ()
+        self.removed: list[str] = []
+        """Sentences that were taken out."""
+        self._context = context
+        self._passages = passages
+        self._vectors = vectors
+        self._reader = ClaimReader()
+        self._check: EvidenceCheck | None = None
+        self._has_vectors = False
+        self._held: list[str] = []
+        """Text of which it is not known yet whether it may pass."""
+        self._late: list[Event] = []
+        self._shown: list[str] = []
+        self._taken = 0
+        """Characters that were taken out."""
+
+    @property
+    def text(self) -> str:
+        """What has passed, or would have."""
+        return "".join(self._shown)
+
+    @property
+    def unsupported(self) -> list[str]:
+        """The sentences without evidence that have passed."""
+        text = self.text
+        return [
+            text[claim.start : claim.end]
+            for claim in self.claims
+            if not claim.supported and not claim.removed
+        ]
+
+    async def feed(self, text: str) -> None:
+        """The next piece."""
+        await self._take(self._reader.feed(text))
+
+    async def skip(self, text: str) -> None:
+        """A piece that is not checked."""
+        await self._take(self._reader.skip(text))
+
+    async def close(self) -> None:
+        """Check what is left, when nothing more comes."""
+        await self._take(self._reader.close())
+        await self._pass()
+
+    async def release(self) -> None:
+        """Let through what was held."""
+        self.mode = "mark"
+        for event in self._late:
+            await self._context.emit(event)
+        self._late = []
+
+    async def _take(self, found: Sequence[str | Sentence]) -> None:
+        for item in found:
+            if isinstance(item, str):
+                self._held.append(item)
+                if self.mode != "remove":
+                    await self._pass()
+            elif item.kind == "other":
+                await self._pass()
+            else:
+                await self._judge(item)
+
+    async def _judge(self, sentence: Sentence) -> None:
+        claim = await self._claim(sentence)
+        if self.mode == "remove" and not claim.supported:
+            text = "".join(self._held)
+            self.removed.append(text.strip())
+            self._taken += len(text)
+            self._held = []
+            claim = replace(claim, start=len(self.text), end=len(self.text), removed=True)
+        else:
+            await self._pass()
+            claim = replace(claim, start=claim.start - self._taken, end=claim.end - self._taken)
+        self.claims += (claim,)
+        await self._emit(Claimed(claim))
+
+    async def _claim(self, sentence: Sentence) -> AnswerClaim:
+        if self._check is None:
+            self._check = await SEARCH.run(EvidenceCheck, self._passages)
+            vectors = await self._vectors(self._check.texts()) if self._check.texts() else None
+            if vectors is not None:
+                self._has_vectors = True
+                await SEARCH.run(self._check.use, vectors)
+        own = await self._vectors((sentence.text,)) if self._has_vectors and sentence.text else None
+        return await SEARCH.run(self._check.check, sentence, own[0] if own else None)
+
+    async def _pass(self) -> None:
+        text, self._held = "".join(self._held), []
+        if not self._shown:  # what stood before it was taken out
+            bare = text.lstrip() if self._taken else text
+            self._taken += len(text) - len(bare)
+            text = bare
+        if text:
+            self._shown.append(text)
+            await self._emit(Delta(text))
+
+    async def _emit(self, event: Event) -> None:
+        if self.mode == "hold":
+            self._late.append(event)
+        else:
+            await self._context.emit(event)

@@ -1,0 +1,34 @@
+"""Numbers written in Chinese. Pure functions."""
+
+from __future__ import annotations
+
+_DIGITS_ZH = {char: value for value, char in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "幺": 1}
+
+CHINESE_UNITS = {"十": 10, "百": 100, "千": 1000}
+
+CHINESE_SCALES = {"万": 1e4, "亿": 1e8, "兆": 1e12}
+
+
+def chinese_number(text: str) -> float | None:
+    """The number that a text is, which may be in digits too."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    whole, _, part = text.partition("点")
+    if not any(char in CHINESE_UNITS or char in CHINESE_SCALES for char in whole):
+        digits = "".join(str(_DIGITS_ZH.get(char, "")) for char in whole)
+        fraction = "".join(str(_DIGITS_ZH.get(char, "")) for char in part)
+        return float(f"{digits or 0}.{fraction or 0}")
+    total = section = digit = 0.0
+    for char in whole:
+        if char in _DIGITS_ZH:
+            digit = _DIGITS_ZH[char]
+        elif char in CHINESE_UNITS:
+            section += (digit or 1) * CHINESE_UNITS[char]
+            digit = 0.0
+        elif char in CHINESE_SCALES:
+            total = (total + section + digit or 1) * CHINESE_SCALES[char]
+            section = digit = 0.0
+    fraction = "".join(str(_DIGITS_ZH.get(char, "")) for char in part)
+    return total + section + digit + float(f"0.{fraction or 0}")

@@ -1,0 +1,88 @@
+"""Names of a sentence, which an answer may not change. Pure functions."""
+
+from __future__ import annotations
+
+import re
+
+from portico_server.apps.answer.dates import WEEKDAYS
+from portico_server.apps.answer.terms import has_cjk, stems, tagged
+from portico_server.apps.language import CJK
+from portico_server.apps.relevance import STOP_WORDS
+from portico_server.core.dataclass import dataclass
+from portico_server.core.words import MONTHS
+
+_CODE = re.compile(
+    r"`([^`\n]+)`|(?<!\S)(--?[a-zA-Z][\w-]*)|\b(https?://[^\s)\]>]+)|\b([A-Za-z0-9_-]+(?:[._/][A-Za-z0-9_-]+)+)\b"
+)
+
+_CAPITAL = re.compile(
+    r"[A-Z](?:[\w’'-](?<![\u3400-\u9fff]))*|(?<![A-Za-z0-9])[a-z]+[A-Z][A-Za-z0-9]*|(?<![A-Za-z0-9])[A-Za-z0-9]*\d[A-Za-z][A-Za-z0-9]*"
+)
+
+_FIRST_WORD = re.compile(r"[\s\"'“‘(\[*_>#-]*")
+
+_VERB_NEXT = re.compile(r"[\w’'-]+\s+(?:is|was|are|were|has|had|have|can|will|[a-z]+ed|[a-z]{3,}s)\b")
+
+_FOREIGN_ZH = re.compile(rf"[{CJK}]{{0,4}}(?:[·・][{CJK}]{{1,5}})+")
+"""A name that is written by its sound, with what may stand around it: nobody can tell where it begins and ends."""
+
+_TITLE_ZH = re.compile(rf"《([^》]+)》|[{CJK}]{{1,2}}[·・][{CJK}]{{1,2}}|[A-Za-z][A-Za-z0-9_.-]+")
+
+_COUNTED = re.compile(
+    r"\d[\d.,]*[a-z%]{0,3}$|[零〇一二三四五六七八九十百千万亿]{2,}|第[一二三四五六七八九十]"
+)
+"""What begins as a number does: it is compared as one."""
+
+_PLAIN = frozenset(("i", "the", "yes", "however", "also", *MONTHS, *WEEKDAYS))
+
+
+@dataclass(frozen=True, slots=True)
+class NameWord:
+    """A word of a name, folded; ``certain``: not only because it begins a sentence. ``at``: where, from 0 to 1."""
+
+    word: str
+    certain: bool
+    at: float = 0.0
+
+
+def names_in(text: str, folded: str) -> tuple[NameWord, ...]:
+    """The words of names, identifiers and code in ``text``; ``folded`` is the same folded."""
+    found: dict[str, NameWord] = {}
+    size = max(len(text), 1)
+    for match in _CODE.finditer(text):
+        code = next(group for group in match.groups() if group).strip().rstrip(".,:;").lower()
+        if len(code) > 1 and not re.fullmatch(
+            r"[\d.,/:-]+[a-z]?|and/or|e\.g|i\.e|[a-z]\.[a-z](?:\.[a-z])*", code
+        ):
+            found[code] = NameWord(code, match[1] is not None or not code.isalpha(), match.start() / size)
+    first_match = _FIRST_WORD.match(text)
+    first = first_match.end() if first_match is not None else 0
+    for match in _CAPITAL.finditer(text):
+        word = re.sub(r"[’']s?$", "", match.group()).lower()
+        if len(word) < 2 or word in STOP_WORDS or word in _PLAIN or _COUNTED.fullmatch(word):
+            continue
+        following = text[match.end() : match.end() + 2].strip()
+        begins = (
+            match.start() == first
+            and not following[:1].isupper()
+            and not any(char.isupper() or char.isdigit() for char in match.group()[1:])
+        )
+        if begins and _VERB_NEXT.match(text, match.start()) is None:
+            continue
+        found.setdefault(word, NameWord(word, not begins, match.start() / size))
+    if has_cjk(text):
+        for match in _TITLE_ZH.finditer(folded):
+            word = (match[1] or match.group()).strip()
+            if len(word) > 1 and word not in STOP_WORDS and not _COUNTED.match(word):
+                found.setdefault(word, NameWord(word, True, match.start() / size))
+        for item in tagged(_FOREIGN_ZH.sub("，", folded)):
+            if item.is_name and len(item.word) > 1 and not _COUNTED.match(item.word):
+                found.setdefault(item.word, NameWord(item.word, True, folded.find(item.word) / size))
+    return tuple(found.values())
+
+
+def holds_name(name: NameWord, folded: str, terms: frozenset[str]) -> bool:
+    """Whether folded text with these stems has a name."""
+    if name.word in folded:
+        return True
+    return name.word.isalpha() and name.word.isascii() and stems([name.word])[0] in terms

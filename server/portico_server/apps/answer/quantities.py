@@ -1,0 +1,186 @@
+"""Numbers of a sentence with their units, which an answer may not change: English and Chinese. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from portico_server.apps.answer.chinese_numbers import CHINESE_SCALES, CHINESE_UNITS, chinese_number
+from portico_server.apps.answer.dates import find_dates
+from portico_server.apps.answer.terms import has_cjk
+from portico_server.apps.relevance import STOP_WORDS, stem
+from portico_server.core.dataclass import dataclass
+
+_FIRST_TWENTY = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+)
+_ONES = {name: value for value, name in enumerate(_FIRST_TWENTY.split())}
+_TENS_NAMES = "twenty thirty forty fifty sixty seventy eighty ninety"
+_TENS = {name: 10 * value for value, name in enumerate(_TENS_NAMES.split(), 2)}
+_SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
+NUMBER_WORDS = frozenset((*_ONES, *_TENS, *_SCALES))
+"""English words that are numbers, or parts of them."""
+
+_ORDINAL_NAMES = "first second third fourth fifth sixth seventh eighth ninth tenth"
+_ORDINALS = {name: value for value, name in enumerate(_ORDINAL_NAMES.split(), 1)}
+
+_NUMBER_WORD = "|".join((*_ONES, *_TENS))
+_WORDS = rf"(?:{_NUMBER_WORD})(?:[\s-]+(?:and\s+)?(?:{_NUMBER_WORD}|{'|'.join(_SCALES)}))*"
+_NUMBER = re.compile(
+    r"(?<![a-z0-9.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)(?P<ordinal>st|nd|rd|th)?(?![0-9])"
+    rf"\s?(?P<scale>{'|'.join(_SCALES)}|万亿|[千百]?[万亿])?"
+    rf"|\b(?P<words>{_WORDS})\b"
+    rf"|\b(?P<nth>{'|'.join(_ORDINALS)})\b"
+    r"|(?P<zh>百分之[零〇一二两三四五六七八九十百点\d.]+|[零〇一二两三四五六七八九十百千万亿]*[零〇一二两三四五六七八九十百千万亿]"
+    r"(?:点[零〇一二两三四五六七八九]+)?)",
+)
+_NOT_A_NUMBER_ZH = re.compile(
+    r"一(?:些|般|样|直|起|定|旦|切|致|方面|边|度|下|种|个|名|位|家|座|场|次|条|部|项|系列|生|带|级|同|并|向|律|片|点|面|时|再|半|共|来)"
+    r"|十分|万一|千万不|万物|百姓|百科|统一|唯一|之一|同一|第一手|进一步|九龙|三明|四川|五角|八卦|千克|千米|百度|亿万|万圣|两者|两岸|四分卫|三分球|[二两]分"
+)
+"""Words with a numeral in which nothing is counted."""
+
+_UNIT_NAMES: Mapping[str, str] = {
+    "%": "% percent per-cent 百分之",
+    "km": "km kilometre kilometer 公里 千米",
+    "m": "m metre meter 米 公尺",
+    "cm": "cm centimetre centimeter 厘米",
+    "mm": "mm millimetre millimeter 毫米",
+    "mi": "mile 英里",
+    "ft": "ft feet foot 英尺",
+    "kg": "kg kilogram kilo 公斤 千克",
+    "g": "g gram 克",
+    "t": "tonne ton 吨",
+    "s": "s sec second 秒",
+    "min": "min minute 分钟",
+    "h": "h hr hour 小时",
+    "day": "day 天",
+    "week": "week 周 星期 礼拜",
+    "month": "month 个月",
+    "year": "year yr 年",
+    "kb": "kb kib kilobyte",
+    "mb": "mb mib megabyte",
+    "gb": "gb gib gigabyte",
+    "tb": "tb tib terabyte",
+    "°c": "°c celsius 摄氏度 ℃",
+    "°f": "°f fahrenheit 华氏度 ℉",
+    "$": "$ dollar usd 美元",
+    "€": "€ euro eur 欧元",
+    "£": "£ pound gbp 英镑",
+    "cny": "yuan rmb cny 元 人民币",
+    "ms": "ms millisecond 毫秒",
+}
+_UNITS = {name: unit for unit, names in _UNIT_NAMES.items() for name in names.split()}
+_UNIT_ZH = re.compile("|".join(sorted((u for u in _UNITS if has_cjk(u)), key=len, reverse=True)))
+_BEHIND = re.compile(
+    r"[\s-]*(?:(?P<sign>[%$€£°℃℉][cf]?)|(?P<word>[a-z]+)(?:\s+(?P<next>[a-z]+))?|(?P<cjk>[\u4e00-\u9fff]{1,3}))"
+)
+_MONEY_BEFORE = re.compile(r"[$€£]\s?$")
+_ABOUT = re.compile(
+    r"\b(?:about|around|approximately|nearly|almost|roughly|over|more than|some|up to|under|less than|at least)\s+$"
+    r"|(?:约|大约|近|将近|超过|逾|多达|至少|不到|接近)$"
+)
+_ABOUT_TOLERANCE_RATIO = 0.05
+"""How far a number that is said to be approximate may be off, as a part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number, its unit ("" if none is known), the stem of what is counted, and whether it is an approximate one."""
+
+    value: float
+    unit: str = ""
+    counted: str = ""
+    about: bool = False
+    surface: str = ""
+
+
+def quantities_in(text: str) -> tuple[Quantity, ...]:
+    """The numbers of folded ``text``, without those of its dates."""
+    skipped = [match.span() for match in _NOT_A_NUMBER_ZH.finditer(text)] if has_cjk(text) else []
+    skipped += [(start, end) for start, end, _parts in find_dates(text)]
+    found = []
+    for match in _NUMBER.finditer(text):
+        if any(start < match.end() and match.start() < end for start, end in skipped):
+            continue
+        value = _value(match)
+        if value is None:
+            continue
+        unit, counted = _behind(text, match.end())
+        if match["zh"] and match["zh"].startswith("百分之"):
+            unit = "%"
+        elif (money := _MONEY_BEFORE.search(text, max(0, match.start() - 2), match.start())) is not None:
+            unit = _UNITS[money.group().strip()]
+        about = _ABOUT.search(text, max(0, match.start() - 16), match.start()) is not None
+        found.append(Quantity(value, unit, counted, about, match.group().strip()))
+    return tuple(found)
+
+
+def _value(match: re.Match[str]) -> float | None:
+    if match["digits"] is not None:
+        value = float(match["digits"].replace(",", ""))
+        scale = match["scale"] or ""
+        for name in re.findall("|".join((*_SCALES, *CHINESE_SCALES, *CHINESE_UNITS)), scale):
+            value *= _SCALES.get(name) or CHINESE_SCALES.get(name) or CHINESE_UNITS[name]
+        return value
+    if match["nth"] is not None:
+        return float(_ORDINALS[match["nth"]]) if match["nth"] != "second" else None
+    if match["words"] is not None:
+        return None if match["words"] == "one" else _of_words(match["words"])
+    numeral = match["zh"].removeprefix("百分之")
+    if len(numeral) == 1 and (numeral == "一" or numeral in CHINESE_UNITS or numeral in CHINESE_SCALES):
+        return None
+    return chinese_number(numeral)
+
+
+def _of_words(text: str) -> float:
+    total = now = 0.0
+    for word in re.findall(r"[a-z]+", text):
+        if word in _SCALES:
+            now = max(now, 1) * _SCALES[word]
+            if _SCALES[word] > 100:
+                total, now = total + now, 0.0
+        else:
+            now += _ONES.get(word, 0) + _TENS.get(word, 0)
+    return total + now
+
+
+def _behind(text: str, end: int) -> tuple[str, str]:
+    """The unit behind a number, and the stem of what is counted."""
+    match = _BEHIND.match(text, end)
+    if match is None:
+        return "", ""
+    if match["sign"]:
+        return _UNITS.get(match["sign"], match["sign"]), ""
+    if match["cjk"]:
+        unit = _UNIT_ZH.match(match["cjk"])
+        return (_UNITS[unit.group()], "") if unit is not None else ("", match["cjk"][:1])
+    word = match["word"]
+    unit_name = _UNITS.get(word) or _UNITS.get(word.removesuffix("s")) or ""
+    counted = word if word not in STOP_WORDS else match["next"] or ""
+    return unit_name, "" if counted in STOP_WORDS else stem(counted)
+
+
+def number_missing(claim: tuple[Quantity, ...], source: tuple[Quantity, ...], text: str) -> bool:
+    """Whether a number of a claim is not in its source, or counts something else there; ``text`` is the source's."""
+    return any(not _is_held(wanted, source, text) for wanted in claim)
+
+
+def _is_held(wanted: Quantity, source: tuple[Quantity, ...], text: str) -> bool:
+    tolerance = abs(wanted.value) * (_ABOUT_TOLERANCE_RATIO if wanted.about else 1e-9)
+    equal = [one for one in source if abs(one.value - wanted.value) <= tolerance]
+    if not equal:
+        # Within a longer word or an address there is no number, but there may be the same characters.
+        return (
+            len(wanted.surface) > 1
+            and re.search(rf"(?<![\d.,]){re.escape(wanted.surface)}(?![\d]|[.,]\d)", text) is not None
+            and not any(one.surface == wanted.surface for one in source)
+        )
+    same = [one for one in equal if not (one.unit and wanted.unit) or one.unit == wanted.unit]
+    if not same:
+        return False
+    if not wanted.counted or any(one.counted == wanted.counted or not one.counted for one in same):
+        return True
+    # The source has the number for something else, and another number for this.
+    return not any(one.counted == wanted.counted for one in source)

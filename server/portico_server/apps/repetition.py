@@ -1,0 +1,17 @@
+"""Small models that have nothing more to say begin to say it again."""
+
+from __future__ import annotations
+
+SHORTEST, MAX_REPEATED_CHARS = 12, 300
+
+REPEAT_COUNT = 3
+
+
+def repeats(text: str) -> bool:
+    """Whether ``text`` ends in the same 12 to 300 characters three times over."""
+    end = len(text)
+    for size in range(SHORTEST, min(MAX_REPEATED_CHARS, end // REPEAT_COUNT) + 1):
+        last = text[end - size :]
+        if all(text.endswith(last, 0, end - size * time) for time in range(1, REPEAT_COUNT)) and last.strip():
+            return True
+    return False

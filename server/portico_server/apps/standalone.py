@@ -1,0 +1,60 @@
+"""A question of a conversation, put so that it can be searched for without it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from portico_server.apps.prompt import QUERY_LIMIT, Turns, search_query, text_of
+from portico_server.apps.relevance import terms
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.prompts import builtin
+from portico_server.core.request import Chat, Reply
+from portico_server.core.words import without_thought
+
+logger = logging.getLogger(__name__)
+
+REWRITE_TIMEOUT_S = 20.0
+"""Seconds after which the words of the conversation have to do."""
+
+SHOWN_MESSAGES = 3
+"""Turns before the question that the model is shown."""
+
+MAX_SHOWN_CHARS = 600
+"""Characters of one message that it is shown."""
+
+MAX_QUESTION_CHARS = 400
+"""Characters of a question; what is longer is an answer."""
+
+
+async def standalone_question(turns: Turns, model: str, context: Context) -> str:
+    """What to search for: the last question as ``model`` writes it with the conversation in mind.
+
+    Where there is no conversation before it, it is the question itself; where the model fails, takes too long or
+    speaks of something else, `prompt.search_query` puts it together from the words that were said.
+    """
+    plain = search_query(turns)
+    if not turns.history:
+        return plain
+    talk = [message for turn in turns.history[-SHOWN_MESSAGES:] for message in turn]
+    said = [(str(message.get("role")), text_of(message).strip()[:MAX_SHOWN_CHARS]) for message in talk]
+    shown = "\n".join(f"{role}: {text}" for role, text in said if text)
+    messages = builtin.messages(
+        "standalone-question", conversation=shown, question=turns.question[:QUERY_LIMIT]
+    )
+    try:
+        async with asyncio.timeout(REWRITE_TIMEOUT_S) as limit:
+            reply = await context.call(model, Chat(messages, {"temperature": 0, "max_tokens": 128}))
+    except PorticoError as error:
+        logger.info("a question is searched for as it stands: %s", error.message)
+        return plain
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return plain
+    written = without_thought(reply.content if isinstance(reply, Reply) else "").strip('"“”')
+    about = terms(turns.question) | terms(shown)
+    if not written or "\n" in written or len(written) > MAX_QUESTION_CHARS or not terms(written) & about:
+        return plain
+    return written
