@@ -33,9 +33,6 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Embed, Found, Message, Reply, Request, Search, Steps, Vectors
 from portico_server.core.servable import Card, Servable
 
-# A question of a conversation, put so that it can be searched for without it.
-
-
 logger = logging.getLogger(__name__)
 
 

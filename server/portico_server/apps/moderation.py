@@ -215,9 +215,6 @@ def _check_chat(card: Card, name: str, items: Sequence[ModeratedItem]) -> None:
         )
 
 
-# By rules.
-
-
 async def _by_rules(items: Sequence[ModeratedItem]) -> Moderated:
     texts = [text for item in items for text in item.texts]
     if sum(map(len, texts)) <= MAX_LOOP_CHARS:
@@ -240,9 +237,6 @@ def _judged_by_rules(item: ModeratedItem) -> dict[str, Any]:
         "category_scores": {name: float(name in found) for name in names},
         "category_applied_input_types": {name: ["text"] if name in _BY_RULES else [] for name in names},
     }
-
-
-# By a chat model.
 
 
 async def _by_chat(card: Card, items: Sequence[ModeratedItem], context: Context) -> Moderated:

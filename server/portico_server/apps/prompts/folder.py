@@ -11,14 +11,14 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from portico_server import git
-from portico_server.apps.prompts import formats
+from portico_server.apps.prompts.import_formats import dotprompt, langchain, prompty
 from portico_server.core import pools
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest
 from portico_server.core.prompts.spec import MAX_PROMPT_CHARS, PromptSpec, parse
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
 
 SUFFIXES: Final = (".yaml", ".yml", ".md", ".prompty", ".prompt", ".json")
-_FOREIGN: Final = {".prompty": formats.prompty, ".prompt": formats.dotprompt}
+_FOREIGN: Final = {".prompty": prompty, ".prompt": dotprompt}
 MAX_FILES: Final = 1_000
 """Files that are read at once."""
 
@@ -132,7 +132,7 @@ def _read(path: str, text: str) -> list[PromptSpec]:
             )
         ]
     if suffix == ".json":
-        found = formats.langchain(_yaml(text, path), path)
+        found = langchain(_yaml(text, path), path)
         return [] if found is None else [_parsed({"name": stem, **found}, path)]
     if suffix == ".md":
         front = _FRONT.match(text)
@@ -144,7 +144,7 @@ def _read(path: str, text: str) -> list[PromptSpec]:
             given.setdefault("messages", _sections(text[front.end() :]))
         return [_parsed(given, path)]
     document = _yaml(text, path)
-    if (found := formats.langchain(document, path)) is not None:
+    if (found := langchain(document, path)) is not None:
         return [_parsed({"name": stem, **found}, path)]
     if isinstance(document, dict) and set(document) == {"prompts"}:
         document = document["prompts"]

@@ -1,4 +1,4 @@
-"""Prompts as other tools keep them: read into ours, and written from ours.
+"""Prompts as other tools keep them, written from ours; `import_formats` reads them.
 
 ``prompty``: Prompty, Markdown with front matter, roles as ``system:`` and Jinja's ``{{name}}``. ``dotprompt``:
 Dotprompt, with Handlebars' ``{{role "system"}}`` and ``{{name}}``. ``langchain``: the JSON of a ChatPromptTemplate
@@ -10,206 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import groupby
 from typing import Any, Final
 
+from portico_server.apps.prompts.import_formats import escape_braces
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.prompts.spec import PromptSpec
 from portico_server.core.template import Piece
-
-_TOKEN: Final = re.compile(r"""\\\{\{|\{\{(?P<inner>\s*(?:'[^']*'|"[^"]*")\s*|[^{}]*)\}\}""")
-_QUOTED: Final = re.compile(r"""\s*(['"])(?P<text>[{}%#]+)\1\s*""")
-_WORD: Final = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*")
-_ROLE_LINE: Final = re.compile(r"^(system|user|assistant):[ \t]*$", re.IGNORECASE | re.MULTILINE)
-_ROLE_CALL: Final = re.compile(r"""\{\{\s*role\s+["'](\w+)["']\s*\}\}""")
-_TYPES: Final[Mapping[str, str]] = {
-    "string": "string",
-    "number": "number",
-    "integer": "integer",
-    "boolean": "boolean",
-}
-_ROLES: Final[Mapping[str, str]] = {
-    **{role: role for role in ("system", "user", "assistant")},
-    "model": "assistant",
-    "human": "user",
-    "ai": "assistant",
-    "developer": "system",
-}
-
-
-def _ours(text: str, at: str) -> tuple[str, list[str]]:
-    """A text with ``{{name}}`` in it as our template, and the names. Raises `InvalidRequest` for what would be run."""
-    out: list[str] = []
-    names: list[str] = []
-    end = 0
-    for match in _TOKEN.finditer(text):
-        out.append(_braces(text[end : match.start()]))
-        end = match.end()
-        inner = match["inner"]
-        if inner is None:
-            out.append("{{{{")  # an escaped pair of braces
-        elif quoted := _QUOTED.fullmatch(inner):
-            out.append(_braces(quoted["text"]))
-        elif word := _WORD.fullmatch(inner):
-            names.append(word[1])
-            out.append(f"{{{word[1]}}}")
-        else:
-            raise InvalidRequest(
-                f"{at} has {{{{{inner[:60]}}}}}. Only names stand between braces here: no loops, filters or partials.",
-                code="unsupported_template",
-                param=at,
-            )
-    out.append(_braces(text[end:]))
-    return "".join(out), list(dict.fromkeys(names))
-
-
-def _braces(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
-
-
-# --- reading -------------------------------------------------------------------------------------------------------
-
-
-def prompty(front: Mapping[str, Any], body: str, at: str) -> dict[str, Any]:
-    """A Prompty file as our JSON."""
-    parts = _ROLE_LINE.split(body)
-    turns = [("user", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
-    declared = front.get("inputs")
-    sample = front.get("sample")
-    inputs = declared if isinstance(declared, Mapping) else {}
-    samples = sample if isinstance(sample, Mapping) else {}
-    return _made(front, turns, at, {**{name: {} for name in samples}, **inputs})
-
-
-def dotprompt(front: Mapping[str, Any], body: str, at: str) -> dict[str, Any]:
-    """A Dotprompt file as our JSON."""
-    parts = _ROLE_CALL.split(body)
-    turns = [("user", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
-    given = front.get("input")
-    taken = given if isinstance(given, Mapping) else {}
-    schema, defaults = taken.get("schema") or {}, taken.get("default") or {}
-    declared: dict[str, Any] = {}
-    for key, what in schema.items() if isinstance(schema, Mapping) else ():
-        kind, _, about = str(what).partition(",")
-        name = str(key).rstrip("?")
-        declared[name] = {
-            "type": kind.strip(),
-            "description": about.strip(),
-            "optional": str(key).endswith("?"),
-        }
-    for name, value in defaults.items() if isinstance(defaults, Mapping) else ():
-        declared.setdefault(name, {})["default"] = value
-    return _made(front, turns, at, declared)
-
-
-def _made(
-    front: Mapping[str, Any], turns: Sequence[tuple[str, str]], at: str, declared: Mapping[str, Any]
-) -> dict[str, Any]:
-    messages: list[dict[str, str]] = []
-    used: list[str] = []
-    for role, text in turns:
-        if not text.strip():
-            continue
-        if role.lower() not in _ROLES:
-            raise InvalidRequest(f"{at} has the role '{role}', which no message has here.", param=at)
-        written, names = _ours(text.strip(), at)
-        used += names
-        messages.append({"role": _ROLES[role.lower()], "content": written})
-    return {
-        **({"name": front["name"]} if front.get("name") else {}),
-        "description": str(front.get("description") or ""),
-        "arguments": [_argument(name, declared.get(name)) for name in dict.fromkeys(used)],
-        "messages": messages,
-    }
-
-
-def _argument(name: str, about: Any) -> dict[str, Any]:
-    found = about if isinstance(about, Mapping) else {}
-    default = found.get("default")
-    return {
-        "name": name,
-        "type": _TYPES.get(str(found.get("type")), "string"),
-        "description": str(found.get("description") or ""),
-        **(
-            {"default": default}
-            if default is not None
-            else {"required": not found.get("optional") and found.get("required") is not False}
-        ),
-    }
-
-
-def langchain(document: Any, at: str) -> dict[str, Any] | None:
-    """A PromptTemplate or a ChatPromptTemplate of LangChain as our JSON; ``None`` if a document is neither."""
-    if not isinstance(document, Mapping):
-        return None
-    if document.get("_type") in ("prompt", "chat") or document.get("lc"):
-        kwargs = document.get("kwargs") if document.get("lc") else document
-        if not isinstance(kwargs, Mapping):
-            return None
-        items = kwargs.get("messages")
-        turns = (
-            [_turn(item, at) for item in items]
-            if isinstance(items, list)
-            else [("user", _template(kwargs, at))]
-        )
-        names = list(dict.fromkeys(name for _role, (_text, found) in turns for name in found))
-        partial = kwargs.get("partial_variables")
-        defaults = partial if isinstance(partial, Mapping) else {}
-        return {
-            **({"name": document["name"]} if isinstance(document.get("name"), str) else {}),
-            "arguments": [_argument(name, _typed(defaults.get(name))) for name in names],
-            "messages": [{"role": role, "content": text} for role, (text, _found) in turns],
-        }
-    return None
-
-
-def _typed(default: Any) -> dict[str, Any]:
-    """An argument whose default is known; one that is empty may be left out."""
-    kinds = {bool: "boolean", int: "integer", float: "number"}
-    return {} if default is None else {"type": kinds.get(type(default), "string"), "default": default}
-
-
-def _turn(item: Any, at: str) -> tuple[str, tuple[str, list[str]]]:
-    kind = str((item.get("id") or [""])[-1]) if isinstance(item, Mapping) else ""
-    role = {
-        "SystemMessagePromptTemplate": "system",
-        "HumanMessagePromptTemplate": "user",
-        "AIMessagePromptTemplate": "assistant",
-        "SystemMessage": "system",
-        "HumanMessage": "user",
-        "AIMessage": "assistant",
-    }.get(kind)
-    kwargs = item.get("kwargs") if isinstance(item, Mapping) else None
-    if role is None or not isinstance(kwargs, Mapping):
-        raise InvalidRequest(
-            f"{at} has a message '{kind or str(item)[:60]}', which is neither a template nor a message with a text.",
-            code="unsupported_template",
-            param=at,
-        )
-    if "content" in kwargs:
-        return role, (_braces(str(kwargs["content"])), [])
-    prompt = kwargs.get("prompt")
-    inner = prompt.get("kwargs", prompt) if isinstance(prompt, Mapping) else {}
-    return role, _template(inner, at)
-
-
-def _template(kwargs: Mapping[str, Any], at: str) -> tuple[str, list[str]]:
-    text = kwargs.get("template")
-    if not isinstance(text, str):
-        raise InvalidRequest(f"{at} has no 'template'.", code="unsupported_template", param=at)
-    form = kwargs.get("template_format") or "f-string"
-    if form == "mustache" or form == "jinja2":
-        return _ours(text, at)
-    if form != "f-string":
-        raise InvalidRequest(
-            f"{at} has templates of the form '{form}'.", code="unsupported_template", param=at
-        )
-    found = re.findall(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}", text)
-    return text, list(dict.fromkeys(name for name in found if name))
-
-
-# --- writing -------------------------------------------------------------------------------------------------------
 
 
 def written(spec: PromptSpec, format: str) -> tuple[str, str]:
@@ -323,7 +131,7 @@ def _langchain(spec: PromptSpec) -> str:
     messages = []
     for role, cut in _turns(spec):
         names = sorted({text for text, is_name in cut if is_name})
-        template = "".join(f"{{{text}}}" if is_name else _braces(text) for text, is_name in cut)
+        template = "".join(f"{{{text}}}" if is_name else escape_braces(text) for text, is_name in cut)
         inner = {"input_variables": names, "template": template, "template_format": "f-string"}
         prompt = {"lc": 1, "type": "constructor", "id": ["langchain", "prompts", "prompt", "PromptTemplate"]}
         kind = f"{kinds[role]}MessagePromptTemplate"

@@ -19,8 +19,9 @@ from portico_server.apps.realtime.context import (
     SessionContext,
     SessionMemory,
 )
-from portico_server.apps.realtime.conversation import SessionItems, read_item
+from portico_server.apps.realtime.conversation import SessionItems
 from portico_server.apps.realtime.input_buffer import InputBuffer
+from portico_server.apps.realtime.items import read_item
 from portico_server.apps.realtime.speech_input import SpeechInput
 from portico_server.apps.realtime.transcriber import Transcriber
 from portico_server.apps.realtime.turns import RealtimeTurns

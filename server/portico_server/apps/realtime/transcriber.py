@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from portico_server.apps.realtime.audio import duration_ms
 from portico_server.apps.realtime.context import SessionContext
-from portico_server.apps.realtime.conversation import Item
+from portico_server.apps.realtime.items import Item
 from portico_server.core.errors import PorticoError
 
 MAX_LISTENING_COUNT: Final = 4

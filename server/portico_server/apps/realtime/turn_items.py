@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from portico_server.apps.realtime.context import Emit
-from portico_server.apps.realtime.conversation import Item, SessionItems
+from portico_server.apps.realtime.conversation import SessionItems
+from portico_server.apps.realtime.items import Item
 from portico_server.apps.responses.open_items import Event
 
 _HIDDEN: Final = "reasoning"

@@ -13,7 +13,8 @@ import orjson
 from portico_server.apps.realtime import config
 from portico_server.apps.realtime.config import Config
 from portico_server.apps.realtime.context import SessionContext
-from portico_server.apps.realtime.conversation import Item, as_input, resolved
+from portico_server.apps.realtime.items import Item
+from portico_server.apps.realtime.model_input import resolve_references, to_input
 from portico_server.apps.realtime.transcriber import Transcriber
 from portico_server.apps.realtime.turn import RealtimeTurn
 from portico_server.apps.responses.responder import Responder
@@ -75,7 +76,7 @@ class RealtimeTurns:
             await self._transcriber.wait()  # a model is asked with what was said
             items = list(self._conversation)
             if "input" in asked:
-                items = resolved(asked["input"], self._conversation, "response.input")
+                items = resolve_references(asked["input"], self._conversation, "response.input")
             with config.inside("response"):
                 prepared = await self._prepare(asked, items)
             size = len(orjson.dumps(event.get("response")))
@@ -144,7 +145,7 @@ class RealtimeTurns:
             await self._context.voices.able("speech", asked["audio"]["output"]["model"], "audio.output.model")
 
     async def _prepare(self, asked: Config, items: list[Item]) -> PreparedResponse:
-        return await self._responder.prepare(config.body_of(asked, as_input(items)), self._caller)
+        return await self._responder.prepare(config.body_of(asked, to_input(items)), self._caller)
 
     def _start(self, turn: RealtimeTurn, work: Coroutine[Any, Any, None], size: int = 0) -> None:
         """Make a response that has begun, and let go of ``size`` bytes that are held for it."""

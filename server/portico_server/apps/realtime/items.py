@@ -1,0 +1,112 @@
+"""The items of a session's conversation, as a client sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+from portico_server.core import fields
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.fields import BodyField
+from portico_server.core.ids import new_id
+from portico_server.core.invalid import missing, not_one_of
+
+Item: TypeAlias = dict[str, Any]
+"""One item as OpenAI's Realtime API defines it."""
+
+MAX_ID_CHARS: Final = 64
+
+ROOT: Final = "root"
+"""What the item before the first one is called."""
+
+
+def _part(*kinds: str, **properties: BodyField) -> BodyField:
+    return fields.closed({"type": fields.choice(*kinds), **properties}, required=("type",))
+
+
+_TEXT: Final = fields.text()
+
+_PARTS: Final[Mapping[str, Mapping[str, BodyField]]] = {
+    "system": {"input_text": _part("input_text", text=_TEXT)},
+    "user": {
+        "input_text": _part("input_text", text=_TEXT),
+        "input_image": _part(
+            "input_image", image_url=_TEXT, detail=fields.choice("auto", "low", "high", "original")
+        ),
+    },
+    "assistant": {
+        "output_text": _part("output_text", text=_TEXT),
+        "output_audio": _part("output_audio", transcript=_TEXT),
+    },
+}
+"""By role, then by type: the parts that a message may have."""
+
+_NEEDED: Final = {
+    "input_text": "text",
+    "output_text": "text",
+    "input_image": "image_url",
+    "output_audio": "transcript",
+}
+
+
+def _parts(role: str, value: Any, at: str) -> None:
+    known = _PARTS[role]
+    for number, one in enumerate(value):
+        path = f"{at}[{number}]"
+        kind = one.get("type") if isinstance(one, dict) else None
+        if isinstance(kind, str) and kind not in known:
+            not_one_of(f"{path}.type", kind, known)
+        known[kind if isinstance(kind, str) else next(iter(known))].check(one, path)
+        if one.get(_NEEDED[one["type"]]) is None:
+            missing(f"{path}.{_NEEDED[one['type']]}")
+
+
+_ANY_LIST: Final = fields.items(fields.anything(), "a list of content parts")
+
+_COMMON: Final = {
+    "id": fields.text(),
+    "type": fields.text(),
+    "object": fields.choice("realtime.item"),
+    "status": fields.choice("completed", "incomplete", "in_progress"),
+}
+
+_ITEM: Final = fields.by_type(
+    {
+        "message": fields.closed(
+            {**_COMMON, "role": fields.choice(*_PARTS), "content": _ANY_LIST}, required=("role", "content")
+        ),
+        "function_call": fields.closed(
+            {**_COMMON, "name": fields.name(), "call_id": fields.name(), "arguments": _TEXT},
+            required=("name", "arguments"),
+        ),
+        "function_call_output": fields.closed(
+            {**_COMMON, "call_id": fields.name(), "output": _TEXT}, required=("call_id", "output")
+        ),
+        "mcp_approval_response": fields.closed(
+            {
+                **_COMMON,
+                "approval_request_id": fields.name(),
+                "approve": fields.boolean(),
+                "reason": _TEXT,
+            },
+            required=("approval_request_id", "approve"),
+        ),
+    }
+)
+
+
+def read_item(value: Any, at: str) -> Item:
+    """An item that a client sends, whole. Raises `InvalidRequest` with the path below ``at``."""
+    _ITEM.check(value, at)
+    given = {name: found for name, found in value.items() if found is not None}
+    kind = given["type"]
+    if kind == "message":
+        _parts(given["role"], given["content"], f"{at}.content")
+    item_id = given.get("id") or new_id("item_")
+    if len(item_id) > MAX_ID_CHARS or item_id == ROOT:
+        raise InvalidRequest(
+            f"'{at}.id' must have at most {MAX_ID_CHARS} characters, and not be '{ROOT}'.", param=f"{at}.id"
+        )
+    if kind == "function_call":
+        given.setdefault("call_id", new_id("call_"))
+    return {**given, "id": item_id, "object": "realtime.item", "status": "completed"}

@@ -1,0 +1,137 @@
+"""Teams in a configuration file: who works together and how, made into a flow like those of `portico.agent.teams`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from portico_server.apps.fields import Fields
+from portico_server.core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from portico._teams import Speaker
+
+KINDS: Final = ("sequence", "round_robin", "moderator", "decentralised", "debate", "hierarchical")
+
+
+def team_flow(value: Any, name: str, at: str) -> dict[str, Any]:
+    """The specification of the flow of a team called ``name``.
+
+    ``kind`` is one of `KINDS`; ``members`` are names of what is deployed, or ``{"human": NAME, "limit": SECONDS}``.
+    Raises `InvalidRequest` that names the place of what is wrong.
+    """
+    from portico import flow  # only who has a team pays for what composes it
+
+    fields = Fields(value, at)
+    kind = fields.needed("kind", f"one of {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise InvalidRequest(
+            f"{fields.path('kind')} is '{kind}'; it is one of {', '.join(KINDS)}.",
+            code="invalid_spec",
+            param=fields.path("kind"),
+        )
+    members = [
+        _member(item, f"{fields.path('members')}[{number}]")
+        for number, item in enumerate(fields.items("members") or ())
+    ]
+    step = _STEPS[kind](fields, members)
+    fields.done()
+    _several(members, 2 if kind == "debate" else 1, fields.path("members"))
+    made = flow.flow(step(), name=name, durability="normal")
+    assert not made.functions, "what teams compute travels"
+    return {key: item for key, item in made.spec.items() if key != "name"}
+
+
+def _member(item: Any, at: str) -> Speaker:
+    from portico._teams import Speaker
+
+    if isinstance(item, str) and item:
+        return Speaker(item, item)
+    inner = Fields(item, at)
+    person = inner.needed("human", "the name of a person; what is deployed is named by a text alone")
+    limit = inner.number("limit", 86_400.0, least=0.01, most=604_800) or 86_400.0
+    inner.done()
+    return Speaker(person, limit=limit)
+
+
+def _several(members: list[Speaker], least: int, at: str) -> None:
+    names = [member.name for member in members]
+    if len(names) < least or len(set(names)) < len(names):
+        raise InvalidRequest(
+            f"{at}: a team of this kind has at least {least} members, each with a name of its own.",
+            code="invalid_spec",
+            param=at,
+        )
+
+
+Composed = Callable[[], Any]
+"""Makes the step, when all fields were read."""
+
+
+def _sequence(_fields: Fields, members: list[Speaker]) -> Composed:
+    from portico import _teams as shapes
+
+    return lambda: shapes.sequence(members)
+
+
+def _round_robin(fields: Fields, members: list[Speaker]) -> Composed:
+    from portico import _teams as shapes
+
+    rounds, final = fields.whole("rounds", 3, least=1, most=1000), fields.text("final")
+    return lambda: shapes.round_robin(members, rounds, final)
+
+
+def _moderator(fields: Fields, members: list[Speaker]) -> Composed:
+    from portico import _teams as shapes
+
+    boss, turns, final = _named(fields, "moderator"), _turns(fields), fields.text("final")
+    return lambda: shapes.moderated(boss, members, turns, final)
+
+
+def _decentralised(fields: Fields, members: list[Speaker]) -> Composed:
+    from portico import _teams as shapes
+
+    turns, final = _turns(fields), fields.text("final")
+    people = [member.name for member in members if not member.deployed]
+    if people:
+        raise InvalidRequest(
+            f"{fields.path('members')}: '{people[0]}' is a person, who cannot bid for each turn.",
+            code="invalid_spec",
+            param=fields.path("members"),
+        )
+    return lambda: shapes.bidding(members, turns, final)
+
+
+def _debate(fields: Fields, members: list[Speaker]) -> Composed:
+    from portico import _teams as shapes
+
+    judge, rounds = _named(fields, "judge"), fields.whole("rounds", 2, least=1, most=100)
+    return lambda: shapes.debate(members, judge, rounds)
+
+
+def _hierarchical(fields: Fields, members: list[Speaker]) -> Composed:
+    from portico import _teams as shapes
+
+    manager, concurrency = _named(fields, "manager"), fields.whole("concurrency", 8, least=1, most=256)
+    return lambda: shapes.hierarchy(manager, members, concurrency)
+
+
+def _named(fields: Fields, key: str) -> Speaker:
+    from portico._teams import Speaker
+
+    name = fields.needed(key, "the name of what is deployed")
+    return Speaker(name, name)
+
+
+def _turns(fields: Fields) -> int:
+    return fields.whole("turns", 12, least=1, most=1000)
+
+
+_STEPS: Final[Mapping[str, Callable[[Fields, list[Speaker]], Composed]]] = {
+    "sequence": _sequence,
+    "round_robin": _round_robin,
+    "moderator": _moderator,
+    "decentralised": _decentralised,
+    "debate": _debate,
+    "hierarchical": _hierarchical,
+}
