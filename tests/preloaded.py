@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO
 
 PARTS = (
-    *("app", "config", "db.migrate", "api.routes", "api.mcp", "models.hardware", "models.transport"),
+    *("app", "config", "db.migrate", "api.fastapi_app", "api.mcp", "models.hardware", "models.transport"),
     *("models.engines.fake.engine", "models.engines.llamacpp.engine", "models.engines.static.engine"),
 )
 """The modules of `portico_server` that nearly every daemon imports sooner or later."""

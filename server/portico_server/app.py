@@ -167,9 +167,9 @@ class Daemon:
         second under load.
         """
         await self.services.models.warm()
-        await self.gateway.furnished.wait()
+        await self.gateway.adapters.furnished.wait()
         self._freeze()
-        await self.gateway.has_mcp.wait()
+        await self.gateway.adapters.has_mcp.wait()
         self._freeze()
 
     def _freeze(self) -> None:

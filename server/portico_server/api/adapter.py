@@ -1,13 +1,25 @@
-"""What the gateway hands a request on to."""
+"""What the gateway hands a request on to: a plain function, or an adapter that is imported after the daemon serves."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib import import_module
+from typing import Final, TypeAlias
 
 from portico_server.api.exchange import ASGIApp, Exchange
 from portico_server.api.services import ApiServices
+from portico_server.api.socket import WebSocket
+from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
+
+Handler: TypeAlias = Callable[[Exchange, ApiServices], Awaitable[None]]
+SocketHandler: TypeAlias = Callable[[WebSocket, ApiServices], Awaitable[None]]
+
+FASTAPI: Final = "fastapi_app"
+MCP: Final = "mcp"
+"""The modules of the adapters, each with a function ``build``."""
 
 
 @asynccontextmanager
@@ -24,3 +36,49 @@ class ProtocolAdapter:
     app: ASGIApp
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = _nothing
     direct: Callable[[Exchange, ApiServices], Awaitable[bool]] | None = None
+
+
+class Adapters:
+    """The adapters. A request that comes before its adapter is imported waits for it."""
+
+    def __init__(self, services: ApiServices) -> None:
+        self._services = services
+        self._futures: dict[str, asyncio.Future[ProtocolAdapter]] = {}
+        self.furnished = asyncio.Event()
+        """Set once every adapter is there that a start imports: all but MCP's."""
+        self.has_mcp = asyncio.Event()
+        self._needs_mcp = asyncio.Event()
+
+    async def open_fastapi(self, stack: AsyncExitStack) -> None:
+        """Import what FastAPI answers. ``stack`` keeps it open."""
+        await self._open(FASTAPI, stack)
+        self.furnished.set()
+
+    async def open_mcp(self, stack: AsyncExitStack) -> None:
+        """Import MCP's adapter once it is needed: it takes a fifth of the memory of an idle daemon."""
+        await self._needs_mcp.wait()
+        await self._open(MCP, stack)
+        self.has_mcp.set()
+
+    async def get(self, name: str) -> ProtocolAdapter:
+        """The adapter of a module, once it is imported."""
+        if name == MCP:
+            self._needs_mcp.set()
+        return await asyncio.shield(self._future(name))
+
+    async def _open(self, name: str, stack: AsyncExitStack) -> None:
+        adapter = await pools.LOADING.run(_load, name, self._services)
+        await stack.enter_async_context(adapter.lifespan())
+        self._future(name).set_result(adapter)
+
+    def _future(self, name: str) -> asyncio.Future[ProtocolAdapter]:
+        future = self._futures.get(name)
+        if future is None:
+            future = self._futures[name] = asyncio.get_running_loop().create_future()
+        return future
+
+
+def _load(name: str, services: ApiServices) -> ProtocolAdapter:
+    """Import and build an adapter. This takes up to a second, so it runs in a thread."""
+    adapter: ProtocolAdapter = import_module(f"portico_server.api.{name}").build(services)
+    return adapter

@@ -65,11 +65,6 @@ _SHOWN: Final = ("activity", "reasoning")
 """Messages that are for people who look on, and not for the model."""
 
 
-def is_ours(path: str) -> bool:
-    """Whether a path belongs to this protocol."""
-    return path.startswith(PREFIX)
-
-
 # --- what is asked --------------------------------------------------------------------------------------------------
 
 

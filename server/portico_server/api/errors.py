@@ -1,16 +1,17 @@
-"""Every error leaves with a real status and in OpenAI's shape, message, type, param and code, or in another `Shape`."""
+"""Every error leaves with a real status and in OpenAI's shape, message, type, param and code, or in another one
+(`portico_server.api.error_shape`).
+"""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import orjson
 
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import (
     InvalidRequest,
     MethodNotAllowed,
@@ -166,61 +167,3 @@ def _path(location: Sequence[str | int]) -> str:
     for part in location[1:]:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
-
-
-# How a protocol adapter writes errors and keep-alives: each protocol has its own form.
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """``body``, and ``frame`` for the last of a stream that fails, take the error and the request's id; ``ids`` names
-    the headers that have that id; ``keep_alive`` is sent while a stream is quiet.
-    """
-
-    status: Callable[[PorticoError], int]
-    body: Callable[[PorticoError, str], bytes]
-    frame: Callable[[PorticoError, str], bytes]
-    ids: tuple[bytes, ...]
-    keep_alive: bytes
-
-
-def _status(error: PorticoError) -> int:
-    return error.status
-
-
-def _body(error: PorticoError, _request_id: str) -> bytes:
-    return body(error)
-
-
-def _frame(error: PorticoError, _request_id: str) -> bytes:
-    return b"data: " + body(error) + b"\n\n"
-
-
-OPENAI = Shape(_status, _body, _frame, (b"x-request-id",), b": keep-alive\n\n")
-"""The form of every path but those of another protocol."""
-
-
-_INVALID_REQUEST, _PARSE_ERROR = -32600, -32700
-"""Codes of JSON-RPC 2.0."""
-
-
-def _rpc_body(error: PorticoError, _request_id: str) -> bytes:
-    detail = error.body().to_json()["error"]
-    data = {name: detail[name] for name in ("type", "code", "param") if detail.get(name) is not None}
-    code = _PARSE_ERROR if error.code == "invalid_json" else _INVALID_REQUEST
-    return orjson.dumps(
-        {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": error.message, "data": data}}
-    )
-
-
-def _rpc_frame(error: PorticoError, request_id: str) -> bytes:
-    return b"event: message\ndata: " + _rpc_body(error, request_id) + b"\n\n"
-
-
-JSON_RPC = Shape(_status, _rpc_body, _rpc_frame, (b"x-request-id",), b": keep-alive\n\n")
-"""The form of MCP, for requests that are refused before the message in them is known: their id is null."""
-
-
-def is_rpc(path: str) -> bool:
-    """Whether MCP is served at the path."""
-    return path == "/mcp" or path.startswith("/mcp/")

@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 import orjson
 
 from portico_server.api import errors
-from portico_server.api.errors import OPENAI, RawHeaders, Shape
+from portico_server.api.error_shape import OPENAI, Shape
+from portico_server.api.errors import RawHeaders
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, TooMany
 from portico_server.core.ids import new_id
 from portico_server.core.pools import FairSlots

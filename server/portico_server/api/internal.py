@@ -16,8 +16,10 @@ import orjson
 
 from portico.wire import event_to_json
 from portico_server.api import errors
+from portico_server.api.adapter import Handler
 from portico_server.api.exchange import Exchange, Message
-from portico_server.api.hot import HOT, Handler
+from portico_server.api.openai import chat, embeddings
+from portico_server.api.openai.responses import create as responses
 from portico_server.api.services import ApiServices
 from portico_server.batches.spec import AnswerLine, LineAnswer
 from portico_server.core import pools
@@ -155,10 +157,9 @@ def _modules() -> tuple[Any, Any]:
 
 
 _HANDLERS: Final[Mapping[str, Handler]] = {
-    **{
-        path: handler
-        for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
-        if (handler := HOT[path]["POST"]) is not None
-    },
+    "/v1/chat/completions": chat.create,
+    "/v1/completions": chat.create_completion,
+    "/v1/embeddings": embeddings.create,
+    "/v1/responses": responses.create,
     "/v1/rerank": _rerank,
 }

@@ -20,9 +20,9 @@ from portico.wire import Delta, Usage
 from portico_server import __version__
 from portico_server.api.anthropic.answer import thoughts_in
 from portico_server.api.anthropic.conversation import THOUGHTS
-from portico_server.api.errors import RawHeaders, Shape
+from portico_server.api.error_shape import Shape
+from portico_server.api.errors import RawHeaders
 from portico_server.api.exchange import Exchange, Presence
-from portico_server.api.hot import Handler
 from portico_server.api.openai.bodies import CHAT, COMPLETION, EMBEDDING
 from portico_server.api.openai.embeddings import document
 from portico_server.api.openai.relay import caller_of, find
@@ -613,20 +613,6 @@ def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
-# --- the paths ------------------------------------------------------------------------------------------------------
-
-OLLAMA: Final[Mapping[str, Mapping[str, Handler]]] = {
-    "/api/chat": {"POST": chat},
-    "/api/generate": {"POST": generate},
-    "/api/embed": {"POST": embed},
-    "/api/embeddings": {"POST": embed_one},
-    "/api/show": {"POST": show},
-    "/api/tags": {"GET": tags},
-    "/api/ps": {"GET": ps},
-    "/api/version": {"GET": version},
-}
-"""By path, then by method. The native API has none of these paths."""
-
 BODIES: Final[Mapping[str, RequestBody]] = {
     "/api/chat": CHATTED,
     "/api/generate": GENERATED,
@@ -648,11 +634,11 @@ def _frame(error: PorticoError, request_id: str) -> bytes:
 def _shape(write: _Write) -> Shape:
     # A line without content: programs read every line as JSON.
     quiet = _line({**write("", "", []), "done": False})
-    return Shape(lambda error: error.status, _body, _frame, (b"x-request-id",), quiet)
+    return Shape("Ollama", lambda error: error.status, _body, _frame, (b"x-request-id",), quiet)
 
 
-SHAPES: Final[Mapping[str, Shape]] = {
-    path: _shape(_generate_fields if path == "/api/generate" else _chat_fields)
-    for path in (*OLLAMA, *("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete"))
-}
-"""The form of errors and of signs of life, by path; also where there is nothing, since models are the operator's."""
+SHAPE: Final = _shape(_chat_fields)
+"""The form of errors and of signs of life; also where there is nothing, since models are the operator's."""
+
+GENERATE_SHAPE: Final = _shape(_generate_fields)
+"""The form at ``/api/generate``."""

@@ -1,232 +1,173 @@
-"""The larger adapters: what FastAPI answers, and MCP. Imported after the daemon serves, in a thread."""
+"""The table of routes: who answers the requests at a path, whether they need a key, and the form of their errors.
+
+``python -m portico_server.api.routes`` prints it as Markdown. FastAPI's own routes, behind the last row, are in
+`portico_server.api.fastapi_app`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from http import HTTPStatus
-from importlib import import_module
+from collections.abc import Callable, Mapping
+from typing import Final
 
-from fastapi import APIRouter, FastAPI
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from pydantic import TypeAdapter
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Match
+from portico_server.api import ag_ui, ollama
+from portico_server.api.a2a import adapter as a2a
+from portico_server.api.a2a.documents import CARD_PATH
+from portico_server.api.a2a.errors import HTTP as A2A_SHAPE
+from portico_server.api.adapter import FASTAPI, MCP, Handler, SocketHandler
+from portico_server.api.anthropic import messages
+from portico_server.api.anthropic.errors import ANTHROPIC, is_versioned
+from portico_server.api.error_shape import JSON_RPC, OPENAI, Shape
+from portico_server.api.exchange import Scope
+from portico_server.api.openai import audio, chat, embeddings, images, realtime
+from portico_server.api.openai.responses import create as responses
+from portico_server.api.openai.responses import socket as response_socket
+from portico_server.api.protected import WELL_KNOWN
+from portico_server.api.sign_ins import CALLBACK, START
+from portico_server.core.dataclass import dataclass
 
-from portico_server import __version__
-from portico_server.api import errors, page, schema
-from portico_server.api.adapter import ProtocolAdapter
-from portico_server.api.anthropic import models as message_models
-from portico_server.api.exchange import Exchange
-from portico_server.api.hot import HOT
-from portico_server.api.native import (
-    adapters,
-    agents,
-    aliases,
-    apps,
-    archives,
-    artifacts,
-    backup,
-    calibration,
-    canaries,
-    chunkers,
-    cluster,
-    configuration,
-    daemon,
-    deployments,
-    engines,
-    facts,
-    flows,
-    groups,
-    jobs,
-    keys,
-    mcp_servers,
-    metrics,
-    prompts,
-    questions,
-    runs,
-    schedules,
-    search,
-    sessions,
-    sign_in,
-    stores,
-    tool_sources,
-    tools,
-    usage,
-    workers,
+GATEWAY: Final = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row. ``path`` is exact, or ends in ``*`` and means every path that begins so; the longest such row counts.
+
+    The gateway calls a plain function itself: one of ``methods`` (the hot paths; ``None`` for a method that FastAPI
+    answers), ``handler`` (of any method) or ``socket`` (of a WebSocket). Otherwise ``adapter`` answers.
+    """
+
+    path: str
+    protocol: str
+    methods: Mapping[str, Handler | None] | None = None
+    handler: Handler | None = None
+    socket: SocketHandler | None = None
+    adapter: str = FASTAPI
+    shape: Shape = OPENAI
+    shape_of: Callable[[Scope], Shape] | None = None
+    """The form of errors, where it depends on more than the path; `shape` is the usual one."""
+    needs_key: bool = True
+    takes_client_secret: bool = False
+    """Whether a client secret opens it."""
+
+
+def _shape_at_models(scope: Scope) -> Shape:
+    """Anthropic's clients ask at the same path as OpenAI's."""
+    return ANTHROPIC if is_versioned(scope) else OPENAI
+
+
+ROUTES: Final = (
+    Route("/health", "Portico", adapter=GATEWAY, needs_key=False),
+    Route("/ready", "Portico", adapter=GATEWAY, needs_key=False),
+    Route("/v1/chat/completions", "OpenAI", {"POST": chat.create, "GET": None}),
+    Route("/v1/completions", "OpenAI", {"POST": chat.create_completion}),
+    Route("/v1/embeddings", "OpenAI", {"POST": embeddings.create}),
+    Route("/v1/responses", "OpenAI", {"POST": responses.create}),
+    Route("/v1/responses", "OpenAI", socket=response_socket.serve),
+    Route("/v1/realtime", "OpenAI", socket=realtime.serve, takes_client_secret=True),
+    Route("/v1/audio/speech", "OpenAI", {"POST": audio.speak}),
+    Route("/v1/audio/transcriptions", "OpenAI", {"POST": audio.transcribe}),
+    Route("/v1/audio/translations", "OpenAI", {"POST": audio.translate}),
+    Route("/v1/images/generations", "OpenAI", {"POST": images.generate}),
+    Route("/v1/images/edits", "OpenAI", {"POST": images.edit}),
+    Route("/v1/images/variations", "OpenAI", {"POST": images.vary}),
+    Route("/v1/models*", "OpenAI, Anthropic", shape_of=_shape_at_models),
+    Route("/v1/messages", "Anthropic", {"POST": messages.create}, shape=ANTHROPIC),
+    Route("/v1/messages/count_tokens", "Anthropic", {"POST": messages.count_tokens}, shape=ANTHROPIC),
+    Route("/v1/messages*", "Anthropic", shape=ANTHROPIC),
+    Route("/api/chat", "Ollama", {"POST": ollama.chat}, shape=ollama.SHAPE),
+    Route("/api/generate", "Ollama", {"POST": ollama.generate}, shape=ollama.GENERATE_SHAPE),
+    Route("/api/embed", "Ollama", {"POST": ollama.embed}, shape=ollama.SHAPE),
+    Route("/api/embeddings", "Ollama", {"POST": ollama.embed_one}, shape=ollama.SHAPE),
+    Route("/api/show", "Ollama", {"POST": ollama.show}, shape=ollama.SHAPE),
+    Route("/api/tags", "Ollama", {"GET": ollama.tags}, shape=ollama.SHAPE),
+    Route("/api/ps", "Ollama", {"GET": ollama.ps}, shape=ollama.SHAPE),
+    Route("/api/version", "Ollama", {"GET": ollama.version}, shape=ollama.SHAPE),
+    # Ollama's clients read the refusal: models are the operator's.
+    Route("/api/pull", "Ollama", shape=ollama.SHAPE),
+    Route("/api/push", "Ollama", shape=ollama.SHAPE),
+    Route("/api/create", "Ollama", shape=ollama.SHAPE),
+    Route("/api/copy", "Ollama", shape=ollama.SHAPE),
+    Route("/api/delete", "Ollama", shape=ollama.SHAPE),
+    Route(CARD_PATH, "A2A", handler=a2a.serve, shape=A2A_SHAPE),
+    Route("/a2a/*", "A2A", handler=a2a.serve, shape=A2A_SHAPE, shape_of=a2a.shape_of),
+    Route("/ag-ui/*", "AG-UI", handler=ag_ui.serve),
+    Route("/mcp", "MCP", adapter=MCP, shape=JSON_RPC),
+    Route("/mcp/*", "MCP", adapter=MCP, shape=JSON_RPC),
+    Route(f"{WELL_KNOWN}*", "MCP", needs_key=False),
+    Route(START, "Portico", needs_key=False),
+    Route(CALLBACK, "Portico", needs_key=False),
+    Route("/", "Portico", needs_key=False),
+    Route("/web/*", "Portico", needs_key=False),
+    Route("/favicon.ico", "Portico", needs_key=False),
+    Route("/docs", "Portico", needs_key=False),
+    Route("/docs/*", "Portico", needs_key=False),
+    Route("/openapi.json", "Portico", needs_key=False),
+    Route("*", "OpenAI, Portico"),
 )
-from portico_server.api.native import evals as searches
-from portico_server.api.native import webhooks as deliveries
-from portico_server.api.openai import (
-    batches,
-    containers,
-    conversations,
-    evals,
-    files,
-    fine_tuning,
-    models,
-    moderations,
-    realtime_secrets,
-    rerank,
-    skills,
-    stored_chats,
-    tokens,
-    uploads,
-    vector_stores,
-    webhooks,
+
+_EXACT: Final = {route.path: route for route in ROUTES if route.socket is None and route.path[-1] != "*"}
+_PREFIXES: Final = tuple(
+    (route.path[:-1], route)
+    for route in sorted(ROUTES, key=lambda route: len(route.path), reverse=True)
+    if route.path[-1] == "*"
 )
-from portico_server.api.openai.responses import stored as responses
-from portico_server.api.services import ApiServices
-from portico_server.core.errors import InvalidRequest, PorticoError
 
-ROUTERS: Sequence[APIRouter] = (
-    message_models.router,
-    models.router,
-    rerank.router,
-    moderations.router,
-    realtime_secrets.router,
-    stored_chats.router,
-    tokens.router,
-    files.router,
-    uploads.router,
-    vector_stores.router,
-    fine_tuning.router,
-    evals.router,
-    batches.router,
-    skills.router,
-    containers.router,
-    webhooks.router,
-    deliveries.router,
-    schedules.router,
-    canaries.router,
-    responses.router,
-    conversations.router,
-    daemon.router,
-    backup.router,
-    deployments.router,
-    cluster.router,
-    engines.router,
-    aliases.router,
-    adapters.router,
-    runs.router,
-    questions.router,
-    workers.router,
-    stores.router,
-    groups.router,
-    calibration.router,
-    archives.router,
-    search.router,
-    chunkers.router,
-    keys.router,
-    sign_in.router,
-    configuration.router,
-    apps.router,
-    flows.router,
-    agents.agent_router,
-    sessions.router,
-    facts.router,
-    sessions.rating_router,
-    tools.router,
-    artifacts.router,
-    mcp_servers.router,
-    tool_sources.router,
-    prompts.router,
-    schema.protected_router,
-    jobs.router,
-    searches.router,
-    jobs.batch_router,
-    usage.router,
-    metrics.router,
-    page.router,
-    schema.router,
-)
-"""One per resource. A new resource is a file and a line here."""
+HOT: Final = {route.path: route.methods for route in ROUTES if route.methods and route.protocol != "Ollama"}
+"""The functions behind the hot paths of the OpenAI API and Anthropic's, by path and method."""
+
+OLLAMA: Final = {
+    route.path: route.methods for route in ROUTES if route.methods and route.protocol == "Ollama"
+}
+"""The same of Ollama's API. `portico_server.api.schema` describes both in ``/openapi.json``."""
+
+SOCKETS: Final = {route.path: route for route in ROUTES if route.socket is not None}
+"""The routes of WebSockets, by path."""
 
 
-def web(_services: ApiServices) -> ProtocolAdapter:
-    """Everything that is neither hot nor MCP."""
-    app = FastAPI(
-        title="Portico",
-        version=__version__,
-        summary="One doorway to your models, your knowledge, your tools and your agents.",
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        swagger_ui_oauth2_redirect_url=None,
-        # As they are: `include_router` would make each again, which took some tenths of a second of the first request.
-        routes=[route for router in ROUTERS for route in router.routes],
-        exception_handlers={
-            PorticoError: _on_ours,
-            RequestValidationError: _on_invalid,
-            HTTPException: _on_http,
-            Exception: _on_anything,
-        },
+def find_route(path: str) -> Route:
+    """The route of a path over HTTP."""
+    route = _EXACT.get(path)
+    if route is not None:
+        return route
+    for prefix, route in _PREFIXES:
+        if path.startswith(prefix):
+            return route
+    raise AssertionError("the last prefix is empty")
+
+
+def as_markdown() -> str:
+    """The table as Markdown, one line a route."""
+    lines = ["| path | protocol | answered by | key | errors |", "| --- | --- | --- | --- | --- |"]
+    for route in ROUTES:
+        key = "yes" if route.needs_key else "no"
+        if route.takes_client_secret:
+            key += ", or a client secret"
+        cells = (f"`{route.path}`", route.protocol, _answered_by(route), key, _errors(route))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _answered_by(route: Route) -> str:
+    if route.socket is not None:
+        return f"WebSocket: {_named(route.socket)}"
+    if route.handler is not None:
+        return _named(route.handler)
+    if route.methods is None:
+        return f"`{route.adapter}`"
+    return ", ".join(
+        f"{method}: {_named(handler) if handler else f'`{route.adapter}`'}"
+        for method, handler in route.methods.items()
     )
-    schema.extend(app)
-    return ProtocolAdapter(app, direct=stores.search_directly)
 
 
-def mcp(services: ApiServices) -> ProtocolAdapter:
-    """The MCP adapter at ``/mcp``; importing its package takes most of a second."""
-    adapter = import_module("portico_server.api.mcp").build(services)
-    return ProtocolAdapter(adapter, adapter.lifespan)
+def _named(function: Handler | SocketHandler) -> str:
+    module = function.__module__.removeprefix("portico_server.api.")
+    return f"`{module}.{function.__name__}`"
 
 
-def _respond(request: Request, error: PorticoError) -> Response:
-    exchange: Exchange = request.scope["portico.exchange"]
-    headers = {name.decode(): value.decode() for name, value in errors.headers(error)}
-    return Response(exchange.shape.body(error, exchange.id), exchange.shape.status(error), headers)
+def _errors(route: Route) -> str:
+    return f"{route.shape.name}, or by the request" if route.shape_of is not None else route.shape.name
 
 
-async def _on_ours(request: Request, error: Exception) -> Response:
-    assert isinstance(error, PorticoError)
-    return _respond(request, error)
-
-
-async def _on_invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    field = getattr(request.scope.get("route"), "body_field", None)
-    schema = TypeAdapter(field.field_info.annotation).json_schema() if field is not None else None
-    return _respond(request, errors.from_validation(error.errors(), schema))
-
-
-async def _on_http(request: Request, error: Exception) -> Response:
-    """What Starlette and FastAPI refuse by themselves: no such path, another method, a broken form."""
-    assert isinstance(error, HTTPException)
-    cause = error.__cause__
-    if isinstance(cause, PorticoError):
-        return _respond(request, cause)
-    path = request.url.path
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        known = [*HOT, "/mcp", "/health", *(route.path for route in _routes())]
-        return _respond(request, errors.unknown_url(request.method, path, known))
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allow = ", ".join(_methods(request))
-        if request.method == "OPTIONS":
-            return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": allow})
-        return _respond(request, errors.NotAllowedHere(request.method, path, allow))
-    return _respond(request, InvalidRequest(f"{error.detail}."))
-
-
-async def _on_anything(request: Request, error: Exception) -> Response:
-    """A defect, reported without its details. Starlette raises it again, and the gateway logs it."""
-    exchange: Exchange = request.scope["portico.exchange"]
-    return _respond(request, errors.ours(error, exchange.id, log=False))
-
-
-def _routes() -> Iterator[APIRoute]:
-    for router in ROUTERS:
-        yield from (route for route in router.routes if isinstance(route, APIRoute))
-
-
-def _methods(request: Request) -> list[str]:
-    """Every method that the path takes, over all its routes."""
-    found: set[str] = set()
-    for route in _routes():
-        match, _scope = route.matches(request.scope)
-        if match is not Match.NONE:
-            found |= route.methods or set()
-    return sorted(found)
+if __name__ == "__main__":
+    print(as_markdown(), end="")

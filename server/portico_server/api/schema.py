@@ -18,6 +18,7 @@ from portico_server.api.anthropic import messages
 from portico_server.api.auth import Auth, presented
 from portico_server.api.endpoint import ERROR_SCHEMA, TheServices, new_router
 from portico_server.api.openai import audio, bodies, images
+from portico_server.api.routes import OLLAMA
 from portico_server.apps.responses.read import RESPONSE
 from portico_server.core import pools
 from portico_server.core.errors import Forbidden, Unauthenticated
@@ -88,7 +89,7 @@ def _operation(
 
 def _of_ollama(path: str, method: str) -> dict[str, Any]:
     """An operation of Ollama's API."""
-    handler = ollama.OLLAMA[path][method]
+    handler = OLLAMA[path][method]
     declared = ollama.BODIES.get(path)
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if declared is not None and "stream" in declared.optional:
@@ -152,7 +153,7 @@ PATHS: dict[str, Any] = {
     ),
     **{
         path: {method.lower(): _of_ollama(path, method) for method in methods}
-        for path, methods in ollama.OLLAMA.items()
+        for path, methods in OLLAMA.items()
     },
     "/health": {
         "get": {

@@ -33,7 +33,7 @@ from tests.growth import (
     messages,
 )
 
-from portico_server.api.hot import HOT
+from portico_server.api.routes import HOT
 from portico_server.apps.flow.ops import OPS
 
 MAX_HEALTH_S = 20.0

@@ -21,7 +21,7 @@ from tests.api_server import ApiServer, RelayModel, api_server
 from tests.oidc_issuers import CLIENT, Issuer, Provider, issuing, provider
 from websockets.asyncio.client import connect
 
-from portico_server.api import auth, client_secrets, gateway
+from portico_server.api import auth, calls, client_secrets
 from portico_server.api.auth import Auth
 from portico_server.api.oidc import MAX_FETCHES, TokenVerifier
 from portico_server.core.errors import Forbidden, InvalidRequest, TooMany, Unauthenticated
@@ -335,10 +335,10 @@ async def test_who_is_ended_stays_out_on_every_daemon_whatever_token_comes(
 async def test_a_stream_ends_with_its_token(
     tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "MAX_TIMER_S", 0.01)
+    monkeypatch.setattr(calls, "MAX_TIMER_S", 0.01)
     later = 0.0
     clock = SimpleNamespace(time=lambda: time.time() + later, monotonic=time.monotonic)
-    monkeypatch.setattr(gateway, "time", clock)
+    monkeypatch.setattr(calls, "time", clock)
     async with signing_in(tmp_path, issuer.issuer) as daemon:
         model = RelayModel("teller", b'data: {"choices":[]}\n\n', hold=asyncio.Event())
         daemon.add(model)

@@ -16,7 +16,8 @@ from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import KEYS, bearer
 
-from portico_server.api.ollama import BODIES, OLLAMA
+from portico_server.api.ollama import BODIES
+from portico_server.api.routes import OLLAMA
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

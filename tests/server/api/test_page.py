@@ -16,7 +16,7 @@ import pytest_asyncio
 from tests.api_server import api_server
 from tests.daemon import ROOT
 
-from portico_server.api.hot import HOT
+from portico_server.api.routes import HOT
 
 WEB = Path("server/portico_server/api/web")
 MAX_FIRST_LOAD_BYTES = 400_000

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tests.api_server import ApiServer, api_server
 
-from portico_server.api import gateway
+from portico_server.api import health
 from portico_server.core.errors import PorticoError, Unavailable
 
 REASON = 'connection to server at "db.internal" (10.1.2.3), port 5432 failed: Connection refused'
@@ -28,7 +28,7 @@ class Refused(Exception):
 
 @pytest.fixture
 async def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
-    monkeypatch.setattr(gateway, "READINESS_TTL_S", -1.0)
+    monkeypatch.setattr(health, "READINESS_TTL_S", -1.0)
     async with api_server(tmp_path) as served:
         yield served
 
@@ -96,12 +96,12 @@ async def test_a_database_that_does_not_answer_in_time_is_not_ready() -> None:
         asked += 1
         await asyncio.get_running_loop().create_future()
 
-    readiness = gateway.Readiness(check, furnished)
+    readiness = health.Readiness(check, furnished)
     with pytest.raises(Unavailable, match="starting"):
         await readiness.require()
     furnished.set()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gateway, "TIMEOUT_S", 0.0)
+        patch.setattr(health, "TIMEOUT_S", 0.0)
         found = await asyncio.gather(*(readiness.require() for _ in range(5)), return_exceptions=True)
     assert {type(item) for item in found} == {Unavailable}
     assert asked == 1, "one look is everybody's"

@@ -21,7 +21,7 @@ from tests.server.api.test_oidc import ADMIN, LIMIT, ROLES, bearer, rest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from portico_server.api import gateway, sign_ins
+from portico_server.api import calls, sign_ins
 from portico_server.api.sign_ins import SIGNED_IN, STARTED, IssuedTokens, IssuerClient, SignIns
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.roles import Role
@@ -461,8 +461,8 @@ async def test_sign_ins_are_bounded_end_when_idle_and_are_shared_by_daemons(
 async def test_a_stream_goes_on_while_somebody_is_signed_in_and_ends_with_that(
     tmp_path: Path, issuer: Provider, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway, "MAX_TIMER_S", 0.01)
-    monkeypatch.setattr(gateway, "time", clock)
+    monkeypatch.setattr(calls, "MAX_TIMER_S", 0.01)
+    monkeypatch.setattr(calls, "time", clock)
     renewed = asyncio.Event()
     ask_issuer = IssuerClient.renew
 

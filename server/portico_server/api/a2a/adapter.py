@@ -15,8 +15,9 @@ import orjson
 from portico_server.api.a2a import documents
 from portico_server.api.a2a.documents import CARD_PATH, VERSION, agent_card, task_document
 from portico_server.api.a2a.errors import HTTP, RPC, http_error, rpc_error, rpc_status
-from portico_server.api.errors import NotAllowedHere, RawHeaders, Shape, headers, ours, unknown_url
-from portico_server.api.exchange import Exchange, Presence
+from portico_server.api.error_shape import Shape
+from portico_server.api.errors import NotAllowedHere, RawHeaders, headers, ours, unknown_url
+from portico_server.api.exchange import Exchange, Presence, Scope
 from portico_server.api.openai.relay import caller_of
 from portico_server.api.protected import address
 from portico_server.api.services import ApiServices
@@ -105,14 +106,9 @@ NEVER_STATES: Final = ("TASK_STATE_REJECTED", "TASK_STATE_AUTH_REQUIRED")
 """States of the protocol in which no task is here."""
 
 
-def is_agents(path: str) -> bool:
-    """Whether a path belongs to this adapter."""
-    return path.startswith(PREFIX) or path == CARD_PATH
-
-
-def shape_of(path: str) -> Shape:
-    """The form of errors at one of its paths: JSON-RPC at ``/a2a/NAME``, plain HTTP elsewhere."""
-    return RPC if path.count("/") == 2 and path.startswith(PREFIX) else HTTP
+def shape_of(scope: Scope) -> Shape:
+    """The form of errors below `PREFIX`: JSON-RPC at ``/a2a/NAME``, plain HTTP elsewhere."""
+    return RPC if scope["path"].count("/") == 2 else HTTP
 
 
 @dataclass(frozen=True, slots=True)

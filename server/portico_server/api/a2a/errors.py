@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.api.errors import Shape
+from portico_server.api.error_shape import Shape
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 
@@ -111,6 +111,7 @@ _IDS: Final = (b"x-request-id",)
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 RPC: Final = Shape(
+    "A2A, JSON-RPC",
     rpc_status,
     _rpc_body,
     lambda error, _id: b"data: " + orjson.dumps(rpc_error(error)) + b"\n\n",
@@ -120,6 +121,7 @@ RPC: Final = Shape(
 """The form of what is refused before its message is read."""
 
 HTTP: Final = Shape(
+    "A2A",
     lambda error: kind_of(error).http,
     _http_body,
     lambda error, _id: b"data: " + orjson.dumps(http_error(error)) + b"\n\n",

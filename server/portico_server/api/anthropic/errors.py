@@ -11,15 +11,9 @@ from typing import Any
 import orjson
 
 from portico_server.api.anthropic.stream import PING
-from portico_server.api.errors import Shape
+from portico_server.api.error_shape import Shape
 from portico_server.core.errors import PorticoError
 from portico_server.models.openai_wire import UpstreamFailed
-
-PATH = "/v1/messages"
-"""At and below it all errors have this form."""
-
-MODELS = "/v1/models"
-"""At and below it only what is asked for with `VERSION`: the path is OpenAI's as well."""
 
 VERSION = b"anthropic-version"
 
@@ -36,12 +30,6 @@ TYPES: Mapping[int, str] = {
     STATUS_OVERLOADED: "overloaded_error",
 }
 """By status. Any other 4xx is an ``invalid_request_error``, any other 5xx an ``api_error``."""
-
-
-def is_ours(scope: Mapping[str, Any]) -> bool:
-    """Whether whoever sent a request expects Anthropic's form; ``scope`` is ASGI's."""
-    path: str = scope["path"]
-    return path.startswith(PATH) or (path.startswith(MODELS) and is_versioned(scope))
 
 
 def is_versioned(scope: Mapping[str, Any]) -> bool:
@@ -68,4 +56,4 @@ def frame_of(error: PorticoError, request_id: str) -> bytes:
     return b"event: error\ndata: " + body_of(error, request_id) + b"\n\n"
 
 
-ANTHROPIC = Shape(status_of, body_of, frame_of, (b"x-request-id", b"request-id"), PING)
+ANTHROPIC = Shape("Anthropic", status_of, body_of, frame_of, (b"x-request-id", b"request-id"), PING)

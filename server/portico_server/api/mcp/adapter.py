@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from portico_server import __version__
+from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.mcp import follow
 from portico_server.api.mcp.changes import Changes
 from portico_server.api.mcp.held import HeldRuns
@@ -289,10 +290,10 @@ class McpAdapter:
             await _error(error.status, types.INTERNAL_ERROR, error.message)(scope, receive, send)
 
 
-def build(services: ApiServices) -> McpAdapter:
+def build(services: ApiServices) -> ProtocolAdapter:
     """The protocol adapter over the services of the daemon."""
     library = StoreLibrary(services.registry, services.stores, services.files, services.artifacts)
-    return McpAdapter(
+    adapter = McpAdapter(
         services.registry,
         services.runner,
         library,
@@ -307,6 +308,7 @@ def build(services: ApiServices) -> McpAdapter:
         find=FoundTools(services.tool_search, services.settings.mcp_tool_search),
         view_calls=ViewTools(Drawings(services), services.questions, services.runner),
     )
+    return ProtocolAdapter(adapter, adapter.lifespan)
 
 
 def _server(

@@ -1,0 +1,77 @@
+"""Who sends a request: a key, a token of an issuer, a client secret, or somebody who is signed in in a browser."""
+
+from __future__ import annotations
+
+from portico_server.api import client_secrets, sign_ins
+from portico_server.api.auth import Auth, hash_of, presented
+from portico_server.api.exchange import Exchange
+from portico_server.api.protected import address, is_protected, metadata_url
+from portico_server.api.services import ApiServices
+from portico_server.core.errors import Unauthenticated
+from portico_server.core.principal import Principal
+
+
+class Callers:
+    """Finds the caller of a request, and writes down in the exchange when that caller's token expires."""
+
+    def __init__(self, services: ApiServices, auth: Auth) -> None:
+        self._services = services
+        self._auth = auth
+
+    async def of_request(self, exchange: Exchange) -> Principal:
+        """The caller. An MCP client without a key gets the address that says how to obtain one."""
+        headers = exchange.headers
+        try:
+            if b"authorization" in headers or b"x-api-key" in headers:
+                return await self._with_key(exchange, presented(exchange.scope["headers"]))
+            return await self._without_key(exchange)
+        except Unauthenticated as error:
+            path = exchange.scope["path"]
+            if is_protected(path):
+                settings = self._services.settings
+                scheme = exchange.scope.get("scheme", "http")
+                host = exchange.header(b"host")
+                base = address(settings, scheme, host.decode("latin-1") if host else None)
+                error.metadata = metadata_url(base, path)
+                error.ask_for = settings.oidc_scopes if settings.oidc_issuer else ""
+            raise
+
+    async def of_socket(self, exchange: Exchange, *, takes_client_secret: bool) -> Principal:
+        """The caller of a WebSocket, whose key may be among the subprotocols. A client secret opens what it is for."""
+        scope = exchange.scope
+        key = presented(scope["headers"]) or client_secrets.offered(scope.get("subprotocols", ()))
+        if key is None:
+            return await self._without_key(exchange, socket=True)
+        if not takes_client_secret or not key.startswith(client_secrets.PREFIX):
+            return await self._with_key(exchange, key)
+        caller, scope["portico.session"], exchange.expires_at = client_secrets.opened(self._auth, key)
+        return caller
+
+    async def _with_key(self, exchange: Exchange, key: str | None) -> Principal:
+        """Whose key it is, or whose token of an issuer; the call ends with a token."""
+        if not self._auth.is_token(key):
+            return self._auth.identify(key)
+        found = await self._auth.sign_in(key)
+        exchange.expires_at, exchange.role = found.expires_at, found.role
+        return found.caller
+
+    async def _without_key(self, exchange: Exchange, *, socket: bool = False) -> Principal:
+        """Who is signed in in the browser that asks, if our own page there does."""
+        found = self._services.sign_ins
+        scope = exchange.scope
+        if b"cookie" in exchange.headers and found.clients:
+            host = exchange.headers.get(b"host", b"").decode("latin-1")
+            secure = address(self._services.settings, scope.get("scheme", "http"), host).startswith("https:")
+            secret = sign_ins.cookie(exchange.headers, sign_ins.SIGNED_IN, secure=secure)
+            if secret and sign_ins.is_of_our_page(exchange.headers, scope["method"], socket=socket):
+                return await self._signed_in(exchange, secret)
+        return await self._with_key(exchange, None)
+
+    async def _signed_in(self, exchange: Exchange, secret: str) -> Principal:
+        async def renew() -> float:
+            return (await self._services.sign_ins.caller(secret)).expires_at
+
+        signed_in = await self._services.sign_ins.caller(secret)
+        exchange.expires_at, exchange.role, exchange.renew = signed_in.expires_at, signed_in.role, renew
+        exchange.sign_in = hash_of(secret)
+        return signed_in.caller

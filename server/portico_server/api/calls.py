@@ -1,0 +1,103 @@
+"""The calls that API keys have in progress, and their end when a key is revoked or its token expires."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Final
+
+from portico_server.api import errors
+from portico_server.api.auth import OPERATOR
+from portico_server.api.exchange import ClientConnection, Exchange, KeyCalls
+from portico_server.core import pools
+from portico_server.core.errors import TooMany, Unauthenticated
+from portico_server.core.principal import LOCAL, Principal
+
+MAX_TIMER_S: Final = 86_400.0
+
+CALL: ContextVar[int] = ContextVar("call", default=0)
+"""The identity of the call of a key that this task is in."""
+
+
+class CallsInProgress:
+    """The calls of every key. ``renewals`` belongs to the daemon's task group."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, KeyCalls] = {}
+        """By the key's id."""
+        self.renewals = asyncio.TaskGroup()
+        """What looks after calls that outlast the token with which they began."""
+
+    def register(self, exchange: Exchange, caller: Principal, connection: ClientConnection | None) -> None:
+        """Note a call of a key. Raises `TooMany` for one that has its share of the connections already."""
+        if caller is LOCAL or caller is OPERATOR:  # these are never revoked
+            return
+        calls = self._calls.setdefault(caller.id, KeyCalls())
+        if connection is not None and len(calls) >= connection.calls_per_key:
+            raise TooMany(
+                f"This API key has {len(calls)} calls in progress, half of all connections of this daemon. Wait "
+                "for one to end, or close one.",
+                code="too_many_connections",
+                retry_after=1.0,
+            )
+        exchange.task = asyncio.current_task()
+        if exchange.expires_at:
+            self._end_expired(exchange)
+        exchange.beside = calls
+        pools.KEY.set(caller.id)
+        CALL.set(id(exchange))
+        calls.add(exchange)
+
+    def unregister(self, exchange: Exchange, key: str) -> None:
+        """Forget a call that has ended."""
+        exchange.release()
+        if exchange.expiry is not None:
+            exchange.expiry.cancel()
+        exchange.task = None  # which holds on to this call: without a circle both are gone at once
+        calls = self._calls.get(key)
+        if calls is not None:
+            calls.discard(exchange)
+            if not calls:
+                del self._calls[key]
+
+    def _end_expired(self, exchange: Exchange) -> None:
+        """End a call, a stream included, when the token that it was made with expires."""
+        left = exchange.expires_at - time.time()
+        if left > 0:
+            later = asyncio.get_running_loop().call_later
+            exchange.expiry = later(min(left, MAX_TIMER_S), self._end_expired, exchange)
+        elif exchange.task is not None and exchange.renew is not None:
+            self.renewals.create_task(self._renew(exchange, exchange.renew))
+        elif exchange.task is not None:
+            exchange.revoked = Unauthenticated(
+                "The token of this call has expired. Sign in again.", code="token_expired"
+            )
+            exchange.task.cancel()
+
+    async def _renew(self, exchange: Exchange, renew: Callable[[], Awaitable[float]]) -> None:
+        """Let a call continue while its caller is signed in, and end it otherwise."""
+        try:
+            exchange.expires_at = await renew()
+            if exchange.expires_at <= time.time():
+                exchange.renew = None
+        except Exception as error:  # noqa: BLE001  # the outermost of its task: it is logged
+            errors.ours(error, exchange.id)
+            exchange.renew = None
+        self._end_expired(exchange)
+
+    async def end(self, key: str, sign_in: str = "") -> None:
+        """End what a key that was revoked or lost scopes has under way, streams included, but for this call; of
+        somebody who has signed out, what that browser asked for.
+        """
+        for exchange in tuple(self._calls.get(key, ())):
+            if sign_in not in ("", exchange.sign_in):
+                continue
+            if exchange.task is not None and id(exchange) != CALL.get():
+                exchange.revoked = (
+                    Unauthenticated("You are signed out. Sign in again.", code="sign_in_ended")
+                    if sign_in
+                    else Unauthenticated("This API key was revoked or lost scopes.", code="key_revoked")
+                )
+                exchange.task.cancel()

@@ -1,0 +1,225 @@
+"""The endpoints that FastAPI answers. Imported after the daemon serves, in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+
+from portico_server import __version__
+from portico_server.api import errors, page, schema
+from portico_server.api.adapter import ProtocolAdapter
+from portico_server.api.anthropic import models as message_models
+from portico_server.api.exchange import Exchange
+from portico_server.api.native import (
+    adapters,
+    agents,
+    aliases,
+    apps,
+    archives,
+    artifacts,
+    backup,
+    calibration,
+    canaries,
+    chunkers,
+    cluster,
+    configuration,
+    daemon,
+    deployments,
+    engines,
+    facts,
+    flows,
+    groups,
+    jobs,
+    keys,
+    mcp_servers,
+    metrics,
+    prompts,
+    questions,
+    runs,
+    schedules,
+    search,
+    sessions,
+    sign_in,
+    stores,
+    tool_sources,
+    tools,
+    usage,
+    workers,
+)
+from portico_server.api.native import evals as searches
+from portico_server.api.native import webhooks as deliveries
+from portico_server.api.openai import (
+    batches,
+    containers,
+    conversations,
+    evals,
+    files,
+    fine_tuning,
+    models,
+    moderations,
+    realtime_secrets,
+    rerank,
+    skills,
+    stored_chats,
+    tokens,
+    uploads,
+    vector_stores,
+    webhooks,
+)
+from portico_server.api.openai.responses import stored as responses
+from portico_server.api.routes import HOT
+from portico_server.api.services import ApiServices
+from portico_server.core.errors import InvalidRequest, PorticoError
+
+ROUTERS: Sequence[APIRouter] = (
+    message_models.router,
+    models.router,
+    rerank.router,
+    moderations.router,
+    realtime_secrets.router,
+    stored_chats.router,
+    tokens.router,
+    files.router,
+    uploads.router,
+    vector_stores.router,
+    fine_tuning.router,
+    evals.router,
+    batches.router,
+    skills.router,
+    containers.router,
+    webhooks.router,
+    deliveries.router,
+    schedules.router,
+    canaries.router,
+    responses.router,
+    conversations.router,
+    daemon.router,
+    backup.router,
+    deployments.router,
+    cluster.router,
+    engines.router,
+    aliases.router,
+    adapters.router,
+    runs.router,
+    questions.router,
+    workers.router,
+    stores.router,
+    groups.router,
+    calibration.router,
+    archives.router,
+    search.router,
+    chunkers.router,
+    keys.router,
+    sign_in.router,
+    configuration.router,
+    apps.router,
+    flows.router,
+    agents.agent_router,
+    sessions.router,
+    facts.router,
+    sessions.rating_router,
+    tools.router,
+    artifacts.router,
+    mcp_servers.router,
+    tool_sources.router,
+    prompts.router,
+    schema.protected_router,
+    jobs.router,
+    searches.router,
+    jobs.batch_router,
+    usage.router,
+    metrics.router,
+    page.router,
+    schema.router,
+)
+"""One per resource. A new resource is a file and a line here."""
+
+
+def build(_services: ApiServices) -> ProtocolAdapter:
+    """Build the adapter for everything that is neither hot nor MCP."""
+    app = FastAPI(
+        title="Portico",
+        version=__version__,
+        summary="One doorway to your models, your knowledge, your tools and your agents.",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        swagger_ui_oauth2_redirect_url=None,
+        # As they are: `include_router` would make each again, which took some tenths of a second of the first request.
+        routes=[route for router in ROUTERS for route in router.routes],
+        exception_handlers={
+            PorticoError: _on_ours,
+            RequestValidationError: _on_invalid,
+            HTTPException: _on_http,
+            Exception: _on_anything,
+        },
+    )
+    schema.extend(app)
+    return ProtocolAdapter(app, direct=stores.search_directly)
+
+
+def _respond(request: Request, error: PorticoError) -> Response:
+    exchange: Exchange = request.scope["portico.exchange"]
+    headers = {name.decode(): value.decode() for name, value in errors.headers(error)}
+    return Response(exchange.shape.body(error, exchange.id), exchange.shape.status(error), headers)
+
+
+async def _on_ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PorticoError)
+    return _respond(request, error)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    field = getattr(request.scope.get("route"), "body_field", None)
+    schema = TypeAdapter(field.field_info.annotation).json_schema() if field is not None else None
+    return _respond(request, errors.from_validation(error.errors(), schema))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """What Starlette and FastAPI refuse by themselves: no such path, another method, a broken form."""
+    assert isinstance(error, HTTPException)
+    cause = error.__cause__
+    if isinstance(cause, PorticoError):
+        return _respond(request, cause)
+    path = request.url.path
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        known = [*HOT, "/mcp", "/health", *(route.path for route in _routes())]
+        return _respond(request, errors.unknown_url(request.method, path, known))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allow = ", ".join(_methods(request))
+        if request.method == "OPTIONS":
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": allow})
+        return _respond(request, errors.NotAllowedHere(request.method, path, allow))
+    return _respond(request, InvalidRequest(f"{error.detail}."))
+
+
+async def _on_anything(request: Request, error: Exception) -> Response:
+    """A defect, reported without its details. Starlette raises it again, and the gateway logs it."""
+    exchange: Exchange = request.scope["portico.exchange"]
+    return _respond(request, errors.ours(error, exchange.id, log=False))
+
+
+def _routes() -> Iterator[APIRoute]:
+    for router in ROUTERS:
+        yield from (route for route in router.routes if isinstance(route, APIRoute))
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method that the path takes, over all its routes."""
+    found: set[str] = set()
+    for route in _routes():
+        match, _scope = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= route.methods or set()
+    return sorted(found)
