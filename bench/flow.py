@@ -32,7 +32,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Reply, Request
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
-from portico_server.http_server import new_loop
+from portico_server.http.server import new_loop
 from portico_server.knowledge import filter as filters
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.runner import Runner

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from portico_server import __main__ as program
-from portico_server import http_server
+from portico_server.http import server
 
 PAUSE_S = 0.003
 SHORT_S = 0.01
@@ -65,10 +65,8 @@ def watched(new_loop: Callable[[], asyncio.AbstractEventLoop], path: Path) -> as
 
 def main() -> int:
     """Begin the daemon as its own program does."""
-    path, new_loop = Path(sys.argv[1]), http_server.new_loop
-    http_server.new_loop = lambda: watched(
-        new_loop, path
-    )  # before the daemon's own module takes it from there
+    path, new_loop = Path(sys.argv[1]), server.new_loop
+    server.new_loop = lambda: watched(new_loop, path)  # before the daemon's own module takes it from there
     return program.main(sys.argv[2:])
 
 

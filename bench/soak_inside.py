@@ -20,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from portico_server import __main__ as program
-from portico_server import http_server, logs
+from portico_server import logs
+from portico_server.http import server
 from portico_server.knowledge.index import manager
 from portico_server.runs import retention
 
@@ -104,10 +105,8 @@ def accelerate(times: float) -> None:
 def main() -> int:
     """Begin the daemon as its own program does."""
     accelerate(float(os.environ.get("SOAK_ACCELERATE", "1")))
-    path, new_loop = Path(sys.argv[1]), http_server.new_loop
-    http_server.new_loop = lambda: watched(
-        new_loop, path
-    )  # before the daemon's own module takes it from there
+    path, new_loop = Path(sys.argv[1]), server.new_loop
+    server.new_loop = lambda: watched(new_loop, path)  # before the daemon's own module takes it from there
     return program.main(sys.argv[2:])
 
 

@@ -23,7 +23,7 @@ from portico_server.core.roles import Role
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.finetune.fake_trainer import FakeTrainer
-from portico_server.http_server import HttpServer
+from portico_server.http.server import HttpServer
 from portico_server.services import Overrides, Services
 from portico_server.settings import load
 

@@ -24,13 +24,13 @@ from portico_server import __version__, logs
 from portico_server.api.gateway import Gateway
 from portico_server.canaries.spec import AliasSpec
 from portico_server.config import Configuration, StoreSpec
-from portico_server.connections import raise_descriptor_limit
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.principal import SYSTEM
 from portico_server.db.database import Database
 from portico_server.home import PRIVATE_UMASK_BITS, Home
-from portico_server.http_server import HttpServer, listen, new_loop, reach
+from portico_server.http.limits import raise_descriptor_limit
+from portico_server.http.server import HttpServer, listen, new_loop, reach
 from portico_server.models.known_models import recommendation_for
 from portico_server.models.sources import MISSING_FILE_CODE
 from portico_server.models.spec import ModelSpec

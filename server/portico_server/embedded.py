@@ -15,7 +15,7 @@ from portico_server.app import Daemon, StartOptions
 from portico_server.core.errors import Unavailable
 from portico_server.db.database import Database
 from portico_server.home import Home
-from portico_server.http_server import listen, new_loop
+from portico_server.http.server import listen, new_loop
 from portico_server.settings import load
 
 START_TIMEOUT_S = 60.0

@@ -26,7 +26,7 @@ from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from portico_server.api.page import app_page, icon, page_asset
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest, PorticoError, TooLarge, Unavailable
-from portico_server.http_server import listen
+from portico_server.http.server import listen
 from portico_server.settings import load
 
 MAX_BODY_BYTES: Final = 512 * 1024

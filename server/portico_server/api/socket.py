@@ -21,7 +21,7 @@ FAILURE_CLOSE_CODE: Final = 1011
 
 
 class Wire(Protocol):
-    """The connection below a WebSocket: `portico_server.websocket_connection.WebSocketConnection`."""
+    """The connection below a WebSocket: `portico_server.http.websocket.WebSocketConnection`."""
 
     count: Callable[[int], str | None]
 

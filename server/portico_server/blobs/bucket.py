@@ -299,7 +299,7 @@ class Bucket:
         if self._session is None:
             import aiohttp
 
-            from portico_server.http_answer import open_session
+            from portico_server.http.client import open_session
 
             timeout = aiohttp.ClientTimeout(
                 total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S

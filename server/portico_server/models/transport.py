@@ -16,7 +16,7 @@ from yarl import URL
 from portico_server.core import trace
 from portico_server.core.context import ENDS_AT
 from portico_server.core.errors import DeadlineExceeded, EngineFailed, PorticoError, retry_after_s
-from portico_server.http_answer import open_session
+from portico_server.http.client import open_session
 from portico_server.models.openai_wire import error_of
 from portico_server.models.server_process import Endpoint
 from portico_server.subprocesses import is_local

@@ -19,7 +19,7 @@ import aiohttp
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, Unavailable
-from portico_server.http_answer import open_session
+from portico_server.http.client import open_session
 from portico_server.models.sources.download import ExpectedFile, RemoteFile, download, get_json, partial_files
 from portico_server.models.sources.file_choice import FileChoice, choose_files
 from portico_server.models.sources.local import (

@@ -23,7 +23,7 @@ from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.words import decoded
-from portico_server.http_answer import HttpAnswer
+from portico_server.http.client import HttpAnswer
 from portico_server.tools.fetch.policy import AddressPolicy, is_public, is_unsafe
 
 _AGENT: Final = f"Portico/{__version__} (+tool)"

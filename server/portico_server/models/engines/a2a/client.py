@@ -24,7 +24,7 @@ from portico_server.core.errors import (
     retry_after_s,
 )
 from portico_server.core.relay import Relay, RelayResponse, event_data
-from portico_server.http_answer import failure_reason
+from portico_server.http.client import failure_reason
 from portico_server.models.answers import single_chunk
 from portico_server.models.engines.a2a.answer import AgentAnswer, AnswerPiece
 from portico_server.models.engines.a2a.card import (

@@ -300,7 +300,7 @@ def _missing_key(spec: ModelSpec, target: RemoteTarget) -> str:
 
 def _client(name: str, target: RemoteTarget, site: LaunchContext) -> EngineClient:
     # aiohttp is imported by now; this module is imported before it.
-    from portico_server.http_answer import failure_reason
+    from portico_server.http.client import failure_reason
     from portico_server.models.engines.openai_client.passthrough import Passthrough
     from portico_server.models.engines.openai_client.quirks import QuirksClient
     from portico_server.models.engines.remote.anthropic_client import AnthropicClient

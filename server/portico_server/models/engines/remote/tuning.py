@@ -29,7 +29,7 @@ from portico_server.core.hosted_tuning import (
     HostedStatus,
     HostedTuner,
 )
-from portico_server.http_answer import failure_reason, open_session
+from portico_server.http.client import failure_reason, open_session
 from portico_server.models.server_process import Endpoint
 from portico_server.models.transport import CONNECT_TIMEOUT_S
 

@@ -11,7 +11,7 @@ import pytest
 from tests.server.tools.web import Site, page, redirect, serving
 from yarl import URL
 
-from portico_server.http_answer import open_session, proxy_of
+from portico_server.http.client import open_session, proxy_of
 
 LIMIT = aiohttp.ClientTimeout(total=30)
 

@@ -1,4 +1,4 @@
-"""uvicorn's WebSocket over `websockets`, which a connection becomes that asks for it.
+"""uvicorn's WebSocket over ``websockets``, which a connection becomes that asks for it.
 
 Imported with the first one: the package takes a twentieth of a second.
 """

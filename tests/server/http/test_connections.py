@@ -22,14 +22,9 @@ from tests.api_server import ApiServer, RelayModel, api_server
 from tests.daemon import environment
 
 from portico_server.api.exchange import MAX_BODIES_PER_KEY
-from portico_server.connections import (
-    MAX_HEADER_BYTES,
-    MAX_HEADERS,
-    MAX_QUEUED_REQUESTS,
-    MAX_URL_BYTES,
-    RESERVED_DESCRIPTOR_COUNT,
-    raise_descriptor_limit,
-)
+from portico_server.http.connection import MAX_QUEUED_REQUESTS
+from portico_server.http.errors import MAX_HEADER_BYTES, MAX_HEADERS, MAX_URL_BYTES
+from portico_server.http.limits import RESERVED_DESCRIPTOR_COUNT, raise_descriptor_limit
 
 KEY = "pk-of-the-operator"
 WITH_KEY = {"Authorization": f"Bearer {KEY}"}

@@ -15,8 +15,10 @@ from typing import Any, cast
 
 import uvicorn
 
-from portico_server.connections import ConnectionLimits, Connections, HttpConnection
 from portico_server.core.errors import Conflict, InvalidRequest
+from portico_server.http.connection import HttpConnection
+from portico_server.http.connections import Connections
+from portico_server.http.limits import ConnectionLimits
 from portico_server.settings import MB_BYTES, Settings
 
 TICKS_PER_SWEEP_COUNT = 10

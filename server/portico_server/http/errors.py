@@ -1,0 +1,75 @@
+"""What a connection refuses before its request reaches the gateway."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from portico_server.core.errors import PorticoError
+from portico_server.core.ids import new_id
+
+MAX_HEADERS: Final = 256
+MAX_HEADER_BYTES: Final = 64 * 1024
+"""Of all headers of a request with its address, as they come over the network."""
+
+MAX_URL_BYTES: Final = 32 * 1024
+
+_REASONS: Final = {
+    400: "Bad Request",
+    408: "Request Timeout",
+    414: "URI Too Long",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+
+
+class HeadersTooLarge(PorticoError):
+    """The header block is over a limit that the message names."""
+
+    status = 431
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"The headers are larger than {MAX_HEADER_BYTES // 1024} KB or more than {MAX_HEADERS}; send less of them."
+        )
+
+
+class UrlTooLong(PorticoError):
+    """The address in the request line is over the limit."""
+
+    status = 414
+    type = "invalid_request_error"
+    code = "url_too_long"
+
+    def __init__(self) -> None:
+        super().__init__(f"The address is longer than {MAX_URL_BYTES // 1024} KB.")
+
+
+class ClientTooSlow(PorticoError):
+    """The client did not send its request in the time that it has for it."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
+class MalformedRequest(PorticoError):
+    """What came is not HTTP."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_http"
+
+
+def error_response(error: PorticoError) -> bytes:
+    """The bytes of a whole answer, after which the connection closes."""
+    body = orjson.dumps(error.body().to_json())
+    head = (
+        f"HTTP/1.1 {error.status} {_REASONS[error.status]}\r\ncontent-type: application/json\r\n"
+        f"x-content-type-options: nosniff\r\nx-request-id: {new_id('req_')}\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body

@@ -1,0 +1,79 @@
+"""How many connections there may be, and the file descriptors that they need."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+
+from portico_server.core.dataclass import dataclass
+from portico_server.settings import Settings
+
+RESERVED_DESCRIPTOR_COUNT: Final = 256
+"""Of the process's file descriptors: for the database, files, indexes and child processes."""
+
+WANTED_DESCRIPTOR_COUNT: Final = 65_536
+MAX_CONNECTIONS: Final = 10_000
+MIN_CONNECTIONS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many connections there may be, and the seconds that a client has.
+
+    ``strangers`` of all ``connections``, and ``per_address`` of those, may be without an authenticated request. One key
+    may have calls in progress on ``per_key`` of them.
+    """
+
+    connections: int
+    strangers: int
+    per_address: int
+    per_key: int
+    header_timeout: float
+    body_timeout: float
+    idle_timeout: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> ConnectionLimits:
+        """From the settings and the file descriptors that this process may have."""
+        most = settings.max_connections or _fitting()
+        strangers = max(1, most * 3 // 4)
+        return cls(
+            connections=most,
+            strangers=strangers,
+            per_address=min(settings.max_connections_per_address or max(1, strangers // 2), strangers),
+            per_key=max(1, most // 2),
+            header_timeout=settings.header_timeout,
+            body_timeout=settings.body_timeout,
+            idle_timeout=settings.idle_timeout,
+        )
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process have as many file descriptors as it may, up to `WANTED_DESCRIPTOR_COUNT`; how many that is."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return WANTED_DESCRIPTOR_COUNT
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return WANTED_DESCRIPTOR_COUNT
+    wanted = WANTED_DESCRIPTOR_COUNT if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTOR_COUNT)
+    # macOS promises any number and then grants no more than this.
+    for most in (wanted, 10_240):
+        if soft < most <= wanted:
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+                return most
+    return soft
+
+
+def _fitting() -> int:
+    """Connections that fit into the file descriptors, with `RESERVED_DESCRIPTOR_COUNT` for everything else."""
+    try:
+        import resource
+    except ImportError:
+        return MAX_CONNECTIONS
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, max(MIN_CONNECTIONS, (soft - RESERVED_DESCRIPTOR_COUNT) * 3 // 4))
