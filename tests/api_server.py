@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from portico.wire import Usage
-from portico_server.api.auth import Auth
+from portico_server.api.auth.service import Auth
 from portico_server.api.gateway import Gateway
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError

@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from portico_server.api import internal
-from portico_server.api.auth import Auth
-from portico_server.api.oidc import TokenVerifier
-from portico_server.api.sign_ins import SignIns
+from portico_server.api.auth.oidc import TokenVerifier
+from portico_server.api.auth.service import Auth
+from portico_server.api.auth.sign_ins import SignIns
 from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.agent.sessions import AgentSessions
 from portico_server.apps.answer.trust import ReaderTest
@@ -161,11 +161,11 @@ class Services:
         tokens = TokenVerifier(self.settings, issuers)
         self.auth = Auth(database, self.settings, self.runner.quotas, tokens)
         self.sign_ins = SignIns(database, self.settings, tokens, issuers, self.auth)
-        self.stores.filtered = self.auth.filtered
-        self.canaries.keys = self.auth.list
+        self.stores.filtered = self.auth.keys.filtered
+        self.canaries.keys = self.auth.keys.list
         self.storage.limit_of = self.auth.storage_limit
-        self.scheduler.principals = self.auth.principal
-        self.deliveries.principals = self.auth.principal
+        self.scheduler.principals = self.auth.keys.principal
+        self.deliveries.principals = self.auth.keys.principal
         self._follow()
         self.batches.ask = internal.internal_request(self)
 

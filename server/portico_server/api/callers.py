@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from portico_server.api import client_secrets, sign_ins
-from portico_server.api.auth import Auth, hash_of, presented
+from portico_server.api.auth import client_secrets, cookies
+from portico_server.api.auth.credentials import hash_of, presented
+from portico_server.api.auth.protected_resource import address, is_protected, metadata_url
+from portico_server.api.auth.service import Auth
 from portico_server.api.exchange import Exchange
-from portico_server.api.protected import address, is_protected, metadata_url
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import Unauthenticated
 from portico_server.core.principal import Principal
@@ -49,9 +50,9 @@ class Callers:
 
     async def _with_key(self, exchange: Exchange, key: str | None) -> Principal:
         """Whose key it is, or whose token of an issuer; the call ends with a token."""
-        if not self._auth.is_token(key):
+        if not self._auth.identities.is_token(key):
             return self._auth.identify(key)
-        found = await self._auth.sign_in(key)
+        found = await self._auth.identities.sign_in(key)
         exchange.expires_at, exchange.role = found.expires_at, found.role
         return found.caller
 
@@ -62,8 +63,8 @@ class Callers:
         if b"cookie" in exchange.headers and found.clients:
             host = exchange.headers.get(b"host", b"").decode("latin-1")
             secure = address(self._services.settings, scope.get("scheme", "http"), host).startswith("https:")
-            secret = sign_ins.cookie(exchange.headers, sign_ins.SIGNED_IN, secure=secure)
-            if secret and sign_ins.is_of_our_page(exchange.headers, scope["method"], socket=socket):
+            secret = cookies.cookie(exchange.headers, cookies.SIGNED_IN, secure=secure)
+            if secret and cookies.is_of_our_page(exchange.headers, scope["method"], socket=socket):
                 return await self._signed_in(exchange, secret)
         return await self._with_key(exchange, None)
 

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Final
 
 from portico_server.api import errors
-from portico_server.api.auth import OPERATOR
+from portico_server.api.auth.credentials import OPERATOR
 from portico_server.api.exchange import ClientConnection, Exchange, KeyCalls
 from portico_server.core import pools
 from portico_server.core.errors import TooMany, Unauthenticated

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 
-from portico_server.api.auth import Auth
+from portico_server.api.auth.service import Auth
 from portico_server.api.exchange import Exchange
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest

@@ -15,7 +15,7 @@ from typing import Final
 
 from portico_server.api import errors
 from portico_server.api.adapter import FASTAPI, MCP, Adapters, Handler
-from portico_server.api.auth import Auth
+from portico_server.api.auth.service import Auth
 from portico_server.api.callers import Callers
 from portico_server.api.calls import CallsInProgress
 from portico_server.api.errors import NotAllowedHere, RawHeaders, unknown_url

@@ -16,13 +16,13 @@ from portico_server.api.a2a.errors import HTTP as A2A_SHAPE
 from portico_server.api.adapter import FASTAPI, MCP, Handler, SocketHandler
 from portico_server.api.anthropic import messages
 from portico_server.api.anthropic.errors import ANTHROPIC, is_versioned
+from portico_server.api.auth.protected_resource import WELL_KNOWN
+from portico_server.api.auth.sign_ins import CALLBACK, START
 from portico_server.api.error_shape import JSON_RPC, OPENAI, Shape
 from portico_server.api.exchange import Scope
 from portico_server.api.openai import audio, chat, embeddings, images, realtime
 from portico_server.api.openai.responses import create as responses
 from portico_server.api.openai.responses import socket as response_socket
-from portico_server.api.protected import WELL_KNOWN
-from portico_server.api.sign_ins import CALLBACK, START
 from portico_server.core.dataclass import dataclass
 
 GATEWAY: Final = "gateway"

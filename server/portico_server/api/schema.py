@@ -13,9 +13,11 @@ from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel
 
 from portico.wire import ErrorBody
-from portico_server.api import ollama, protected
+from portico_server.api import ollama
 from portico_server.api.anthropic import messages
-from portico_server.api.auth import Auth, presented
+from portico_server.api.auth import protected_resource
+from portico_server.api.auth.credentials import presented
+from portico_server.api.auth.service import Auth
 from portico_server.api.endpoint import ERROR_SCHEMA, TheServices, new_router
 from portico_server.api.openai import audio, bodies, images
 from portico_server.api.routes import OLLAMA
@@ -198,7 +200,11 @@ async def openapi(request: Request, services: TheServices) -> dict[str, Any]:
     auth: Auth = request.scope["portico.auth"]
     try:
         key = presented(request.scope["headers"])
-        caller = (await auth.sign_in(key)).caller if auth.is_token(key) else auth.identify(key)
+        caller = (
+            (await auth.identities.sign_in(key)).caller
+            if auth.identities.is_token(key)
+            else auth.identify(key)
+        )
     except (Unauthenticated, Forbidden):
         return document
     cards = await services.registry.cards(caller, "app")
@@ -254,18 +260,18 @@ def _schema(schema: Mapping[str, Any] | None, description: str) -> dict[str, Any
 # ``/.well-known/oauth-protected-resource``: how clients of MCP get in. Needs no key.
 
 
-@protected_router.get(protected.WELL_KNOWN)
+@protected_router.get(protected_resource.WELL_KNOWN)
 async def get_protected_resource(services: TheServices, request: Request) -> dict[str, Any]:
     """The metadata of the daemon as a whole (RFC 9728)."""
     return _resource(services, request, "")
 
 
-@protected_router.get(protected.WELL_KNOWN + "/{path:path}")
+@protected_router.get(protected_resource.WELL_KNOWN + "/{path:path}")
 async def get_protected_endpoint(path: str, services: TheServices, request: Request) -> dict[str, Any]:
     """The metadata of one MCP endpoint (RFC 9728)."""
     return _resource(services, request, f"/{path}")
 
 
 def _resource(services: TheServices, request: Request, path: str) -> dict[str, Any]:
-    base = protected.address(services.settings, request.url.scheme, request.headers.get("host"))
-    return dict(protected.metadata(services.settings, base, path))
+    base = protected_resource.address(services.settings, request.url.scheme, request.headers.get("host"))
+    return dict(protected_resource.metadata(services.settings, base, path))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from portico_server.api.sign_ins import SignIns
+from portico_server.api.auth.sign_ins import SignIns
 from portico_server.apps.agent.app import AgentApps
 from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.ask import StoreApps

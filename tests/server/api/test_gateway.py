@@ -234,7 +234,7 @@ async def test_a_defect_in_an_endpoint_is_logged_under_the_request_id(
     def fail() -> None:
         raise RuntimeError("the secret is xyzzy")
 
-    monkeypatch.setattr(daemon.auth, "list", fail)
+    monkeypatch.setattr(daemon.auth.keys, "list", fail)
     response = await daemon.client.get("/api/keys")
     refused(response, 500, "internal_error")
     assert "xyzzy" not in response.text

@@ -131,7 +131,7 @@ async def test_a_key_that_gets_a_filter_ends_what_began_without_it_and_reads_on_
             assert "key_revoked" in await rest(answer)
             await model.left.wait()
         changed = await filters(key, handbook={**ranked, "value": True})
-        assert daemon.auth.principal(key).filters[0][1].value is True
+        assert daemon.auth.keys.principal(key).filters[0][1].value is True
         assert changed.json()["filters"]["handbook"]["value"] is True
         admin = await daemon.client.patch(f"/api/keys/{key}", json={"scopes": ["admin"]}, headers=headers)
         nothing = await daemon.client.patch(f"/api/keys/{key}", json={}, headers=headers)
@@ -382,7 +382,7 @@ async def test_two_admins_who_revoke_each_other_at_once_are_both_gone(daemon: Ap
             return_exceptions=True,
         )
         living = {row.id for row in await daemon.services.database.read(keys.living)}
-        assert {row.id for row in daemon.auth.list()} == living
+        assert {row.id for row in daemon.auth.keys.list()} == living
         statuses = {one: await first.get("/v1/models"), two: await second.get("/v1/models")}
         assert {key for key, answer in statuses.items() if answer.status_code == 200} == living
 

@@ -15,11 +15,11 @@ import orjson
 from portico_server.api.a2a import documents
 from portico_server.api.a2a.documents import CARD_PATH, VERSION, agent_card, task_document
 from portico_server.api.a2a.errors import HTTP, RPC, http_error, rpc_error, rpc_status
+from portico_server.api.auth.protected_resource import address
 from portico_server.api.error_shape import Shape
 from portico_server.api.errors import NotAllowedHere, RawHeaders, headers, ours, unknown_url
 from portico_server.api.exchange import Exchange, Presence, Scope
 from portico_server.api.openai.relay import caller_of
-from portico_server.api.protected import address
 from portico_server.api.services import ApiServices
 from portico_server.apps.responses.tasks import TaskView, app_of
 from portico_server.core import fields

@@ -49,7 +49,7 @@ async def list_keys(auth: TheAuth, _caller: Admin, blocked: bool = False) -> Lis
     return Listed(
         data=[
             shaped(Key, row, stored_bytes=stored.get(row.id, 0))
-            for row in (await auth.blocked() if blocked else auth.list())
+            for row in (await auth.blocked() if blocked else auth.keys.list())
         ]
     )
 

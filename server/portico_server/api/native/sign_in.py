@@ -9,13 +9,13 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from portico.schemas.keys import Whoami
-from portico_server.api import protected, sign_ins
-from portico_server.api.auth import OPERATOR
+from portico_server.api.auth import cookies, protected_resource
+from portico_server.api.auth.cookies import SIGNED_IN, STARTED
+from portico_server.api.auth.credentials import OPERATOR
+from portico_server.api.auth.sign_ins import CALLBACK, START, START_LIFE_S, SignInFailed
 from portico_server.api.endpoint import Caller, TheAuth, TheServices, new_router
 from portico_server.api.exchange import Exchange
 from portico_server.api.services import ApiServices
-from portico_server.api.sign_ins import CALLBACK, SIGNED_IN, START, START_LIFE_S, STARTED, SignInFailed
 from portico_server.core.errors import Forbidden
 from portico_server.core.principal import LOCAL
 
@@ -47,7 +47,7 @@ class SignedOut(BaseModel):
 async def get_whoami(request: Request, caller: Caller, auth: TheAuth) -> Whoami:
     """Who is calling, and what they may do."""
     exchange: Exchange = request.scope["portico.exchange"]
-    row = auth.row(caller.id)
+    row = auth.keys.get(caller.id)
     names = {LOCAL.id: "this machine", OPERATOR.id: "operator"}
     with_token: Literal["token", "key"] = "token" if exchange.expires_at else "key"
     return Whoami(
@@ -81,7 +81,7 @@ async def finish_sign_in(request: Request, services: TheServices) -> Response:
     """Where the issuer sends a browser back to; it continues to the page, which says what went wrong."""
     base = _base(request, services)
     exchange: Exchange = request.scope["portico.exchange"]
-    started = sign_ins.cookie(exchange.headers, STARTED, secure=base.startswith("https:")) or ""
+    started = cookies.cookie(exchange.headers, STARTED, secure=base.startswith("https:")) or ""
     response = Response(status_code=303, headers={**_PRIVATE, "Location": "/"})
     _set_cookie(response, base, STARTED, "", 0)
     try:
@@ -98,20 +98,20 @@ async def sign_out(request: Request, response: Response, services: TheServices) 
     _require_page(request)
     base = _base(request, services)
     exchange: Exchange = request.scope["portico.exchange"]
-    secret = sign_ins.cookie(exchange.headers, SIGNED_IN, secure=base.startswith("https:"))
+    secret = cookies.cookie(exchange.headers, SIGNED_IN, secure=base.startswith("https:"))
     _set_cookie(response, base, SIGNED_IN, "", 0)
     response.headers.update(_PRIVATE)
     return SignedOut(signed_out=secret is not None and await services.sign_ins.end(secret))
 
 
 def _base(request: Request, services: ApiServices) -> str:
-    return protected.address(services.settings, request.url.scheme, request.headers.get("host"))
+    return protected_resource.address(services.settings, request.url.scheme, request.headers.get("host"))
 
 
 def _require_page(request: Request) -> None:
     """Raise `Forbidden` for anybody but our own page: another one must sign nobody in or out."""
     exchange: Exchange = request.scope["portico.exchange"]
-    if not sign_ins.is_of_our_page(exchange.headers, exchange.scope["method"]):
+    if not cookies.is_of_our_page(exchange.headers, exchange.scope["method"]):
         raise Forbidden(
             "This is for the page of this daemon alone. Programs send a key or a token with each call.",
             code="origin_not_allowed",
@@ -122,5 +122,5 @@ def _set_cookie(response: Response, base: str, name: str, value: str, life_s: in
     # Coming back from the issuer is a request from another site; no other needs to carry a cookie of ours.
     same_site = "Lax" if name == STARTED else "Strict"
     secure = base.startswith("https:")
-    made: Any = sign_ins.set_cookie(name, value, secure=secure, same_site=same_site, life_s=life_s)
+    made: Any = cookies.set_cookie(name, value, secure=secure, same_site=same_site, life_s=life_s)
     response.headers.append("Set-Cookie", made)

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import orjson
 
+from portico_server.api.auth.protected_resource import address
 from portico_server.api.exchange import STREAM, Exchange, Presence
 from portico_server.api.openai import bodies
 from portico_server.api.openai.relay import caller_of, relaying
-from portico_server.api.protected import address
 from portico_server.api.services import ApiServices
 from portico_server.core import fields, interfaces, media
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, PorticoError

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from fastapi import Request
 from pydantic import BaseModel, Field
 
-from portico_server.api.auth import Auth
-from portico_server.api.client_secrets import LIFE_S, MAX_LIFE_S, MIN_LIFE_S, minted
+from portico_server.api.auth.client_secrets import LIFE_S, MAX_LIFE_S, MIN_LIFE_S, minted
+from portico_server.api.auth.service import Auth
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai.realtime import require_model

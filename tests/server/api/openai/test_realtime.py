@@ -27,7 +27,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from portico_server.api import client_secrets
+from portico_server.api.auth import client_secrets
 from portico_server.api.openai import realtime
 from portico_server.apps.realtime import audio, config, input_buffer
 from portico_server.core.errors import Unauthenticated

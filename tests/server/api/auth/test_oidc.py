@@ -21,9 +21,10 @@ from tests.api_server import ApiServer, RelayModel, api_server
 from tests.oidc_issuers import CLIENT, Issuer, Provider, issuing, provider
 from websockets.asyncio.client import connect
 
-from portico_server.api import auth, calls, client_secrets
-from portico_server.api.auth import Auth
-from portico_server.api.oidc import MAX_FETCHES, TokenVerifier
+from portico_server.api import calls
+from portico_server.api.auth import client_secrets, identities
+from portico_server.api.auth.oidc import MAX_FETCHES, TokenVerifier
+from portico_server.api.auth.service import Auth
 from portico_server.core.errors import Forbidden, InvalidRequest, TooMany, Unauthenticated
 from portico_server.core.limits import KeyLimits
 from portico_server.core.roles import Role, role_of
@@ -192,7 +193,7 @@ async def test_a_token_that_is_not_right_in_any_way_opens_nothing(tmp_path: Path
             code = "token_expired" if name == "expired" else "invalid_token"
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, code), (name, answer.text)
             assert token.split(".")[1] not in answer.text, name
-        assert daemon.auth.list() == []
+        assert daemon.auth.keys.list() == []
         rights = [
             right,
             issuer.token(key="curve", groups=["sales"], aud=["another", CLIENT]),
@@ -317,7 +318,7 @@ async def test_who_is_ended_stays_out_on_every_daemon_whatever_token_comes(
             daemon.client.stream("POST", "/v1/chat/completions", json=ask, headers=bearer(token)) as answer,
         ):
             await model.began.wait()
-            known = await other.sign_in(token)
+            known = await other.identities.sign_in(token)
             await other.refresh()
             gone = await daemon.client.delete(f"/api/keys/{known.caller.id}", headers=bearer(ADMIN))
             assert gone.status_code == 200
@@ -328,7 +329,7 @@ async def test_who_is_ended_stays_out_on_every_daemon_whatever_token_comes(
             refused = await daemon.client.get("/v1/models", headers=bearer(newer))
             assert (refused.status_code, refused.json()["error"]["code"]) == (403, "key_revoked")
             with pytest.raises(Forbidden):
-                await other.sign_in(newer)
+                await other.identities.sign_in(newer)
         assert (await daemon.client.get("/api/keys", headers=bearer(ADMIN))).json()["data"] == []
 
 
@@ -360,7 +361,7 @@ async def test_the_newest_token_says_what_somebody_may_do_in_the_background(
     now = int(time.time())
     async with signing_in(tmp_path, issuer.issuer) as daemon:
         signed = [
-            (await daemon.auth.sign_in(issuer.token(groups=[group], iat=now - age))).caller
+            (await daemon.auth.identities.sign_in(issuer.token(groups=[group], iat=now - age))).caller
             for group, age in (("sales", 30), ("operators", 20), ("sales", 25))
         ]
         assert [caller.admin for caller in signed] == [
@@ -369,14 +370,14 @@ async def test_the_newest_token_says_what_somebody_may_do_in_the_background(
             False,
         ]  # each call has what its token gives
         (owner,) = {caller.id for caller in signed}
-        assert daemon.auth.principal(owner).admin
+        assert daemon.auth.keys.principal(owner).admin
         with pytest.raises(Forbidden, match="none of the roles"):
-            await daemon.auth.sign_in(issuer.token(groups=[], iat=now - 10))
-        assert daemon.auth.principal(owner).scopes == frozenset()
-        monkeypatch.setattr(auth, "MAX_TOKENS", 2)
+            await daemon.auth.identities.sign_in(issuer.token(groups=[], iat=now - 10))
+        assert daemon.auth.keys.principal(owner).scopes == frozenset()
+        monkeypatch.setattr(identities, "MAX_TOKENS", 2)
         for number in range(4):
-            await daemon.auth.sign_in(issuer.token(groups=["sales"], jti=str(number)))
-        assert len(daemon.auth._signed_in) <= 3
+            await daemon.auth.identities.sign_in(issuer.token(groups=["sales"], jti=str(number)))
+        assert len(daemon.auth.identities._signed_in) <= 3
 
 
 async def test_a_client_secret_gives_no_more_and_no_longer_than_the_token_it_was_made_with(
@@ -411,14 +412,14 @@ async def test_what_somebody_used_counts_on_whatever_role_their_tokens_have(
     now = int(time.time())
     guest = {"realm_access": {"roles": ["guest"]}}
     async with signing_in(tmp_path, issuer.issuer) as daemon:
-        caller = (await daemon.auth.sign_in(issuer.token(iat=now - 30, **guest))).caller
+        caller = (await daemon.auth.identities.sign_in(issuer.token(iat=now - 30, **guest))).caller
         used = UsageRow("run_1", caller.id, "echo", "chat", "completed", None, time.time(), 1.0, None)
         await daemon.services.database.write(usage.append, [used] * 3)
         with pytest.raises(Forbidden, match="none of the roles"):
-            await daemon.auth.sign_in(issuer.token(groups=[], iat=now - 20))
-        assert daemon.auth._quotas.of(caller.id) is None
-        await daemon.auth.sign_in(issuer.token(iat=now - 10, **guest))
-        meter = daemon.auth._quotas.of(caller.id)
+            await daemon.auth.identities.sign_in(issuer.token(groups=[], iat=now - 20))
+        assert daemon.auth.keys._quotas.of(caller.id) is None
+        await daemon.auth.identities.sign_in(issuer.token(iat=now - 10, **guest))
+        meter = daemon.auth.keys._quotas.of(caller.id)
         assert meter is not None
         with pytest.raises(TooMany, match="requests per minute"):
             meter.enter()
@@ -439,7 +440,7 @@ async def test_what_an_admin_narrows_while_others_are_taken_over_stays_narrow(
 
         daemon.auth.revoked.append(end)
         await daemon.auth.refresh()
-        assert daemon.auth.principal(second.id).scopes == {"chat"}
+        assert daemon.auth.keys.principal(second.id).scopes == {"chat"}
 
 
 def test_the_first_role_counts_that_the_claims_meet() -> None:

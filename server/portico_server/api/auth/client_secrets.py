@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.api.auth import Auth
-from portico_server.api.oidc import base64url, from_base64url
+from portico_server.api.auth.oidc import base64url, from_base64url
+from portico_server.api.auth.service import Auth
 from portico_server.core.errors import Forbidden, InvalidRequest, Unauthenticated
 from portico_server.core.principal import Principal
 
@@ -79,7 +79,7 @@ def opened(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any], float]:
             "This client secret has expired. Who has the key makes another one at POST /v1/realtime/client_secrets.",
             code="client_secret_expired",
         )
-    caller = auth.principal(owner)
+    caller = auth.keys.principal(owner)
     if rights not in (None, _rights(caller)):
         # What somebody may do now, another token says: it may be more than the one gave with which this was made.
         raise Unauthenticated(

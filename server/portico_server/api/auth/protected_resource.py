@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from portico_server.api.oidc import page_clients, terminal_clients
+from portico_server.api.auth.oidc import page_clients, terminal_clients
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import SCOPES_HELP
 from portico_server.settings import Settings, comma_separated

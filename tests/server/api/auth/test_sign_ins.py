@@ -17,12 +17,15 @@ import pytest
 from sqlalchemy import select
 from tests.api_server import ApiServer, RelayModel, api_server
 from tests.oidc_issuers import CLIENT, CONFIDENTIAL, SECRET, Provider, provider
-from tests.server.api.test_oidc import ADMIN, LIMIT, ROLES, bearer, rest
+from tests.server.api.auth.test_oidc import ADMIN, LIMIT, ROLES, bearer, rest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from portico_server.api import calls, sign_ins
-from portico_server.api.sign_ins import SIGNED_IN, STARTED, IssuedTokens, IssuerClient, SignIns
+from portico_server.api import calls
+from portico_server.api.auth import issuer_client, sign_ins
+from portico_server.api.auth.cookies import SIGNED_IN, STARTED
+from portico_server.api.auth.issuer_client import IssuedTokens, IssuerClient
+from portico_server.api.auth.sign_ins import SignIns
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.roles import Role
 from portico_server.db.schema import sign_ins as table
@@ -258,7 +261,7 @@ async def test_who_cannot_sign_in_is_sent_to_the_page_with_one_word_and_nowhere_
         issuer.behave(hangs=True)
         try:
             with monkeypatch.context() as patched:
-                patched.setattr(sign_ins, "ASK_TIMEOUT_S", 0.5)
+                patched.setattr(issuer_client, "ASK_TIMEOUT_S", 0.5)
                 assert await browser.back(location) == "/?sign-in=issuer"
         finally:
             issuer.behave(hangs=False)

@@ -18,19 +18,24 @@ from dataclasses import field, replace
 from hashlib import sha256
 from importlib import import_module
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
 
-from portico_server.api.auth import Auth, SignedIn, hash_of
-from portico_server.api.oidc import (
-    OidcClient,
+from portico_server.api.auth.credentials import hash_of
+from portico_server.api.auth.identities import SignedIn
+from portico_server.api.auth.issuer_client import (
+    ASK_TIMEOUT_S,
+    RENEWAL_POLL_S,
+    IssuedTokens,
+    IssuerClient,
+    derived,
+)
+from portico_server.api.auth.oidc import (
     TokenVerifier,
     VerifiedToken,
-    base64url,
     page_clients,
-    published_address,
 )
+from portico_server.api.auth.service import Auth
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import (
@@ -51,12 +56,6 @@ logger = logging.getLogger(__name__)
 
 START: Final = "/api/sign-in"
 CALLBACK: Final = f"{START}/callback"
-
-STARTED: Final = "portico-signing-in"
-"""The cookie of a browser that was sent to an issuer."""
-
-SIGNED_IN: Final = "portico-signed-in"
-"""The cookie of one in which somebody is signed in."""
 
 START_LIFE_S: Final = 600
 """Seconds in which somebody comes back from the issuer."""
@@ -79,13 +78,6 @@ RENEW_AHEAD_S: Final = 60.0
 RENEWAL_S: Final = 30.0
 """Seconds for which one daemon may be at it, and after which one that failed is tried again."""
 
-RENEWAL_POLL_S: Final = 0.25
-
-ASK_TIMEOUT_S: Final = 10.0
-MAX_ANSWER_BYTES: Final = 2**18
-MAX_AT_ONCE: Final = 16
-"""Questions to one issuer at a time; further ones wait."""
-
 MAX_PARAMETER_CHARS: Final = 4_096
 
 
@@ -106,143 +98,6 @@ class _Known:
     expires_at: float
     renew_at: float
     read_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedTokens:
-    """What an issuer gave. Either may be empty."""
-
-    id_token: str = field(repr=False)
-    refresh_token: str = field(repr=False)
-
-
-class IssuerClient:
-    """This daemon as a client of one issuer."""
-
-    def __init__(self, client: OidcClient, tokens: TokenVerifier, fetcher: Fetcher, scopes: str) -> None:
-        self._client = client
-        self._keys = tokens.issuers[client.issuer]
-        self._fetcher = fetcher
-        self._scopes = scopes
-        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
-
-    @property
-    def id(self) -> str:
-        return self._client.id
-
-    async def address(self, secret: str, back: str) -> str:
-        """Where the browser is sent that holds ``secret``. Raises `Unavailable`."""
-        asked = {
-            "response_type": "code",
-            "client_id": self._client.id,
-            "redirect_uri": back,
-            "scope": self._scopes,
-            "state": derived(secret, "state"),
-            "nonce": derived(secret, "nonce"),
-            "code_challenge": base64url(sha256(derived(secret, "verifier").encode()).digest()),
-            "code_challenge_method": "S256",
-        }
-        place = self._place(await self._keys.document(), "authorization_endpoint")
-        return f"{place}{'&' if urlsplit(place).query else '?'}{urlencode(asked, quote_via=quote)}"
-
-    async def requires_issuer(self) -> bool:
-        """Whether its answers always name it (RFC 9207)."""
-        return (await self._keys.document()).get("authorization_response_iss_parameter_supported") is True
-
-    async def exchange(self, code: str, secret: str, back: str) -> IssuedTokens:
-        """The tokens for a code. Raises `Unauthenticated` if it is not taken, `Unavailable`."""
-        form = {
-            "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": back,
-            "code_verifier": derived(secret, "verifier"),
-        }
-        return await self._tokens(form)
-
-    async def renew(self, refresh_token: str) -> IssuedTokens:
-        """New tokens. Raises `Unauthenticated` if the refresh token has ended, `Unavailable`."""
-        return await self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
-
-    async def revoke(self, refresh_token: str) -> None:
-        """Have the issuer end a refresh token, if it has a place for that. What goes wrong is logged."""
-        try:
-            document = await self._keys.document()
-            if refresh_token and document.get("revocation_endpoint"):
-                form = {"token": refresh_token, "token_type_hint": "refresh_token"}
-                await self._ask("revocation_endpoint", form)
-        except PorticoError as error:
-            logger.warning("the issuer %s has not ended a sign-in: %s", self._client.issuer, error.message)
-
-    async def _tokens(self, form: Mapping[str, str]) -> IssuedTokens:
-        status, found = await self._ask("token_endpoint", form)
-        if status != 200:
-            said = str(found.get("error"))[:100]
-            logger.warning("the issuer %s gives no tokens: HTTP %d, %r", self._client.issuer, status, said)
-            if status == 429 or status >= 500:
-                raise self._unavailable()
-            raise Unauthenticated("The issuer has ended this sign-in.", code="sign_in_ended")
-        given = (found.get("id_token", ""), found.get("refresh_token", ""))
-        if not all(isinstance(one, str) for one in given):
-            raise self._unavailable()
-        return IssuedTokens(*given)
-
-    async def _ask(self, endpoint: str, form: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
-        """Post a form as this client: the status, and the JSON object of the answer."""
-        document = await self._keys.document()
-        headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
-        fields = dict(form)
-        methods = document.get("token_endpoint_auth_methods_supported")
-        if not self._client.secret:
-            fields["client_id"] = self._client.id
-        elif isinstance(methods, list) and "client_secret_basic" not in methods:
-            fields |= {"client_id": self._client.id, "client_secret": self._client.secret}
-        else:
-            named = f"{quote(self._client.id, safe='')}:{quote(self._client.secret, safe='')}"
-            headers["authorization"] = f"Basic {base64.b64encode(named.encode()).decode()}"
-        data = bytearray()
-        place = self._place(document, endpoint)
-        body = urlencode(fields).encode()
-        try:
-            async with (
-                asyncio.timeout(ASK_TIMEOUT_S),
-                self._slots,
-                self._fetcher.session() as session,
-                session.open(
-                    place, headers, seconds=ASK_TIMEOUT_S, method="POST", signed=True, body=body
-                ) as arrival,
-            ):
-                async for block in arrival.body:
-                    data += block
-                    if len(data) > MAX_ANSWER_BYTES:
-                        raise self._unavailable()
-                status = arrival.status
-        except (TimeoutError, PorticoError) as error:
-            logger.warning("the issuer %s does not answer: %s", self._client.issuer, error)
-            raise self._unavailable() from error
-        try:
-            found = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            found = {}
-        return status, found if isinstance(found, dict) else {}
-
-    def _place(self, document: Mapping[str, Any], name: str) -> str:
-        """An endpoint of the issuer. Raises `Unavailable` for one to which nothing secret is sent."""
-        place = published_address(document, name)
-        try:
-            self._fetcher.check(place, secure=True)
-        except InvalidRequest as error:
-            raise Unavailable(
-                f"The '{name}' of the issuer {self._client.issuer[:200]} will not be asked: {error.message}",
-                code="issuer_unavailable",
-            ) from error
-        return place
-
-    def _unavailable(self) -> Unavailable:
-        return Unavailable(
-            f"The issuer {self._client.issuer[:200]} does not answer now. Try again soon.",
-            code="issuer_unavailable",
-            retry_after=RENEWAL_POLL_S,
-        )
 
 
 class SignIns:
@@ -331,7 +186,7 @@ class SignIns:
         self._require_ours(found, client, issuer)
         if found.claims.get("nonce") != derived(secret, "nonce"):
             raise Unauthenticated("The issuer's token is for another sign-in.", code="invalid_token")
-        signed_in = await self._auth.sign_in(tokens.id_token)
+        signed_in = await self._auth.identities.sign_in(tokens.id_token)
         return await self._add(issuer, signed_in, tokens, found)
 
     def _require_ours(self, found: VerifiedToken, client: IssuerClient, issuer: str) -> None:
@@ -360,7 +215,7 @@ class SignIns:
         if known.refresh_token and time.time() >= known.renew_at:
             known = await self._renewed(secret, known)
         try:
-            return await self._auth.sign_in(known.token)
+            return await self._auth.identities.sign_in(known.token)
         except Unauthenticated as error:
             await self._end(known.row)
             raise _over() from error
@@ -448,7 +303,7 @@ class SignIns:
                 raise _over()
             if found is not None:
                 self._require_ours(found, client, row.issuer)
-                if (await self._auth.sign_in(tokens.id_token)).caller.id != row.owner:
+                if (await self._auth.identities.sign_in(tokens.id_token)).caller.id != row.owner:
                     raise _over()
         except Unavailable:
             await self._database.write(sign_ins.renewed, row.hash, None)
@@ -524,11 +379,6 @@ def _known(row: SignInRow, tokens: IssuedTokens, found: VerifiedToken | None) ->
     return _Known(row, tokens.id_token, tokens.refresh_token, expires_at, renew_at, time.monotonic())
 
 
-def derived(secret: str, purpose: str) -> str:
-    """What a secret stands for where it must not be seen itself: ``state``, ``nonce``, ``verifier``."""
-    return base64url(hmac.digest(secret.encode(), purpose.encode(), sha256))
-
-
 async def _fernet(secret: str) -> Any:
     fernet = await pools.LOADING.run(import_module, "cryptography.fernet")
     return fernet.Fernet(base64.urlsafe_b64encode(hmac.digest(secret.encode(), b"tokens", sha256)))
@@ -547,41 +397,3 @@ async def _unsealed(secret: str, sealed: str) -> IssuedTokens:
 
 def _over() -> Unauthenticated:
     return Unauthenticated("You are signed out. Sign in again, or send a key.", code="sign_in_ended")
-
-
-# The cookies, and for which requests they count.
-
-
-def cookie_name(name: str, *, secure: bool) -> str:
-    """A cookie that no other host can set, where the browser reaches the daemon over https."""
-    return f"__Host-{name}" if secure else name
-
-
-def set_cookie(name: str, value: str, *, secure: bool, same_site: str, life_s: int | None = None) -> str:
-    """The header of a cookie that no script reads. It lasts as long as the browser; with 0 it is taken away."""
-    life = "" if life_s is None else f"; Max-Age={life_s}"
-    tail = "; Secure" if secure else ""
-    return f"{cookie_name(name, secure=secure)}={value}; Path=/; HttpOnly; SameSite={same_site}{life}{tail}"
-
-
-def cookie(headers: Mapping[bytes, bytes], name: str, *, secure: bool) -> str | None:
-    """A cookie of ours among the headers of a request."""
-    named = cookie_name(name, secure=secure)
-    for pair in headers.get(b"cookie", b"").decode("latin-1").split(";"):
-        key, _, value = pair.strip().partition("=")
-        if key == named and 0 < len(value) <= MAX_PARAMETER_CHARS and value.isascii():
-            return value
-    return None
-
-
-def is_of_our_page(headers: Mapping[bytes, bytes], method: str, *, socket: bool = False) -> bool:
-    """Whether a request comes from a page of this very origin. Browsers say so of requests over https and to this
-    machine; elsewhere they name the origin, but for reading from their own.
-    """
-    site = headers.get(b"sec-fetch-site")
-    if site is not None:
-        return site == b"same-origin"
-    origin = headers.get(b"origin")
-    if origin is None:
-        return method in ("GET", "HEAD") and not socket
-    return origin.lower().partition(b"://")[2] == headers.get(b"host", b"?").lower()

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tests.api_server import ApiServer, RelayModel, api_server
 
-from portico_server.api.auth import presented
+from portico_server.api.auth.credentials import presented
 from portico_server.config import KeySpec
 from portico_server.core.errors import InvalidRequest, Unauthenticated
 

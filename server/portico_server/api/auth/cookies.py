@@ -1,0 +1,49 @@
+"""The cookies of a sign-in, and for which requests they count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+STARTED: Final = "portico-signing-in"
+"""The cookie of a browser that was sent to an issuer."""
+
+SIGNED_IN: Final = "portico-signed-in"
+"""The cookie of one in which somebody is signed in."""
+
+MAX_COOKIE_CHARS: Final = 4_096
+
+
+def cookie_name(name: str, *, secure: bool) -> str:
+    """A cookie that no other host can set, where the browser reaches the daemon over https."""
+    return f"__Host-{name}" if secure else name
+
+
+def set_cookie(name: str, value: str, *, secure: bool, same_site: str, life_s: int | None = None) -> str:
+    """The header of a cookie that no script reads. It lasts as long as the browser; with 0 it is taken away."""
+    life = "" if life_s is None else f"; Max-Age={life_s}"
+    tail = "; Secure" if secure else ""
+    return f"{cookie_name(name, secure=secure)}={value}; Path=/; HttpOnly; SameSite={same_site}{life}{tail}"
+
+
+def cookie(headers: Mapping[bytes, bytes], name: str, *, secure: bool) -> str | None:
+    """A cookie of ours among the headers of a request."""
+    named = cookie_name(name, secure=secure)
+    for pair in headers.get(b"cookie", b"").decode("latin-1").split(";"):
+        key, _, value = pair.strip().partition("=")
+        if key == named and 0 < len(value) <= MAX_COOKIE_CHARS and value.isascii():
+            return value
+    return None
+
+
+def is_of_our_page(headers: Mapping[bytes, bytes], method: str, *, socket: bool = False) -> bool:
+    """Whether a request comes from a page of this very origin. Browsers say so of requests over https and to this
+    machine; elsewhere they name the origin, but for reading from their own.
+    """
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site == b"same-origin"
+    origin = headers.get(b"origin")
+    if origin is None:
+        return method in ("GET", "HEAD") and not socket
+    return origin.lower().partition(b"://")[2] == headers.get(b"host", b"?").lower()

@@ -1,0 +1,164 @@
+"""Callers with tokens of an issuer: each is a key too, whose row is made at the first token."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import TypeGuard
+
+from portico_server.api.auth.credentials import hash_of
+from portico_server.api.auth.keys import KeyTable, checked_filters
+from portico_server.api.auth.oidc import TokenVerifier, VerifiedToken, is_token
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import Forbidden, InvalidRequest, nearest
+from portico_server.core.principal import Principal
+from portico_server.core.roles import Role, role_of
+from portico_server.db import keys
+from portico_server.db.database import Database
+from portico_server.db.keys import KeyRow
+from portico_server.knowledge.filter import parse_bound
+
+IDENTITY_PREFIX = "user_"
+
+MAX_TOKENS = 10_000
+"""Tokens that are known to be right."""
+
+TOKEN_TTL_S = 600.0
+"""Seconds for which a token is known to be right; then it is checked again."""
+
+SIGN_IN_INTERVAL_S = 3_600.0
+"""Seconds after which a newer token of an identity is written down, if it gives nothing else than the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who presents a token, in which role, when that expires, and until when it need not be checked again."""
+
+    caller: Principal
+    expires_at: float
+    checked_until: float
+    role: str = ""
+
+
+class Identities:
+    """Finds who presents a token. The row of an identity says what its newest token gave."""
+
+    def __init__(self, database: Database, table: KeyTable, tokens: TokenVerifier) -> None:
+        self._database = database
+        self._table = table
+        self._tokens = tokens
+        self._roles: Sequence[Role] = ()
+        self._signed_in: OrderedDict[str, SignedIn] = OrderedDict()
+        """By the hash of a token."""
+
+    @property
+    def issuers(self) -> Collection[str]:
+        """The issuers whose tokens are taken."""
+        return self._tokens.issuers
+
+    def start(self, roles: Sequence[Role]) -> None:
+        """Note what those get who sign in. Raises `InvalidRequest` for roles that nobody would get."""
+        self._tokens.check()
+        if bool(roles) != bool(self._tokens.issuers):
+            raise InvalidRequest(
+                "Whoever signs in gets what 'roles' of the configuration file say, and there are none. Add some, or "
+                "take oidc_issuer out of the settings."
+                if self._tokens.issuers
+                else "'roles' are for those who sign in. Set oidc_issuer (PORTICO_OIDC_ISSUER) to the address of your "
+                "issuer, or take them out.",
+                param="roles" if self._tokens.issuers else "oidc_issuer",
+            )
+        for role in roles:
+            checked_filters(role.filters, role.scopes, "roles")
+            if role.issuer and role.issuer not in self._tokens.issuers:
+                raise InvalidRequest(
+                    f"The role '{role.name}' is for the issuer '{role.issuer[:200]}', which oidc_issuer does not name, "
+                    f"so nobody would ever get it.{nearest(role.issuer, self._tokens.issuers)} Write it exactly as "
+                    "there, or leave it out, and the role is for all of them.",
+                    param="roles",
+                )
+        self._roles = roles
+
+    def is_token(self, secret: str | None) -> TypeGuard[str]:
+        """Whether a secret is for `sign_in`."""
+        return secret is not None and bool(self._tokens.issuers) and is_token(secret)
+
+    async def sign_in(self, token: str) -> SignedIn:
+        """Who presents a token of an issuer. Raises `Unauthenticated`, `Forbidden` for somebody who may do nothing
+        here, and `Unavailable` where it cannot be checked.
+        """
+        digest = hash_of(token)
+        known = self._signed_in.get(digest)
+        now = time.time()
+        if known is not None and now < known.checked_until:
+            self._signed_in.move_to_end(digest)
+            return known
+        found = await self._tokens.verify(token)
+        role = role_of(self._roles, found.issuer, found.claims)
+        caller = await self._identity(found, role)
+        checked_until = min(found.expires_at, now + TOKEN_TTL_S)
+        known = SignedIn(caller, found.expires_at, checked_until, "" if role is None else role.name)
+        self._signed_in[digest] = known
+        if len(self._signed_in) > MAX_TOKENS:
+            self._signed_in.popitem(last=False)
+        return known
+
+    def forget(self, key_id: str) -> None:
+        """Have the tokens of an identity checked again."""
+        for token in [token for token, one in self._signed_in.items() if one.caller.id == key_id]:
+            del self._signed_in[token]
+
+    async def _identity(self, token: VerifiedToken, role: Role | None) -> Principal:
+        """Whom a token stands for, with what its role gives; written down if that is news."""
+        named = sha256(f"{token.issuer}\0{token.subject}".encode()).hexdigest()
+        row = KeyRow(
+            id=IDENTITY_PREFIX + named[:32],
+            name=token.name,
+            hash=f"identity:{named}",  # which the hash of no secret is
+            hint="",
+            scopes=() if role is None else tuple(dict.fromkeys(role.scopes)),
+            created_at=time.time(),
+            limits={} if role is None else role.limits.to_json(),
+            filters={} if role is None else checked_filters(role.filters, role.scopes),
+            issuer=token.issuer,
+            subject=token.subject,
+            signed_in_at=token.issued_at,
+        )
+        known = self._table.get(row.id)
+        if (known is None and role is not None) or (known is not None and _is_news(row, known)):
+            if not await self._database.write(keys.sign_in, row):
+                raise _ended()
+            self._table.changes_count += 1
+            if self._table.admit(row if known is None else replace(row, created_at=known.created_at)):
+                await self._table.resume([row])
+                if row.id not in self._table:  # revoked meanwhile
+                    raise _ended()
+        if role is None:
+            raise Forbidden(
+                "You are signed in, but none of the roles of this daemon is yours. Ask its operator for one, and sign "
+                "in again.",
+                code="no_role",
+            )
+        return Principal(row.id, frozenset(row.scopes), parse_bound(row.filters))
+
+
+def _ended() -> Forbidden:
+    return Forbidden(
+        "The operator has ended what you may do here, whatever token you bring. Ask them to let you in again.",
+        code="key_revoked",
+    )
+
+
+def _is_news(row: KeyRow, known: KeyRow) -> bool:
+    """Whether a newer token gives an identity something else than what is known, or was issued much later."""
+    later = (row.signed_in_at or 0) - (known.signed_in_at or 0)
+    same = (row.name, row.scopes, row.limits, row.filters) == (
+        known.name,
+        known.scopes,
+        known.limits,
+        known.filters,
+    )
+    return later >= (SIGN_IN_INTERVAL_S if same else 0)

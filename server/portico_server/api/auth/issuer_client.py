@@ -1,0 +1,180 @@
+"""This daemon as a client of an issuer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import logging
+from collections.abc import Mapping
+from dataclasses import field
+from hashlib import sha256
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import orjson
+
+from portico_server.api.auth.oidc import (
+    OidcClient,
+    TokenVerifier,
+    base64url,
+    published_address,
+)
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import (
+    InvalidRequest,
+    PorticoError,
+    Unauthenticated,
+    Unavailable,
+)
+from portico_server.core.interfaces import Fetcher
+
+logger = logging.getLogger(__name__)
+
+RENEWAL_POLL_S: Final = 0.25
+ASK_TIMEOUT_S: Final = 10.0
+MAX_ANSWER_BYTES: Final = 2**18
+MAX_AT_ONCE: Final = 16
+"""Questions to one issuer at a time; further ones wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedTokens:
+    """What an issuer gave. Either may be empty."""
+
+    id_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+
+
+class IssuerClient:
+    """This daemon as a client of one issuer."""
+
+    def __init__(self, client: OidcClient, tokens: TokenVerifier, fetcher: Fetcher, scopes: str) -> None:
+        self._client = client
+        self._keys = tokens.issuers[client.issuer]
+        self._fetcher = fetcher
+        self._scopes = scopes
+        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+
+    @property
+    def id(self) -> str:
+        return self._client.id
+
+    async def address(self, secret: str, back: str) -> str:
+        """Where the browser is sent that holds ``secret``. Raises `Unavailable`."""
+        asked = {
+            "response_type": "code",
+            "client_id": self._client.id,
+            "redirect_uri": back,
+            "scope": self._scopes,
+            "state": derived(secret, "state"),
+            "nonce": derived(secret, "nonce"),
+            "code_challenge": base64url(sha256(derived(secret, "verifier").encode()).digest()),
+            "code_challenge_method": "S256",
+        }
+        place = self._place(await self._keys.document(), "authorization_endpoint")
+        return f"{place}{'&' if urlsplit(place).query else '?'}{urlencode(asked, quote_via=quote)}"
+
+    async def requires_issuer(self) -> bool:
+        """Whether its answers always name it (RFC 9207)."""
+        return (await self._keys.document()).get("authorization_response_iss_parameter_supported") is True
+
+    async def exchange(self, code: str, secret: str, back: str) -> IssuedTokens:
+        """The tokens for a code. Raises `Unauthenticated` if it is not taken, `Unavailable`."""
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": back,
+            "code_verifier": derived(secret, "verifier"),
+        }
+        return await self._tokens(form)
+
+    async def renew(self, refresh_token: str) -> IssuedTokens:
+        """New tokens. Raises `Unauthenticated` if the refresh token has ended, `Unavailable`."""
+        return await self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
+
+    async def revoke(self, refresh_token: str) -> None:
+        """Have the issuer end a refresh token, if it has a place for that. What goes wrong is logged."""
+        try:
+            document = await self._keys.document()
+            if refresh_token and document.get("revocation_endpoint"):
+                form = {"token": refresh_token, "token_type_hint": "refresh_token"}
+                await self._ask("revocation_endpoint", form)
+        except PorticoError as error:
+            logger.warning("the issuer %s has not ended a sign-in: %s", self._client.issuer, error.message)
+
+    async def _tokens(self, form: Mapping[str, str]) -> IssuedTokens:
+        status, found = await self._ask("token_endpoint", form)
+        if status != 200:
+            said = str(found.get("error"))[:100]
+            logger.warning("the issuer %s gives no tokens: HTTP %d, %r", self._client.issuer, status, said)
+            if status == 429 or status >= 500:
+                raise self._unavailable()
+            raise Unauthenticated("The issuer has ended this sign-in.", code="sign_in_ended")
+        given = (found.get("id_token", ""), found.get("refresh_token", ""))
+        if not all(isinstance(one, str) for one in given):
+            raise self._unavailable()
+        return IssuedTokens(*given)
+
+    async def _ask(self, endpoint: str, form: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
+        """Post a form as this client: the status, and the JSON object of the answer."""
+        document = await self._keys.document()
+        headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
+        fields = dict(form)
+        methods = document.get("token_endpoint_auth_methods_supported")
+        if not self._client.secret:
+            fields["client_id"] = self._client.id
+        elif isinstance(methods, list) and "client_secret_basic" not in methods:
+            fields |= {"client_id": self._client.id, "client_secret": self._client.secret}
+        else:
+            named = f"{quote(self._client.id, safe='')}:{quote(self._client.secret, safe='')}"
+            headers["authorization"] = f"Basic {base64.b64encode(named.encode()).decode()}"
+        data = bytearray()
+        place = self._place(document, endpoint)
+        body = urlencode(fields).encode()
+        try:
+            async with (
+                asyncio.timeout(ASK_TIMEOUT_S),
+                self._slots,
+                self._fetcher.session() as session,
+                session.open(
+                    place, headers, seconds=ASK_TIMEOUT_S, method="POST", signed=True, body=body
+                ) as arrival,
+            ):
+                async for block in arrival.body:
+                    data += block
+                    if len(data) > MAX_ANSWER_BYTES:
+                        raise self._unavailable()
+                status = arrival.status
+        except (TimeoutError, PorticoError) as error:
+            logger.warning("the issuer %s does not answer: %s", self._client.issuer, error)
+            raise self._unavailable() from error
+        try:
+            found = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            found = {}
+        return status, found if isinstance(found, dict) else {}
+
+    def _place(self, document: Mapping[str, Any], name: str) -> str:
+        """An endpoint of the issuer. Raises `Unavailable` for one to which nothing secret is sent."""
+        place = published_address(document, name)
+        try:
+            self._fetcher.check(place, secure=True)
+        except InvalidRequest as error:
+            raise Unavailable(
+                f"The '{name}' of the issuer {self._client.issuer[:200]} will not be asked: {error.message}",
+                code="issuer_unavailable",
+            ) from error
+        return place
+
+    def _unavailable(self) -> Unavailable:
+        return Unavailable(
+            f"The issuer {self._client.issuer[:200]} does not answer now. Try again soon.",
+            code="issuer_unavailable",
+            retry_after=RENEWAL_POLL_S,
+        )
+
+
+def derived(secret: str, purpose: str) -> str:
+    """What a secret stands for where it must not be seen itself: ``state``, ``nonce``, ``verifier``."""
+    return base64url(hmac.digest(secret.encode(), purpose.encode(), sha256))

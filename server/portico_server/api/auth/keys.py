@@ -1,0 +1,148 @@
+"""The keys that work, in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any
+
+import orjson
+
+from portico_server.api.auth.credentials import OPERATOR
+from portico_server.core.errors import Forbidden, InvalidRequest
+from portico_server.core.limits import KeyLimits
+from portico_server.core.principal import LOCAL, SYSTEM, Principal
+from portico_server.db import usage
+from portico_server.db.database import Database
+from portico_server.db.keys import KeyRow
+from portico_server.db.usage import DAY_S
+from portico_server.knowledge.filter import parse_bound, to_json
+from portico_server.runs.quotas import MINUTE_S, Quotas
+
+
+class KeyTable:
+    """The rows of the keys and their callers. ``quotas`` holds the keys to their limits.
+
+    The database is only read, for what a key used before it got its limits.
+    """
+
+    def __init__(self, database: Database, quotas: Quotas) -> None:
+        self._database = database
+        self._quotas = quotas
+        self._rows: dict[str, KeyRow] = {}
+        self._callers: dict[str, Principal] = {}
+        """By the hash of the key."""
+        self.changes_count = 0
+        """How often keys were made or revoked here."""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, key_id: str) -> bool:
+        return key_id in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def list(self) -> Sequence[KeyRow]:
+        """The keys that work, oldest first."""
+        return sorted(self._rows.values(), key=lambda row: row.created_at)
+
+    def get(self, key_id: str) -> KeyRow | None:
+        """The key with this id, if it is one that works."""
+        return self._rows.get(key_id)
+
+    def caller(self, digest: str) -> Principal | None:
+        """Whose key has this hash."""
+        return self._callers.get(digest)
+
+    def principal(self, owner: str) -> Principal:
+        """The caller that the id of a key stands for now. Raises `Forbidden` if that key was revoked."""
+        for known in (LOCAL, OPERATOR, SYSTEM):
+            if owner == known.id:
+                return known
+        row = self._rows.get(owner)
+        if row is None:
+            raise Forbidden(f"The key '{owner}' that this belongs to was revoked.", code="key_revoked")
+        return self._callers[row.hash]
+
+    def filtered(self, *stores: str) -> Sequence[str]:
+        """The names of the keys that have a filter on one of the ``stores``, by name or id."""
+        return [row.name for row in self._rows.values() if not row.filters.keys().isdisjoint(stores)]
+
+    def admit(self, row: KeyRow) -> bool:
+        """Take over a row; whether what it used must be counted for its limits."""
+        begins = self.hold(row)
+        self._rows[row.id] = row
+        self._callers[row.hash] = _principal(row)
+        return begins
+
+    def update(self, row: KeyRow) -> bool:
+        """Take over the limits of a row as the database has it now, and the whole row if it is new or was signed in
+        with again; whether what it used must be counted for its limits.
+        """
+        known = self._rows.get(row.id)
+        new = known is None or known.signed_in_at != row.signed_in_at
+        return self.admit(row) if new else self.hold(row)
+
+    def hold(self, row: KeyRow) -> bool:
+        """Hold a key to the limits of a row that it is about to have; whether what it used must be counted for them."""
+        known = self._rows.get(row.id)
+        if known is not None and known.limits == row.limits:
+            return False
+        return self._quotas.change(row.id, row.name, KeyLimits.parse(row.limits).usage)
+
+    def take_over(self, row: KeyRow) -> bool:
+        """Take over what a key that is known may do, read and use; whether it may do or read less than before."""
+        before = self._rows.get(row.id)
+        if before is None:  # it was revoked meanwhile
+            return False
+        held, bound = _written(before.filters), _written(row.filters)
+        self._rows[row.id] = row
+        if before.scopes == row.scopes and held == bound:
+            return False
+        caller = self._callers[row.hash] = _principal(row)
+        return not all(map(caller.allows, before.scopes)) or not bound <= held
+
+    def remove(self, key_id: str) -> None:
+        """Forget a key that was revoked."""
+        row = self._rows.pop(key_id, None)
+        if row is not None:
+            self._callers.pop(row.hash, None)
+            self._quotas.forget(row.id)
+
+    async def resume(self, rows: Iterable[KeyRow]) -> None:
+        """Count what keys used before they got their limits: in the last minute, and today."""
+        now = time.time()
+        for row in rows:
+            meter = self._quotas.of(row.id)
+            if meter is not None:
+                requests, tokens = await self._database.read(usage.spent, row.id, now - MINUTE_S)
+                _, today = await self._database.read(usage.spent, row.id, now - now % DAY_S)
+                meter.resume(requests=requests, tokens=tokens, spent=today)
+
+
+def _written(filters: Mapping[str, Any]) -> Set[tuple[str, bytes]]:
+    """Filters as they can be compared: to Python, ``1`` and ``true`` are the same."""
+    return {(store, orjson.dumps(item)) for store, item in filters.items()}
+
+
+def _principal(row: KeyRow) -> Principal:
+    return Principal(row.id, frozenset(row.scopes), parse_bound(row.filters))
+
+
+def checked_filters(
+    filters: Mapping[str, Any] | None, scopes: Sequence[str], param: str = "filters"
+) -> dict[str, Any]:
+    """The filters of a key in their plain form: for each store, by name or id or ``*``, a filter on attributes.
+
+    Raises `InvalidRequest` for what is none, and for those of an administrator, whom no filter would hold.
+    """
+    found = parse_bound(filters, param)
+    if found and "admin" in scopes:
+        raise InvalidRequest(
+            "A key with the scope 'admin' sees everything, so it takes no filters. Give it the scopes that it needs, "
+            "such as 'stores:handbook:read'.",
+            param=param,
+        )
+    return {store: to_json(condition) for store, condition in found}

@@ -1,0 +1,364 @@
+"""API keys: making, changing and revoking them, and when none is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any, Protocol, TypeVar
+
+from portico_server.api.auth.credentials import OPERATOR, PLACEHOLDER, PREFIX, hash_of
+from portico_server.api.auth.identities import Identities
+from portico_server.api.auth.keys import KeyTable, checked_filters
+from portico_server.api.auth.oidc import TokenVerifier, terminal_clients
+from portico_server.core.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    PorticoError,
+    Unauthenticated,
+    Unavailable,
+)
+from portico_server.core.ids import new_id
+from portico_server.core.limits import KeyLimits
+from portico_server.core.names import check_plain
+from portico_server.core.principal import LOCAL, Principal, parse_scope
+from portico_server.core.roles import Role
+from portico_server.db import files, keys
+from portico_server.db.database import Database
+from portico_server.db.keys import KeyRow
+from portico_server.runs.quotas import Quotas
+from portico_server.settings import MB_BYTES, Settings
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NAME_LENGTH = 100
+
+NO_LIMITS = KeyLimits()
+
+
+class GivenKey(Protocol):
+    """A key from the configuration file, whose secret the operator chose."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def scopes(self) -> tuple[str, ...]: ...
+
+    @property
+    def limits(self) -> KeyLimits: ...
+
+    @property
+    def filters(self) -> Mapping[str, Any]: ...
+
+
+class Auth:
+    """Keys in memory, rows behind them: what `create` and `revoke` do holds from their return on."""
+
+    def __init__(self, database: Database, settings: Settings, quotas: Quotas, tokens: TokenVerifier) -> None:
+        self._database = database
+        self.keys = KeyTable(database, quotas)
+        self.identities = Identities(database, self.keys, tokens)
+        self._settings = settings
+        self._operator = hash_of(settings.api_key) if settings.api_key else ""
+        # With the operator's key, which the database does not have, daemons that share both know each other's.
+        self._pepper = settings.api_key.encode() or secrets.token_bytes(32)
+        self._given: set[str] = set()
+        self.revoked: list[Callable[[str], Awaitable[None]]] = []
+        """Called with the id of a key that was revoked or lost rights, before `revoke` or `change` returns, all at the
+        same time; each ends what one part of the daemon does for that key.
+        """
+        self._ending: set[asyncio.Task[Any]] = set()
+        """Ends of keys under way: whoever asked for one may be gone, or lose their own key meanwhile."""
+
+    async def start(self, given: Iterable[GivenKey] = (), roles: Sequence[Role] = ()) -> None:
+        """Read the keys, add those of the configuration, and refuse an open bind (`refuse_open_bind`).
+
+        ``roles``: what those get who sign in.
+        """
+        self.identities.start(roles)
+        for row in await self._database.read(keys.living):
+            self.keys.admit(row)
+        for key in given:
+            row = KeyRow(
+                f"config:{key.name}",
+                key.name,
+                hash_of(key.key),
+                key.key[-4:],
+                tuple(key.scopes),
+                time.time(),
+                key.limits.to_json(),
+                checked_filters(key.filters, key.scopes),
+            )
+            self._given.add(row.id)
+            self.keys.admit(row)
+        await self.keys.resume(self.keys.list())
+        refuse_open_bind(self._settings, has_keys=bool(self.identities.issuers or self.keys))
+
+    async def refresh(self) -> None:
+        """Take over what other daemons on the same database did with keys, and end the calls of those they revoked."""
+        known, changes = None, -1
+        while changes != self.keys.changes_count:  # what is made here meanwhile must not seem to be gone
+            changes = self.keys.changes_count
+            known = {row.id: row for row in await self._database.read(keys.living)}
+        assert known is not None
+        gone = [row_id for row_id in self.keys if row_id not in known and row_id not in self._given]
+        limited = [row for row in known.values() if self.keys.update(row)]
+        # All of it before anything is awaited: what is changed here meanwhile is newer.
+        narrowed = [row_id for row_id, row in known.items() if self.keys.take_over(row)]
+        failures: list[PorticoError] = []
+        for row_id, end in (*((one, self._expel) for one in gone), *((one, self._end) for one in narrowed)):
+            try:
+                await end(row_id)
+            except PorticoError as error:  # the others end all the same
+                failures.append(error)
+        await self.keys.resume(limited)
+        if failures:
+            raise failures[0]
+
+    async def create(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        limits: KeyLimits = NO_LIMITS,
+        filters: Mapping[str, Any] | None = None,
+    ) -> tuple[KeyRow, str]:
+        """A new key: its row, and the secret, which exists nowhere else. ``filters``: see `checked_filters`."""
+        name = name.strip()
+        check_plain(name, "a key")
+        if not name or len(name) > NAME_LENGTH:
+            raise InvalidRequest(f"A key needs a name of 1 to {NAME_LENGTH} characters.", param="name")
+        checked = _checked_scopes(scopes)
+        secret = PREFIX + secrets.token_urlsafe(32)
+        row = KeyRow(
+            id=new_id("key_"),
+            name=name,
+            hash=hash_of(secret),
+            hint=secret[-4:],
+            scopes=checked,
+            created_at=time.time(),
+            limits=limits.to_json(),
+            filters=checked_filters(filters, scopes),
+        )
+        await self._database.write(keys.add, row)
+        self.keys.changes_count += 1
+        self.keys.admit(row)
+        return row, secret
+
+    async def change(
+        self,
+        key_id: str,
+        *,
+        scopes: Sequence[str] | None = None,
+        filters: Mapping[str, Any] | None = None,
+        limits: KeyLimits | None = None,
+    ) -> KeyRow:
+        """Let a key have other scopes, filters or limits, now; ``None`` leaves them. Unless the key may do and read all
+        that it could before, what it has under way is ended as by `revoke`: it began with rights that the key has no
+        more. `NotFound` if there is none of this id.
+        """
+        return await self._to_the_end(self._change(key_id, scopes, filters, limits))
+
+    async def _change(
+        self,
+        key_id: str,
+        scopes: Sequence[str] | None,
+        filters: Mapping[str, Any] | None,
+        limits: KeyLimits | None,
+    ) -> KeyRow:
+        self._require_changeable(key_id)
+        row = self.keys.get(key_id)
+        if row is None:
+            raise _unknown(key_id)
+        if row.issuer:
+            raise Conflict(
+                f"'{key_id}' is somebody who signs in: what they may do, roles of the configuration file say. "
+                "Change those and start again, or end them here."
+            )
+        given = row.scopes if scopes is None else _checked_scopes(scopes)
+        bound = checked_filters(row.filters if filters is None else filters, given)
+        held = row.limits if limits is None else limits.to_json()
+        written = (
+            None if scopes is None else given,
+            None if filters is None else bound,
+            None if limits is None else held,
+        )
+        if not await self._database.write(keys.change, key_id, *written):
+            raise _unknown(key_id)
+        self.keys.changes_count += 1
+        row = replace(row, scopes=given, filters=bound, limits=held)
+        begins = key_id in self.keys and self.keys.hold(row)
+        if self.keys.take_over(row):
+            await self._end(key_id)
+        if begins:
+            await self.keys.resume([row])
+        return row
+
+    async def revoke(self, key_id: str) -> None:
+        """End a key, now. `NotFound` if there is none of this id; `Unavailable` if something of it did not end."""
+        await self._to_the_end(self._revoke(key_id))
+
+    async def _revoke(self, key_id: str) -> None:
+        self._require_changeable(key_id)
+        if not await self._database.write(keys.revoke, key_id, time.time()):
+            raise _unknown(key_id)
+        self.keys.changes_count += 1
+        await self._expel(key_id)
+
+    async def blocked(self) -> Sequence[KeyRow]:
+        """Those who signed in and are kept out now."""
+        return await self._database.read(keys.blocked)
+
+    async def unblock(self, key_id: str) -> KeyRow:
+        """Let somebody sign in again who was kept out; until then they may do nothing. `NotFound` if nobody of this id
+        is.
+        """
+        if not await self._database.write(keys.unblock, key_id):
+            raise NotFound(
+                f"Nobody who signs in is kept out as '{key_id}'. A key that was revoked stays so; make another one.",
+                code="key_not_found",
+                param="id",
+            )
+        self.keys.changes_count += 1
+        await self.refresh()
+        row = self.keys.get(key_id)
+        if row is None:
+            raise Conflict(f"'{key_id}' was kept out again just now.")
+        return row
+
+    def _require_changeable(self, key_id: str) -> None:
+        if key_id in self._given:
+            raise Conflict(
+                f"The key '{key_id}' comes from the configuration file; change it there and start again."
+            )
+
+    async def _expel(self, key_id: str) -> None:
+        """End what a key that was revoked has under way."""
+        self.keys.remove(key_id)
+        await self._end(key_id)
+
+    async def _end(self, key_id: str) -> None:
+        self.identities.forget(key_id)
+        ended = await asyncio.gather(*(end(key_id) for end in self.revoked), return_exceptions=True)
+        failures = [one for one in ended if isinstance(one, BaseException)]
+        for failure in failures:
+            logger.error("something of the key %s could not be ended", key_id, exc_info=failure)
+        if failures:
+            raise Unavailable(
+                "The key may do nothing more, but not all that it had under way could be ended; the log says why. "
+                "Start the daemon again to end the rest.",
+                code="not_all_ended",
+            )
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what must not stop halfway, whatever becomes of whoever asked for it."""
+        task = asyncio.create_task(work, name="end of a key")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return await asyncio.shield(task)
+
+    def identify(self, secret: str | None) -> Principal:
+        """The caller who presents ``secret``, or nothing. Raises `Unauthenticated`.
+
+        On loopback nobody needs a key unless the settings say so: whoever can connect can also read the home
+        folder. A wrong key is refused even there, so that a revoked one is seen to be revoked; before the
+        first key is made, any word that does not look like one of ours passes for no key.
+        """
+        if secret:
+            digest = hash_of(secret)
+            caller = self.keys.caller(digest)  # of a hash, so the time it takes says nothing about a secret
+            if caller is not None:
+                return caller
+            if self._operator and hmac.compare_digest(digest, self._operator):
+                return OPERATOR
+            if not self._accepts_without_key(secret):
+                raise Unauthenticated(self._unknown_key())
+        if self._needs_key:
+            signs_in = " Or sign in with 'portico login'." if terminal_clients(self._settings) else ""
+            raise Unauthenticated(
+                "This daemon needs an API key. Send one as 'Authorization: Bearer pk-…'; the operator makes "
+                f"one with 'portico keys create'.{signs_in}",
+                code="missing_api_key",
+            )
+        return LOCAL
+
+    def signing_key(self, owner: str) -> bytes:
+        """What signs for the key with this id, until it is revoked. Who has only the database cannot know it. Raises
+        `Forbidden` as `principal` does.
+        """
+        self.keys.principal(owner)
+        row = self.keys.get(owner)
+        named = owner if row is None else row.hash
+        return hmac.digest(self._pepper, named.encode(), sha256)
+
+    def storage_limit(self, owner: str) -> int:
+        """How many bytes the key with this id may keep on the disk; 0: any number, as the operator and admins may."""
+        row = self.keys.get(owner)
+        if row is None or "admin" in row.scopes:
+            return 0
+        return (row.limits.get("storage_mb") or self._settings.storage_per_key_mb) * MB_BYTES
+
+    async def stored(self) -> Mapping[str, int]:
+        """How many bytes each key keeps on the disk, by its id."""
+        return await self._database.read(files.stored_by_owner)
+
+    def _unknown_key(self) -> str:
+        """Why a word that was sent as a key is refused, and what to send."""
+        make = "'portico keys create --name NAME --scope chat'"
+        if not (self.keys or self._needs_key):
+            return f"This API key is not known here; it may have been revoked. The operator makes one with {make}."
+        passes = (
+            "" if self._needs_key else f" On this machine '{PLACEHOLDER}', or no key at all, is taken too."
+        )
+        return (
+            "This daemon has keys, and what you sent as one is not known here or was revoked: send one that its "
+            f"operator made with {make}.{passes}"
+        )
+
+    @property
+    def _needs_key(self) -> bool:
+        by_settings = bool(self._operator) or self._settings.require_key or not self._settings.loopback
+        return by_settings or bool(self.identities.issuers)
+
+    def _accepts_without_key(self, secret: str) -> bool:
+        if self._needs_key or secret.startswith(PREFIX):
+            return False
+        return secret == PLACEHOLDER or not self.keys
+
+
+def _unknown(key_id: str) -> NotFound:
+    return NotFound(f"There is no key '{key_id}'.", code="key_not_found", param="id")
+
+
+def _checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    """The scopes, each once. Raises `InvalidRequest` for one that does not exist, and if there are none."""
+    if not scopes:
+        raise InvalidRequest(
+            "A key needs at least one scope, such as 'chat' or 'admin'.",
+            code="missing_required_parameter",
+            param="scopes",
+        )
+    return tuple(dict.fromkeys(parse_scope(scope) for scope in scopes))
+
+
+def refuse_open_bind(settings: Settings, *, has_keys: bool) -> None:
+    """Raise `InvalidRequest` if others could reach the daemon and there is no key to keep them out."""
+    if settings.loopback or settings.api_key or has_keys:
+        return
+    raise InvalidRequest(
+        f"Listening on {settings.host} lets other machines in, and there is no key yet. Set PORTICO_API_KEY, "
+        "or make a key with 'portico keys create' while the daemon listens on 127.0.0.1, and start again.",
+        code="open_bind",
+        param="host",
+    )
