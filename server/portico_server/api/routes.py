@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from portico_server.api import ag_ui, ollama
+from portico_server.api import ag_ui
 from portico_server.api.a2a import adapter as a2a
 from portico_server.api.a2a.documents import CARD_PATH
 from portico_server.api.a2a.errors import HTTP as A2A_SHAPE
@@ -20,6 +20,11 @@ from portico_server.api.auth.protected_resource import WELL_KNOWN
 from portico_server.api.auth.sign_ins import CALLBACK, START
 from portico_server.api.error_shape import JSON_RPC, OPENAI, Shape
 from portico_server.api.exchange import Scope
+from portico_server.api.ollama import chat as ollama_chat
+from portico_server.api.ollama import embeddings as ollama_embeddings
+from portico_server.api.ollama import models as ollama_models
+from portico_server.api.ollama.shape import GENERATE_SHAPE
+from portico_server.api.ollama.shape import SHAPE as OLLAMA_SHAPE
 from portico_server.api.openai import audio, chat, embeddings, images, realtime
 from portico_server.api.openai.responses import create as responses
 from portico_server.api.openai.responses import socket as response_socket
@@ -74,20 +79,20 @@ ROUTES: Final = (
     Route("/v1/messages", "Anthropic", {"POST": messages.create}, shape=ANTHROPIC),
     Route("/v1/messages/count_tokens", "Anthropic", {"POST": messages.count_tokens}, shape=ANTHROPIC),
     Route("/v1/messages*", "Anthropic", shape=ANTHROPIC),
-    Route("/api/chat", "Ollama", {"POST": ollama.chat}, shape=ollama.SHAPE),
-    Route("/api/generate", "Ollama", {"POST": ollama.generate}, shape=ollama.GENERATE_SHAPE),
-    Route("/api/embed", "Ollama", {"POST": ollama.embed}, shape=ollama.SHAPE),
-    Route("/api/embeddings", "Ollama", {"POST": ollama.embed_one}, shape=ollama.SHAPE),
-    Route("/api/show", "Ollama", {"POST": ollama.show}, shape=ollama.SHAPE),
-    Route("/api/tags", "Ollama", {"GET": ollama.tags}, shape=ollama.SHAPE),
-    Route("/api/ps", "Ollama", {"GET": ollama.ps}, shape=ollama.SHAPE),
-    Route("/api/version", "Ollama", {"GET": ollama.version}, shape=ollama.SHAPE),
+    Route("/api/chat", "Ollama", {"POST": ollama_chat.chat}, shape=OLLAMA_SHAPE),
+    Route("/api/generate", "Ollama", {"POST": ollama_chat.generate}, shape=GENERATE_SHAPE),
+    Route("/api/embed", "Ollama", {"POST": ollama_embeddings.embed}, shape=OLLAMA_SHAPE),
+    Route("/api/embeddings", "Ollama", {"POST": ollama_embeddings.embed_one}, shape=OLLAMA_SHAPE),
+    Route("/api/show", "Ollama", {"POST": ollama_models.show}, shape=OLLAMA_SHAPE),
+    Route("/api/tags", "Ollama", {"GET": ollama_models.tags}, shape=OLLAMA_SHAPE),
+    Route("/api/ps", "Ollama", {"GET": ollama_models.ps}, shape=OLLAMA_SHAPE),
+    Route("/api/version", "Ollama", {"GET": ollama_models.version}, shape=OLLAMA_SHAPE),
     # Ollama's clients read the refusal: models are the operator's.
-    Route("/api/pull", "Ollama", shape=ollama.SHAPE),
-    Route("/api/push", "Ollama", shape=ollama.SHAPE),
-    Route("/api/create", "Ollama", shape=ollama.SHAPE),
-    Route("/api/copy", "Ollama", shape=ollama.SHAPE),
-    Route("/api/delete", "Ollama", shape=ollama.SHAPE),
+    Route("/api/pull", "Ollama", shape=OLLAMA_SHAPE),
+    Route("/api/push", "Ollama", shape=OLLAMA_SHAPE),
+    Route("/api/create", "Ollama", shape=OLLAMA_SHAPE),
+    Route("/api/copy", "Ollama", shape=OLLAMA_SHAPE),
+    Route("/api/delete", "Ollama", shape=OLLAMA_SHAPE),
     Route(CARD_PATH, "A2A", handler=a2a.serve, shape=A2A_SHAPE),
     Route("/a2a/*", "A2A", handler=a2a.serve, shape=A2A_SHAPE, shape_of=a2a.shape_of),
     Route("/ag-ui/*", "AG-UI", handler=ag_ui.serve),

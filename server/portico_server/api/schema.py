@@ -13,12 +13,12 @@ from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel
 
 from portico.wire import ErrorBody
-from portico_server.api import ollama
 from portico_server.api.anthropic import messages
 from portico_server.api.auth import protected_resource
 from portico_server.api.auth.credentials import presented
 from portico_server.api.auth.service import Auth
 from portico_server.api.endpoint import ERROR_SCHEMA, TheServices, new_router
+from portico_server.api.ollama.bodies import BODIES as OLLAMA_BODIES
 from portico_server.api.openai import audio, bodies, images
 from portico_server.api.routes import OLLAMA
 from portico_server.apps.responses.read import RESPONSE
@@ -92,7 +92,7 @@ def _operation(
 def _of_ollama(path: str, method: str) -> dict[str, Any]:
     """An operation of Ollama's API."""
     handler = OLLAMA[path][method]
-    declared = ollama.BODIES.get(path)
+    declared = OLLAMA_BODIES.get(path)
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if declared is not None and "stream" in declared.optional:
         content["application/x-ndjson"] = {"schema": {"type": "string"}}

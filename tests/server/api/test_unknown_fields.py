@@ -11,12 +11,12 @@ import httpx
 import pytest
 from tests import daemon as daemons
 
-from portico_server.api import ollama
+from portico_server.api.ollama.bodies import BODIES
 
 MODEL = {"name": "x", "source": "fake://"}
 FLOW = {"portico_flow": 1, "step": {"op": "code", "source": "lambda text: text"}}
 OPEN = {"POST /api/apps/{name}/run", "POST /api/evals/{eval_id}/search", "POST /api/prompts"} | {
-    f"POST {path}" for path in ollama.BODIES
+    f"POST {path}" for path in BODIES
 }
 """Bodies that are read by the noun behind them, which is tried by itself below; Ollama's, which ignores such fields."""
 

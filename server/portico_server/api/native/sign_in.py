@@ -9,6 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from portico.schemas.keys import Whoami
 from portico_server.api.auth import cookies, protected_resource
 from portico_server.api.auth.cookies import SIGNED_IN, STARTED
 from portico_server.api.auth.credentials import OPERATOR

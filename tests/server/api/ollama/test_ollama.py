@@ -16,7 +16,7 @@ from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import KEYS, bearer
 
-from portico_server.api.ollama import BODIES
+from portico_server.api.ollama.bodies import BODIES
 from portico_server.api.routes import OLLAMA
 
 PIXEL = base64.b64decode(

@@ -1,0 +1,181 @@
+"""Answers as Ollama's programs read them: lines of JSON, or one document."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from portico.wire import Delta, Usage
+from portico_server.api.anthropic.answer import thoughts_in
+from portico_server.api.errors import RawHeaders
+from portico_server.api.services import ApiServices
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.principal import Principal
+from portico_server.core.relay import Relay
+from portico_server.core.request import Chat, Reply
+from portico_server.core.servable import Relays
+
+NDJSON: Final[RawHeaders] = [(b"content-type", b"application/x-ndjson")]
+
+
+@dataclass(slots=True)
+class OllamaAnswer:
+    """An answer as it comes: its calls, how it ended, and what it took."""
+
+    model: str
+    started: float = field(default_factory=time.perf_counter)
+    first: float | None = None
+    calls: dict[int, dict[str, str]] = field(default_factory=dict)
+    finish: str = "stop"
+    usage: Usage = Usage()
+
+    def head(self) -> dict[str, Any]:
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        return {"model": self.model, "created_at": now}
+
+    def add_calls(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        for part in parts:
+            call = self.calls.setdefault(part.get("index") or 0, {"name": "", "arguments": ""})
+            function = part.get("function") or {}
+            call["name"] += function.get("name") or ""
+            call["arguments"] += function.get("arguments") or ""
+
+    def called(self) -> list[dict[str, Any]]:
+        """Its calls; their arguments are objects there."""
+        return [
+            {"function": {"name": call["name"], "arguments": _arguments(call["arguments"])}}
+            for _index, call in sorted(self.calls.items())
+        ]
+
+    def end(self) -> dict[str, Any]:
+        """Why it ended, its tokens, and nanoseconds of its parts."""
+        now = time.perf_counter()
+        first = self.first or now
+        return {
+            "done": True,
+            "done_reason": "length" if self.finish == "length" else "stop",
+            "total_duration": int((now - self.started) * 1e9),
+            "load_duration": 0,
+            "prompt_eval_count": self.usage.prompt_tokens,
+            "prompt_eval_duration": int((first - self.started) * 1e9),
+            "eval_count": self.usage.completion_tokens,
+            "eval_duration": int((now - first) * 1e9),
+        }
+
+
+def _arguments(text: str) -> Any:
+    try:
+        found = orjson.loads(text or "{}")
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+Piece = tuple[str, str]
+"""Text, and thoughts."""
+
+
+async def pieces_of_model(
+    services: ApiServices, servable: Relays, body: dict[str, Any], caller: Principal, answer: OllamaAnswer
+) -> AsyncGenerator[Piece, None]:
+    """What a model answers, as it comes; calls, the end and the tokens go into ``answer``."""
+    operation: Any = "completions" if "prompt" in body else "chat/completions"
+    relayed = await services.runner.relay(servable, body["model"], Relay(operation, body), caller)
+    if relayed.answered_by:
+        answer.model = relayed.answered_by
+    try:
+        async for chunk in relayed.chunks:
+            for line in chunk.split(b"\n"):
+                data = line.removeprefix(b"data:").strip()
+                if line.startswith(b"data:") and data != b"[DONE]":
+                    for choice in parsed_answer(data).get("choices") or ():
+                        delta = choice.get("delta") or {"content": choice.get("text")}
+                        answer.add_calls(delta.get("tool_calls") or ())
+                        answer.finish = choice.get("finish_reason") or answer.finish
+                        yield delta.get("content") or delta.get("refusal") or "", thoughts_in(delta)
+    finally:
+        close = getattr(relayed.chunks, "aclose", None)
+        if close is not None:
+            await close()
+        answer.usage = relayed.usage
+
+
+async def pieces_of_app(
+    services: ApiServices, name: str, body: Mapping[str, Any], caller: Principal, answer: OllamaAnswer
+) -> AsyncGenerator[Piece, None]:
+    """What an app answers, in the same way."""
+    options = {
+        key: value
+        for key, value in body.items()
+        if key not in ("model", "messages", "stream", "stream_options")
+    }
+    run = services.runner.start("chat/completions", name, Chat(tuple(body["messages"]), options), caller)
+    started = False
+    try:
+        async for _number, event in run.log.follow():
+            if isinstance(event, Delta) and event.text:
+                started = True
+                yield event.text, ""
+        reply = await services.runner.wait(run)
+        if not isinstance(reply, Reply):
+            raise PorticoError(f"'{name}' answered a conversation with something else.")
+        if not started:
+            yield reply.content, ""
+        for index, call in enumerate(reply.tool_calls):
+            answer.calls[index] = {"name": call.name, "arguments": call.arguments}
+        answer.finish, answer.usage = reply.finish_reason, reply.usage
+    finally:
+        await run.leave()
+
+
+def parsed_answer(data: bytes) -> Any:
+    """JSON of a model. Raises `EngineFailed` for anything else."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise EngineFailed("The model answered something that is not JSON.") from error
+
+
+Write = Callable[[str, str, list[dict[str, Any]]], dict[str, Any]]
+"""Text, thoughts and calls as the fields of a line."""
+
+
+def chat_fields(text: str, thoughts: str, calls: list[dict[str, Any]]) -> dict[str, Any]:
+    """The fields of a line at ``/api/chat``."""
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if thoughts:
+        message["thinking"] = thoughts
+    if calls:
+        message["tool_calls"] = calls
+    return {"message": message}
+
+
+def generate_fields(text: str, thoughts: str, _calls: list[dict[str, Any]]) -> dict[str, Any]:
+    """The fields of a line at ``/api/generate``."""
+    return {"response": text, **({"thinking": thoughts} if thoughts else {})}
+
+
+async def answer_lines(
+    pieces: AsyncGenerator[Piece, None], answer: OllamaAnswer, write: Write
+) -> AsyncIterator[bytes]:
+    """The lines of an answer, the last of which says how it ended."""
+    async with aclosing(pieces):
+        async for text, thoughts in pieces:
+            if text or thoughts:
+                answer.first = answer.first or time.perf_counter()
+                yield json_line({**answer.head(), **write(text, thoughts, []), "done": False})
+    if calls := answer.called():
+        yield json_line({**answer.head(), **write("", "", calls), "done": False})
+    yield json_line({**answer.head(), **write("", "", []), **answer.end()})
+
+
+def json_line(document: Mapping[str, Any]) -> bytes:
+    """A document as a line."""
+    return orjson.dumps(document) + b"\n"

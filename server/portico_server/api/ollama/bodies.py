@@ -1,0 +1,94 @@
+"""Bodies that Ollama's programs send: what must be right in them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from portico_server.core import fields
+from portico_server.core.fields import RequestBody
+
+_NAME: Final = fields.name("must not be empty; GET /api/tags lists the names")
+
+
+_OPTIONS: Final = fields.mapping(
+    {
+        "temperature": fields.number(0, 2),
+        "top_p": fields.number(0, 1),
+        "top_k": fields.integer(0),
+        "min_p": fields.number(0, 1),
+        "seed": fields.integer(),
+        "num_predict": fields.integer(-2),
+        "stop": fields.anything(),
+        "presence_penalty": fields.number(-2, 2),
+        "frequency_penalty": fields.number(-2, 2),
+        "repeat_penalty": fields.number(0, 10),
+    }
+)
+
+
+_TEXTS: Final = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+
+
+_COMMON: Final = {
+    "stream": fields.boolean().noted(default=True),
+    "format": fields.anything(oneOf=[{"enum": ["json", ""]}, {"type": "object"}]),
+    "options": _OPTIONS,
+    "think": fields.anything(oneOf=[{"type": "boolean"}, {"enum": ["low", "medium", "high"]}]),
+    "keep_alive": fields.anything(
+        description="0 without messages unloads the model; otherwise the daemon decides"
+    ),
+}
+
+
+CHATTED: Final = RequestBody(
+    {"model": _NAME},
+    {
+        **_COMMON,
+        "messages": fields.items(fields.mapping({"role": fields.text()}), "a list of messages"),
+        "tools": fields.items(fields.mapping(), "a list of tools"),
+    },
+    example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},
+)
+"""``POST /api/chat``. What stands within messages is checked once they are those of a chat completion."""
+
+
+GENERATED: Final = RequestBody(
+    {"model": _NAME},
+    {
+        **_COMMON,
+        "prompt": fields.text(),
+        "suffix": fields.text(),
+        "system": fields.text(),
+        "raw": fields.boolean(),
+        "images": fields.items(fields.text(), "a list of pictures as base64"),
+    },
+    example={"model": "default", "prompt": "Once upon a time"},
+)
+"""``POST /api/generate``."""
+
+
+EMBEDDED: Final = RequestBody(
+    {"model": _NAME, "input": fields.anything(**_TEXTS)},
+    {"dimensions": fields.integer(1), "truncate": fields.boolean()},
+    example={"model": "default-embedding", "input": ["one text", "another"]},
+)
+"""``POST /api/embed``."""
+
+
+EMBEDDED_ONE: Final = RequestBody({"model": _NAME, "prompt": fields.text()}, {})
+"""``POST /api/embeddings``, which programs call that are older than ``/api/embed``."""
+
+
+SHOWN: Final = RequestBody({}, {"model": fields.text(), "name": fields.text()}, example={"model": "default"})
+"""``POST /api/show``; older programs send ``name``."""
+
+
+BODIES: Final[Mapping[str, RequestBody]] = {
+    "/api/chat": CHATTED,
+    "/api/generate": GENERATED,
+    "/api/embed": EMBEDDED,
+    "/api/embeddings": EMBEDDED_ONE,
+    "/api/show": SHOWN,
+}
+"""Fields that are not known are ignored, as there."""

@@ -1,0 +1,92 @@
+"""A request of Ollama's programs as a chat completion. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from portico_server.api.anthropic.conversation import THOUGHTS
+from portico_server.core.invalid import wrong, wrong_type
+from portico_server.core.servable import Card
+
+_PICTURES: Final = {"iVBOR": "png", "/9j/": "jpeg", "R0lG": "gif", "UklGR": "webp"}
+"""How base64 of a picture begins."""
+
+
+def chat_options(body: Mapping[str, Any], card: Card) -> dict[str, Any]:
+    """The options of a chat completion or a completion. Those that place a model in memory are the daemon's own."""
+    given = body.get("options") or {}
+    names = ("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty")
+    found = {name: given[name] for name in (*names, "repeat_penalty") if given.get(name) is not None}
+    if given.get("stop"):
+        found["stop"] = given["stop"]
+    if (given.get("num_predict") or 0) > 0:
+        found["max_tokens"] = given["num_predict"]
+    wanted = body.get("format")
+    if wanted == "json":
+        found["response_format"] = {"type": "json_object"}
+    elif isinstance(wanted, dict):
+        found["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": wanted},
+        }
+    elif wanted:
+        wrong("format", "must be 'json' or a JSON schema")
+    think = body.get("think")
+    if THOUGHTS in card.capabilities and think is not None:
+        if isinstance(think, str):
+            found["reasoning_effort"] = think
+        else:
+            found["chat_template_kwargs"] = {"enable_thinking": bool(think)}
+    return found
+
+
+def chat_messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Messages as a chat completion has them: calls get ids, and results of tools those of the calls before them."""
+    found: list[dict[str, Any]] = []
+    waiting: list[tuple[str, str]] = []
+    for index, message in enumerate(body.get("messages") or ()):
+        at = f"messages[{index}]"
+        made: dict[str, Any] = {"role": message.get("role"), "content": message.get("content") or ""}
+        if images := message.get("images"):
+            made["content"] = with_pictures(made["content"], images, f"{at}.images")
+        if calls := message.get("tool_calls"):
+            if not isinstance(calls, list):
+                wrong_type(f"{at}.tool_calls", "a list", calls)
+            made["tool_calls"] = [
+                _asked_call(call, f"call_{index}_{n}", f"{at}.tool_calls[{n}]")
+                for n, call in enumerate(calls)
+            ]
+            waiting += [(call["id"], call["function"]["name"]) for call in made["tool_calls"]]
+        if message.get("role") == "tool":
+            name = message.get("tool_name") or message.get("name")
+            answered = next((one for one in waiting if one[1] == name), waiting[0] if waiting else None)
+            if answered is None:
+                wrong(at, "answers a call, but no message before it calls a tool")
+            waiting.remove(answered)
+            made["tool_call_id"] = answered[0]
+        found.append(made)
+    return found
+
+
+def _asked_call(call: Any, call_id: str, at: str) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        wrong(at, "must be an object with a 'function' that has a 'name'")
+    arguments = orjson.dumps(function.get("arguments") or {}).decode()
+    return {"id": call_id, "type": "function", "function": {"name": function["name"], "arguments": arguments}}
+
+
+def with_pictures(text: Any, images: Any, at: str) -> list[dict[str, Any]]:
+    """A text and pictures in base64 as the content of a message. Raises `InvalidRequest`."""
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        wrong_type(at, "a list of pictures as base64", images)
+    parts: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
+    for number, image in enumerate(images):
+        kind = next((kind for begin, kind in _PICTURES.items() if image.startswith(begin)), None)
+        if kind is None:
+            wrong(f"{at}[{number}]", "is not a PNG, JPEG, GIF or WebP picture as base64")
+        parts.append({"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{image}"}})
+    return parts

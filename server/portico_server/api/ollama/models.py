@@ -1,0 +1,129 @@
+"""``/api/tags``, ``/api/ps``, ``/api/show`` and ``/api/version``: what there is, and what is known of it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from portico_server import __version__
+from portico_server.api.anthropic.conversation import THOUGHTS
+from portico_server.api.exchange import Exchange
+from portico_server.api.ollama.bodies import SHOWN
+from portico_server.api.ollama.names import LATEST
+from portico_server.api.openai.relay import caller_of
+from portico_server.api.services import ApiServices
+from portico_server.core.errors import NotFound
+from portico_server.core.invalid import wrong
+from portico_server.core.servable import Card
+
+API_VERSION: Final = "0.13.0"
+"""The version of Ollama whose API this is: programs ask for it before they use what is new."""
+
+
+async def tags(exchange: Exchange, services: ApiServices) -> None:
+    """Every name that a request may carry: models, apps and aliases."""
+    caller = caller_of(exchange)
+    cards = {card.name: card for card in await services.registry.cards(caller, "model", "app")}
+    named = list(cards.items())
+    named += [
+        (alias, cards[target])
+        for alias, target in sorted(services.registry.aliases.meanings.items())
+        if target in cards and alias not in cards and cards[target].owner is None
+    ]
+    await exchange.answer(200, orjson.dumps({"models": [_listed(name, card) for name, card in named]}))
+
+
+async def ps(exchange: Exchange, services: ApiServices) -> None:
+    """The models that are loaded."""
+    caller = caller_of(exchange)
+    cards = {card.name: card for card in await services.registry.cards(caller, "model")}
+    loaded = [one for one in services.models.list() if one.state == "ready" and one.name in cards]
+    models = [
+        {
+            **_listed(one.name, cards[one.name]),
+            "size": one.memory_bytes or 0,
+            "size_vram": (one.memory_bytes or 0) if one.gpus else 0,
+            "context_length": one.context_length or 0,
+            "expires_at": _moment(
+                (one.last_used_at or time.time()) + (one.keep_alive or services.settings.keep_alive)
+            ),
+        }
+        for one in loaded
+    ]
+    await exchange.answer(200, orjson.dumps({"models": models}))
+
+
+async def show(exchange: Exchange, services: ApiServices) -> None:
+    """What is known of one."""
+    body = await exchange.json()
+    SHOWN.check(body)
+    name = body.get("model") or body.get("name")
+    if not name:
+        wrong("model", "is missing; GET /api/tags lists the names")
+    registry, caller = services.registry, caller_of(exchange)
+    try:
+        card = (await registry.resolve(name, caller)).card
+    except NotFound:
+        card = (await registry.resolve(name.removesuffix(LATEST), caller)).card
+    if card.kind not in ("model", "app"):
+        raise NotFound(f"The model '{name}' does not exist.", code="model_not_found", param="model")
+    known = {"general.architecture": card.kind, "general.name": card.title or card.name}
+    for label, at in (("context_length", "context_length"), ("dimensions", "embedding_length")):
+        if isinstance(card.labels.get(label), int):
+            known[f"{card.kind}.{at}"] = card.labels[label]
+    # Every chat model calls tools here.
+    words = {"chat": ("completion", "tools"), "embeddings": ("embedding",), THOUGHTS: ("thinking",)}
+    capable = [word for ours, found in words.items() if ours in card.capabilities for word in found]
+    await exchange.answer(
+        200,
+        orjson.dumps(
+            {
+                "modelfile": f"# {card.description or card.name}\n",
+                "parameters": "",
+                "template": "",
+                "details": _details(card),
+                "model_info": known,
+                "capabilities": capable,
+                "modified_at": _moment(card.created),
+            }
+        ),
+    )
+
+
+async def version(exchange: Exchange, _services: ApiServices) -> None:
+    """The version of Ollama's API, and Portico's own."""
+    await exchange.answer(200, orjson.dumps({"version": API_VERSION, "portico": __version__}))
+
+
+def _listed(name: str, card: Card) -> dict[str, Any]:
+    # Programs compare digests to see whether a model has changed.
+    identity = f"{card.name} {card.labels.get('source', '')} {card.created}"
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": _moment(card.created),
+        "size": 0,
+        "digest": hashlib.sha256(identity.encode()).hexdigest(),
+        "details": _details(card),
+    }
+
+
+def _details(card: Card) -> dict[str, Any]:
+    count = card.labels.get("parameters")
+    size = f"{count / 1e9:.1f}B" if isinstance(count, int | float) else ""
+    return {
+        "parent_model": "",
+        "format": str(card.labels.get("engine") or card.kind),
+        "family": card.kind,
+        "families": [card.kind],
+        "parameter_size": size,
+        "quantization_level": "",
+    }
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

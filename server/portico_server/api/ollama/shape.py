@@ -1,0 +1,38 @@
+"""The form of errors and of signs of life in Ollama's API."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from portico_server.api.error_shape import Shape
+from portico_server.api.ollama.answer import (
+    Write,
+    chat_fields,
+    generate_fields,
+    json_line,
+)
+from portico_server.core.errors import PorticoError
+
+
+def _body(error: PorticoError, _request_id: str) -> bytes:
+    return orjson.dumps({"error": error.message, "code": error.code, "param": error.param})
+
+
+def _frame(error: PorticoError, request_id: str) -> bytes:
+    return _body(error, request_id) + b"\n"
+
+
+def _shape(write: Write) -> Shape:
+    # A line without content: programs read every line as JSON.
+    quiet = json_line({**write("", "", []), "done": False})
+    return Shape("Ollama", lambda error: error.status, _body, _frame, (b"x-request-id",), quiet)
+
+
+SHAPE: Final = _shape(chat_fields)
+"""The form of errors and of signs of life; also where there is nothing, since models are the operator's."""
+
+
+GENERATE_SHAPE: Final = _shape(generate_fields)
+"""The form at ``/api/generate``."""
