@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from portico_server.api import ag_ui
 from portico_server.api.a2a import adapter as a2a
-from portico_server.api.a2a.documents import CARD_PATH
+from portico_server.api.a2a.cards import CARD_PATH
 from portico_server.api.a2a.errors import HTTP as A2A_SHAPE
 from portico_server.api.adapter import FASTAPI, MCP, Handler, SocketHandler
+from portico_server.api.ag_ui import adapter as ag_ui
 from portico_server.api.anthropic import messages
 from portico_server.api.anthropic.errors import ANTHROPIC, is_versioned
 from portico_server.api.auth.protected_resource import WELL_KNOWN

@@ -10,7 +10,6 @@ from portico_server.core.fields import RequestBody
 
 _NAME: Final = fields.name("must not be empty; GET /api/tags lists the names")
 
-
 _OPTIONS: Final = fields.mapping(
     {
         "temperature": fields.number(0, 2),
@@ -26,9 +25,7 @@ _OPTIONS: Final = fields.mapping(
     }
 )
 
-
 _TEXTS: Final = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-
 
 _COMMON: Final = {
     "stream": fields.boolean().noted(default=True),
@@ -40,7 +37,6 @@ _COMMON: Final = {
     ),
 }
 
-
 CHATTED: Final = RequestBody(
     {"model": _NAME},
     {
@@ -51,7 +47,6 @@ CHATTED: Final = RequestBody(
     example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},
 )
 """``POST /api/chat``. What stands within messages is checked once they are those of a chat completion."""
-
 
 GENERATED: Final = RequestBody(
     {"model": _NAME},
@@ -67,7 +62,6 @@ GENERATED: Final = RequestBody(
 )
 """``POST /api/generate``."""
 
-
 EMBEDDED: Final = RequestBody(
     {"model": _NAME, "input": fields.anything(**_TEXTS)},
     {"dimensions": fields.integer(1), "truncate": fields.boolean()},
@@ -75,14 +69,11 @@ EMBEDDED: Final = RequestBody(
 )
 """``POST /api/embed``."""
 
-
 EMBEDDED_ONE: Final = RequestBody({"model": _NAME, "prompt": fields.text()}, {})
 """``POST /api/embeddings``, which programs call that are older than ``/api/embed``."""
 
-
 SHOWN: Final = RequestBody({}, {"model": fields.text(), "name": fields.text()}, example={"model": "default"})
 """``POST /api/show``; older programs send ``name``."""
-
 
 BODIES: Final[Mapping[str, RequestBody]] = {
     "/api/chat": CHATTED,

@@ -33,6 +33,5 @@ def _shape(write: Write) -> Shape:
 SHAPE: Final = _shape(chat_fields)
 """The form of errors and of signs of life; also where there is nothing, since models are the operator's."""
 
-
 GENERATE_SHAPE: Final = _shape(generate_fields)
 """The form at ``/api/generate``."""

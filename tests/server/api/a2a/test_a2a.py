@@ -25,7 +25,7 @@ from tests.daemon import Daemon
 from tests.server.api.openai.conftest import KEYS, bearer
 from tests.server.webhooks.receiver import Receiver, receiving
 
-from portico_server.api.a2a.adapter import METHODS, STREAMS
+from portico_server.api.a2a.methods import METHODS, STREAMS
 from portico_server.db.rows import MAX_PAGE_CHARS
 
 REPLIES = [

@@ -1,0 +1,65 @@
+"""Agent cards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from portico_server import __version__
+from portico_server.core.servable import Card
+
+VERSION: Final = "1.0"
+"""The version of the protocol."""
+
+CARD_PATH: Final = "/.well-known/agent-card.json"
+
+_OUTPUTS: Final = ("text/plain", "application/octet-stream", "image/png")
+
+
+def agent_card(card: Card, name: str, base: str, others: Sequence[Card], *, keyed: bool) -> dict[str, Any]:
+    """The card of what answers under ``name``. ``others`` are agents that it names as skills; ``keyed``: whether a key
+    is needed.
+    """
+    url = f"{base}/a2a/{quote(name)}"
+    found: dict[str, Any] = {
+        "name": card.title or card.name,
+        "description": _about(card),
+        "supportedInterfaces": [
+            {"url": url, "protocolBinding": binding, "protocolVersion": VERSION}
+            for binding in ("JSONRPC", "HTTP+JSON")
+        ],
+        "provider": {"organization": "Portico", "url": base},
+        "version": __version__,
+        "documentationUrl": f"{base}/docs",
+        "capabilities": {"streaming": True, "pushNotifications": True, "extendedAgentCard": False},
+        "securitySchemes": {
+            "key": {
+                "httpAuthSecurityScheme": {
+                    "scheme": "Bearer",
+                    "description": "A key of this daemon, 'pk-…', which its operator makes.",
+                }
+            }
+        },
+        "defaultInputModes": ["text/plain", "application/json", "image/png", "image/jpeg"],
+        "defaultOutputModes": list(_OUTPUTS),
+        "skills": [_skill(card, ""), *(_skill(one, f"{base}/a2a/{quote(one.name)}") for one in others)],
+    }
+    if keyed:
+        found["securityRequirements"] = [{"schemes": {"key": {"list": []}}}]
+    return found
+
+
+def _about(card: Card) -> str:
+    return card.description or f"Answers messages as the {card.kind} '{card.name}'."
+
+
+def _skill(card: Card, url: str) -> dict[str, Any]:
+    """What an agent can do; ``url`` is its own address, if this card is another one's."""
+    elsewhere = f" It is an agent of its own at {url}." if url else ""
+    return {
+        "id": card.name,
+        "name": card.title or card.name,
+        "description": f"{_about(card)}{elsewhere}",
+        "tags": [card.kind],
+    }

@@ -1,0 +1,245 @@
+"""The methods of the Agent2Agent protocol."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from portico_server.api.a2a.call import AgentCall
+from portico_server.api.a2a.messages import answer_of, check_message, content_of
+from portico_server.api.a2a.push_configs import (
+    CONFIG,
+    create_config,
+    delete_config,
+    get_config,
+    list_configs,
+    push_headers,
+    watch,
+)
+from portico_server.api.a2a.tasks import artifact_updates, status_update, task_document
+from portico_server.apps.responses.tasks import TaskView
+from portico_server.core import fields
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.fields import RequestBody
+from portico_server.core.invalid import not_one_of, wrong
+from portico_server.db.agent_tasks import TaskFilter, update_document
+
+MAX_PAGE_SIZE: Final = 100
+
+PAGE_SIZE: Final = 50
+
+_HISTORY: Final = fields.integer(0)
+
+_ID: Final = fields.name()
+
+SENT: Final = RequestBody(
+    {"message": fields.mapping()},
+    {
+        "configuration": fields.mapping(
+            {
+                "acceptedOutputModes": fields.items(fields.text(), "a list of media types"),
+                "historyLength": _HISTORY,
+                "returnImmediately": fields.boolean(),
+                "taskPushNotificationConfig": CONFIG,
+            }
+        ),
+        "metadata": fields.mapping(),
+    },
+    example={"message": {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "Hello"}]}},
+)
+"""``SendMessage`` and ``SendStreamingMessage``. Fields that are not known are ignored, as the protocol has it."""
+
+_GOT: Final = RequestBody({"id": _ID}, {"historyLength": _HISTORY})
+
+_NAMED: Final = RequestBody({"id": _ID}, {})
+
+_LISTED: Final = RequestBody(
+    {},
+    {
+        "contextId": fields.text(),
+        "status": fields.text(),
+        "pageSize": fields.integer(1, MAX_PAGE_SIZE),
+        "pageToken": fields.text(),
+        "historyLength": _HISTORY,
+        "statusTimestampAfter": fields.text(),
+        "includeArtifacts": fields.boolean(),
+    },
+)
+
+STATES: Final = {
+    f"TASK_STATE_{name}": name.lower()
+    for name in ("SUBMITTED", "WORKING", "COMPLETED", "FAILED", "CANCELED", "INPUT_REQUIRED")
+}
+
+NEVER_STATES: Final = ("TASK_STATE_REJECTED", "TASK_STATE_AUTH_REQUIRED")
+"""States of the protocol in which no task is here."""
+
+
+async def _sent(call: AgentCall, params: Mapping[str, Any]) -> TaskView:
+    """Begin a task with a message, or answer what one asks."""
+    SENT.check(params)
+    message = params["message"]
+    check_message(message)
+    config = params.get("configuration") or {}
+    push = config.get("taskPushNotificationConfig")
+    if push is not None:
+        push_headers(push)  # before anything is begun
+    tasks = call.services.tasks
+    task_id = message.get("taskId")
+    if task_id:
+        view = await call.task(task_id)
+        if message.get("contextId") not in (None, "", view.row.context_id):
+            wrong("message.contextId", "is not the context of this task; leave it out")
+        view = await tasks.answer(view, message, answer_of(message), call.caller)
+    else:
+        content = content_of(message)
+        view = await tasks.begin(call.name, content, message, message.get("contextId") or "", call.caller)
+    if push is not None:
+        await watch(call, view, push)
+    return view
+
+
+async def send_message(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the agent a message, and wait until its task has ended or asks something."""
+    view = await _sent(call, params)
+    config = params.get("configuration") or {}
+    if not config.get("returnImmediately"):
+        view = await call.services.tasks.settled(view, call.caller)
+    return {"task": task_document(view, call.base, history=config.get("historyLength"))}
+
+
+async def send_streaming_message(
+    call: AgentCall, params: Mapping[str, Any]
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Give the agent a message, and follow its task."""
+    view = await _sent(call, params)
+    return _followed(call, view, (params.get("configuration") or {}).get("historyLength"))
+
+
+async def subscribe_to_task(
+    call: AgentCall, params: Mapping[str, Any]
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Follow a task that has not ended, from its beginning."""
+    _NAMED.check(params)
+    view = await call.task(params["id"])
+    if view.ended:
+        raise InvalidRequest(
+            f"The task '{view.row.id}' has ended; get it instead.", code="task_not_waiting", param="id"
+        )
+    return _followed(call, view, None)
+
+
+async def _followed(
+    call: AgentCall, view: TaskView, history: int | None
+) -> AsyncGenerator[dict[str, Any], None]:
+    yield {"task": task_document(view, call.base, history=history)}
+    seen: set[str] = set()
+    working = view.state != "submitted"
+    async with aclosing(call.services.tasks.follow(view, call.caller)) as events:
+        async for found in events:
+            if isinstance(found, TaskView):
+                yield status_update(found)
+                return
+            if not working:
+                working = True
+                row = view.row
+                yield update_document(row.id, row.context_id, "working", row.created_at)
+            for update in artifact_updates(found, view, seen, call.base):
+                yield update
+
+
+async def get_task(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
+    """A task as it stands."""
+    _GOT.check(params)
+    view = await call.task(params["id"])
+    return task_document(view, call.base, history=params.get("historyLength"))
+
+
+async def list_tasks(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The caller's tasks with this agent, the one changed last first."""
+    _LISTED.check(params)
+    size = params.get("pageSize") or PAGE_SIZE
+    status = params.get("status") or "TASK_STATE_UNSPECIFIED"
+    if status not in STATES and status not in (*NEVER_STATES, "TASK_STATE_UNSPECIFIED"):
+        not_one_of("status", status, (*STATES, *NEVER_STATES))
+    since = params.get("statusTimestampAfter")
+    wanted = TaskFilter(
+        params.get("contextId") or "",
+        STATES.get(status),  # type: ignore[arg-type]  # its values are states
+        None if not since else _seconds(since),
+        _cursor(params.get("pageToken") or ""),
+    )
+    if status in NEVER_STATES:
+        return {"tasks": [], "nextPageToken": "", "pageSize": size, "totalSize": 0}
+    views, total, following = await call.services.tasks.list(call.app, wanted, size, call.caller)
+    shown = [
+        task_document(
+            view,
+            call.base,
+            history=params.get("historyLength", 0),
+            artifacts=params.get("includeArtifacts") is True,
+        )
+        for view in views
+    ]
+    token = "" if following is None else base64.urlsafe_b64encode(orjson.dumps(following)).decode()
+    return {"tasks": shown, "nextPageToken": token, "pageSize": size, "totalSize": total}
+
+
+def _seconds(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        wrong("statusTimestampAfter", "must be a time such as 2026-01-31T12:00:00Z")
+
+
+def _cursor(token: str) -> tuple[float, str] | None:
+    if not token:
+        return None
+    try:
+        at, task_id = orjson.loads(base64.urlsafe_b64decode(token))
+        return float(at), str(task_id)
+    except (ValueError, TypeError):
+        wrong("pageToken", "must be 'nextPageToken' of an earlier answer")
+
+
+async def cancel_task(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
+    """End a task."""
+    _NAMED.check(params)
+    view = await call.services.tasks.cancel(await call.task(params["id"]), call.caller)
+    return task_document(view, call.base)
+
+
+async def extended_card(_call: AgentCall, _params: Mapping[str, Any]) -> dict[str, Any]:
+    """There is one card, which is for whoever may call."""
+    raise InvalidRequest(
+        "There is no extended card: the card at .well-known/agent-card.json has everything.",
+        code="no_extended_card",
+    )
+
+
+Method = Callable[[AgentCall, Mapping[str, Any]], Awaitable[dict[str, Any]]]
+
+
+StreamMethod = Callable[[AgentCall, Mapping[str, Any]], Awaitable[AsyncGenerator[dict[str, Any], None]]]
+
+METHODS: Final[Mapping[str, Method]] = {
+    "SendMessage": send_message,
+    "GetTask": get_task,
+    "ListTasks": list_tasks,
+    "CancelTask": cancel_task,
+    "CreateTaskPushNotificationConfig": create_config,
+    "GetTaskPushNotificationConfig": get_config,
+    "ListTaskPushNotificationConfigs": list_configs,
+    "DeleteTaskPushNotificationConfig": delete_config,
+    "GetExtendedAgentCard": extended_card,
+}
+
+STREAMS: Final[Mapping[str, StreamMethod]] = {
+    "SendStreamingMessage": send_streaming_message,
+    "SubscribeToTask": subscribe_to_task,
+}

@@ -1,0 +1,122 @@
+"""Addresses that hear of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.api.a2a.call import AgentCall
+from portico_server.apps.responses.tasks import TaskView
+from portico_server.core import fields
+from portico_server.core.errors import NotFound
+from portico_server.core.fields import RequestBody
+from portico_server.core.invalid import missing, wrong
+from portico_server.db.webhooks import WebhookRow
+
+MAX_HEADER_CHARS: Final = 4_096
+
+MAX_ID_CHARS: Final = 256
+"""Characters of an id that a client gives: of a call, which each frame of its stream repeats, or of an address."""
+
+MAX_URL_CHARS: Final = 2_048
+
+_ID: Final = fields.name()
+
+CONFIG: Final = fields.mapping(
+    {
+        "id": fields.identifier(MAX_ID_CHARS, empty=True),
+        "taskId": fields.text(),
+        "url": fields.identifier(MAX_URL_CHARS),
+        "token": fields.text(),
+        "authentication": fields.mapping({"scheme": fields.name(), "credentials": fields.text()}),
+    }
+)
+
+_CONFIGURED: Final = RequestBody(
+    {"taskId": _ID, "url": fields.name()}, dict.fromkeys(("id", "token"), fields.text())
+)
+"""What a configuration needs beside what `CONFIG` says."""
+
+_CONFIG_NAMED: Final = RequestBody({"taskId": _ID, "id": _ID}, {})
+
+_CONFIGS_LISTED: Final = RequestBody({"taskId": _ID}, {})
+
+
+def push_headers(config: Mapping[str, Any]) -> dict[str, str]:
+    """The headers by which a receiver knows who sends. Raises `InvalidRequest`."""
+    found = {"content-type": "application/a2a+json"}
+    if config.get("token"):
+        found["x-a2a-notification-token"] = config["token"]
+    authentication = config.get("authentication") or {}
+    if authentication:
+        if not authentication.get("scheme"):
+            missing("authentication.scheme")
+        if authentication.get("credentials"):
+            found["authorization"] = f"{authentication['scheme']} {authentication['credentials']}"
+    for name, value in found.items():
+        if len(value) > MAX_HEADER_CHARS or not value.isascii() or not value.isprintable():
+            param = "token" if name == "x-a2a-notification-token" else "authentication"
+            wrong(param, f"must be at most {MAX_HEADER_CHARS:,} printable ASCII characters")
+    return found
+
+
+async def watch(call: AgentCall, view: TaskView, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Let the address of a configuration hear of a task; the configuration as it is shown."""
+    row = await call.services.webhooks.watch_task(
+        view.row.id,
+        config.get("id") or "",
+        config["url"],
+        push_headers(config),
+        call.caller,
+    )
+    return _config(row)
+
+
+def _config(row: WebhookRow) -> dict[str, Any]:
+    """A configuration without what is secret in it."""
+    found: dict[str, Any] = {"id": row.name, "taskId": row.task_id, "url": row.url}
+    scheme = (row.headers or {}).get("authorization", "").partition(" ")[0]
+    return {**found, "authentication": {"scheme": scheme}} if scheme else found
+
+
+async def create_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Let an address hear of what becomes of a task."""
+    _CONFIGURED.check(params)
+    CONFIG.check(params, "config")
+    return await watch(call, await call.task(params["taskId"]), params)
+
+
+async def _found(call: AgentCall, params: Mapping[str, Any]) -> WebhookRow:
+    _CONFIG_NAMED.check(params)
+    view = await call.task(params["taskId"])
+    for row in await call.services.webhooks.watchers(view.row.id):
+        if row.name == params["id"]:
+            return row
+    raise NotFound(
+        f"There is no push notification configuration '{params['id'][:80]}' of this task.",
+        code="push_config_not_found",
+        param="id",
+    )
+
+
+async def get_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
+    """An address that hears of a task."""
+    return _config(await _found(call, params))
+
+
+async def list_configs(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The addresses that hear of a task."""
+    _CONFIGS_LISTED.check(params)
+    view = await call.task(params["taskId"])
+    rows = await call.services.webhooks.watchers(view.row.id)
+    return {"configs": [_config(row) for row in rows], "nextPageToken": ""}
+
+
+async def delete_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Let an address hear of nothing more; one that is gone already too. Raises `NotFound` for a task."""
+    try:
+        await call.services.webhooks.unwatch(await _found(call, params))
+    except NotFound as error:
+        if error.code != "push_config_not_found":
+            raise
+    return {}

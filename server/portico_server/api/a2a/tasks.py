@@ -1,0 +1,159 @@
+"""Tasks, artifacts and updates as they go over the wire. Pure."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from portico_server.apps.responses.open_items import Event
+from portico_server.apps.responses.tasks import TaskView
+from portico_server.db.agent_tasks import timestamp
+
+
+def task_document(
+    view: TaskView, base: str, *, history: int | None = None, artifacts: bool = True
+) -> dict[str, Any]:
+    """A task. ``history``: at most so many messages; ``base``: where files are fetched from."""
+    document = orjson.loads(view.response.document)
+    found: dict[str, Any] = {
+        "id": view.row.id,
+        "contextId": view.row.context_id,
+        "status": _status(view, document),
+        "metadata": {"run": view.row.run_id, "model": view.row.app},
+    }
+    if document.get("usage"):
+        found["metadata"]["usage"] = document["usage"]
+    if artifacts:
+        items = document["output"] if view.ended else ()
+        found["artifacts"] = [made for item in items if (made := _artifact(item, base))]
+    if history != 0:
+        found["history"] = orjson.loads(view.row.messages)[-history if history else None :]
+    return found
+
+
+def _status(view: TaskView, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a task, whose response is ``document``, and what it asks or why it ended."""
+    found: dict[str, Any] = {
+        "state": f"TASK_STATE_{view.state.upper()}",
+        "timestamp": timestamp(view.changed_at),
+    }
+    parts: list[dict[str, Any]] = []
+    if view.state == "input_required" and view.question is not None:
+        question = view.question
+        asked = {
+            "question": question.id,
+            "kind": question.kind,
+            "name": question.name,
+            "arguments": question.arguments,
+            "answerSchema": question.answer_schema,
+            "expiresAt": timestamp(question.expires_at),
+        }
+        waits = "approved" if question.kind == "approval" else "answered"
+        text = question.message or f"'{question.name}' waits to be {waits}."
+        parts = [{"text": text}, {"data": asked}]
+    elif view.state == "failed":
+        error = document.get("error") or {}
+        parts = [{"text": str(error.get("message") or "The task failed.")}]
+    elif view.response.status == "incomplete":
+        reason = (document.get("incomplete_details") or {}).get("reason")
+        parts = [{"text": f"The answer was cut off ({reason})."}]
+    if parts:
+        found["message"] = {
+            "messageId": f"{view.row.id}-{view.state}",
+            "contextId": view.row.context_id,
+            "taskId": view.row.id,
+            "role": "ROLE_AGENT",
+            "parts": parts,
+        }
+    return found
+
+
+def _artifact(item: Mapping[str, Any], base: str) -> dict[str, Any] | None:
+    """An item of a response as an artifact; ``None`` for what is only of its making."""
+    if item["type"] == "image_generation_call" and item.get("result"):
+        kind = f"image/{item.get('output_format') or 'png'}"
+        part = {"raw": item["result"], "mediaType": kind, "filename": f"picture.{kind.partition('/')[2]}"}
+        return {"artifactId": item["id"], "name": "picture", "parts": [part]}
+    if item["type"] != "message":
+        return None
+    text = "".join(part.get("text") or part.get("refusal") or "" for part in item["content"])
+    parts = [{"text": text, "mediaType": "text/plain"}, *_files(item, base)]
+    return {"artifactId": item["id"], "name": "answer", "parts": parts, **_citations(item)}
+
+
+def _files(item: Mapping[str, Any], base: str) -> list[dict[str, Any]]:
+    """The files that an answer came with, as links."""
+    return [
+        {
+            "url": f"{base}/v1/files/{note['file_id']}/content",
+            "filename": note["filename"],
+            "mediaType": mimetypes.guess_type(note["filename"])[0] or "application/octet-stream",
+        }
+        for note in _notes(item)
+        if note["type"] == "container_file_citation"
+    ]
+
+
+def _citations(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Which passages an answer stands on, as metadata."""
+    cited = [note for note in _notes(item) if note["type"] == "file_citation"]
+    return {"metadata": {"citations": cited}} if cited else {}
+
+
+def _notes(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for part in item.get("content") or ():
+        yield from part.get("annotations") or ()
+
+
+def status_update(view: TaskView) -> dict[str, Any]:
+    """The event of a stream that says what state a task is in."""
+    document = orjson.loads(view.response.document)
+    status = _status(view, document)
+    update = {"taskId": view.row.id, "contextId": view.row.context_id, "status": status}
+    usage = document.get("usage") if view.ended else None
+    return {"statusUpdate": {**update, "metadata": {"usage": usage}} if usage else update}
+
+
+def artifact_updates(
+    events: Sequence[Event], view: TaskView, seen: set[str], base: str
+) -> list[dict[str, Any]]:
+    """Events of a response as updates of a task's artifacts: words that came together are one. ``seen``: the items of
+    which something was sent.
+    """
+    updates: list[dict[str, Any]] = []
+    for event in events:
+        kind = event["type"]
+        if kind in ("response.output_text.delta", "response.refusal.delta") and event["delta"]:
+            item_id = event["item_id"]
+            last = updates[-1]["artifactUpdate"] if updates else None
+            if last is not None and last["artifact"]["artifactId"] == item_id and not last["lastChunk"]:
+                last["artifact"]["parts"][0]["text"] += event["delta"]
+                continue
+            part = {"text": event["delta"], "mediaType": "text/plain"}
+            artifact = {"artifactId": item_id, "name": "answer", "parts": [part]}
+            updates.append(_update(view, artifact, append=item_id in seen, last=False))
+            seen.add(item_id)
+        elif kind == "response.output_item.done":
+            item = event["item"]
+            whole = _artifact(item, base)
+            if whole is None:
+                continue
+            known = item["id"] in seen
+            if known:  # its text is there already
+                whole["parts"] = whole["parts"][1:] or [{"text": ""}]
+            updates.append(_update(view, whole, append=known, last=True))
+    return updates
+
+
+def _update(view: TaskView, artifact: dict[str, Any], *, append: bool, last: bool) -> dict[str, Any]:
+    update = {
+        "taskId": view.row.id,
+        "contextId": view.row.context_id,
+        "artifact": artifact,
+        "append": append,
+        "lastChunk": last,
+    }
+    return {"artifactUpdate": update}

@@ -1,0 +1,65 @@
+"""``/ag-ui/NAME``: a run of an app or a model, as a stream of events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from portico_server.api.ag_ui.body import ASKED, chat_of
+from portico_server.api.ag_ui.events import RunEvents
+from portico_server.api.errors import NotAllowedHere, ours
+from portico_server.api.exchange import Exchange
+from portico_server.api.openai.bodies import CHAT
+from portico_server.api.openai.relay import caller_of, find
+from portico_server.api.services import ApiServices
+from portico_server.core.errors import PorticoError
+from portico_server.core.request import Chat, Reply
+from portico_server.runs.run import Run
+
+PREFIX: Final = "/ag-ui/"
+OPERATION: Final = "ag-ui"
+"""What usage rows call a run that began here."""
+
+
+async def _frames(
+    services: ApiServices, run: Run, events: RunEvents, exchange_id: str
+) -> AsyncIterator[bytes]:
+    """The events of a run as frames. Closing this cancels the run."""
+    try:
+        yield _written(events.begin())
+        try:
+            async for _number, event in run.log.follow():
+                if made := events.of(event):
+                    yield _written(made)
+            reply = await services.runner.wait(run)
+            if not isinstance(reply, Reply):
+                raise PorticoError(f"'{run.name}' answered a conversation with something else.")
+            yield _written(events.end(reply))
+        except Exception as error:  # noqa: BLE001  # logged, and said in the protocol's own form
+            yield _written(events.fail(ours(error, exchange_id)))
+    finally:
+        await run.leave()
+
+
+def _written(events: Sequence[Mapping[str, Any]]) -> bytes:
+    return b"".join(b"data: " + orjson.dumps(event) + b"\n\n" for event in events)
+
+
+async def serve(exchange: Exchange, services: ApiServices) -> None:
+    """Run an app or a model, and tell of it."""
+    path: str = exchange.scope["path"]
+    exchange.scope["portico.route"] = f"{PREFIX}{{name}}"
+    if exchange.scope["method"] != "POST":
+        raise NotAllowedHere(exchange.scope["method"], path, "POST")
+    name, caller = path.removeprefix(PREFIX), caller_of(exchange)
+    body = await exchange.json()
+    ASKED.check(body)
+    await find(services, name, "chat/completions", caller)
+    chat = chat_of(name, body)
+    CHAT.check({**chat, "stream": True})
+    options = {key: value for key, value in chat.items() if key not in ("model", "messages")}
+    run = services.runner.start(OPERATION, name, Chat(tuple(chat["messages"]), options), caller)
+    exchange.extra.append((b"x-portico-run", run.id.encode()))
+    await exchange.stream(_frames(services, run, RunEvents(body, run), exchange.id))

@@ -1,0 +1,109 @@
+"""The input of a run as a chat completion. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from portico_server.core import fields
+from portico_server.core.fields import RequestBody
+from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+
+MAX_ID_CHARS: Final = 256
+"""Characters of an id that a front end gives a thread or a run: each event at its ends repeats it."""
+
+_CONTEXT: Final = fields.mapping({"description": fields.text(), "value": fields.text()})
+
+_TOOL: Final = fields.mapping({"name": fields.name(), "description": fields.text()})
+
+ASKED: Final = RequestBody(
+    {
+        "threadId": fields.identifier(MAX_ID_CHARS),
+        "runId": fields.identifier(MAX_ID_CHARS),
+        "messages": fields.items(fields.mapping({"role": fields.text()}), "a list of messages"),
+    },
+    {
+        "tools": fields.items(_TOOL, "a list of tools"),
+        "context": fields.items(_CONTEXT, "a list of texts with descriptions", max_items=1_000),
+        "resume": fields.items(fields.mapping(), "a list of answers"),
+    },
+    example={"threadId": "t", "runId": "r", "messages": [{"id": "1", "role": "user", "content": "Hello"}]},
+)
+"""``RunAgentInput``. Fields that are not known are ignored, as the protocol has it."""
+
+_SAID: Final = ("developer", "system", "user", "assistant", "tool")
+
+_SHOWN: Final = ("activity", "reasoning")
+"""Messages that are for people who look on, and not for the model."""
+
+
+def chat_of(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's input as a chat completion. Raises `InvalidRequest`."""
+    messages = [
+        _message(message, f"messages[{number}]")
+        for number, message in enumerate(body["messages"])
+        if message.get("role") not in _SHOWN
+    ]
+    if context := body.get("context"):
+        lines = [f"- {one.get('description', '')}: {one.get('value', '')}" for one in context]
+        messages.insert(0, {"role": "system", "content": "\n".join(("What the application says:", *lines))})
+    chat: dict[str, Any] = {"model": name, "messages": messages}
+    if tools := body.get("tools"):
+        chat["tools"] = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(tools)]
+    if body.get("resume"):
+        wrong("resume", "is not taken: a run that asks something waits until its question is answered")
+    return chat
+
+
+def _message(given: Mapping[str, Any], at: str) -> dict[str, Any]:
+    role = given.get("role")
+    if role not in _SAID:
+        not_one_of(f"{at}.role", role, (*_SAID, *_SHOWN))
+    made: dict[str, Any] = {"role": role, "content": _content(given.get("content"), f"{at}.content")}
+    if given.get("name"):
+        made["name"] = given["name"]
+    if role == "assistant" and given.get("toolCalls"):
+        made["tool_calls"] = given["toolCalls"]
+    if role == "tool":
+        if not isinstance(given.get("toolCallId"), str):
+            missing(f"{at}.toolCallId")
+        made["tool_call_id"] = given["toolCallId"]
+        if given.get("error"):
+            made["content"] = f"{made['content'] or ''}\nError: {given['error']}".strip()
+    return made
+
+
+def _content(value: Any, at: str) -> Any:
+    if not isinstance(value, list):
+        return value if value is not None else ""
+    return [_part(part, f"{at}[{number}]") for number, part in enumerate(value)]
+
+
+def _part(part: Any, at: str) -> dict[str, Any]:
+    if not isinstance(part, Mapping):
+        wrong_type(at, "an object", part)
+    if part.get("type") == "text":
+        return {"type": "text", "text": part.get("text")}
+    if part.get("type") != "image":
+        not_one_of(f"{at}.type", part.get("type"), ("text", "image"))
+    source = part.get("source")
+    if not isinstance(source, Mapping) or not isinstance(source.get("value"), str):
+        wrong(f"{at}.source", "must be an object with a 'value'")
+    if source.get("type") == "url":
+        return {"type": "image_url", "image_url": {"url": source["value"]}}
+    if source.get("type") != "data":
+        not_one_of(f"{at}.source.type", source.get("type"), ("data", "url"))
+    kind = source.get("mimeType") or "image/png"
+    return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{source['value']}"}}
+
+
+def _tool(tool: Mapping[str, Any], at: str) -> dict[str, Any]:
+    if not tool.get("name"):
+        missing(f"{at}.name")
+    parameters = tool.get("parameters") or {"type": "object", "properties": {}}
+    function = {
+        "name": tool["name"],
+        "description": tool.get("description") or "",
+        "parameters": parameters,
+    }
+    return {"type": "function", "function": function}

@@ -1,0 +1,151 @@
+"""The events of a run as the protocol has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from portico.wire import (
+    Answered,
+    Asked,
+    Cited,
+    Delta,
+    StepFinished,
+    StepStarted,
+    ToolCalled,
+    ToolReturned,
+    as_json,
+)
+from portico_server.core.errors import PorticoError
+from portico_server.core.passage import to_json
+from portico_server.core.request import CalledTool, Reply
+from portico_server.runs.run import Run
+
+VERSION: Final = "1.0"
+
+
+class RunEvents:
+    """The events of one run: what is open is closed before something else begins, as the protocol wants it."""
+
+    def __init__(self, body: Mapping[str, Any], run: Run) -> None:
+        self._ids = {"threadId": body["threadId"], "runId": body["runId"]}
+        self._run = run
+        self._state = body.get("state")
+        self._message = ""
+        self._messages_count = 0
+        self._steps: dict[str, None] = {}
+        self._called: dict[str, None] = {}
+        self._returned: set[str] = set()
+        self.said = False
+
+    def begin(self) -> list[dict[str, Any]]:
+        """The run has begun."""
+        metadata = {"run": self._run.id}
+        events: list[dict[str, Any]] = [
+            {"type": "RUN_STARTED", **self._ids, "protocolVersion": VERSION, "metadata": metadata}
+        ]
+        if self._state is not None:
+            events.append({"type": "STATE_SNAPSHOT", "snapshot": self._state})
+        return events
+
+    def of(self, event: Any) -> list[dict[str, Any]]:
+        """The events for one of the run's."""
+        match event:
+            case Delta(text=text, index=0) if text:
+                return self.text(text)
+            case ToolCalled():
+                return self.called(CalledTool(event.id, event.name, event.arguments))
+            case ToolReturned():
+                if event.id not in self._called or event.id in self._returned:
+                    return []
+                self._returned.add(event.id)
+                result = {"toolCallId": event.id, "content": event.text, "role": "tool"}
+                return [
+                    *self.close(),
+                    {"type": "TOOL_CALL_RESULT", "messageId": self._next(), **result},
+                ]
+            case StepStarted(path=path) if path not in self._steps:
+                self._steps[path] = None
+                return [{"type": "STEP_STARTED", "stepName": path}]
+            case StepFinished(path=path) if path in self._steps:
+                del self._steps[path]
+                return [{"type": "STEP_FINISHED", "stepName": path}]
+            case Cited(passages=passages):
+                return self._cited(to_json(passages))
+            case Asked() | Answered():
+                return [{"type": "CUSTOM", "name": f"portico.{event.type}", "value": as_json(event)}]
+        return []
+
+    def _cited(self, passages: Sequence[Any]) -> list[dict[str, Any]]:
+        """The passages, as a part of the state."""
+        if self._state is None:
+            self._state = {}
+            return [{"type": "STATE_SNAPSHOT", "snapshot": {"citations": passages}}]
+        if not isinstance(self._state, Mapping):
+            return [{"type": "CUSTOM", "name": "portico.cited", "value": passages}]
+        return [{"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/citations", "value": passages}]}]
+
+    def text(self, piece: str) -> list[dict[str, Any]]:
+        """A piece of the answer."""
+        events: list[dict[str, Any]] = []
+        if not self._message:
+            self._message = self._next()
+            events.append({"type": "TEXT_MESSAGE_START", "messageId": self._message, "role": "assistant"})
+        self.said = True
+        return [*events, {"type": "TEXT_MESSAGE_CONTENT", "messageId": self._message, "delta": piece}]
+
+    def called(self, call: CalledTool) -> list[dict[str, Any]]:
+        """A call of a tool: the front end's, or one of the daemon's."""
+        if call.id in self._called:
+            return []
+        self._called[call.id] = None
+        named = {"toolCallId": call.id}
+        said = [{"type": "TOOL_CALL_ARGS", **named, "delta": call.arguments}] if call.arguments else []
+        begun = {"type": "TOOL_CALL_START", **named, "toolCallName": call.name}
+        return [*self.close(), begun, *said, {"type": "TOOL_CALL_END", **named}]
+
+    def close(self) -> list[dict[str, Any]]:
+        """Close the message that is open."""
+        if not self._message:
+            return []
+        closed, self._message = self._message, ""
+        return [{"type": "TEXT_MESSAGE_END", "messageId": closed}]
+
+    def _settle(self) -> list[dict[str, Any]]:
+        """Close all that is open."""
+        steps = [{"type": "STEP_FINISHED", "stepName": path} for path in reversed(self._steps)]
+        self._steps.clear()
+        return [*self.close(), *steps]
+
+    def end(self, reply: Reply) -> list[dict[str, Any]]:
+        """The run has ended."""
+        events = [] if self.said or not reply.content else self.text(reply.content)
+        for call in reply.tool_calls:
+            events += self.called(call)
+        waiting = [call for call in self._called if call not in self._returned]
+        outcome: dict[str, Any] = {"type": "success"}
+        if waiting:
+            outcome["pendingToolCallIds"] = waiting
+        last = {"type": "RUN_FINISHED", **self._ids, "outcome": outcome, "usage": self._usage()}
+        return [*events, *self._settle(), last]
+
+    def fail(self, error: PorticoError) -> list[dict[str, Any]]:
+        """The run has failed."""
+        last = {"type": "RUN_ERROR", "message": error.message, "usage": self._usage()}
+        if error.code:
+            last["code"] = error.code
+        return [*self._settle(), last]
+
+    def _usage(self) -> list[dict[str, Any]]:
+        used = self._run.usage
+        made = {
+            "inputTokens": used.prompt_tokens,
+            "outputTokens": used.completion_tokens,
+            "totalTokens": used.prompt_tokens + used.completion_tokens,
+            "cachedInputTokens": used.cached_tokens,
+        }
+        return [{"model": self._run.model or self._run.name, **made}]
+
+    def _next(self) -> str:
+        self._messages_count += 1
+        return f"{self._run.id}-{self._messages_count}"
