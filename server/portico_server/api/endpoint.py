@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
-from fastapi.routing import APIRoute
+from fastapi import APIRouter, Depends, Header, Request
 
 from portico_server.api.auth.service import Auth
-from portico_server.api.exchange import Exchange
+from portico_server.api.parsed_route import ParsedRoute
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
@@ -55,28 +54,6 @@ Seen = Annotated[int, Depends(_seen)]
 """The number of the last event that a client has seen, by its ``Last-Event-ID``; 0 before the first."""
 
 
-# Routes of FastAPI whose JSON body is parsed once, by the gateway.
-
-
-class ParsedRoute(APIRoute):
-    """A route that takes the value which `Exchange.check_json` has parsed, and bounded, instead of parsing it again."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-        takes_json = self.body_field is not None
-
-        async def handler(request: Request) -> Response:
-            exchange: Exchange = request.scope["portico.exchange"]
-            if takes_json:
-                exchange.require_json_type()  # of a form too, which is not parsed ahead
-            if exchange.parsed is not None:
-                # What `Request.json` keeps when it has parsed a body.
-                request._json = exchange.parsed
-            return await handle(request)
-
-        return handler
-
-
 ERROR_SCHEMA: Mapping[str, str] = {"$ref": "#/components/schemas/ErrorDocument"}
 """Where the document of the API describes errors."""
 
@@ -96,9 +73,6 @@ def new_router(**options: Any) -> APIRouter:
         generate_unique_id_function=lambda route: route.name,
         **options,
     )
-
-
-# Which scope an endpoint asks for, as the type of its ``caller`` parameter.
 
 
 async def _admin(caller: Caller) -> Principal:

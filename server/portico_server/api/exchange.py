@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeAlias
-
-import orjson
 
 from portico_server.api import errors
 from portico_server.api.error_shape import OPENAI, Shape
 from portico_server.api.errors import RawHeaders
+from portico_server.api.json_body import parse_in_turn
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, TooMany
 from portico_server.core.ids import new_id
-from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal
 from portico_server.runs.quotas import UsageMeter
 from portico_server.settings import MB_BYTES
@@ -34,30 +31,13 @@ LAST_FRAME_TIMEOUT_S = 1.0
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 """No browser takes an answer for something else than it says it is, such as text from a model for a page."""
-MAX_JSON_DEPTH = 200
-"""Objects and lists within each other in a body."""
 
-MAX_JSON_VALUES = 1_000_000
-"""Values in a body: parsed, each takes some ten bytes and more."""
-
-MAX_JSON_PARTS = 250_000
-"""Objects, lists, names and texts among them: each takes a hundred bytes and a thousand times the time of a byte."""
-
-MAX_PARSED_AT_ONCE_BYTES: Final = 256 * 2**10
-"""Bytes of a body that is parsed at once: about a millisecond. Of larger ones each waits its turn."""
-
-_COUNTED_BYTES: Final = 4 * 2**20
-_WALKED_VALUES_COUNT: Final = 10_000
-"""What is looked at of a body in one piece: milliseconds."""
-
-_LARGE_BODIES: Final = FairSlots(1)
 
 MAX_BODIES_PER_KEY: Final = 8
 """How many of the largest bodies the calls that one key has in progress may have together, with the messages that wait
 on its WebSockets. A form counts too, unless it goes to the disk piece by piece.
 """
 
-_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 JSON: RawHeaders = [(b"content-type", b"application/json")]
 
@@ -194,8 +174,6 @@ class Exchange:
         """The first value of a header; ``name`` in lower case."""
         return self.headers.get(name)
 
-    # --- in -------------------------------------------------------------------------------------------------
-
     async def receive(self) -> Message:
         """The next ASGI message. Raises `TooLarge` as soon as the body is over the limit."""
         if self._replay is not None:
@@ -305,8 +283,6 @@ class Exchange:
                 f"The content type '{kind.decode('latin-1')}' is not taken here; send application/json.",
                 code="unsupported_content_type",
             )
-
-    # --- out ------------------------------------------------------------------------------------------------
 
     async def send(self, message: Message) -> None:
         """Send an ASGI message; the first one gets the headers in ``extra``."""
@@ -486,103 +462,3 @@ class Presence:
         await self._exchange.send(
             {"type": "http.response.body", "body": self._exchange.shape.keep_alive, "more_body": True}
         )
-
-
-async def parse_in_turn(raw: bytes) -> Any:
-    """`parse`; of bodies that are not small one at a time, keys in turn, and in pieces between which everything else
-    has its turn. A thread would hold that up all the same: what parses keeps the interpreter to itself.
-    """
-    if len(raw) <= MAX_PARSED_AT_ONCE_BYTES:
-        return parse(raw)
-    async with _LARGE_BODIES.taken():
-        pieces = _parsed(raw)
-        while True:
-            await asyncio.sleep(0)
-            try:
-                next(pieces)
-            except StopIteration as end:
-                return end.value
-
-
-def parse(raw: bytes) -> Any:
-    """JSON, strictly: UTF-8, no NaN, numbers that fit, at most `MAX_JSON_DEPTH` levels, `MAX_JSON_VALUES` values and
-    `MAX_JSON_PARTS` parts.
-
-    Raises `InvalidRequest`.
-    """
-    pieces = _parsed(raw)
-    try:
-        while True:
-            next(pieces)
-    except StopIteration as end:
-        return end.value
-
-
-def _parsed(raw: bytes) -> Generator[None, None, Any]:
-    """What `parse` does, in pieces, and its value."""
-    # Nearly all bodies are known to be small by their length, or by these counts, which include what stands in texts.
-    opened = 0
-    if len(raw) > 2 * MAX_JSON_DEPTH:
-        opened = (yield from _counted(raw, b"[")) + (yield from _counted(raw, b"{"))
-    if len(raw) > 2 * MAX_JSON_PARTS:
-        yield from _require_few(raw, opened)
-    try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise errors.invalid_json(error) from None
-    if opened > MAX_JSON_DEPTH:
-        yield from _require_flat(value)
-    return value
-
-
-def _counted(raw: bytes, what: bytes) -> Generator[None, None, int]:
-    """How often a byte is in a body."""
-    if len(raw) <= _COUNTED_BYTES:
-        return raw.count(what)
-    found = 0
-    for start in range(0, len(raw), _COUNTED_BYTES):
-        found += raw.count(what, start, start + _COUNTED_BYTES)
-        yield
-    return found
-
-
-def _require_few(raw: bytes, opened: int) -> Generator[None, None, None]:
-    """Raise `InvalidRequest` if a body that is not short has too many values or parts."""
-    # A backslash before the end of a text is rare, and lets at most twice as many texts pass.
-    texts = ((yield from _counted(raw, b'"')) - raw.count(b'\\"')) // 2
-    yield
-    if texts <= MAX_JSON_PARTS:
-        if opened + texts <= MAX_JSON_PARTS and opened + (yield from _counted(raw, b",")) <= MAX_JSON_VALUES:
-            return
-        bare = _TEXT.sub(b"", raw)  # what stands in texts does not count
-        opened = bare.count(b"[") + bare.count(b"{")
-        if opened + texts <= MAX_JSON_PARTS and opened + bare.count(b",") <= MAX_JSON_VALUES:
-            return
-    raise InvalidRequest(
-        f"The body has more than {MAX_JSON_VALUES:,} values, or more than {MAX_JSON_PARTS:,} objects, lists, names and "
-        "texts. Send them in several requests, or as a file.",
-        code="body_too_complex",
-    )
-
-
-def _require_flat(value: Any) -> Generator[None, None, None]:
-    """Raise `InvalidRequest` that names the field if something in the body is nested too deeply."""
-    fields, walked = value if type(value) is dict else {None: value}, 0
-    for name, field in fields.items():
-        # Iterators alone: a list of all that is to be looked at would be more for the collector to look at, too.
-        inside: list[Iterator[Any]] = [iter((field,))]
-        while inside:
-            walked += 1
-            if walked % _WALKED_VALUES_COUNT == 0:
-                yield
-            found = next(inside[-1], inside)
-            if found is inside:
-                inside.pop()
-            elif type(found) is dict or type(found) is list:
-                if len(inside) >= MAX_JSON_DEPTH:
-                    raise InvalidRequest(
-                        f"The body is nested deeper than {MAX_JSON_DEPTH} levels.",
-                        code="body_too_complex",
-                        param=name,
-                    )
-                inside.append(iter(found.values() if type(found) is dict else found))

@@ -72,6 +72,8 @@ from portico_server.api.openai import (
     stored_chats,
     tokens,
     uploads,
+    vector_store_batches,
+    vector_store_files,
     vector_stores,
     webhooks,
 )
@@ -91,6 +93,8 @@ ROUTERS: Sequence[APIRouter] = (
     files.router,
     uploads.router,
     vector_stores.router,
+    vector_store_files.router,
+    vector_store_batches.router,
     fine_tuning.router,
     evals.router,
     batches.router,

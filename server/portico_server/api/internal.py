@@ -18,7 +18,7 @@ from portico.wire import event_to_json
 from portico_server.api import errors
 from portico_server.api.adapter import Handler
 from portico_server.api.exchange import Exchange, Message
-from portico_server.api.openai import chat, embeddings
+from portico_server.api.openai import chat, completions, embeddings
 from portico_server.api.openai.responses import create as responses
 from portico_server.api.services import ApiServices
 from portico_server.batches.spec import AnswerLine, LineAnswer
@@ -158,7 +158,7 @@ def _modules() -> tuple[Any, Any]:
 
 _HANDLERS: Final[Mapping[str, Handler]] = {
     "/v1/chat/completions": chat.create,
-    "/v1/completions": chat.create_completion,
+    "/v1/completions": completions.create,
     "/v1/embeddings": embeddings.create,
     "/v1/responses": responses.create,
     "/v1/rerank": _rerank,

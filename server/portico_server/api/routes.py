@@ -25,7 +25,7 @@ from portico_server.api.ollama import embeddings as ollama_embeddings
 from portico_server.api.ollama import models as ollama_models
 from portico_server.api.ollama.shape import GENERATE_SHAPE
 from portico_server.api.ollama.shape import SHAPE as OLLAMA_SHAPE
-from portico_server.api.openai import audio, chat, embeddings, images, realtime
+from portico_server.api.openai import audio, chat, completions, embeddings, images, realtime
 from portico_server.api.openai.responses import create as responses
 from portico_server.api.openai.responses import socket as response_socket
 from portico_server.core.dataclass import dataclass
@@ -64,7 +64,7 @@ ROUTES: Final = (
     Route("/health", "Portico", adapter=GATEWAY, needs_key=False),
     Route("/ready", "Portico", adapter=GATEWAY, needs_key=False),
     Route("/v1/chat/completions", "OpenAI", {"POST": chat.create, "GET": None}),
-    Route("/v1/completions", "OpenAI", {"POST": chat.create_completion}),
+    Route("/v1/completions", "OpenAI", {"POST": completions.create}),
     Route("/v1/embeddings", "OpenAI", {"POST": embeddings.create}),
     Route("/v1/responses", "OpenAI", {"POST": responses.create}),
     Route("/v1/responses", "OpenAI", socket=response_socket.serve),

@@ -13,13 +13,14 @@ from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel
 
 from portico.wire import ErrorBody
-from portico_server.api.anthropic import messages
+from portico_server.api.anthropic.request import COUNTED, CREATED
 from portico_server.api.auth import protected_resource
 from portico_server.api.auth.credentials import presented
 from portico_server.api.auth.service import Auth
 from portico_server.api.endpoint import ERROR_SCHEMA, TheServices, new_router
 from portico_server.api.ollama.bodies import BODIES as OLLAMA_BODIES
-from portico_server.api.openai import audio, bodies, images
+from portico_server.api.openai import audio, bodies
+from portico_server.api.openai.image_bodies import EDIT, IMAGE, REFERRING_EDIT
 from portico_server.api.routes import OLLAMA
 from portico_server.apps.responses.read import RESPONSE
 from portico_server.core import pools
@@ -138,18 +139,16 @@ PATHS: dict[str, Any] = {
         streams=False,
         gives=_TEXTS,
     ),
-    "/v1/images/generations": _operation("create_image", "Draw what a text says", images.IMAGE),
-    "/v1/images/edits": _operation(
-        "create_image_edit", "Change pictures", images.EDIT, images.REFERRING_EDIT
-    ),
+    "/v1/images/generations": _operation("create_image", "Draw what a text says", IMAGE),
+    "/v1/images/edits": _operation("create_image_edit", "Change pictures", EDIT, REFERRING_EDIT),
     "/v1/images/variations": _operation(
         "create_image_variation", "No longer taken: edits do it", RequestBody({}, {}), streams=False
     ),
-    "/v1/messages": _operation("create_message", "Answer a conversation", messages.CREATED, anthropic=True),
+    "/v1/messages": _operation("create_message", "Answer a conversation", CREATED, anthropic=True),
     "/v1/messages/count_tokens": _operation(
         "count_message_tokens",
         "Count the tokens of a conversation",
-        messages.COUNTED,
+        COUNTED,
         streams=False,
         anthropic=True,
     ),

@@ -9,7 +9,8 @@ from typing import Any, Final, Protocol, Self
 
 import orjson
 
-from portico_server.api.exchange import ClientLeft, Exchange, Message, Receive, Send, parse_in_turn
+from portico_server.api.exchange import ClientLeft, Exchange, Message, Receive, Send
+from portico_server.api.json_body import parse_in_turn
 from portico_server.core.errors import InvalidRequest, PorticoError, TooMany
 
 MAX_SEND_STALL_S: Final = 120.0

@@ -12,10 +12,10 @@ import httpx
 import pytest
 from tests import daemon as daemons
 
-from portico_server.api.anthropic.messages import COUNTED, CREATED
+from portico_server.api.anthropic.request import COUNTED, CREATED
 from portico_server.api.openai.audio import SPEECH, TRANSCRIPTION, TRANSLATION
 from portico_server.api.openai.bodies import CHAT, COMPLETION, EMBEDDING
-from portico_server.api.openai.images import EDIT, IMAGE, REFERRING_EDIT
+from portico_server.api.openai.image_bodies import EDIT, IMAGE, REFERRING_EDIT
 from portico_server.api.routes import HOT
 from portico_server.apps.responses.read import RESPONSE
 from portico_server.core.fields import BodyField, RequestBody

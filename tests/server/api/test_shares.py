@@ -16,7 +16,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from portico.wire import Usage
-from portico_server.api.exchange import MAX_BODIES_PER_KEY, MAX_JSON_DEPTH, parse_in_turn
+from portico_server.api.exchange import MAX_BODIES_PER_KEY
+from portico_server.api.json_body import MAX_JSON_DEPTH, parse_in_turn
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.ids import new_id

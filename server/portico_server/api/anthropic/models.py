@@ -11,9 +11,10 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from portico_server.api.anthropic.errors import is_versioned
-from portico_server.api.endpoint import Caller, ParsedRoute, TheServices
+from portico_server.api.endpoint import Caller, TheServices
 from portico_server.api.openai import models
 from portico_server.api.openai.models import Model
+from portico_server.api.parsed_route import ParsedRoute
 from portico_server.core.errors import InvalidRequest, NotFound
 
 MAX_MODELS = 1_000

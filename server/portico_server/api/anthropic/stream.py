@@ -65,8 +65,6 @@ class Stream:
         self._finish: str | None = None
         self._hit: Any = None
 
-    # --- in -------------------------------------------------------------------------------------------------
-
     def chunk(self, document: Mapping[str, Any]) -> bytes:
         """One ``chat.completion.chunk``; of several choices the first."""
         frames = self._start()
@@ -107,8 +105,6 @@ class Stream:
             }
         )
         return frames + _frame({"type": "message_stop"})
-
-    # --- what is made of it ---------------------------------------------------------------------------------
 
     def _choice(self, choice: Mapping[str, Any]) -> bytes:
         delta = choice.get("delta") or {}
@@ -161,8 +157,6 @@ class Stream:
             if not call.has_block:
                 frames += self._use(index, call)
         return frames
-
-    # --- blocks ---------------------------------------------------------------------------------------------
 
     def _start(self) -> bytes:
         if self._started:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import mcp_types as types
@@ -19,16 +17,18 @@ from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
 from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from portico_server import __version__
 from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.mcp import follow
+from portico_server.api.mcp.accept import AcceptEither
 from portico_server.api.mcp.changes import Changes
+from portico_server.api.mcp.completions import Completions
 from portico_server.api.mcp.held import HeldRuns
 from portico_server.api.mcp.incoming import bind, key_of, narrow
 from portico_server.api.mcp.library import Library, StoreLibrary
-from portico_server.api.mcp.prompts import Completions, PromptOffers
+from portico_server.api.mcp.prompts import PromptOffers
 from portico_server.api.mcp.resources import ResourceOffers
 from portico_server.api.mcp.sessions import KeptSessions, McpSessions, SessionManager
 from portico_server.api.mcp.skills import EXTENSION as SKILLS
@@ -40,7 +40,6 @@ from portico_server.api.mcp.views import Drawings, ViewTools
 from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
-from portico_server.core.relay import event_data
 from portico_server.db.database import Database
 from portico_server.db.feed import Feed
 from portico_server.runs.questions import QuestionService
@@ -50,108 +49,6 @@ from portico_server.tools.skills.library import SkillLibrary
 
 if TYPE_CHECKING:
     from portico_server.api.services import ApiServices
-
-
-# Clients that say they take only one of JSON and event streams, or say nothing, are answered in what they
-# take.
-#
-# The protocol wants both in ``Accept``; many clients send one, and a 406 sends them looking for a login
-# instead.
-
-
-JSON: Final = "application/json"
-EVENTS: Final = "text/event-stream"
-
-_BOTH: Final = f"{JSON}, {EVENTS}".encode()
-
-
-class AcceptEither:
-    """ASGI middleware for POST requests: widens ``Accept`` and translates the answer back to the one that is
-    taken.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] not in ("POST", "GET"):
-            await self._app(scope, receive, send)
-            return
-        takes_json, takes_events = accepted_types(_accept(scope))
-        if takes_json and takes_events:
-            await self._app(scope, receive, send)
-            return
-        headers = [(name, value) for name, value in scope["headers"] if name != b"accept"]
-        scope = {**scope, "headers": [*headers, (b"accept", _BOTH)]}
-        if scope["method"] == "POST" and takes_json != takes_events:
-            send = _Translated(send, JSON if takes_json else EVENTS)
-        await self._app(scope, receive, send)
-
-
-@lru_cache(maxsize=128)
-def accepted_types(accept: str) -> tuple[bool, bool]:
-    """Whether JSON and event streams are among the media types of an ``Accept`` header."""
-    types = {part.split(";")[0].strip().lower() for part in accept.split(",")}
-    every = "*/*" in types
-    return every or bool(types & {JSON, "application/*"}), every or bool(types & {EVENTS, "text/*"})
-
-
-def _accept(scope: Scope) -> str:
-    return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept")
-
-
-class _Translated:
-    """A ``send`` that turns a successful answer of the other media type into the wanted one."""
-
-    def __init__(self, send: Send, wanted: str) -> None:
-        self._send = send
-        self._wanted = wanted
-        self._start: Message | None = None
-        self._pieces: list[bytes] = []
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and self._is_other(message):
-            self._start = message
-        elif self._start is None or message["type"] != "http.response.body":
-            await self._send(message)
-        else:
-            self._pieces.append(message.get("body", b""))
-            if not message.get("more_body", False):
-                await self._finish(self._start)
-
-    def _is_other(self, start: Message) -> bool:
-        kind = dict(start["headers"]).get(b"content-type", b"").decode("latin-1").split(";")[0]
-        return start["status"] == 200 and kind in (JSON, EVENTS) and kind != self._wanted
-
-    async def _finish(self, start: Message) -> None:
-        translate: Callable[[bytes], bytes] = answer_of if self._wanted == JSON else event_of
-        body = translate(b"".join(self._pieces))
-        headers = [
-            (name, value)
-            for name, value in start["headers"]
-            if name not in (b"content-type", b"content-length")
-        ]
-        headers += [(b"content-type", self._wanted.encode()), (b"content-length", b"%d" % len(body))]
-        await self._send({**start, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
-
-
-def answer_of(stream: bytes) -> bytes:
-    """The JSON-RPC answer in an event stream: its last message with a result or an error. Notices are left
-    out.
-    """
-    answer = b""
-    for frame in stream.replace(b"\r\n", b"\n").split(b"\n\n"):
-        data = event_data(frame)
-        message: Any = json.loads(data) if data else None
-        if isinstance(message, dict) and ("result" in message or "error" in message):
-            answer = data
-    return answer
-
-
-def event_of(document: bytes) -> bytes:
-    """A JSON document as an event stream of one message."""
-    return b"event: message\r\ndata: " + document + b"\r\n\r\n"
 
 
 MAX_ID_CHARS: Final = 256

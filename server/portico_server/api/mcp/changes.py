@@ -117,8 +117,6 @@ class Changes:
         self._changed.add(kind)
         self._some.set()
 
-    # --- sessions ---------------------------------------------------------------------------------------------
-
     async def on_initialized(
         self, context: ServerRequestContext[Any], _params: types.NotificationParams | None
     ) -> None:
@@ -146,8 +144,6 @@ class Changes:
         if watching is not None:
             watching.files.pop(params.uri, None)
         return types.EmptyResult()
-
-    # --- streams ----------------------------------------------------------------------------------------------
 
     async def listen(
         self, context: ServerRequestContext[Any], params: types.SubscriptionsListenRequestParams
@@ -218,8 +214,6 @@ class Changes:
         else:
             notice = event_to_notification(event, meta)
         await context.session.send_notification(notice, related_request_id=context.request_id)
-
-    # --- both -------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Send changes until cancelled, those that come together in one notice."""

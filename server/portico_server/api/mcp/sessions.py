@@ -191,8 +191,6 @@ class McpSessions:
             else:
                 self._opening -= 1
 
-    # --- sessions of other daemons ----------------------------------------------------------------------------
-
     async def _take_over(self, session: str, kept: KeptSessions, scope: Scope) -> None:
         """Open a session here that another daemon has, if there is one of this caller; before a stream, catch up."""
         if self._manager.has(session) and scope["method"] != "GET":
@@ -251,8 +249,6 @@ class McpSessions:
                     row = await self._kept.find(session, _key(scope))
                     if row is not None:
                         await self._catch_up(session, row, scope)
-
-    # --- room -------------------------------------------------------------------------------------------------
 
     async def _make_room(self) -> None:
         while self._idle and len(self._idle) + len(self._used) + self._opening > self._max_sessions:

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Sized
-from hashlib import sha256
+from collections.abc import Awaitable, Callable, Mapping, Sized
 from typing import Any, Final
 
 import anyio
@@ -22,7 +20,9 @@ from portico_server.api.mcp.held import HeldRun, HeldRuns
 from portico_server.api.mcp.incoming import caller_of, page
 from portico_server.api.mcp.library import Library
 from portico_server.api.mcp.result import failure, result_of
+from portico_server.api.mcp.sampling import client_model_features
 from portico_server.api.mcp.tasks import TaskCalls
+from portico_server.api.mcp.tool_names import is_plain, tool_names
 from portico_server.api.mcp.views import ViewTools
 from portico_server.core import trace
 from portico_server.core.context import Context
@@ -120,44 +120,6 @@ class FoundTools:
 
 LISTED: Final = FoundTools()
 """Tools are listed, however many there are."""
-
-
-# Names of MCP tools: unique, and of the characters that every client takes.
-
-
-MAX_NAME_CHARS = 64
-"""MCP allows 128 characters, the APIs of most models that are given the tools 64."""
-
-_FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
-_ORDER = ("tool", "app", "store", "model")
-_PREFIXES = {"store": "search_", "model": "ask_"}
-
-
-def is_plain(name: str) -> bool:
-    """Whether a tool of this name goes by it unchanged."""
-    return (
-        0 < len(name) <= MAX_NAME_CHARS
-        and name == name.strip("_")
-        and name not in views.NAMES
-        and _FOREIGN.search(name) is None
-    )
-
-
-def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
-    """A name for each card: its own, ``search_NAME`` for a store, ``ask_NAME`` for a model.
-
-    A name that had to be changed, is too long, is one of `views.NAMES` or is taken gets six letters of a hash of
-    the card's key behind it, so that it stays the same whatever else is there. Tools come before apps and apps before
-    stores.
-    """
-    named: dict[str, Card] = {}
-    for card in sorted(cards, key=lambda card: (_ORDER.index(card.kind), card.key)):
-        wanted = f"{_PREFIXES.get(card.kind, '')}{card.name}"
-        name = _FOREIGN.sub("_", wanted).strip("_")
-        if name != wanted or len(name) > MAX_NAME_CHARS or name in named or name in views.NAMES:
-            name = f"{name[: MAX_NAME_CHARS - 7]}_{sha256(card.key.encode()).hexdigest()[:6]}".lstrip("_")
-        named[name] = card
-    return named
 
 
 OPERATION: Final = "mcp"
@@ -325,7 +287,7 @@ class ToolCalls:
             return failure(error.message)
         run = self._runner.start(OPERATION, card.key, request, caller)
         # The run has not started yet: that takes a turn of the loop.
-        run.client_model_features = inquiry.client_model_features(context)
+        run.client_model_features = client_model_features(context)
         return await self._follow(context, run, 0)
 
     async def _resume(

@@ -17,7 +17,7 @@ from portico.schemas.packages import PackagedContents
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.errors import unknown_parameter
 from portico_server.api.native.flows import events_of
-from portico_server.api.openai.bodies import MESSAGES
+from portico_server.api.openai.message_fields import MESSAGES
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, shaped
 from portico_server.api.sse import EventStream, while_present

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from portico.wire import UNSUPPORTED
+from portico_server.api.openai.message_fields import MESSAGES
+from portico_server.api.openai.tool_fields import (
+    _FUNCTION_NAME,
+    FORMATS,
+    MAX_TOOLS,
+    check_chosen_tool,
+    check_response_format,
+    check_tool_choice,
+    check_tools,
+)
 from portico_server.core import fields
 from portico_server.core.fields import BodyField, RequestBody
-from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+from portico_server.core.invalid import wrong, wrong_type
 
 MAX_CHOICES = 8
-MAX_MESSAGES = 10_000
-MAX_TOOLS = 128
 MAX_INPUTS = 2048
 MAX_METADATA = 16
 MAX_METADATA_NAME = 64
 MAX_METADATA_VALUE = 512
 
-ROLES = ("developer", "system", "user", "assistant", "tool", "function")
-_TALKERS = ("user", "assistant", "system", "developer")  # whose messages need a text alone
-PARTS = ("text", "image_url", "input_audio", "file", "refusal")
-FORMATS = ("text", "json_object", "json_schema")
-
-_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 _STRING = {"type": "string"}
 _OBJECT = {"type": "object"}
@@ -33,176 +34,6 @@ MODEL = fields.name("must not be empty; GET /v1/models lists the names").noted(
     description="A name from GET /v1/models"
 )
 STREAM = fields.boolean().noted(default=False)
-
-
-# --- messages -----------------------------------------------------------------------------------------------
-
-
-def _messages(found: Any, path: str) -> None:
-    if not isinstance(found, list):
-        wrong_type(path, "a list of messages", found)
-    if not found:
-        wrong(path, "must hold at least one message")
-    if len(found) > MAX_MESSAGES:
-        wrong(path, f"has {len(found)} messages; at most {MAX_MESSAGES} are taken")
-    called: set[str] = set()
-    for index, message in enumerate(found):
-        if not isinstance(message, dict):
-            wrong_type(f"{path}[{index}]", "an object with 'role' and 'content'", message)
-        role, content = message.get("role"), message.get("content")
-        if type(content) is str and role in _TALKERS and "tool_calls" not in message:
-            continue  # as most messages are
-        if role not in ROLES:
-            if role is None:
-                missing(f"{path}[{index}].role")
-            not_one_of(f"{path}[{index}].role", role, ROLES)
-        if type(content) is str:
-            pass
-        elif isinstance(content, list):
-            _parts(content, f"{path}[{index}].content")
-        elif content is not None:
-            wrong_type(f"{path}[{index}].content", "a string or a list of content parts", content)
-        elif role not in ("assistant", "function"):
-            missing(f"{path}[{index}].content")
-        if role == "assistant" and message.get("tool_calls") is not None:
-            _tool_calls(message["tool_calls"], f"{path}[{index}].tool_calls")
-            called.update(call["id"] for call in message["tool_calls"])
-        elif role == "tool":
-            answered = message.get("tool_call_id")
-            if not isinstance(answered, str):
-                missing(f"{path}[{index}].tool_call_id")
-            if answered not in called:
-                wrong(
-                    f"{path}[{index}].tool_call_id",
-                    f"is '{answered[: fields.MAX_SHOWN_CHARS]}', which no message before it calls. Send the "
-                    "assistant's message with its 'tool_calls' first",
-                )
-
-
-def _parts(parts: list[Any], path: str) -> None:
-    if not parts:
-        wrong(path, "must not be an empty list")
-    for index, part in enumerate(parts):
-        at = f"{path}[{index}]"
-        if not isinstance(part, dict):
-            wrong_type(at, "an object with a 'type'", part)
-        kind = part.get("type")
-        if kind not in PARTS:
-            not_one_of(f"{at}.type", kind, PARTS)
-        if kind == "text" and not isinstance(part.get("text"), str):
-            wrong_type(f"{at}.text", "a string", part.get("text"))
-        if kind == "image_url":
-            image = part.get("image_url")
-            if not isinstance(image, dict) or not isinstance(image.get("url"), str):
-                wrong(f"{at}.image_url", "must be an object with a string 'url'")
-        if kind == "file":
-            _file(part.get("file"), f"{at}.file")
-
-
-def _file(file: Any, path: str) -> None:
-    if not isinstance(file, dict):
-        wrong_type(path, "an object with 'file_data' or 'file_id'", file)
-    for name in ("file_data", "file_id", "filename"):
-        if file.get(name) is not None and not isinstance(file[name], str):
-            wrong_type(f"{path}.{name}", "a string", file[name])
-    if bool(file.get("file_data")) == bool(file.get("file_id")):
-        wrong(path, "needs either 'file_data' or 'file_id'", code="missing_required_parameter")
-
-
-def _tool_calls(calls: Any, path: str) -> None:
-    if not isinstance(calls, list):
-        wrong_type(path, "a list", calls)
-    for index, call in enumerate(calls):
-        at = f"{path}[{index}]"
-        if not isinstance(call, dict):
-            wrong_type(at, "an object with 'id', 'type' and 'function'", call)
-        if not isinstance(call.get("id"), str):
-            missing(f"{at}.id")
-        if call.get("type", "function") != "function":
-            continue
-        function = call.get("function")
-        if not isinstance(function, dict):
-            wrong_type(f"{at}.function", "an object with 'name' and 'arguments'", function)
-        for name in ("name", "arguments"):
-            if not isinstance(function.get(name), str):
-                wrong_type(f"{at}.function.{name}", "a string", function.get(name))
-
-
-MESSAGES = BodyField(
-    _messages,
-    {
-        "type": "array",
-        "minItems": 1,
-        "maxItems": MAX_MESSAGES,
-        "items": {
-            "type": "object",
-            "required": ["role"],
-            "properties": {
-                "role": {"enum": [*ROLES]},
-                "content": {
-                    "oneOf": [
-                        _STRING,
-                        {
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {
-                                "type": "object",
-                                "required": ["type"],
-                                "properties": {"type": {"enum": [*PARTS]}},
-                            },
-                        },
-                        {"type": "null"},
-                    ]
-                },
-                "tool_calls": {"type": "array", "items": {"type": "object", "required": ["id"]}},
-                "tool_call_id": _STRING,
-            },
-        },
-    },
-)
-"""A conversation. Content may be left out by assistants alone; a tool's message needs a ``tool_call_id``."""
-
-# --- tools and formats --------------------------------------------------------------------------------------
-
-
-def _tools(tools: Any, path: str) -> None:
-    if not isinstance(tools, list):
-        wrong_type(path, "a list of tools", tools)
-    if len(tools) > MAX_TOOLS:
-        wrong(path, f"has {len(tools)} items; at most {MAX_TOOLS} are taken")
-    for index, tool in enumerate(tools):
-        at = f"{path}[{index}]"
-        if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
-            wrong(at, "must be an object with a string 'type'")
-        if tool["type"] != "function":
-            continue  # declared by some clients always; nothing here calls it
-        function = tool.get("function")
-        if not isinstance(function, dict):
-            wrong_type(f"{at}.function", "an object with a 'name'", function)
-        name = function.get("name")
-        if not isinstance(name, str) or not _FUNCTION_NAME.fullmatch(name):
-            wrong(f"{at}.function.name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
-        parameters = function.get("parameters")
-        if parameters is not None:
-            fields.check_parameters(name, parameters, f"{at}.function.parameters")
-
-
-def _response_format(value: Any, path: str) -> None:
-    if not isinstance(value, dict):
-        wrong_type(path, "an object with a 'type'", value)
-    kind = value.get("type")
-    if kind not in FORMATS:
-        not_one_of(f"{path}.type", kind, FORMATS)
-    if kind != "json_schema":
-        return
-    wrapper = value.get("json_schema")
-    if not isinstance(wrapper, dict):
-        missing(f"{path}.json_schema")
-    if not isinstance(wrapper.get("name"), str):
-        missing(f"{path}.json_schema.name")
-    if not isinstance(wrapper.get("schema"), dict):
-        wrong_type(f"{path}.json_schema.schema", "a JSON Schema object", wrapper.get("schema"))
-    fields.check_schema(wrapper["name"], wrapper["schema"], path)
 
 
 def _metadata(value: Any, path: str) -> None:
@@ -218,14 +49,6 @@ def _metadata(value: Any, path: str) -> None:
             wrong(f"{path}.{name}", f"has {len(item)} characters; at most {MAX_METADATA_VALUE} are allowed")
         if isinstance(item, dict | list):
             wrong_type(f"{path}.{name}", "a string", item)
-
-
-def _tool_choice(value: Any, path: str) -> None:
-    if isinstance(value, str):
-        if value not in ("none", "auto", "required"):
-            not_one_of(path, value, ("none", "auto", "required"))
-    elif not isinstance(value, dict):
-        wrong_type(path, "a string or an object", value)
 
 
 def _texts_or_tokens(*, empty: bool) -> BodyField:
@@ -256,13 +79,10 @@ def _texts_or_tokens(*, empty: bool) -> BodyField:
     return BodyField(check, {"oneOf": [kinds[0], several]})
 
 
-# --- one field against another ------------------------------------------------------------------------------
-
-
 def _chat_rule(body: Mapping[str, Any]) -> None:
     choice = body.get("tool_choice")
     if choice is not None and choice not in ("none", "auto"):
-        _chosen_tool_is_listed(choice, body.get("tools") or ())
+        check_chosen_tool(choice, body.get("tools") or ())
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
         wrong("top_logprobs", "needs 'logprobs' to be true")
     if "stream_options" in body:
@@ -273,25 +93,6 @@ def _stream_rule(body: Mapping[str, Any]) -> None:
     if body.get("stream_options") is not None and not body.get("stream"):
         wrong("stream_options", "is only allowed when 'stream' is true")
 
-
-def _chosen_tool_is_listed(choice: Any, tools: Sequence[Any]) -> None:
-    names = {tool["function"]["name"] for tool in tools if tool.get("type") == "function"}
-    if choice == "required":
-        if not names:
-            wrong("tool_choice", "is 'required', but 'tools' lists no function")
-        return
-    if choice.get("type") != "function":
-        return
-    function = choice.get("function")
-    name = function.get("name") if isinstance(function, dict) else None
-    if not isinstance(name, str):
-        missing("tool_choice.function.name")
-    if name not in names:
-        listed = ", ".join(sorted(names)) or "nothing"
-        wrong("tool_choice.function.name", f"is '{name}', but 'tools' lists {listed}")
-
-
-# --- the bodies ---------------------------------------------------------------------------------------------
 
 _SAMPLING: Mapping[str, BodyField] = {
     "stream": STREAM,
@@ -333,7 +134,7 @@ CHAT = RequestBody(
         "logprobs": fields.boolean(),
         "top_logprobs": fields.integer(0, 20),
         "tools": BodyField(
-            _tools,
+            check_tools,
             {
                 "type": "array",
                 "maxItems": MAX_TOOLS,
@@ -354,10 +155,12 @@ CHAT = RequestBody(
                 },
             },
         ),
-        "tool_choice": BodyField(_tool_choice, {"oneOf": [{"enum": ["none", "auto", "required"]}, _OBJECT]}),
+        "tool_choice": BodyField(
+            check_tool_choice, {"oneOf": [{"enum": ["none", "auto", "required"]}, _OBJECT]}
+        ),
         "parallel_tool_calls": fields.boolean(),
         "response_format": BodyField(
-            _response_format,
+            check_response_format,
             {
                 "type": "object",
                 "required": ["type"],

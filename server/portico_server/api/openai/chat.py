@@ -9,7 +9,7 @@ import orjson
 
 from portico.wire import Cited, Claimed, Delta, Passage, Usage
 from portico_server.api.exchange import Exchange, Presence
-from portico_server.api.openai.bodies import CHAT, COMPLETION
+from portico_server.api.openai.bodies import CHAT
 from portico_server.api.openai.relay import caller_of, find, relay
 from portico_server.api.services import ApiServices
 from portico_server.apps.ask import refuse_unchecked
@@ -220,20 +220,3 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
-
-
-# ``POST /v1/completions``: a prompt continued, for those clients that still ask so.
-
-
-async def create_completion(exchange: Exchange, services: ApiServices) -> None:
-    """Continue a prompt."""
-    body = await exchange.json()
-    COMPLETION.check(body)
-    servable = await find(services, body["model"], "completions", caller_of(exchange))
-    if not relays(servable):
-        raise InvalidRequest(
-            f"'{body['model']}' answers conversations; call /v1/chat/completions.",
-            code="unsupported_operation",
-            param="model",
-        )
-    await relay(exchange, services, servable, "completions", body)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.openai.bodies import MESSAGES
+from portico_server.api.openai.message_fields import MESSAGES
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
 

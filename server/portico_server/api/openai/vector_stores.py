@@ -1,4 +1,4 @@
-"""``/v1/vector_stores``: stores, the files in them, batches of files, and search."""
+"""``/v1/vector_stores``: stores, and search in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portico_server.core.request import Found, Refine, Search
 from portico_server.knowledge.chunk.chunkers import check_chunking
 from portico_server.knowledge.contents import FileToAttach, check_metadata
 from portico_server.knowledge.filter import parse as parse_filter
-from portico_server.knowledge.store import FileStatus, StoreRow
+from portico_server.knowledge.store import StoreRow
 
 router = new_router(prefix="/v1/vector_stores", tags=["OpenAI: vector stores"])
 
@@ -53,32 +53,6 @@ class VectorStoreChange(BaseModel):
     name: str | None = Field(default=None, max_length=256)
     expires_after: StoreExpiry | None = None
     metadata: dict[str, Any] | None = None
-
-
-class VectorStoreFileRequest(BaseModel):
-    """A file to be put into a vector store."""
-
-    file_id: str
-    attributes: dict[str, Any] | None = None
-    chunking_strategy: dict[str, Any] | None = None
-
-    def attachment(self) -> FileToAttach:
-        return FileToAttach(self.file_id, self.attributes, self.chunking_strategy)
-
-
-class FileChange(BaseModel):
-    """New attributes."""
-
-    attributes: dict[str, Any] | None
-
-
-class FileBatchRequest(BaseModel):
-    """Files to be put into a vector store together: ``file_ids`` with one treatment, or ``files`` with their own."""
-
-    file_ids: list[str] | None = None
-    files: list[VectorStoreFileRequest] | None = None
-    attributes: dict[str, Any] | None = None
-    chunking_strategy: dict[str, Any] | None = None
 
 
 class HybridSearch(BaseModel):
@@ -120,9 +94,6 @@ class VectorSearchRequest(BaseModel):
     filters: dict[str, Any] | None = None
     ranking_options: RankingOptions = RankingOptions()
     rewrite_query: bool = False
-
-
-# --- stores ------------------------------------------------------------------------------------------------------
 
 
 @router.post("")
@@ -250,136 +221,6 @@ def merged(passages: Sequence[Passage], limit: int) -> list[Passage]:
         if key not in best or best[key].score < passage.score:
             best[key] = passage
     return sorted(best.values(), key=lambda passage: -passage.score)[:limit]
-
-
-# --- files in a store --------------------------------------------------------------------------------------------
-
-
-@router.post("/{store}/files")
-async def create_vector_store_file(
-    store: str, body: VectorStoreFileRequest, services: TheServices, caller: Caller
-) -> shapes.VectorStoreFile:
-    """Put a file into a store; it is indexed in the background."""
-    row = await services.stores.get(store, caller, "write")
-    [attached] = await services.stores.contents.attach(row, [body.attachment()], caller)
-    return shapes.vector_store_file(attached)
-
-
-@router.get("/{store}/files")
-async def list_vector_store_files(
-    store: str,
-    services: TheServices,
-    caller: Caller,
-    limit: Limit = 20,
-    order: Order = "desc",
-    after: str | None = None,
-    before: str | None = None,
-    status: Annotated[FileStatus | None, Query(alias="filter")] = None,
-) -> Page[shapes.VectorStoreFile]:
-    """The files of a store, newest first."""
-    row = await services.stores.get(store, caller)
-    page = await services.stores.contents.list(
-        row, after=after, before=before, limit=limit, order=order, status=status
-    )
-    return Page.of([shapes.vector_store_file(item) for item in page.data], page.has_more)
-
-
-@router.get("/{store}/files/{file_id}")
-async def retrieve_vector_store_file(
-    store: str, file_id: str, services: TheServices, caller: Caller
-) -> shapes.VectorStoreFile:
-    """One of them."""
-    row = await services.stores.get(store, caller)
-    return shapes.vector_store_file(await services.stores.contents.get(row, file_id))
-
-
-@router.post("/{store}/files/{file_id}")
-async def update_vector_store_file(
-    store: str, file_id: str, change: FileChange, services: TheServices, caller: Caller
-) -> shapes.VectorStoreFile:
-    """Give a file other attributes."""
-    row = await services.stores.get(store, caller, "write")
-    return shapes.vector_store_file(
-        await services.stores.contents.set_attributes(row, file_id, change.attributes)
-    )
-
-
-@router.delete("/{store}/files/{file_id}")
-async def delete_vector_store_file(
-    store: str, file_id: str, services: TheServices, caller: Caller
-) -> shapes.Deleted:
-    """Take a file out of a store; the file itself stays."""
-    row = await services.stores.get(store, caller, "write")
-    await services.stores.contents.detach(row, file_id)
-    return shapes.Deleted(id=file_id, object="vector_store.file.deleted")
-
-
-@router.get("/{store}/files/{file_id}/content")
-async def read_vector_store_file(
-    store: str, file_id: str, services: TheServices, caller: Caller
-) -> shapes.TextPage:
-    """What was read out of a file."""
-    row = await services.stores.get(store, caller)
-    found = await services.stores.contents.text(row, file_id)
-    return shapes.TextPage(data=[shapes.VectorFileText(text=part.text) for part in found])
-
-
-# --- batches -----------------------------------------------------------------------------------------------------
-
-
-@router.post("/{store}/file_batches")
-async def create_file_batch(
-    store: str, body: FileBatchRequest, services: TheServices, caller: Caller
-) -> shapes.FileBatch:
-    """Put files into a store together."""
-    if (body.file_ids is None) == (body.files is None):
-        raise InvalidRequest("Give either 'file_ids' or 'files'.", param="file_ids")
-    attachments = [
-        *(FileToAttach(item, body.attributes, body.chunking_strategy) for item in body.file_ids or ()),
-        *(item.attachment() for item in body.files or ()),
-    ]
-    row = await services.stores.get(store, caller, "write")
-    made = await services.stores.contents.attach_batch(row, attachments, caller)
-    return shapes.batch(*await services.stores.contents.batch(row, made.id))
-
-
-@router.get("/{store}/file_batches/{batch_id}")
-async def retrieve_file_batch(
-    store: str, batch_id: str, services: TheServices, caller: Caller
-) -> shapes.FileBatch:
-    """How a batch is."""
-    row = await services.stores.get(store, caller)
-    return shapes.batch(*await services.stores.contents.batch(row, batch_id))
-
-
-@router.post("/{store}/file_batches/{batch_id}/cancel")
-async def cancel_file_batch(
-    store: str, batch_id: str, services: TheServices, caller: Caller
-) -> shapes.FileBatch:
-    """Give up the files of a batch that still wait."""
-    row = await services.stores.get(store, caller, "write")
-    return shapes.batch(*await services.stores.contents.cancel_batch(row, batch_id))
-
-
-@router.get("/{store}/file_batches/{batch_id}/files")
-async def list_files_in_batch(
-    store: str,
-    batch_id: str,
-    services: TheServices,
-    caller: Caller,
-    limit: Limit = 20,
-    order: Order = "desc",
-    after: str | None = None,
-    before: str | None = None,
-    status: Annotated[FileStatus | None, Query(alias="filter")] = None,
-) -> Page[shapes.VectorStoreFile]:
-    """The files of a batch, newest first."""
-    row = await services.stores.get(store, caller)
-    found, _ = await services.stores.contents.batch(row, batch_id)
-    page = await services.stores.contents.list(
-        row, after=after, before=before, limit=limit, order=order, status=status, among=found.file_ids
-    )
-    return Page.of([shapes.vector_store_file(item) for item in page.data], page.has_more)
 
 
 async def _shown(services: ApiServices, row: StoreRow, caller: Principal) -> shapes.VectorStore:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from portico_server.api.anthropic.conversation import Target
-from portico_server.api.anthropic.messages import chat_of
+from portico_server.api.anthropic.request import chat_of
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.servable import Card
 

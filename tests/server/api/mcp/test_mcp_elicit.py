@@ -12,7 +12,7 @@ from tests.registry_fixture import ScriptedServable
 from tests.server.api.mcp.conftest import Connect, Era
 
 from portico.wire import Asked
-from portico_server.api.mcp import inquiry
+from portico_server.api.mcp import elicit
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL
 from portico_server.core.question import Question
@@ -152,7 +152,7 @@ async def test_an_answer_that_is_none_ends_the_call_with_a_sentence(
     ],
 )
 def test_what_no_form_can_take_is_not_shown(asked: Asked, fields: list[str] | None) -> None:
-    form = inquiry.form(asked)
+    form = elicit.form(asked)
     if fields is None:
         assert form is None
     else:

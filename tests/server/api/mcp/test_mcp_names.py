@@ -2,7 +2,7 @@
 
 import re
 
-from portico_server.api.mcp.tools import MAX_NAME_CHARS, tool_names
+from portico_server.api.mcp.tool_names import MAX_NAME_CHARS, tool_names
 from portico_server.core.servable import Card
 
 

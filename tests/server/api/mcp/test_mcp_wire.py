@@ -13,7 +13,7 @@ import pytest
 from tests.mcp_service import Service, serving
 from tests.registry_fixture import FixedModel, FixedStore, passage
 
-from portico_server.api.mcp.adapter import accepted_types, answer_of
+from portico_server.api.mcp.accept import accepted_types, answer_of
 
 BOTH = "application/json, text/event-stream"
 MODERN = "2026-07-28"

@@ -1,0 +1,66 @@
+"""``completion/complete``: names of stores and files while somebody types the URI of a resource, and what an argument
+of a prompt may be.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+
+from portico_server.api.mcp import incoming
+from portico_server.api.mcp.incoming import caller_of
+from portico_server.api.mcp.library import Library
+from portico_server.api.mcp.prompts import PromptOffers
+from portico_server.api.mcp.resources import TEMPLATE
+from portico_server.core.registry import Registry
+
+MAX_VALUES: Final = 100
+"""Values in one answer, as the protocol has it."""
+
+
+_MAX_FILES: Final = 1_000
+"""Files of a store among which a name is looked for."""
+
+
+class Completions:
+    """Handler of ``completion/complete`` for the template of resources and for prompts."""
+
+    def __init__(self, registry: Registry, library: Library, prompts: PromptOffers) -> None:
+        self._registry = registry
+        self._prompts = prompts
+        self._library = library
+
+    async def complete(
+        self, context: ServerRequestContext[Any], params: types.CompleteRequestParams
+    ) -> types.CompleteResult:
+        """Names that begin with what was typed, then those that contain it."""
+        ref, argument = params.ref, params.argument
+        names: list[str] = []
+        if isinstance(ref, types.ResourceTemplateReference) and ref.uri == TEMPLATE:
+            if argument.name == "store":
+                names = await self._stores(context)
+            elif argument.name == "file":
+                given = (params.context.arguments if params.context else None) or {}
+                names = await self._files(context, given.get("store", ""))
+        elif isinstance(ref, types.PromptReference):
+            names = list(await self._prompts.values(context, ref.name, argument.name))
+        typed = argument.value.casefold()
+        found = [name for name in names if typed in name.casefold()]
+        found.sort(key=lambda name: (not name.casefold().startswith(typed), name))
+        completion = types.Completion(
+            values=found[:MAX_VALUES], total=len(found), has_more=len(found) > MAX_VALUES
+        )
+        return types.CompleteResult(completion=completion)
+
+    async def _stores(self, context: ServerRequestContext[Any]) -> list[str]:
+        only = incoming.store_of(context)
+        cards = await self._registry.cards(caller_of(context), "store")
+        return [card.name for card in cards if only in (None, card.name)]
+
+    async def _files(self, context: ServerRequestContext[Any], store: str) -> list[str]:
+        if store not in await self._stores(context):
+            return []
+        files, _more = await self._library.files(caller_of(context), None, _MAX_FILES, only=store)
+        return [file.name for file in files]

