@@ -185,8 +185,8 @@ class TaskCalls:
         if found is None:
             raise MCPError(
                 types.INVALID_PARAMS,
-                f"There is no task '{params.task_id[:100]}'. Its result is kept for {RESULT_LIFETIME_S / 60:g} "
-                f"minutes.",
+                f"There is no task '{params.task_id[:100]}'. "
+                f"Its result is kept for {RESULT_LIFETIME_S / 60:g} minutes.",
             )
         return found
 

@@ -150,7 +150,7 @@ _MOMENTS: Final = (
 
 @router.post("")
 async def create_batch(body: BatchRequest, services: TheServices, caller: Caller) -> Batch:
-    """Begin a batch. The lines of its file are checked in the background; look at its status."""
+    """Start a batch. The lines of its file are checked in the background; look at its status."""
     row = await services.batches.create(body.input_file_id, body.endpoint, body.spec(), caller)
     return _batch(row)
 
@@ -162,7 +162,7 @@ async def list_batches(
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Page[Batch]:
-    """The caller's batches, the newest first."""
+    """Return the caller's batches, newest first."""
     page = await services.batches.list(caller, after=after, limit=limit)
     data = [_batch(row) for row in page.data]
     return Page.of(data, page.has_more)
@@ -170,11 +170,11 @@ async def list_batches(
 
 @router.get("/{batch_id}")
 async def retrieve_batch(batch_id: str, services: TheServices, caller: Caller) -> Batch:
-    """One of them."""
+    """Return one batch."""
     return _batch(await services.batches.get(batch_id, caller))
 
 
 @router.post("/{batch_id}/cancel")
 async def cancel_batch(batch_id: str, services: TheServices, caller: Caller) -> Batch:
-    """Ask nothing more; what is answered by then gets its file."""
+    """Cancel a batch. The lines that are answered by then get their file."""
     return _batch(await services.batches.cancel(batch_id, caller))

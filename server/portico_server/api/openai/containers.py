@@ -156,7 +156,7 @@ _FORM = upload.declared(["file"], {"file": upload.FILE}, json=_BY_ID)
 
 @router.post("")
 async def create_container(body: ContainerRequest, services: TheServices, caller: Caller) -> Container:
-    """Make a container, with copies of uploaded files in it."""
+    """Create a container with copies of uploaded files."""
     _require_code(caller)
     wanted = NewContainer(
         body.name,
@@ -180,20 +180,20 @@ async def list_containers(
     order: Order = "desc",
     name: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Page[Container]:
-    """The caller's own, by the time when they were made."""
+    """Return the caller's containers, in the order of their creation."""
     page = await services.containers.list(caller, name=name, after=after, limit=limit, order=order)
     return Page.of([Container.of(row) for row in page.data], page.has_more)
 
 
 @router.get("/{container_id}")
 async def retrieve_container(container_id: str, services: TheServices, caller: Caller) -> Container:
-    """One of them."""
+    """Return one container."""
     return Container.of(await services.containers.get(container_id, caller))
 
 
 @router.delete("/{container_id}")
 async def delete_container(container_id: str, services: TheServices, caller: Caller) -> ContainerDeleted:
-    """Forget a container with its files. What a response has made stays at `/v1/files`."""
+    """Delete a container with its files. What a response has made stays at `/v1/files`."""
     return ContainerDeleted(id=(await services.containers.remove(container_id, caller)).id)
 
 
@@ -201,7 +201,7 @@ async def delete_container(container_id: str, services: TheServices, caller: Cal
 async def create_container_file(
     container_id: str, request: Request, services: TheServices, caller: Caller
 ) -> ContainerFileObject:
-    """Put a file into a container: one in the form, or by JSON a copy of an uploaded one."""
+    """Add a file to a container: one in the form, or by JSON a copy of an uploaded one."""
     await services.containers.get(container_id, caller)
     if request.headers.get("content-type", "").startswith("application/json"):
         path, data = await _uploaded(services, _file_id(await request.body()), caller, "file_id")
@@ -221,7 +221,7 @@ async def list_container_files(
     limit: Number = 20,
     order: Order = "desc",
 ) -> Page[ContainerFileObject]:
-    """The files of a container, by the time when they were made."""
+    """Return the files of a container, in the order of their creation."""
     found = list(await services.containers.files(container_id, caller))
     if order == "desc":
         found.reverse()
@@ -233,7 +233,7 @@ async def list_container_files(
 async def retrieve_container_file(
     container_id: str, file_id: str, services: TheServices, caller: Caller
 ) -> ContainerFileObject:
-    """One of its files."""
+    """Return one file of a container."""
     return ContainerFileObject.of(await services.containers.file(container_id, file_id, caller))
 
 
@@ -241,7 +241,7 @@ async def retrieve_container_file(
 async def read_container_file(
     container_id: str, file_id: str, services: TheServices, caller: Caller
 ) -> FileResponse:
-    """The bytes of a file."""
+    """Return the bytes of a file."""
     row = await services.containers.content(container_id, file_id, caller)
     return artifact_response(services.artifacts, row)
 
@@ -250,7 +250,7 @@ async def read_container_file(
 async def delete_container_file(
     container_id: str, file_id: str, services: TheServices, caller: Caller
 ) -> ContainerFileDeleted:
-    """Take a file out of its container."""
+    """Delete a file from its container."""
     return ContainerFileDeleted(id=(await services.containers.remove_file(container_id, file_id, caller)).id)
 
 

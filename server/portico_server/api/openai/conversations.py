@@ -23,13 +23,13 @@ RequestObject = Annotated[dict[str, Any], Body()]
 async def create_conversation(
     services: TheServices, caller: Caller, body: Annotated[dict[str, Any] | None, Body()] = None
 ) -> Response:
-    """Begin a conversation, with up to 20 items."""
+    """Create a conversation, with up to 20 items."""
     return answer(_told(await services.conversations.create(body or {}, caller)))
 
 
 @router.get("/{conversation_id}", responses=DOCUMENT, response_class=Response)
 async def retrieve_conversation(conversation_id: str, services: TheServices, caller: Caller) -> Response:
-    """One conversation, without its items."""
+    """Return one conversation, without its items."""
     return answer(_told(await services.conversations.get(conversation_id, caller)))
 
 
@@ -37,13 +37,13 @@ async def retrieve_conversation(conversation_id: str, services: TheServices, cal
 async def update_conversation(
     conversation_id: str, body: RequestObject, services: TheServices, caller: Caller
 ) -> Response:
-    """Put other metadata in the place of what it has."""
+    """Replace the metadata of a conversation."""
     return answer(_told(await services.conversations.change(conversation_id, body, caller)))
 
 
 @router.delete("/{conversation_id}", responses=DOCUMENT, response_class=Response)
 async def delete_conversation(conversation_id: str, services: TheServices, caller: Caller) -> Response:
-    """Forget a conversation with its items; the responses that were made in it stay."""
+    """Delete a conversation with its items. The responses that were made in it stay."""
     await services.conversations.delete(conversation_id, caller)
     return answer({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
@@ -52,7 +52,7 @@ async def delete_conversation(conversation_id: str, services: TheServices, calle
 async def create_items(
     conversation_id: str, body: RequestObject, services: TheServices, caller: Caller, include: Included
 ) -> Response:
-    """Put up to 20 items at the end."""
+    """Append up to 20 items to a conversation."""
     wanted = read_include(include)
     return answer(page(await services.conversations.add(conversation_id, body, caller), wanted, more=False))
 
@@ -67,7 +67,7 @@ async def list_items(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> Response:
-    """The items, newest first."""
+    """Return the items of a conversation, newest first."""
     wanted = read_include(include)
     found = await services.conversations.page(
         conversation_id, caller, after=after, limit=limit, descending=order == "desc"
@@ -83,14 +83,14 @@ async def retrieve_item(
     caller: Caller,
     include: Included,
 ) -> Response:
-    """One item."""
+    """Return one item of a conversation."""
     wanted = read_include(include)
     return answer(shown(await services.conversations.item(conversation_id, item_id, caller), wanted))
 
 
 @router.delete("/{conversation_id}/items/{item_id}", responses=DOCUMENT, response_class=Response)
 async def delete_item(conversation_id: str, item_id: str, services: TheServices, caller: Caller) -> Response:
-    """Take an item out; the conversation as it stands then."""
+    """Delete an item, and return the conversation without it."""
     return answer(_told(await services.conversations.remove(conversation_id, item_id, caller)))
 
 

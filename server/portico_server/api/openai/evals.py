@@ -282,7 +282,7 @@ Order = Literal["asc", "desc"]
 
 @router.post("", status_code=201)
 async def create_eval(body: EvalRequest, services: TheServices, caller: Caller) -> EvalObject:
-    """Make an evaluation: the form of its items, and the criteria that answers are tested by."""
+    """Create an evaluation: the form of its items, and the criteria that answers are tested by."""
     metadata = check_metadata(body.metadata)
     return evaluation(
         await services.evals.create(
@@ -300,7 +300,7 @@ async def list_evals(
     order: Order = "asc",
     order_by: Literal["created_at", "updated_at"] = "created_at",
 ) -> Page[EvalObject]:
-    """The caller's evaluations."""
+    """Return the caller's evaluations."""
     page = await services.evals.list(
         caller, after=after, limit=limit, order=order, by_update=order_by == "updated_at"
     )
@@ -310,20 +310,20 @@ async def list_evals(
 
 @router.get("/{eval_id}")
 async def retrieve_eval(eval_id: str, services: TheServices, caller: Caller) -> EvalObject:
-    """One of them."""
+    """Return one evaluation."""
     return evaluation(await services.evals.get(eval_id, caller))
 
 
 @router.post("/{eval_id}")
 async def update_eval(eval_id: str, change: EvalChange, services: TheServices, caller: Caller) -> EvalObject:
-    """Give it another name or other metadata."""
+    """Change the name or the metadata of an evaluation."""
     metadata = None if change.metadata is None else check_metadata(change.metadata)
     return evaluation(await services.evals.update(eval_id, change.name, metadata, caller))
 
 
 @router.delete("/{eval_id}")
 async def delete_eval(eval_id: str, services: TheServices, caller: Caller) -> EvalDeleted:
-    """Forget it with its runs and searches; those at work are ended."""
+    """Delete an evaluation with its runs and searches. Those in progress are cancelled."""
     await services.eval_runs.delete_eval(eval_id, caller)
     return EvalDeleted(eval_id=eval_id)
 
@@ -348,7 +348,7 @@ async def list_eval_runs(
     order: Order = "asc",
     status: RunStatus | None = None,
 ) -> Page[EvalRun]:
-    """The runs of an evaluation, the trials of searches among them."""
+    """Return the runs of an evaluation, including the trials of searches."""
     statuses = () if status is None else ("canceled", STOPPED) if status == "canceled" else (status,)
     page = await services.eval_runs.list(
         eval_id, caller, after=after, limit=limit, order=order, statuses=statuses
@@ -359,20 +359,20 @@ async def list_eval_runs(
 
 @router.get("/{eval_id}/runs/{run_id}")
 async def retrieve_eval_run(eval_id: str, run_id: str, services: TheServices, caller: Caller) -> EvalRun:
-    """One run, with what it has come to so far."""
+    """Return one run of an evaluation, with its results so far."""
     return run(await services.eval_runs.get(eval_id, run_id, caller), services.url)
 
 
 @router.post("/{eval_id}/runs/{run_id}", include_in_schema=False)
 @router.post("/{eval_id}/runs/{run_id}/cancel")
 async def cancel_eval_run(eval_id: str, run_id: str, services: TheServices, caller: Caller) -> EvalRun:
-    """End a run; what is done of it stays. Older clients leave out ``/cancel``."""
+    """Cancel a run of an evaluation; its results so far stay. Older clients leave out ``/cancel``."""
     return run(await services.eval_runs.cancel(eval_id, run_id, caller), services.url)
 
 
 @router.delete("/{eval_id}/runs/{run_id}")
 async def delete_eval_run(eval_id: str, run_id: str, services: TheServices, caller: Caller) -> EvalRunDeleted:
-    """Forget a run with what came of it."""
+    """Delete a run of an evaluation with its results."""
     await services.eval_runs.delete(eval_id, run_id, caller)
     return EvalRunDeleted(run_id=run_id)
 
@@ -388,7 +388,7 @@ async def list_eval_run_output_items(
     order: Order = "asc",
     status: Literal["pass", "fail", "error"] | None = None,
 ) -> Page[OutputItem]:
-    """What became of the items that are done."""
+    """Return the results of the items that are done."""
     row = await services.eval_runs.get(eval_id, run_id, caller)
     behind = None if after is None else number_of(after, row)
     page, items = await services.eval_runs.outputs(
@@ -402,7 +402,7 @@ async def list_eval_run_output_items(
 async def retrieve_eval_run_output_item(
     eval_id: str, run_id: str, output_item_id: str, services: TheServices, caller: Caller
 ) -> OutputItem:
-    """What became of one item."""
+    """Return the result of one item."""
     row = await services.eval_runs.get(eval_id, run_id, caller)
     found, item = await services.eval_runs.output(row, number_of(output_item_id, row))
     return output(found, item, row)

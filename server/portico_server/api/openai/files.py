@@ -96,7 +96,7 @@ async def list_files(
     order: Literal["asc", "desc"] = "desc",
     purpose: str | None = None,
 ) -> Page[File]:
-    """The caller's files, newest first."""
+    """Return the caller's files, newest first."""
     page = await services.files.list(caller, after=after, limit=limit, order=order, purpose=purpose)
     data = [shown(row) for row in page.data]
     return Page.of(data, page.has_more)
@@ -104,7 +104,7 @@ async def list_files(
 
 @router.get("/{file_id}")
 async def retrieve_file(file_id: str, services: TheServices, caller: Caller) -> File:
-    """One of them, or a file that a run made."""
+    """Return one file: an uploaded one, or one that a run made."""
     if file_id.startswith(GENERATED_ID_PREFIX):
         return _made(await services.artifacts.get(file_id, caller))
     return shown(await services.files.get(file_id, caller))
@@ -112,13 +112,13 @@ async def retrieve_file(file_id: str, services: TheServices, caller: Caller) -> 
 
 @router.delete("/{file_id}")
 async def delete_file(file_id: str, services: TheServices, caller: Caller) -> FileDeleted:
-    """Remove a file, from every vector store too."""
+    """Delete a file, also from every vector store."""
     return FileDeleted(id=(await services.files.delete(file_id, caller)).id)
 
 
 @router.get("/{file_id}/content", response_class=FileResponse)
 async def read_file(file_id: str, services: TheServices, caller: Caller) -> FileResponse:
-    """The bytes of a file, as they were uploaded or a run made them."""
+    """Return the bytes of a file, as they were uploaded or a run made them."""
     if file_id.startswith(GENERATED_ID_PREFIX):
         return artifact_response(services.artifacts, await services.artifacts.get(file_id, caller))
     return file_response(services.files, await services.files.get(file_id, caller))

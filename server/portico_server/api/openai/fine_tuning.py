@@ -25,7 +25,7 @@ Limit = Annotated[int, Query(ge=1, le=1_000)]
 async def create_fine_tuning_job(
     body: FineTuningJobRequest, services: TheServices, caller: Caller
 ) -> FineTuningJob:
-    """Begin a job. Its files are checked in the background; follow its events."""
+    """Start a fine-tuning job. Its files are checked in the background; follow its events."""
     caller.require("finetune")
     return shapes.job(await services.tuning.create(body.spec(), caller, ignored=body.ignored()))
 
@@ -34,7 +34,7 @@ async def create_fine_tuning_job(
 async def list_fine_tuning_jobs(
     request: Request, services: TheServices, caller: Caller, after: str | None = None, limit: Limit = 20
 ) -> PartialList[FineTuningJob]:
-    """The caller's jobs, the newest first; with ``metadata[k]=v`` those that have it."""
+    """Return the caller's fine-tuning jobs, newest first; with ``metadata[k]=v`` only those that have it."""
     metadata = {
         name.removeprefix("metadata[").removesuffix("]"): value
         for name, value in request.query_params.multi_items()
@@ -46,25 +46,25 @@ async def list_fine_tuning_jobs(
 
 @router.get("/{job_id}")
 async def retrieve_fine_tuning_job(job_id: str, services: TheServices, caller: Caller) -> FineTuningJob:
-    """One of them."""
+    """Return one fine-tuning job."""
     return shapes.job(await services.tuning.get(job_id, caller))
 
 
 @router.post("/{job_id}/cancel")
 async def cancel_fine_tuning_job(job_id: str, services: TheServices, caller: Caller) -> FineTuningJob:
-    """End a job for good."""
+    """Cancel a fine-tuning job for good."""
     return shapes.job(await services.tuning.cancel(job_id, caller))
 
 
 @router.post("/{job_id}/pause")
 async def pause_fine_tuning_job(job_id: str, services: TheServices, caller: Caller) -> FineTuningJob:
-    """Stop a job behind its last checkpoint."""
+    """Pause a fine-tuning job after its last checkpoint."""
     return shapes.job(await services.tuning.pause(job_id, caller))
 
 
 @router.post("/{job_id}/resume")
 async def resume_fine_tuning_job(job_id: str, services: TheServices, caller: Caller) -> FineTuningJob:
-    """Go on with a paused job."""
+    """Resume a paused fine-tuning job."""
     return shapes.job(await services.tuning.resume(job_id, caller))
 
 
@@ -72,7 +72,7 @@ async def resume_fine_tuning_job(job_id: str, services: TheServices, caller: Cal
 async def list_fine_tuning_events(
     job_id: str, services: TheServices, caller: Caller, after: str | None = None, limit: Limit = 20
 ) -> PartialList[JobEvent]:
-    """What happened to a job, the newest first: sentences and measurements."""
+    """Return the events of a fine-tuning job, newest first: messages and metrics."""
     job = await services.tuning.get(job_id, caller)
     before = None if after is None else shapes.number_of(after)
     kinds = ("message", "metrics", "checkpoint")
@@ -84,7 +84,7 @@ async def list_fine_tuning_events(
 async def list_fine_tuning_job_checkpoints(
     job_id: str, services: TheServices, caller: Caller, after: str | None = None, limit: Limit = 10
 ) -> Page[JobCheckpoint]:
-    """The checkpoints of a job, the newest first."""
+    """Return the checkpoints of a fine-tuning job, newest first."""
     job = await services.tuning.get(job_id, caller)
     before = None if after is None else shapes.number_of(after)
     page = await services.tuning.events(job, ("checkpoint",), before=before, limit=limit)

@@ -72,8 +72,7 @@ def _check_files(files: tuple[Attachment, ...]) -> None:
         which = "mask" if len(masks) > 1 else "image"
         raise InvalidRequest(
             f"The request has {len(images)} images and {len(masks)} masks; at most {media.MAX_IMAGES} images and one "
-            f"mask "
-            "are taken.",
+            "mask are taken.",
             param=which,
         )
     media.check_mask(images, masks[0] if masks else None, "mask")

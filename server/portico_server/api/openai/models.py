@@ -31,7 +31,7 @@ class Model(BaseModel):
 
 @router.get("")
 async def list_models(services: TheServices, caller: Caller) -> OpenAIList[Model]:
-    """All models, apps and aliases that the caller may use."""
+    """Return all models, apps and aliases that the caller may use."""
     cards = {card.name: card for card in await services.registry.cards(caller, "model", "app")}
     names = [_model(card) for card in cards.values()]
     names += [
@@ -44,7 +44,7 @@ async def list_models(services: TheServices, caller: Caller) -> OpenAIList[Model
 
 @router.get("/{name:path}")
 async def retrieve_model(name: str, services: TheServices, caller: Caller) -> Model:
-    """One of them; a name may hold slashes."""
+    """Return one model, app or alias. A name may contain slashes."""
     card = (await services.registry.resolve(name, caller)).card
     if card.kind not in ("model", "app"):
         raise NotFound(f"The model '{name}' does not exist.", code="model_not_found", param="model")

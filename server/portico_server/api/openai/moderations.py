@@ -42,7 +42,7 @@ class Moderation(BaseModel):
 
 @router.post("/v1/moderations")
 async def create_moderation(body: ModerationRequest, services: TheServices, caller: Caller) -> Moderation:
-    """Judge texts and pictures."""
+    """Classify texts and images by moderation categories."""
     found = await moderate(services.runner, services.registry, body.model, body.input, caller)
     return Moderation(
         id=new_id("modr-"),

@@ -48,7 +48,7 @@ class ClientSecret(BaseModel):
 async def create_client_secret(
     body: ClientSecretRequest, request: Request, services: TheServices, caller: Caller
 ) -> ClientSecret:
-    """Make a secret for a session."""
+    """Create a client secret for a realtime session."""
     config.require(body.session)
     if body.session["type"] == config.TRANSCRIPTION:
         named = config.transcription_of(body.session).get("model")

@@ -138,7 +138,7 @@ async def create_skill(
         bool, Query(description="Where there is one of this name: make this its default version")
     ] = False,
 ) -> Skill:
-    """Keep a skill: the files of its folder, or one archive of it."""
+    """Create a skill from the files of its folder, or from one archive of it."""
     caller.require("chat")
     sent, _fields = await _sent(request, caller)
     if update:
@@ -157,7 +157,7 @@ async def list_skills(
     order: Order = "desc",
     all: Annotated[bool, Query(description="For an admin: other keys' skills too, by their ids")] = False,
 ) -> Page[Skill]:
-    """The caller's own skills and the shared ones, by the time when they were made."""
+    """Return the caller's own skills and the shared ones, in the order of their creation."""
     if all:
         caller.require("admin")
     found = sorted(
@@ -169,25 +169,25 @@ async def list_skills(
 
 @router.get("/{skill_id}")
 async def retrieve_skill(skill_id: str, services: TheServices, caller: Caller) -> Skill:
-    """One by its id or its name."""
+    """Return one skill, by its id or its name."""
     return Skill.of(await services.skills.get(skill_id, caller), caller)
 
 
 @router.post("/{skill_id}")
 async def update_skill(skill_id: str, change: SkillChange, services: TheServices, caller: Caller) -> Skill:
-    """Let another version be the default one."""
+    """Make another version the default one."""
     return Skill.of(await services.skills.set_default(skill_id, change.default_version, caller), caller)
 
 
 @router.delete("/{skill_id}")
 async def delete_skill(skill_id: str, services: TheServices, caller: Caller) -> SkillDeleted:
-    """Forget a skill with all its versions."""
+    """Delete a skill with all its versions."""
     return SkillDeleted(id=(await services.skills.remove(skill_id, caller)).id)
 
 
 @router.get("/{skill_id}/content", response_class=Response)
 async def read_skill(skill_id: str, services: TheServices, caller: Caller) -> Response:
-    """The default version as a zip archive."""
+    """Return the default version of a skill as a zip archive."""
     return await _content(services, skill_id, caller, "default")
 
 
@@ -195,7 +195,7 @@ async def read_skill(skill_id: str, services: TheServices, caller: Caller) -> Re
 async def create_skill_version(
     skill_id: str, request: Request, services: TheServices, caller: Caller
 ) -> SkillVersion:
-    """Keep a further version of a skill."""
+    """Add a version to a skill."""
     caller.require("chat")
     await services.skills.get(skill_id, caller)
     sent, fields = await _sent(request, caller)
@@ -217,7 +217,7 @@ async def list_skill_versions(
     limit: Number = 20,
     order: Order = "desc",
 ) -> Page[SkillVersion]:
-    """The versions of a skill by their numbers."""
+    """Return the versions of a skill by their numbers."""
     page = await services.skills.versions(skill_id, caller, after=after, limit=limit, order=order)
     return Page.of([SkillVersion.of(row) for row in page.data], page.has_more)
 
@@ -226,7 +226,7 @@ async def list_skill_versions(
 async def retrieve_skill_version(
     skill_id: str, version: str, services: TheServices, caller: Caller
 ) -> SkillVersion:
-    """One version by its number, ``latest`` or ``default``."""
+    """Return one version by its number, ``latest`` or ``default``."""
     return SkillVersion.of((await services.skills.version(skill_id, caller, version)).version)
 
 
@@ -234,14 +234,14 @@ async def retrieve_skill_version(
 async def delete_skill_version(
     skill_id: str, version: str, services: TheServices, caller: Caller
 ) -> SkillVersionDeleted:
-    """Forget a version that is not the default one."""
+    """Delete a version that is not the default one."""
     gone = (await services.skills.remove_version(skill_id, version, caller)).version
     return SkillVersionDeleted(id=gone.id, version=str(gone.version))
 
 
 @router.get("/{skill_id}/versions/{version}/content", response_class=Response)
 async def read_skill_version(skill_id: str, version: str, services: TheServices, caller: Caller) -> Response:
-    """A version as a zip archive."""
+    """Return a version of a skill as a zip archive."""
     return await _content(services, skill_id, caller, version)
 
 

@@ -58,7 +58,7 @@ async def list_chat_completions(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "asc",
 ) -> Response:
-    """Stored chat completions, the oldest first."""
+    """Return the stored chat completions, oldest first."""
     found = await services.chats.list(
         caller,
         model=model,
@@ -72,7 +72,7 @@ async def list_chat_completions(
 
 @router.get("/{completion_id}", responses=DOCUMENT, response_class=Response)
 async def retrieve_chat_completion(completion_id: str, services: TheServices, caller: Caller) -> Response:
-    """One that was stored."""
+    """Return one stored chat completion."""
     return answer(_document(await services.chats.get(completion_id, caller)))
 
 
@@ -80,7 +80,7 @@ async def retrieve_chat_completion(completion_id: str, services: TheServices, ca
 async def update_chat_completion(
     completion_id: str, body: ChatChange, services: TheServices, caller: Caller
 ) -> Response:
-    """Put other metadata in the place of what it has."""
+    """Replace the metadata of a stored chat completion."""
     metadata = body.metadata or {}
     METADATA.check(metadata, "metadata")
     return answer(_document(await services.chats.describe(completion_id, metadata, caller)))
@@ -88,7 +88,7 @@ async def update_chat_completion(
 
 @router.delete("/{completion_id}", responses=DOCUMENT, response_class=Response)
 async def delete_chat_completion(completion_id: str, services: TheServices, caller: Caller) -> Response:
-    """Forget one."""
+    """Delete a stored chat completion."""
     await services.chats.delete(completion_id, caller)
     return answer({"id": completion_id, "object": "chat.completion.deleted", "deleted": True})
 
@@ -102,7 +102,7 @@ async def list_chat_completion_messages(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "asc",
 ) -> Response:
-    """The messages of its request, in their order."""
+    """Return the messages of a stored chat completion's request, in their order."""
     messages = _messages(await services.chats.get(completion_id, caller))
     if order == "desc":
         messages = messages[::-1]

@@ -82,7 +82,7 @@ async def create_upload(body: UploadRequest, services: TheServices, caller: Call
 
 @router.get("/{upload_id}")
 async def retrieve_upload(upload_id: str, services: TheServices, caller: Caller) -> UploadDocument:
-    """How far one has come: what a client asks that continues it. Not in OpenAI's API."""
+    """Return how much of an upload has arrived, for a client that continues it. Not in OpenAI's API."""
     return _upload(await services.uploads.get(upload_id, caller))
 
 
@@ -100,13 +100,13 @@ async def create_upload_part(
 async def complete_upload(
     upload_id: str, body: CompleteRequest, services: TheServices, caller: Caller
 ) -> UploadDocument:
-    """Make the file of the parts in this order. One that is completed already is answered as it is."""
+    """Join the parts into a file, in the given order. A completed upload is returned as it is."""
     return _upload(await services.uploads.complete(upload_id, body.part_ids, body.md5, caller))
 
 
 @router.post("/{upload_id}/cancel")
 async def cancel_upload(upload_id: str, services: TheServices, caller: Caller) -> UploadDocument:
-    """End an upload and forget its parts."""
+    """Cancel an upload and delete its parts."""
     return _upload(await services.uploads.cancel(upload_id, caller))
 
 

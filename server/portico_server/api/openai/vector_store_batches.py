@@ -32,7 +32,7 @@ class FileBatchRequest(BaseModel):
 async def create_file_batch(
     store: str, body: FileBatchRequest, services: TheServices, caller: Caller
 ) -> shapes.FileBatch:
-    """Put files into a store together."""
+    """Add several files to a vector store together."""
     if (body.file_ids is None) == (body.files is None):
         raise InvalidRequest("Give either 'file_ids' or 'files'.", param="file_ids")
     attachments = [
@@ -48,7 +48,7 @@ async def create_file_batch(
 async def retrieve_file_batch(
     store: str, batch_id: str, services: TheServices, caller: Caller
 ) -> shapes.FileBatch:
-    """How a batch is."""
+    """Return one batch of files, with its status."""
     row = await services.stores.get(store, caller)
     return shapes.batch(*await services.stores.contents.batch(row, batch_id))
 
@@ -57,7 +57,7 @@ async def retrieve_file_batch(
 async def cancel_file_batch(
     store: str, batch_id: str, services: TheServices, caller: Caller
 ) -> shapes.FileBatch:
-    """Give up the files of a batch that still wait."""
+    """Cancel the files of a batch that still wait."""
     row = await services.stores.get(store, caller, "write")
     return shapes.batch(*await services.stores.contents.cancel_batch(row, batch_id))
 
@@ -74,7 +74,7 @@ async def list_files_in_batch(
     before: str | None = None,
     status: Annotated[FileStatus | None, Query(alias="filter")] = None,
 ) -> Page[shapes.VectorStoreFile]:
-    """The files of a batch, newest first."""
+    """Return the files of a batch, newest first."""
     row = await services.stores.get(store, caller)
     found, _ = await services.stores.contents.batch(row, batch_id)
     page = await services.stores.contents.list(

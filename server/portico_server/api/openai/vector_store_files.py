@@ -38,7 +38,7 @@ class FileChange(BaseModel):
 async def create_vector_store_file(
     store: str, body: VectorStoreFileRequest, services: TheServices, caller: Caller
 ) -> shapes.VectorStoreFile:
-    """Put a file into a store; it is indexed in the background."""
+    """Add a file to a vector store. It is indexed in the background."""
     row = await services.stores.get(store, caller, "write")
     [attached] = await services.stores.contents.attach(row, [body.attachment()], caller)
     return shapes.vector_store_file(attached)
@@ -55,7 +55,7 @@ async def list_vector_store_files(
     before: str | None = None,
     status: Annotated[FileStatus | None, Query(alias="filter")] = None,
 ) -> Page[shapes.VectorStoreFile]:
-    """The files of a store, newest first."""
+    """Return the files of a vector store, newest first."""
     row = await services.stores.get(store, caller)
     page = await services.stores.contents.list(
         row, after=after, before=before, limit=limit, order=order, status=status
@@ -67,7 +67,7 @@ async def list_vector_store_files(
 async def retrieve_vector_store_file(
     store: str, file_id: str, services: TheServices, caller: Caller
 ) -> shapes.VectorStoreFile:
-    """One of them."""
+    """Return one file of a vector store."""
     row = await services.stores.get(store, caller)
     return shapes.vector_store_file(await services.stores.contents.get(row, file_id))
 
@@ -76,7 +76,7 @@ async def retrieve_vector_store_file(
 async def update_vector_store_file(
     store: str, file_id: str, change: FileChange, services: TheServices, caller: Caller
 ) -> shapes.VectorStoreFile:
-    """Give a file other attributes."""
+    """Replace the attributes of a file."""
     row = await services.stores.get(store, caller, "write")
     return shapes.vector_store_file(
         await services.stores.contents.set_attributes(row, file_id, change.attributes)
@@ -87,7 +87,7 @@ async def update_vector_store_file(
 async def delete_vector_store_file(
     store: str, file_id: str, services: TheServices, caller: Caller
 ) -> shapes.Deleted:
-    """Take a file out of a store; the file itself stays."""
+    """Remove a file from a vector store. The file itself stays."""
     row = await services.stores.get(store, caller, "write")
     await services.stores.contents.detach(row, file_id)
     return shapes.Deleted(id=file_id, object="vector_store.file.deleted")
@@ -97,7 +97,7 @@ async def delete_vector_store_file(
 async def read_vector_store_file(
     store: str, file_id: str, services: TheServices, caller: Caller
 ) -> shapes.TextPage:
-    """What was read out of a file."""
+    """Return the text that was read from a file."""
     row = await services.stores.get(store, caller)
     found = await services.stores.contents.text(row, file_id)
     return shapes.TextPage(data=[shapes.VectorFileText(text=part.text) for part in found])

@@ -100,7 +100,7 @@ class VectorSearchRequest(BaseModel):
 async def create_vector_store(
     body: VectorStoreRequest, services: TheServices, caller: Caller
 ) -> shapes.VectorStore:
-    """A new vector store, with files in it if wished."""
+    """Create a vector store, with files if any are given."""
     metadata = check_metadata(body.metadata)
     check_chunking(body.chunking_strategy)
     attachments = [FileToAttach(file_id, None, body.chunking_strategy) for file_id in body.file_ids]
@@ -127,7 +127,7 @@ async def list_vector_stores(
     after: str | None = None,
     before: str | None = None,
 ) -> Page[shapes.VectorStore]:
-    """The stores that the caller may read, newest first."""
+    """Return the vector stores that the caller may read, newest first."""
     rows = list(await services.stores.list(caller))
     if order == "desc":
         rows.reverse()
@@ -145,7 +145,7 @@ async def list_vector_stores(
 
 @router.get("/{store}")
 async def retrieve_vector_store(store: str, services: TheServices, caller: Caller) -> shapes.VectorStore:
-    """One of them."""
+    """Return one vector store."""
     return await _shown(services, await services.stores.get(store, caller), caller)
 
 
@@ -153,7 +153,7 @@ async def retrieve_vector_store(store: str, services: TheServices, caller: Calle
 async def modify_vector_store(
     store: str, change: VectorStoreChange, services: TheServices, caller: Caller
 ) -> shapes.VectorStore:
-    """Another name, expiry or metadata."""
+    """Change the name, the expiry or the metadata of a vector store."""
     values: dict[str, Any] = {}
     if change.name is not None:
         values["name"] = change.name
@@ -166,7 +166,7 @@ async def modify_vector_store(
 
 @router.delete("/{store}")
 async def delete_vector_store(store: str, services: TheServices, caller: Caller) -> shapes.Deleted:
-    """Remove a store; uploaded files stay."""
+    """Delete a vector store. Uploaded files stay."""
     row = await services.stores.delete(store, caller)
     return shapes.Deleted(id=row.id, object="vector_store.deleted")
 
@@ -175,7 +175,7 @@ async def delete_vector_store(store: str, services: TheServices, caller: Caller)
 async def search_vector_store(
     store: str, question: VectorSearchRequest, request: Request, services: TheServices, caller: Caller
 ) -> shapes.HitPage:
-    """Passages that answer a question, best first."""
+    """Return the passages that answer a question, best first."""
     options = question.ranking_options
     queries = [question.query] if isinstance(question.query, str) else question.query
     if not 1 <= len(queries) <= MAX_QUERIES:

@@ -97,7 +97,7 @@ class RemovedWebhook(BaseModel):
 
 @router.get("/webhook_event_types")
 async def list_webhook_event_types(_caller: Caller) -> OpenAIList[str]:
-    """What a webhook can want. Those of ``run`` are ours."""
+    """Return the events that a webhook can subscribe to. Those of ``run`` are Portico's own."""
     return OpenAIList(data=list(EVENT_TYPES))
 
 
@@ -105,7 +105,7 @@ async def list_webhook_event_types(_caller: Caller) -> OpenAIList[str]:
 async def create_webhook(
     body: WebhookRequest, services: TheServices, caller: Caller
 ) -> WebhookEndpointWithSecret:
-    """Make a webhook for what the caller's key begins. Its secret is shown here and never again."""
+    """Create a webhook for what the caller's key begins. Its secret is shown here and never again."""
     return _with_secret(await services.webhooks.create(body.name, body.url, body.event_types, caller))
 
 
@@ -116,7 +116,7 @@ async def list_webhooks(
     after: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Page[WebhookEndpoint]:
-    """The caller's webhooks, the newest first."""
+    """Return the caller's webhooks, newest first."""
     page = await services.webhooks.list(caller, after=after, limit=limit)
     return Page.of([_webhook(row) for row in page.data], page.has_more)
 
@@ -125,7 +125,7 @@ async def list_webhooks(
 async def retrieve_webhook(
     webhook_endpoint_id: str, services: TheServices, caller: Caller
 ) -> WebhookEndpoint:
-    """One of them."""
+    """Return one webhook."""
     return _webhook(await services.webhooks.get(webhook_endpoint_id, caller))
 
 
@@ -133,14 +133,14 @@ async def retrieve_webhook(
 async def update_webhook(
     webhook_endpoint_id: str, body: WebhookChange, services: TheServices, caller: Caller
 ) -> WebhookEndpoint:
-    """Change what is given. One that was disabled is used again."""
+    """Change the given fields of a webhook. A disabled webhook is enabled again."""
     given = body.model_dump(exclude_none=True)
     return _webhook(await services.webhooks.change(webhook_endpoint_id, caller, **given))
 
 
 @router.delete("/webhook_endpoints/{webhook_endpoint_id}")
 async def delete_webhook(webhook_endpoint_id: str, services: TheServices, caller: Caller) -> RemovedWebhook:
-    """Forget a webhook, and what was sent to it."""
+    """Delete a webhook and the record of its deliveries."""
     await services.webhooks.delete(webhook_endpoint_id, caller)
     return RemovedWebhook(id=webhook_endpoint_id)
 
@@ -149,7 +149,7 @@ async def delete_webhook(webhook_endpoint_id: str, services: TheServices, caller
 async def rotate_webhook_secret(
     webhook_endpoint_id: str, services: TheServices, caller: Caller, body: RotateRequest | None = None
 ) -> WebhookEndpointWithSecret:
-    """Give a webhook another secret, which is shown here and never again."""
+    """Replace the secret of a webhook. The new one is shown here and never again."""
     keep_old = body is not None and body.keep_old_secret_active_for_24_hours
     return _with_secret(await services.webhooks.rotate(webhook_endpoint_id, caller, keep_old=keep_old))
 
@@ -158,7 +158,7 @@ async def rotate_webhook_secret(
 async def test_webhook(
     webhook_endpoint_id: str, body: WebhookTestRequest, services: TheServices, caller: Caller
 ) -> WebhookTest:
-    """Send a made-up event now, once, whatever the webhook wants."""
+    """Send a sample event once, now, whatever the webhook subscribes to."""
     status = await services.webhooks.test(webhook_endpoint_id, body.event_type, caller)
     return WebhookTest(
         webhook_endpoint_id=webhook_endpoint_id, event_type=body.event_type, status_code=status

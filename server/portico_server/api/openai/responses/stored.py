@@ -33,7 +33,7 @@ Included = Annotated[list[str], Depends(_included)]
 async def count_input_tokens(
     body: Annotated[dict[str, Any], Body()], services: TheServices, caller: Caller
 ) -> Response:
-    """How many tokens a request would give the model, without answering it; loads the model."""
+    """Count the tokens that a request would give the model, without answering it. The model is loaded."""
     count = await services.responder.count(body, caller)
     return answer({"object": "response.input_tokens", "input_tokens": count})
 
@@ -42,7 +42,7 @@ async def count_input_tokens(
 async def compact_response(
     body: Annotated[dict[str, Any], Body()], request: Request, services: TheServices, caller: Caller
 ) -> Response:
-    """A conversation as its user's messages and one item that stands for the rest; the model is asked for it."""
+    """Return a conversation as its user's messages and one item that summarizes the rest. The model is asked for it."""
     with Presence(request.scope["portico.exchange"]):
         return answer(await services.responder.compact(body, caller))
 
@@ -56,7 +56,7 @@ async def retrieve_response(
     stream: bool = False,
     starting_after: Annotated[int, Query(ge=-1)] = -1,
 ) -> Response:
-    """A stored response; with ``stream`` the events of one in the background, after number ``starting_after``."""
+    """Return a stored response; with ``stream``, its events in the background after number ``starting_after``."""
     row = await services.responder.get(response_id, caller)
     if not stream:
         return answer(response_document(row, read_include(include)))
@@ -71,14 +71,14 @@ async def retrieve_response(
 
 @router.delete("/{response_id}", responses=DOCUMENT, response_class=Response)
 async def delete_response(response_id: str, services: TheServices, caller: Caller) -> Response:
-    """Forget a stored response; one that is being made is ended."""
+    """Delete a stored response. One in progress is cancelled."""
     await services.responder.delete(response_id, caller)
     return answer({"id": response_id, "object": "response", "deleted": True})
 
 
 @router.post("/{response_id}/cancel", responses=DOCUMENT, response_class=Response)
 async def cancel_response(response_id: str, services: TheServices, caller: Caller) -> Response:
-    """End a response that is made in the background. One that has ended stays as it is."""
+    """Cancel a response in the background. One that has ended stays as it is."""
     return answer(response_document(await services.responder.cancel(response_id, caller), frozenset()))
 
 
@@ -92,7 +92,7 @@ async def list_input_items(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> Response:
-    """The items of the request's own input, not those that it went on with."""
+    """Return the items of the request's own input, without those that it continued from."""
     items = await services.responder.input_items(response_id, caller)
     if order == "desc":
         items = items[::-1]
