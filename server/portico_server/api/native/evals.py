@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from portico.schemas.evals import EvalApplied, EvalPlan
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.openai.evals import EvalError
+from portico_server.api.openai.eval_shapes import EvalError
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, Moment, shaped
 from portico_server.core.principal import Principal
