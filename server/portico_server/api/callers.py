@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from portico_server.api.auth import client_secrets, cookies
 from portico_server.api.auth.credentials import hash_of, presented
-from portico_server.api.auth.protected_resource import address, is_protected, metadata_url
+from portico_server.api.auth.protected_resource import is_protected, metadata_url
 from portico_server.api.auth.service import Auth
 from portico_server.api.exchange import Exchange
 from portico_server.api.services import ApiServices
@@ -30,9 +30,7 @@ class Callers:
             path = exchange.scope["path"]
             if is_protected(path):
                 settings = self._services.settings
-                scheme = exchange.scope.get("scheme", "http")
-                host = exchange.header(b"host")
-                base = address(settings, scheme, host.decode("latin-1") if host else None)
+                base = exchange.base_url(settings)
                 error.metadata = metadata_url(base, path)
                 error.ask_for = settings.oidc_scopes if settings.oidc_issuer else ""
             raise
@@ -61,8 +59,7 @@ class Callers:
         found = self._services.sign_ins
         scope = exchange.scope
         if b"cookie" in exchange.headers and found.clients:
-            host = exchange.headers.get(b"host", b"").decode("latin-1")
-            secure = address(self._services.settings, scope.get("scheme", "http"), host).startswith("https:")
+            secure = exchange.base_url(self._services.settings).startswith("https:")
             secret = cookies.cookie(exchange.headers, cookies.SIGNED_IN, secure=secure)
             if secret and cookies.is_of_our_page(exchange.headers, scope["method"], socket=socket):
                 return await self._signed_in(exchange, secret)

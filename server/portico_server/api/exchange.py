@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeAlias
 
 from portico_server.api import errors
+from portico_server.api.auth.protected_resource import address
 from portico_server.api.error_shape import OPENAI, Shape
 from portico_server.api.errors import RawHeaders
 from portico_server.api.json_body import parse_in_turn
@@ -16,7 +17,7 @@ from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, T
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.runs.quotas import UsageMeter
-from portico_server.settings import MB_BYTES
+from portico_server.settings import MB_BYTES, Settings
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -173,6 +174,11 @@ class Exchange:
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header; ``name`` in lower case."""
         return self.headers.get(name)
+
+    def base_url(self, settings: Settings) -> str:
+        """The daemon as this client sees it, without a slash at the end."""
+        host = self.header(b"host")
+        return address(settings, self.scope.get("scheme", "http"), host.decode("latin-1") if host else None)
 
     async def receive(self) -> Message:
         """The next ASGI message. Raises `TooLarge` as soon as the body is over the limit."""
@@ -369,9 +375,7 @@ class Exchange:
             await self.say_revoked()
             raise
         finally:
-            close = getattr(frames, "aclose", None)
-            if close is not None:
-                await close()
+            await close_source(frames)
 
     async def pass_on(self, pieces: AsyncIterator[bytes], headers: RawHeaders) -> None:
         """Bytes that are not events, sent as they come. An error in the middle breaks the connection off: that is all
@@ -385,9 +389,7 @@ class Exchange:
                     await self._send({"type": "http.response.body", "body": piece, "more_body": True})
                 await self._send({"type": "http.response.body", "body": b""})
         finally:
-            close = getattr(pieces, "aclose", None)
-            if close is not None:
-                await close()
+            await close_source(pieces)
 
 
 class Presence:
@@ -462,3 +464,10 @@ class Presence:
         await self._exchange.send(
             {"type": "http.response.body", "body": self._exchange.shape.keep_alive, "more_body": True}
         )
+
+
+async def close_source(pieces: AsyncIterator[bytes]) -> None:
+    """Close what makes the pieces of an answer, and with it the work behind."""
+    close = getattr(pieces, "aclose", None)
+    if close is not None:
+        await close()

@@ -17,7 +17,6 @@ from portico_server.api.a2a.methods import METHODS, STREAMS
 from portico_server.api.a2a.push_configs import (
     MAX_ID_CHARS,
 )
-from portico_server.api.auth.protected_resource import address
 from portico_server.api.error_shape import Shape
 from portico_server.api.errors import NotAllowedHere, RawHeaders, headers, ours, unknown_url
 from portico_server.api.exchange import Exchange, Presence, Scope
@@ -89,7 +88,9 @@ async def _answer_card(exchange: Exchange, services: ApiServices, name: str) -> 
     others = [one for one in await services.tasks.agents(caller) if one.key != card.key]
     keyed = bool(settings.api_key) or settings.require_key or not settings.loopback
     at_root = exchange.scope["path"] == CARD_PATH
-    document = agent_card(card, name, _base(exchange, services), others if at_root else (), keyed=keyed)
+    document = agent_card(
+        card, name, exchange.base_url(services.settings), others if at_root else (), keyed=keyed
+    )
     await exchange.answer(200, orjson.dumps(document))
 
 
@@ -110,13 +111,7 @@ async def _call(exchange: Exchange, services: ApiServices, name: str) -> AgentCa
         )
     caller = caller_of(exchange)
     card = await services.tasks.agent(name, caller)
-    return AgentCall(services, caller, name, card, _base(exchange, services))
-
-
-def _base(exchange: Exchange, services: ApiServices) -> str:
-    host = exchange.header(b"host")
-    scheme = exchange.scope.get("scheme", "http")
-    return address(services.settings, scheme, host.decode("latin-1") if host else None)
+    return AgentCall(services, caller, name, card, exchange.base_url(services.settings))
 
 
 async def _rpc(exchange: Exchange, services: ApiServices, name: str) -> None:

@@ -13,7 +13,7 @@ from portico_server.api.anthropic.answer import Head
 from portico_server.api.anthropic.conversation import Target, messages_of
 from portico_server.api.anthropic.request import COUNTED, chat_of, tools_of
 from portico_server.api.anthropic.stream import PING, Stream
-from portico_server.api.exchange import Exchange, Presence
+from portico_server.api.exchange import Exchange, Presence, close_source
 from portico_server.api.openai.relay import caller_of, find
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
@@ -103,9 +103,7 @@ async def _relayed(relayed: RelayResponse, stream: Stream) -> AsyncIterator[byte
         if relayed.protocol != "anthropic":
             yield stream.end(relayed.usage)
     finally:
-        close = getattr(relayed.chunks, "aclose", None)
-        if close is not None:
-            await close()
+        await close_source(relayed.chunks)
 
 
 def _events(chunk: bytes, stream: Stream) -> bytes:

@@ -14,6 +14,7 @@ import orjson
 from portico.wire import Delta, Usage
 from portico_server.api.anthropic.answer import thoughts_in
 from portico_server.api.errors import RawHeaders
+from portico_server.api.exchange import close_source
 from portico_server.api.services import ApiServices
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, PorticoError
@@ -101,9 +102,7 @@ async def pieces_of_model(
                         answer.finish = choice.get("finish_reason") or answer.finish
                         yield delta.get("content") or delta.get("refusal") or "", thoughts_in(delta)
     finally:
-        close = getattr(relayed.chunks, "aclose", None)
-        if close is not None:
-            await close()
+        await close_source(relayed.chunks)
         answer.usage = relayed.usage
 
 

@@ -6,15 +6,15 @@ Source: RFC 7578; lists and objects as OpenAI's clients write them (``name[]``, 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final
 
 import orjson
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 
 from portico_server.api.exchange import ClientLeft, Exchange
+from portico_server.api.openai.form_parser import FormParser
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.fields import RequestBody
@@ -82,16 +82,13 @@ async def read(
         )
     large = 1 if folder else min(max_files, MAX_LARGE_FILES)
     exchange.take_form(limit * large + MAX_LARGE_FILES * MB_BYTES)
-    try:
-        reader = _PartReader(boundary, files, limit, max_files, folder=folder)
-    except FormParserError as error:
-        raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
+    reader = _PartReader(boundary, files, limit, max_files, folder=folder)
     whole = False
     while not whole:
         message = await exchange.receive()
         if message["type"] != "http.request":
             raise ClientLeft
-        reader.write(message.get("body", b""))
+        reader.parser.write(message.get("body", b""))
         whole = not message.get("more_body")
     return reader.finish()
 
@@ -121,51 +118,18 @@ class _PartReader:
         self._filename: str | None = None
         self._media_type = ""
         self._data = bytearray()
-        self._header = b""
-        self._value = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._ended = False
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._headers.clear,
-                "on_header_field": self._on_header_field,
-                "on_header_value": self._on_header_value,
-                "on_header_end": self._on_header_end,
-                "on_headers_finished": self._on_part,
-                "on_part_data": self._on_data,
-                "on_part_end": self._on_part_end,
-                "on_end": self._on_end,
-            },
-        )
-
-    def write(self, data: bytes) -> None:
-        try:
-            self._parser.write(data)
-        except FormParserError as error:
-            raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
+        self.parser = FormParser(boundary, self._on_part, self._on_data, self._on_part_end)
 
     def finish(self) -> MultipartForm:
-        if not self._ended:
-            raise InvalidRequest("The form is cut short: its last boundary is missing.", code="invalid_form")
+        self.parser.finish()
         return MultipartForm(self._fields, tuple(self._files))
 
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _on_header_end(self) -> None:
-        self._headers[self._header.lower()] = self._value
-        self._header = self._value = b""
-
-    def _on_part(self) -> None:
+    def _on_part(self, headers: Mapping[bytes, bytes]) -> None:
         self._parts += 1
         most = MAX_PARTS + (self._max_files if self._folder else 0)
         if self._parts > most:
             raise InvalidRequest(f"The form has more than {most} parts.", code="invalid_form")
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        _, options = parse_options_header(headers.get(b"content-disposition", b""))
         self._field = options.get(b"name", b"").decode("utf-8", "replace")
         if not self._field:
             raise InvalidRequest("A part of the form has no name.", code="invalid_form")
@@ -175,7 +139,7 @@ class _PartReader:
             self._filename = (
                 name.decode("utf-8", "replace") if self._folder else _plain(name.decode("utf-8", "replace"))
             )
-        self._media_type = self._headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip()
+        self._media_type = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip()
         self._data = bytearray()
         field = self._field.removesuffix("[]")
         if self._filename is None:
@@ -203,8 +167,7 @@ class _PartReader:
             field = self._field.removesuffix("[]")
             raise TooLarge(
                 f"The file in '{field}' is larger than {self._limit // MB_BYTES} MB, the most that is taken here. "
-                f"Send a "
-                "smaller or more strongly compressed one; the setting max_media_mb says how much may be.",
+                "Send a smaller or more strongly compressed one; the setting max_media_mb says how much may be.",
                 param=field,
             )
 
@@ -235,9 +198,6 @@ class _PartReader:
             found.append(value)
         else:
             found[key] = value
-
-    def _on_end(self) -> None:
-        self._ended = True
 
 
 def _plain(name: str) -> str:

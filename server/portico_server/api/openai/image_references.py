@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.api.auth.protected_resource import address
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai.relay import caller_of
 from portico_server.api.services import ApiServices
@@ -97,10 +96,7 @@ async def in_wanted_form(
         kind = known.media_type if known is not None else "application/octet-stream"
         made.append(NewArtifact(f"picture-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, raw))
     kept = await services.artifacts.keep(made, Author(run, caller_of(exchange)))
-    host = exchange.header(b"host")
-    base = address(
-        services.settings, exchange.scope.get("scheme", "http"), host.decode("latin-1") if host else None
-    )
+    base = exchange.base_url(services.settings)
     for item, artifact in zip(lacking, kept, strict=True):
         item["url"] = f"{base}/v1/files/{artifact.id}/content"
     return orjson.dumps(document)

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import Request
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 
 from portico_server.api.exchange import Exchange
+from portico_server.api.openai.form_parser import FormParser
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, TooLarge
@@ -66,10 +66,7 @@ async def read(
             f"Send a form (multipart/form-data), with the file in its field '{field}'.",
             code="unsupported_content_type",
         )
-    try:
-        form = _Form(boundary, field, max_bytes)
-    except FormParserError as error:
-        raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
+    form = _Form(boundary, field, max_bytes)
     exchange: Exchange = request.scope["portico.exchange"]
     exchange.take_form(to_disk=True)
     received = await files.receive(form.bytes_of_file(request.stream()))
@@ -94,53 +91,23 @@ class _Form:
         self._fields: dict[str, bytearray] = {}
         self._name = ""
         self._in_file = False
-        self._header = b""
-        self._value = b""
-        self._headers: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
-        self._ended = False
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._headers.clear,
-                "on_header_field": self._on_header_field,
-                "on_header_value": self._on_header_value,
-                "on_header_end": self._on_header_end,
-                "on_headers_finished": self._on_part,
-                "on_part_data": self._on_data,
-                "on_end": self._on_end,
-            },
-        )
+        self._parser = FormParser(boundary, self._on_part, self._on_data)
 
     def fields(self) -> dict[str, str]:
         return {name: value.decode("utf-8", "replace") for name, value in self._fields.items()}
 
     async def bytes_of_file(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Read the whole form; what belongs to the file is passed on, the fields are kept."""
-        try:
-            async for chunk in body:
-                self._parser.write(chunk)
-                if self._pieces:
-                    piece, self._pieces = b"".join(self._pieces), []
-                    yield piece
-            self._parser.finalize()
-        except FormParserError as error:
-            raise InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form") from error
-        if not self._ended:
-            raise InvalidRequest("The form is cut short: its last boundary is missing.", code="invalid_form")
+        async for chunk in body:
+            self._parser.write(chunk)
+            if self._pieces:
+                piece, self._pieces = b"".join(self._pieces), []
+                yield piece
+        self._parser.finish()
 
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _on_header_end(self) -> None:
-        self._headers[self._header.lower()] = self._value
-        self._header = self._value = b""
-
-    def _on_part(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+    def _on_part(self, headers: Mapping[bytes, bytes]) -> None:
+        _, options = parse_options_header(headers.get(b"content-disposition", b""))
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         filename = options.get(b"filename")
         self._in_file = self._name == self._field and filename is not None
@@ -173,6 +140,3 @@ class _Form:
             raise TooLarge(
                 f"The field '{self._name}' is larger than {MAX_FIELD_BYTES // 1024} KB.", param=self._name
             )
-
-    def _on_end(self) -> None:
-        self._ended = True
