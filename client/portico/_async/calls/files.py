@@ -20,7 +20,7 @@ class Files(Group):
         order: str | None = None,
         purpose: str | None = None,
     ) -> Page[File]:
-        """The caller's files, newest first.
+        """Return the caller's files, newest first.
 
         ``limit``: (default: ``10000``).
 
@@ -34,21 +34,21 @@ class Files(Group):
         )
 
     async def get(self, file_id: str) -> File:
-        """One of them, or a file that a run made."""
+        """Return one file: an uploaded one, or one that a run made."""
         return await self._transport.request("GET", at("v1", "files", by_id(file_id, "a file")), File)
 
     async def cancel_upload(self, upload_id: str) -> FileUpload:
-        """End an upload and forget its parts."""
+        """Cancel an upload and delete its parts."""
         return await self._transport.request(
             "POST", at("v1", "uploads", by_id(upload_id, "an upload"), "cancel"), FileUpload
         )
 
     async def remove(self, file_id: str) -> None:
-        """Remove a file, from every vector store too."""
+        """Delete a file, also from every vector store."""
         return await self._transport.request("DELETE", at("v1", "files", by_id(file_id, "a file")), None)
 
     async def content(self, file_id: str) -> bytes:
-        """The bytes of a file, as they were uploaded or a run made them."""
+        """Return the bytes of a file, as they were uploaded or a run made them."""
         return await self._transport.request(
             "GET", at("v1", "files", by_id(file_id, "a file"), "content"), bytes, slow=True
         )

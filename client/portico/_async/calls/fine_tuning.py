@@ -13,7 +13,7 @@ class Tuning(Group):
     """Fine-tuning jobs: models trained on your examples, here or at their provider."""
 
     async def list(self, *, after: str | None = None, limit: int | None = None) -> Page[TuningJob]:
-        """The caller's jobs, the newest first; with ``metadata[k]=v`` those that have it.
+        """Return the caller's fine-tuning jobs, newest first; with ``metadata[k]=v`` only those that have it.
 
         ``limit``: (default: ``20``).
         """
@@ -22,7 +22,7 @@ class Tuning(Group):
         )
 
     async def get(self, job_id: str) -> TuningJob:
-        """One of them."""
+        """Return one fine-tuning job."""
         return await self._transport.request(
             "GET", at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job")), TuningJob
         )
@@ -39,19 +39,19 @@ class Tuning(Group):
         )
 
     async def cancel(self, job_id: str) -> TuningJob:
-        """End a job for good."""
+        """Cancel a fine-tuning job for good."""
         return await self._transport.request(
             "POST", at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "cancel"), TuningJob
         )
 
     async def pause(self, job_id: str) -> TuningJob:
-        """Stop a job behind its last checkpoint."""
+        """Pause a fine-tuning job after its last checkpoint."""
         return await self._transport.request(
             "POST", at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "pause"), TuningJob
         )
 
     async def resume(self, job_id: str) -> TuningJob:
-        """Go on with a paused job."""
+        """Resume a paused fine-tuning job."""
         return await self._transport.request(
             "POST", at("v1", "fine_tuning", "jobs", by_id(job_id, "a fine-tuning job"), "resume"), TuningJob
         )
@@ -59,7 +59,7 @@ class Tuning(Group):
     async def events(
         self, job_id: str, *, after: str | None = None, limit: int | None = None
     ) -> Page[TuningEvent]:
-        """What happened to a job, the newest first: sentences and measurements.
+        """Return the events of a fine-tuning job, newest first: messages and metrics.
 
         ``limit``: (default: ``20``).
         """
@@ -73,7 +73,7 @@ class Tuning(Group):
     async def checkpoints(
         self, job_id: str, *, after: str | None = None, limit: int | None = None
     ) -> Page[TuningCheckpoint]:
-        """The checkpoints of a job, the newest first.
+        """Return the checkpoints of a fine-tuning job, newest first.
 
         ``limit``: (default: ``10``).
         """

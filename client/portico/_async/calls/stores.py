@@ -272,7 +272,7 @@ class Stores(Group):
         attributes: Mapping[str, Any] | None = None,
         chunking_strategy: Mapping[str, Any] | None = None,
     ) -> StoreFile:
-        """Put a file into a store; it is indexed in the background.
+        """Add a file to a vector store. It is indexed in the background.
 
         A file to be put into a vector store.
         """
@@ -284,7 +284,7 @@ class Stores(Group):
         )
 
     async def detach(self, store_id: str, file_id: str) -> None:
-        """Take a file out of a store; the file itself stays."""
+        """Remove a file from a vector store. The file itself stays."""
         return await self._transport.request(
             "DELETE",
             at("v1", "vector_stores", by_id(store_id, "a store"), "files", by_id(file_id, "a file")),

@@ -13,7 +13,7 @@ class Batches(Group):
     """Many requests in one file, answered while nobody waits."""
 
     def list(self, *, after: str | None = None, limit: int | None = None) -> Page[Batch]:
-        """The caller's batches, the newest first.
+        """Return the caller's batches, newest first.
 
         ``limit``: (default: ``20``).
         """
@@ -22,11 +22,11 @@ class Batches(Group):
         )
 
     def get(self, batch_id: str) -> Batch:
-        """One of them."""
+        """Return one batch."""
         return self._transport.request("GET", at("v1", "batches", by_id(batch_id, "a batch")), Batch)
 
     def cancel(self, batch_id: str) -> Batch:
-        """Ask nothing more; what is answered by then gets its file."""
+        """Cancel a batch. The lines that are answered by then get their file."""
         return self._transport.request(
             "POST", at("v1", "batches", by_id(batch_id, "a batch"), "cancel"), Batch
         )

@@ -12,19 +12,19 @@ class Containers(Group):
     """Containers and their files. One that was not used for its time is gone."""
 
     def get(self, container_id: str) -> Container:
-        """One of them."""
+        """Return one container."""
         return self._transport.request(
             "GET", at("v1", "containers", by_id(container_id, "a container")), Container
         )
 
     def remove(self, container_id: str) -> None:
-        """Forget a container with its files. What a response has made stays at `/v1/files`."""
+        """Delete a container with its files. What a response has made stays at `/v1/files`."""
         return self._transport.request(
             "DELETE", at("v1", "containers", by_id(container_id, "a container")), None
         )
 
     def file(self, container_id: str, file_id: str) -> ContainerFile:
-        """One of its files."""
+        """Return one file of a container."""
         return self._transport.request(
             "GET",
             at("v1", "containers", by_id(container_id, "a container"), "files", by_id(file_id, "a file")),
@@ -32,7 +32,7 @@ class Containers(Group):
         )
 
     def content(self, container_id: str, file_id: str) -> bytes:
-        """The bytes of a file."""
+        """Return the bytes of a file."""
         return self._transport.request(
             "GET",
             at(
@@ -48,7 +48,7 @@ class Containers(Group):
         )
 
     def remove_file(self, container_id: str, file_id: str) -> None:
-        """Take a file out of its container."""
+        """Delete a file from its container."""
         return self._transport.request(
             "DELETE",
             at("v1", "containers", by_id(container_id, "a container"), "files", by_id(file_id, "a file")),

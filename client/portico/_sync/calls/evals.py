@@ -16,13 +16,13 @@ class Evals(Group):
     """Evaluations of models, apps and stores, and searches over their settings."""
 
     def get(self, eval_id: str) -> Eval:
-        """One of them."""
+        """Return one evaluation."""
         return self._transport.request("GET", at("v1", "evals", by_id(eval_id, "an evaluation")), Eval)
 
     def update(
         self, eval_id: str, *, name: str | None = None, metadata: Mapping[str, Any] | None = None
     ) -> Eval:
-        """Give it another name or other metadata.
+        """Change the name or the metadata of an evaluation.
 
         Another name, or other metadata.
         """
@@ -34,17 +34,17 @@ class Evals(Group):
         )
 
     def remove(self, eval_id: str) -> None:
-        """Forget it with its runs and searches; those at work are ended."""
+        """Delete an evaluation with its runs and searches. Those in progress are cancelled."""
         return self._transport.request("DELETE", at("v1", "evals", by_id(eval_id, "an evaluation")), None)
 
     def get_run(self, eval_id: str, run_id: str) -> EvalRun:
-        """One run, with what it has come to so far."""
+        """Return one run of an evaluation, with its results so far."""
         return self._transport.request(
             "GET", at("v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run")), EvalRun
         )
 
     def cancel_run(self, eval_id: str, run_id: str) -> EvalRun:
-        """End a run; what is done of it stays. Older clients leave out ``/cancel``."""
+        """Cancel a run of an evaluation; its results so far stay. Older clients leave out ``/cancel``."""
         return self._transport.request(
             "POST",
             at("v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run"), "cancel"),
@@ -52,7 +52,7 @@ class Evals(Group):
         )
 
     def remove_run(self, eval_id: str, run_id: str) -> None:
-        """Forget a run with what came of it."""
+        """Delete a run of an evaluation with its results."""
         return self._transport.request(
             "DELETE", at("v1", "evals", by_id(eval_id, "an evaluation"), "runs", by_id(run_id, "a run")), None
         )
@@ -67,7 +67,7 @@ class Evals(Group):
         order: str | None = None,
         status: str | None = None,
     ) -> Page[EvalOutput]:
-        """What became of the items that are done.
+        """Return the results of the items that are done.
 
         ``limit``: (default: ``20``).
 

@@ -16,13 +16,13 @@ class Chats(Group):
     """Chat completions that were asked for with ``store``, in ``extra_body`` of a chat."""
 
     def get(self, chat_id: str) -> StoredChat:
-        """One that was stored."""
+        """Return one stored chat completion."""
         return self._transport.request(
             "GET", at("v1", "chat", "completions", by_id(chat_id, "a chat")), StoredChat
         )
 
     def change(self, chat_id: str, metadata: Mapping[str, str] | None) -> StoredChat:
-        """Put other metadata in the place of what it has.
+        """Replace the metadata of a stored chat completion.
 
         Other metadata for a stored chat completion.
         """
@@ -34,7 +34,7 @@ class Chats(Group):
         )
 
     def remove(self, chat_id: str) -> None:
-        """Forget one."""
+        """Delete a stored chat completion."""
         return self._transport.request(
             "DELETE", at("v1", "chat", "completions", by_id(chat_id, "a chat")), None
         )
@@ -44,7 +44,7 @@ class Models(Group):
     """Names that answer at ``/v1``, and where models come from."""
 
     def list(self) -> Sequence[Model]:
-        """All models, apps and aliases that the caller may use."""
+        """Return all models, apps and aliases that the caller may use."""
         return self._transport.request("GET", "/v1/models", list[Model])
 
     def pull(self, source: str) -> str:

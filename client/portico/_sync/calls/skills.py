@@ -12,11 +12,11 @@ class Skills(Group):
     """Agent Skills. A name or an id says which is meant; a version is a number, ``latest`` or ``default``."""
 
     def get(self, skill: str) -> Skill:
-        """One by its id or its name."""
+        """Return one skill, by its id or its name."""
         return self._transport.request("GET", at("v1", "skills", named(skill, "a skill")), Skill)
 
     def set_default(self, skill: str, version: str) -> Skill:
-        """Let another version be the default one.
+        """Make another version the default one.
 
         The version that is to be the default one.
         """

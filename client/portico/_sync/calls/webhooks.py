@@ -15,7 +15,7 @@ class Webhooks(Group):
     """Addresses to which events are sent, signed; `portico.webhooks.verify_webhook` checks them there."""
 
     def list(self, *, after: str | None = None, limit: int | None = None) -> Page[Webhook]:
-        """The caller's webhooks, the newest first.
+        """Return the caller's webhooks, newest first.
 
         ``limit``: (default: ``20``).
         """
@@ -24,7 +24,7 @@ class Webhooks(Group):
         )
 
     def get(self, webhook_id: str) -> Webhook:
-        """One of them."""
+        """Return one webhook."""
         return self._transport.request(
             "GET", at("v1", "webhook_endpoints", by_id(webhook_id, "a webhook")), Webhook
         )
@@ -38,7 +38,7 @@ class Webhooks(Group):
         url: str | None = None,
         disabled: bool | None = None,
     ) -> Webhook:
-        """Change what is given. One that was disabled is used again.
+        """Change the given fields of a webhook. A disabled webhook is enabled again.
 
         What to change; ``event_types`` are all that it has afterwards. ``disabled`` is ours: nothing is sent
         until the next change.
@@ -51,7 +51,7 @@ class Webhooks(Group):
         )
 
     def rotate(self, webhook_id: str, *, keep_old: bool | None = None) -> NewWebhook:
-        """Give a webhook another secret, which is shown here and never again.
+        """Replace the secret of a webhook. The new one is shown here and never again.
 
         Whether what is sent in the next 24 hours is signed with the secret before, too.
         """
@@ -63,7 +63,7 @@ class Webhooks(Group):
         )
 
     def test(self, webhook_id: str, event_type: str) -> int:
-        """Send a made-up event now, once, whatever the webhook wants.
+        """Send a sample event once, now, whatever the webhook subscribes to.
 
         Of which type the event is that is sent.
         """
@@ -77,13 +77,13 @@ class Webhooks(Group):
         )
 
     def remove(self, webhook_id: str) -> None:
-        """Forget a webhook, and what was sent to it."""
+        """Delete a webhook and the record of its deliveries."""
         return self._transport.request(
             "DELETE", at("v1", "webhook_endpoints", by_id(webhook_id, "a webhook")), None
         )
 
     def event_types(self) -> Sequence[str]:
-        """What a webhook can want. Those of ``run`` are ours."""
+        """Return the events that a webhook can subscribe to. Those of ``run`` are Portico's own."""
         return self._transport.request("GET", "/v1/webhook_event_types", list[str])
 
     def deliveries(
