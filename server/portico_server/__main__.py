@@ -16,9 +16,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from portico_server.child_environment import set_for_daemon, unproxied
 from portico_server.core.errors import PorticoError
 from portico_server.settings import Settings, load
-from portico_server.subprocesses import set_for_daemon, unproxied
 
 
 def _parser(chosen: str) -> argparse.ArgumentParser:

@@ -28,8 +28,8 @@ from portico_server.apps.stored_chats import StoredChats
 from portico_server.batches.batches import BatchService
 from portico_server.blobs.bucket import BlobPlaces
 from portico_server.canaries.canaries import CanaryService
+from portico_server.core.base_models import BaseModel
 from portico_server.core.dataclass import dataclass
-from portico_server.core.interfaces import BaseModel
 from portico_server.core.registry import Registry
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.database import Database
@@ -79,7 +79,7 @@ from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.served import ServedTools
 from portico_server.tools.skills.library import SkillLibrary
-from portico_server.tools.sources.process import FunctionPackages
+from portico_server.tools.sources.function_packages import FunctionPackages
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.toolbox import Toolbox
 from portico_server.webhooks.delivery import WebhookDeliveries, WebhookSender

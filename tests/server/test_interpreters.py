@@ -17,7 +17,7 @@ import pytest
 from tests.daemon import ROOT, environment
 
 from portico_server import subprocesses
-from portico_server.subprocesses import inherited
+from portico_server.child_environment import inherited
 
 LIMIT = 90
 """Seconds after which the test gives up on a process."""

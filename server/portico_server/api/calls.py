@@ -11,7 +11,7 @@ from typing import Final
 from portico_server.api import errors
 from portico_server.api.auth.credentials import OPERATOR
 from portico_server.api.exchange import ClientConnection, Exchange, KeyCalls
-from portico_server.core import pools
+from portico_server.core import work_slots
 from portico_server.core.errors import TooMany, Unauthenticated
 from portico_server.core.principal import LOCAL, Principal
 
@@ -46,7 +46,7 @@ class CallsInProgress:
         if exchange.expires_at:
             self._end_expired(exchange)
         exchange.beside = calls
-        pools.KEY.set(caller.id)
+        work_slots.KEY.set(caller.id)
         CALL.set(id(exchange))
         calls.add(exchange)
 

@@ -11,7 +11,7 @@ import orjson
 
 from portico_server.api import errors
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.pools import FairSlots
+from portico_server.core.work_slots import FairSlots
 
 MAX_JSON_DEPTH = 200
 """Objects and lists within each other in a body."""

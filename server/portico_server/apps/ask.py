@@ -22,16 +22,16 @@ from portico_server.apps.answer.trust import ReaderTest
 from portico_server.apps.language import no_documents, not_found, unread_files, unsupported_answer
 from portico_server.apps.repetition import repeats
 from portico_server.apps.standalone import standalone_question
+from portico_server.core.citation_marks import Citations, cited
 from portico_server.core.context import Context, Listener
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.interfaces import StorePassage
-from portico_server.core.passage import Citations, cited
 from portico_server.core.pools import SEARCH
 from portico_server.core.principal import Principal
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Embed, Found, Message, Reply, Request, Search, Steps, Vectors
 from portico_server.core.servable import Card, Servable
+from portico_server.core.training_passages import StorePassage
 
 logger = logging.getLogger(__name__)
 

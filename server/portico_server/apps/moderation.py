@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from portico.wire import Event, Usage
-from portico_server.core import pools
+from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
@@ -221,7 +221,7 @@ async def _by_rules(items: Sequence[ModeratedItem]) -> Moderated:
         results = [_judged_by_rules(item) for item in items]
     else:
         results = await pools.GUARDS.run_for(
-            pools.KEY.get(), lambda: [_judged_by_rules(item) for item in items]
+            work_slots.KEY.get(), lambda: [_judged_by_rules(item) for item in items]
         )
     return Moderated(tuple(results), Usage(), RULES)
 

@@ -21,7 +21,7 @@ from portico_server.batches.spec import (
     CheckedLines,
 )
 from portico_server.batches.work import BatchServices, BatchWork
-from portico_server.core import pools
+from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable, nearest
 from portico_server.core.ids import new_id
@@ -71,7 +71,7 @@ class BatchService:
             scheduler,
             files,
             throttle=Throttle(registry, runner, on=yields),
-            slots=pools.FairSlots(at_once),
+            slots=work_slots.FairSlots(at_once),
             at_once=max(1, at_once),
             longest=longest,
         )

@@ -21,9 +21,9 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, NotFound, PorticoError, Unavailable
-from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
+from portico_server.core.work_slots import FairSlots
 from portico_server.db import batches, steps
 from portico_server.db.batches import BatchRow, LineRow, SpentTokens
 from portico_server.db.database import Database

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.interfaces import FetchedResponse, FetchSession
+from portico_server.core.fetching import FetchedResponse, FetchSession
 from portico_server.settings import Settings
 
 # AWS Signature Version 4, for requests without a body: who asks, as an ``Authorization`` header.

@@ -15,10 +15,10 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import LiveJudge
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.servable import Card, Servable
+from portico_server.core.skills import LiveJudge
 from portico_server.db import canaries as rows
 from portico_server.db.canaries import CanaryCounts, CanaryRow, Decision, Outcome, Side, SideCounts
 from portico_server.db.database import Database

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 from portico_server.core.aliases import Aliases
+from portico_server.core.attached_files import ReadsFiles
 from portico_server.core.binding import (
     BOUND,
     BoundNames,
@@ -21,7 +22,6 @@ from portico_server.core.binding import (
     to_target,
 )
 from portico_server.core.errors import NotFound, nearest
-from portico_server.core.interfaces import ReadsFiles
 from portico_server.core.late_sources import LateSources
 from portico_server.core.name_claims import NameClaims, name_taken_error
 from portico_server.core.principal import SYSTEM, Principal

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final, NamedTuple
-
-from portico_server.core.words import whole_number
 
 _PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 
@@ -95,37 +92,3 @@ def at_step(run_id: str, path: str) -> Iterator[None]:
         return
     with at(of_run(run_id, path, current)):
         yield
-
-
-# How many agents have called each other: what a daemon writes into the state of a trace, which others pass on.
-
-
-_HOPS: Final = "portico="
-
-
-def hops() -> int:
-    """How many agents are around the work of this moment, by the state of its trace."""
-    current = CURRENT.get()
-    for member in (current.state if current is not None else "").split(","):
-        if member.strip().startswith(_HOPS):
-            count = member.strip().removeprefix(_HOPS)
-            return whole_number(count, 3) or 0
-    return 0
-
-
-def next_hop() -> Trace:
-    """Where a call of an agent stands: in the trace of this moment, or in a new one, one agent further."""
-    current = CURRENT.get() or Trace(secrets.token_hex(16), secrets.token_hex(8))
-    others = [one for one in current.state.split(",") if one and not one.strip().startswith(_HOPS)]
-    state = f"{_HOPS}{hops() + 1}"
-    for member in others:
-        if len(state) + 1 + len(member) > MAX_STATE_CHARS:
-            break
-        state += f",{member}"
-    return current._replace(state=state)
-
-
-def with_trace_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """The headers of a call to another program, with where it stands."""
-    current = CURRENT.get()
-    return headers if current is None else {**headers, **current.headers()}

@@ -12,9 +12,9 @@ from typing import Any, Final
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id, new_id
 from portico_server.core.invalid import missing, not_one_of, wrong_type
-from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
+from portico_server.core.work_slots import FairSlots
 from portico_server.db import evals as rows
 from portico_server.db.database import Database
 from portico_server.db.evals import EvalRow, ItemRow

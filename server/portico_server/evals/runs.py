@@ -11,8 +11,8 @@ from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, PorticoError, Unavailable
 from portico_server.core.ids import new_id
-from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal
+from portico_server.core.work_slots import FairSlots
 from portico_server.db import evals as rows
 from portico_server.db import runs
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow

@@ -25,9 +25,9 @@ from portico_server.core.errors import (
 )
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import not_one_of, wrong, wrong_type
-from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal
 from portico_server.core.servable import Servable
+from portico_server.core.work_slots import FairSlots
 from portico_server.db import evals as eval_rows
 from portico_server.db import evals as rows
 from portico_server.db.evals import EvalRunRow, EvalSearchRow

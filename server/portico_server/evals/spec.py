@@ -7,8 +7,10 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from portico_server.core.app_variants import AppVariants
+from portico_server.core.base_models import TrialTrainer
 from portico_server.core.dataclass import dataclass
-from portico_server.core.interfaces import AppVariants, Evaluator, TrialTrainer
+from portico_server.core.interfaces import Evaluator
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database

@@ -13,12 +13,12 @@ from portico.wire import Event, Usage
 from portico_server.core.context import Context, ContextWithin, Listener
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, TooMany, Unavailable
-from portico_server.core.pools import FairSlots
 from portico_server.core.principal import Principal
 from portico_server.core.question import Question, QuestionAnswer
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, Result
 from portico_server.core.servable import Servable
+from portico_server.core.work_slots import FairSlots
 from portico_server.db import evals as rows
 from portico_server.db import steps
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow, Verdict

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from portico.wire import ErrorBody
 from portico_server.core import pools
+from portico_server.core.base_models import BaseModel, BaseModels, OnProgress
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
@@ -26,9 +27,9 @@ from portico_server.core.errors import (
     Unavailable,
 )
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import BaseModel, BaseModels, OnProgress, ReadableStores
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
+from portico_server.core.training_passages import ReadableStores
 from portico_server.db import runs, tuning
 from portico_server.db.database import Database
 from portico_server.db.rows import RowPage, json_bytes

@@ -19,10 +19,11 @@ import orjson
 
 from portico.wire import Status
 from portico_server.core import pools
+from portico_server.core.base_models import Report, TrainingEnvironment
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
-from portico_server.core.interfaces import Evaluator, Report, TrainingEnvironment
+from portico_server.core.interfaces import Evaluator
 from portico_server.finetune.spec import (
     Checkpoint,
     Metrics,

@@ -16,9 +16,9 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.interfaces import ReadableStores, StorePassage
 from portico_server.core.prompts import builtin
 from portico_server.core.request import Chat, Found, Reply, Search
+from portico_server.core.training_passages import ReadableStores, StorePassage
 from portico_server.finetune.data import MAX_EXAMPLE_BYTES, MAX_LISTED_ERRORS, content_missing, read_line
 from portico_server.finetune.spec import DataFacts, FineTuningSpec, Method, PreparedData
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import replace
 from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
+from portico_server.core.base_models import BaseModel, Device, TrainingMachine
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.interfaces import BaseModel, Device, TrainingMachine
 from portico_server.finetune.questions import TRAINED_NEGATIVE_COUNT
 from portico_server.finetune.spec import (
     RETRIEVAL_METHODS,

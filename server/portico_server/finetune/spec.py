@@ -9,10 +9,10 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+from portico_server.core.base_models import BaseModel, TrainableTask
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.core.interfaces import BaseModel, TrainableTask
 from portico_server.db.tuning import JobJson, JobRow, JobStatus
 
 

@@ -22,12 +22,13 @@ from typing import Any, Final, Protocol
 
 from portico.wire import Status as Progress
 from portico_server.core import pools
+from portico_server.core.base_models import BaseModel, BaseModels
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
-from portico_server.core.interfaces import BaseModel, BaseModels, ReadableStores
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
+from portico_server.core.training_passages import ReadableStores
 from portico_server.db import steps, tuning
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from portico.wire import GuardHit
-from portico_server.core import pools
+from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
@@ -233,7 +233,7 @@ async def _searched(guard: ContentGuard, texts: Sequence[str]) -> list[list[Dete
         return {text: find(text, guard.detectors) for text in different}
 
     small = sum(map(len, different)) + 100 * len(different) <= MAX_LOOP_CHARS
-    found = search() if small else await pools.GUARDS.run_for(pools.KEY.get(), search)
+    found = search() if small else await pools.GUARDS.run_for(work_slots.KEY.get(), search)
     return [found[text] for text in texts]
 
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 import orjson
 
 from portico.wire import Cited, Delta, Event, Passage, ToolCalled, ToolReturned, Usage
+from portico_server.core.attached_files import ReadsFiles
 from portico_server.core.context import Context, ContextWithin
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.core.interfaces import ReadsFiles
 from portico_server.core.media import Draw, Speak, Transcript, holds_files
 from portico_server.core.relay import Relay, RelayResponse, event_data
 from portico_server.core.request import (

@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
-from portico_server.subprocesses import is_local
+from portico_server.child_environment import is_local
 
 MAX_INTERIM_ANSWERS_COUNT: Final = 16
 """Answers with a status below 200, such as 100 Continue and 103 Early Hints, before the one that counts."""

@@ -21,14 +21,8 @@ import rjieba
 import Stemmer
 
 from portico_server.core.dataclass import dataclass
-from portico_server.core.words import (
-    CHINESE_STOPWORDS,
-    CJK_RUN,
-    ENGLISH_STOPWORDS,
-    HAN_RUN,
-    bigrams,
-    compounds,
-)
+from portico_server.core.stopwords import CHINESE_STOPWORDS, ENGLISH_STOPWORDS
+from portico_server.core.words import CJK_RUN, HAN_RUN, bigrams, compounds
 
 ANALYSER_VERSION = 3
 """Raised whenever the same text may give other terms, or an index has other fields: those made by another version are

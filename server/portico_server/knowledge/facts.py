@@ -7,8 +7,8 @@ from hashlib import sha256
 
 from portico_server.core import pools
 from portico_server.core.errors import NotFound
+from portico_server.core.facts import Fact
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import Fact
 from portico_server.core.principal import Principal
 from portico_server.db import store_files as rows
 from portico_server.db.database import Database

@@ -19,7 +19,7 @@ from portico_server.blobs.s3 import BucketEndpoint
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.interfaces import Fetcher
+from portico_server.core.fetching import Fetcher
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow

@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 
 from portico.wire import JSON, Status, StepFinished, StepStarted
 from portico_server.blobs.place import StorageUnavailable
-from portico_server.core import pools
+from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, PorticoError, TooLarge
@@ -427,7 +427,7 @@ class Ingest:
         dropped: set[str] = set()
 
         async def read(row: StoreFileRow, *, resumed: bool) -> None:
-            pools.KEY.set(target.owner or row.whose or "")
+            work_slots.KEY.set(target.owner or row.whose or "")
             tally.reading[row.file_id] = row.filename
             partial = await PartialFile.find(self._database, row, target.model) if resumed else None
             try:

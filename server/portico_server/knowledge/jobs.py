@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from portico.wire import JSON
-from portico_server.core import pools
+from portico_server.core import work_slots
 from portico_server.core.context import Context
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -150,7 +150,7 @@ class StoreJobs:
         row = await self._row(payload)
         if row is None:
             return {}
-        pools.KEY.set(str(payload.get(FOR) or ""))
+        work_slots.KEY.set(str(payload.get(FOR) or ""))
         result = await self._ingest.run(row, context)
         await self._making.resume(row)
         return result
@@ -159,7 +159,7 @@ class StoreJobs:
         row = await self._row(payload)
         if row is None or not follows(row):
             return {}
-        pools.KEY.set(row.owner or "")
+        work_slots.KEY.set(row.owner or "")
         result = await self._following.run(row, context)
         for whose in {
             one.whose for one in await self._database.read(rows.waiting, row.id, MAX_WAITING_FILES)
@@ -170,18 +170,18 @@ class StoreJobs:
 
     async def _run_embed(self, payload: Mapping[str, Any], context: Context) -> JSON:
         row = await self._row(payload)
-        pools.KEY.set(str(payload.get(FOR) or ""))
+        work_slots.KEY.set(str(payload.get(FOR) or ""))
         result = {} if row is None else await self._models.run(row, context)
         self._changed()
         return result
 
     async def _run_link(self, payload: Mapping[str, Any], context: Context) -> JSON:
-        pools.KEY.set(str(payload.get(FOR) or ""))
+        work_slots.KEY.set(str(payload.get(FOR) or ""))
         return await self._links.run(str(payload["store"]), context)
 
     async def _run_reindex(self, payload: Mapping[str, Any], context: Context) -> JSON:
         row = await self._row(payload)
-        pools.KEY.set(str(payload.get(FOR) or ""))
+        work_slots.KEY.set(str(payload.get(FOR) or ""))
         return {} if row is None else await self._reindex.run(row, context, files=bool(payload.get("files")))
 
     async def _run_calibrate(self, payload: Mapping[str, Any], context: Context) -> JSON:

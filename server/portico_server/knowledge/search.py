@@ -13,10 +13,10 @@ from portico.wire import Passage
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
+from portico_server.core.name_words import name_in_words
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Attributes, Filter, Found, Refine, Search, Stage, Steps
-from portico_server.core.words import name_in_words
 from portico_server.db import groups, hits
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database

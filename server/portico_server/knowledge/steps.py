@@ -24,7 +24,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.prompts import builtin
 from portico_server.core.request import Chat, Reply, Steps
-from portico_server.core.words import says
+from portico_server.core.stopwords import says
 from portico_server.db.links import FILE, REFERENCE, LinkRow
 from portico_server.knowledge.chunk.prompts import answer_text
 from portico_server.knowledge.index.handle import Ranking

@@ -14,11 +14,12 @@ from typing import Any
 from portico.schemas.stores import SyncPlan
 from portico.wire import JSON
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
+from portico_server.core.fetching import Fetcher
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import Fetcher, StorePassage
 from portico_server.core.names import check_plain, has_controls
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
+from portico_server.core.training_passages import StorePassage
 from portico_server.db import chunks, stores
 from portico_server.db import stores as rows
 from portico_server.db.database import Database

@@ -17,7 +17,7 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Unavailable
 from portico_server.core.ids import new_id
-from portico_server.core.words import searched_name
+from portico_server.core.name_words import searched_name
 from portico_server.db import store_files, stores
 from portico_server.db import stores as rows
 from portico_server.db.database import Database

@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
-from portico_server.core import pools
+from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
@@ -62,7 +62,7 @@ class ToolIndex:
         self._registry = registry
         self._kept: OrderedDict[bytes, _Ranked] = OrderedDict()
         self._making: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
-        self._slots = pools.Slots("search for tools", MAX_MAKING, per_key=1)
+        self._slots = work_slots.Slots("search for tools", MAX_MAKING, per_key=1)
 
     async def best(
         self,

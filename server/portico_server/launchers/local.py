@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from portico_server.child_environment import inherited
+from portico_server.child_output import transcribe
 from portico_server.core import pools
 from portico_server.launchers.protocol import JobInfo, LaunchedProcess, Launcher, LaunchOrder, describe_exit
-from portico_server.subprocesses import inherited, transcribe
 
 if TYPE_CHECKING:
     import psutil

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from portico.schemas.cluster import ClusterNode
+from portico_server.child_environment import inherited
 from portico_server.core import pools
 from portico_server.core.errors import Conflict, Unavailable
 from portico_server.launchers.protocol import LaunchOrder
@@ -28,7 +29,7 @@ from portico_server.launchers.remote import (
     read_address,
 )
 from portico_server.settings import Settings
-from portico_server.subprocesses import inherited, run_script
+from portico_server.subprocesses import run_script
 
 DRIVER_SCRIPT: Final = Path(__file__).with_name("ray_driver.py")
 

@@ -18,11 +18,12 @@ from typing import Any, Final, Literal, Protocol
 import aiohttp
 import orjson
 
+from portico_server.child_output import LOG_BYTES
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.launchers.protocol import JobInfo, LaunchedProcess, LaunchOrder, describe_exit
-from portico_server.subprocesses import LOG_BYTES, own, run_script
+from portico_server.subprocesses import own, run_script
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from portico.schemas.cluster import ClusterNode
+from portico_server.child_environment import inherited
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, Unavailable
@@ -23,7 +24,7 @@ from portico_server.launchers.remote import (
     read_address,
 )
 from portico_server.settings import Settings
-from portico_server.subprocesses import inherited, output_of
+from portico_server.subprocesses import output_of
 
 COMMAND_TIMEOUT_S: Final = 30.0
 """Seconds in which Slurm's commands answer."""

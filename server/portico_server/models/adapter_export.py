@@ -14,10 +14,10 @@ from uuid import uuid4
 
 from portico.wire import Status
 from portico_server.core import pools
+from portico_server.core.base_models import BaseModel, BaseModels, TrainingEnvironment
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable
-from portico_server.core.interfaces import BaseModel, BaseModels, TrainingEnvironment
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.relay import AdapterScale
 from portico_server.environments.uv import StepFailedError, StepReport, run_step

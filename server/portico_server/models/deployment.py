@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from portico.wire import Event, Usage, flat_options
+from portico_server.core.attached_files import ReadsFiles
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
-from portico_server.core.interfaces import ReadsFiles
 from portico_server.core.media import FILES_CAPABILITY, Draw, Speak, Transcribe, holds_files
 from portico_server.core.relay import CAPABILITY, AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Chat, Detokenize, Embed, Moderate, Request, Rerank, Result, Tokenize

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from urllib.parse import quote
 
 from portico_server.core import pools
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable, nearest
-from portico_server.core.hosted_tuning import HostedTuner
-from portico_server.core.interfaces import (
+from portico_server.core.base_models import (
     BaseModel,
     Device,
     OnProgress,
@@ -26,6 +24,8 @@ from portico_server.core.interfaces import (
     TrainingEnvironment,
     TrainingMachine,
 )
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable, nearest
+from portico_server.core.hosted_tuning import HostedTuner
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.environments.uv import StepFailedError, StepReport, run_step, silent
 from portico_server.models.adapters import peft

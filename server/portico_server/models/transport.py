@@ -13,13 +13,13 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from portico_server.core import trace
+from portico_server.child_environment import is_local
+from portico_server.core import agent_depth
 from portico_server.core.context import ENDS_AT
 from portico_server.core.errors import DeadlineExceeded, EngineFailed, PorticoError, retry_after_s
 from portico_server.http.client import open_session
 from portico_server.models.openai_wire import error_of
 from portico_server.models.server_process import Endpoint
-from portico_server.subprocesses import is_local
 
 CONNECT_TIMEOUT_S = 10.0
 """Seconds to reach a server."""
@@ -91,7 +91,7 @@ class EngineTransport:
     ) -> aiohttp.ClientResponse:
         """Send ``body``; returns when the headers are there. Raises aiohttp's errors and `TimeoutError`."""
         session = (self._near if route.local else self._proxied)[reuse]
-        headers = trace.with_trace_headers(route.headers)
+        headers = agent_depth.with_trace_headers(route.headers)
         data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > LARGE_BODY_BYTES else body
         if isinstance(body, aiohttp.FormData):  # which says by itself where its parts end
             headers = {name: value for name, value in headers.items() if name != "Content-Type"}

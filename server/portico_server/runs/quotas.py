@@ -13,7 +13,8 @@ from typing import Any
 from anyio import CapacityLimiter
 
 from portico_server.core.errors import TooLarge, TooMany
-from portico_server.core.limits import RateBucket, UsageLimits
+from portico_server.core.limits import UsageLimits
+from portico_server.core.rate_bucket import RateBucket
 from portico_server.db import files
 from portico_server.db.database import Database
 from portico_server.db.usage import DAY_S

@@ -5,25 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import is_dataclass, replace
-from types import TracebackType
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
 
 from portico.wire import (
-    Delta,
     ErrorBody,
     Event,
     Failed,
     Finished,
     Status,
-    ToolReturned,
     Usage,
     as_json,
-    field_names,
 )
-from portico_server.core import pools, trace
+from portico_server.core import trace, work_slots
 from portico_server.core.context import ENDS_AT, Context
 from portico_server.core.errors import Conflict, DeadlineExceeded, Forbidden, PorticoError
 from portico_server.core.principal import Principal
@@ -32,164 +26,16 @@ from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import AppOutput, Ranked, Reply, Request, Result, Vectors
 from portico_server.core.servable import Card, Relays, Servable
 from portico_server.db.usage import UsageRow
+from portico_server.runs.admitted_call import AdmittedCall
+from portico_server.runs.attempt_usage import attempt_usage, token_count
+from portico_server.runs.daemon_health import DaemonHealth
+from portico_server.runs.ended_runs import EndedRuns
+from portico_server.runs.model_calls import NO_USAGE, with_text
 from portico_server.runs.questions import QuestionService
 from portico_server.runs.quotas import Quotas, UsageMeter
-from portico_server.runs.run import NO_USAGE, Run, RunContext, charged, with_text
+from portico_server.runs.run import Run, RunContext, charged
 from portico_server.runs.telemetry import Span, Telemetry
-from portico_server.runs.usage import CallCounts, DaemonHealth, UsageLog
-
-# Runs that have ended lately, as many as there is room for what they gave.
-
-
-MAX_ENDED_RUNS: Final = 200
-"""Ended runs that can still be looked at."""
-
-MAX_ENDED_BYTES: Final = 64 * 2**20
-"""Bytes, about, that their results may take together; of a larger one the run itself is kept alone."""
-
-_OBJECT_BYTES: Final = 64
-_NUMBERS: Final = frozenset({int, float, bool})
-_MAX_PARTS: Final = 20_000
-"""Values within a result that are looked at; one that has more is taken to fill the room."""
-
-_EVENTS_WITH_TEXT: Final = (Delta, ToolReturned)
-
-
-class EndedRuns:
-    """The runs, oldest first."""
-
-    def __init__(self) -> None:
-        self._runs: deque[tuple[Run, int]] = deque()
-        self._weight = 0
-
-    def add(self, run: Run) -> None:
-        """One that has just ended. The oldest are forgotten for it."""
-        weight = weigh(run.result)
-        for event in run.log.kept:
-            if isinstance(event, _EVENTS_WITH_TEXT):
-                weight += len(event.text)
-        self._runs.append((run, weight))
-        self._weight += weight
-        while len(self._runs) > MAX_ENDED_RUNS or (self._weight > MAX_ENDED_BYTES and len(self._runs) > 1):
-            self._weight -= self._runs.popleft()[1]
-
-    def get(self, run_id: str) -> Run | None:
-        """One of them."""
-        return next((run for run, _ in self._runs if run.id == run_id), None)
-
-    def __iter__(self) -> Iterator[Run]:
-        return (run for run, _ in self._runs)
-
-    def __reversed__(self) -> Iterator[Run]:
-        return (run for run, _ in reversed(self._runs))
-
-
-def weigh(value: Any) -> int:
-    """How many bytes a result takes, about; `MAX_ENDED_BYTES` if it has too many parts to be looked at."""
-    if value is None:  # of every call that is relayed
-        return _OBJECT_BYTES
-    weight, looked = 0, 0
-    stack = [value]
-    while stack:
-        found = stack.pop()
-        looked += 1
-        weight += _OBJECT_BYTES
-        if found is None or type(found) in _NUMBERS:
-            continue
-        match found:
-            case str() | bytes():
-                weight += len(found)
-                continue
-            case Vectors():
-                weight += sum(map(len, found.data))
-                continue
-            case Mapping():
-                if len(found) > _MAX_PARTS:
-                    return max(weight, MAX_ENDED_BYTES)
-                inner: list[Any] = [*found.keys(), *found.values()]
-            case list() | tuple():
-                if len(found) > _MAX_PARTS:
-                    return max(weight, MAX_ENDED_BYTES)
-                inner = list(found)
-            case _ if is_dataclass(type(found)):
-                inner = [getattr(found, name) for name in field_names(found.__class__)]
-            case _:
-                continue
-        if looked + len(stack) + len(inner) > _MAX_PARTS:
-            return max(weight, MAX_ENDED_BYTES)
-        stack += inner
-    return weight
-
-
-# What an attempt of a run counts for.
-
-
-def _tokens(usage: Usage) -> int:
-    return usage.prompt_tokens + usage.completion_tokens
-
-
-def _used(run: Run) -> Usage:
-    """What this attempt has used. What it took from the journal counts once: here if no earlier attempt could say so,
-    because the daemon was killed. What the calls of models have cost its key counts though the result does not say it,
-    such as of a turn that was cut off, and of the vector of a question.
-    """
-    charged_so_far = run.charge.usage
-    if run.replayed is NO_USAGE and run.status == "completed" and charged_so_far is NO_USAGE:  # as many a run
-        return run.usage
-    found, before, reported = run.usage, run.replayed, run.reported
-    if reported is None:
-        reported = before
-    cost = found.cost
-    if cost is not None:
-        cost = max(0.0, cost - min(before.cost or 0.0, reported.cost or 0.0))
-    used = Usage(
-        max(0, found.prompt_tokens - min(before.prompt_tokens, reported.prompt_tokens)),
-        max(0, found.completion_tokens - min(before.completion_tokens, reported.completion_tokens)),
-        max(0, found.cached_tokens - min(before.cached_tokens, reported.cached_tokens)),
-        cost,
-    )
-    if _tokens(charged_so_far) > _tokens(used):
-        return replace(charged_so_far, cost=used.cost if charged_so_far.cost is None else charged_so_far.cost)
-    return used
-
-
-# A call that the limits of an app have let in.
-
-
-class AdmittedCall:
-    """Counts the call from now until its run ends, or until the ``with`` block ends if no run came of it.
-
-    Raises `TooMany` at its making if the app is over one of its limits. ``meter`` is ``None`` without limits.
-    """
-
-    def __init__(self, meter: UsageMeter | None) -> None:
-        if meter is not None:
-            meter.enter()
-        self._meter = meter
-
-    def follow(self, run: Run) -> None:
-        """Let the end of the run be the end of the call, and count its tokens then."""
-        meter, self._meter = self._meter, None
-        if meter is None:
-            return
-        assert run.task is not None
-
-        def ended(_task: object) -> None:
-            meter.leave()
-            meter.spend(run.usage.prompt_tokens + run.usage.completion_tokens)
-
-        run.task.add_done_callback(ended)
-
-    def __enter__(self) -> AdmittedCall:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._meter is not None:
-            self._meter.leave()
-            self._meter = None
-
+from portico_server.runs.usage import CallCounts, UsageLog
 
 logger = logging.getLogger(__name__)
 
@@ -402,7 +248,7 @@ class Runner:
         return run
 
     async def _execute(self, run: Run, work: Work, limit: float | None) -> Any:
-        pools.KEY.set(run.owner)
+        work_slots.KEY.set(run.owner)
         deadline = None if limit is None else asyncio.get_running_loop().time() + limit
 
         def emit(event: Event) -> Awaitable[None]:
@@ -555,10 +401,10 @@ class Runner:
             self.telemetry.run(run)
         if run.meter is not None:
             run.meter.leave()
-        used = _used(run)
+        used = attempt_usage(run)
         meter = self.quotas.of(run.owner)
         if meter is not None:
-            meter.spend(max(0, _tokens(used) - _tokens(run.charge.usage)))
+            meter.spend(max(0, token_count(used) - token_count(run.charge.usage)))
         now = time.perf_counter()
         if not (run.behind or run.durable):
             self.answered_at = now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 
-from portico_server.core.pools import LastTurns
+from portico_server.core.work_slots import LastTurns
 
 MIN_SHARED_SLOTS_COUNT = 3
 """From so many runs at once on, beside one more, the operator's leave that one to keys."""

@@ -12,11 +12,11 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, EngineFailed, NotFound, PorticoError, TooMany
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import FollowedStores
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppInput, AppOutput, Reply
 from portico_server.core.servable import Card, Servable
+from portico_server.core.synced_stores import FollowedStores
 from portico_server.db import runs
 from portico_server.db import schedules as rows
 from portico_server.db.database import Database

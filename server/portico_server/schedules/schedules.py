@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from portico_server.core.errors import Conflict, NotFound, PorticoError, nearest
 from portico_server.core.ids import is_id, new_id
-from portico_server.core.interfaces import FollowedStores
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
+from portico_server.core.synced_stores import FollowedStores
 from portico_server.db import schedules as rows
 from portico_server.db.database import Database
 from portico_server.db.names import own_or_shared

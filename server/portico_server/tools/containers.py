@@ -18,9 +18,9 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.ids import is_id, new_id
-from portico_server.core.interfaces import SkillText
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.request import Artifact
+from portico_server.core.skills import SkillText
 from portico_server.db import containers as rows
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.containers import (

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from portico_server.core.errors import PorticoError
-from portico_server.core.pools import Slots
 from portico_server.core.request import ToolResult
+from portico_server.core.work_slots import Slots
 from portico_server.db.query.source import QUERY_TIMEOUT_S, QueryRows, QuerySource, TableInfo
 
 QUERY: Final[Mapping[str, Any]] = {

@@ -18,7 +18,8 @@ from portico_server.core.question import Question, function_name
 from portico_server.core.registry import owner_of
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.tools.entry import Rule
-from portico_server.tools.tool import Tool, outcome
+from portico_server.tools.outcome import outcome
+from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
 
 SILENCE_TIMEOUT_S: Final = 45.0

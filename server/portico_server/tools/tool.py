@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -118,38 +118,3 @@ def _json(structured: Mapping[str, Any]) -> bytes:
         return orjson.dumps(structured)
     except TypeError:  # an integer beyond 64 bits, half a surrogate pair
         return json.dumps(structured, default=str).encode()
-
-
-# A file that a tool made, as its result shows it.
-
-
-FIELDS: Final[Mapping[str, Any]] = {
-    "id": {"type": "string"},
-    "name": {"type": "string"},
-    "media_type": {"type": "string"},
-    "bytes": {"type": "integer"},
-    "link": {"type": "string"},
-}
-
-ARTIFACT: Final[Mapping[str, Any]] = {
-    "type": "object",
-    "properties": FIELDS,
-    "required": list(FIELDS),
-}
-"""JSON schema of what `with_link` gives."""
-
-
-def with_link(artifact: Artifact) -> dict[str, Any]:
-    """An artifact with the link to its bytes."""
-    return {**asdict(artifact), "link": artifact.link}
-
-
-# What a function returned, as the result of a tool.
-
-
-def outcome(value: Any) -> ToolResult:
-    """Text as it is; anything else as JSON, under ``result`` where it is not an object."""
-    if isinstance(value, str):
-        return ToolResult(value)
-    structured = value if isinstance(value, dict) else {"result": value}
-    return ToolResult(json.dumps(value, ensure_ascii=False), structured)

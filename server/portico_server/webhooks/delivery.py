@@ -18,9 +18,9 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from portico_server import __version__
-from portico_server.core import pools
+from portico_server.core import work_slots
 from portico_server.core.errors import PorticoError, retry_after_s
-from portico_server.core.interfaces import Fetcher
+from portico_server.core.fetching import Fetcher
 from portico_server.core.principal import Principal
 from portico_server.db import webhooks as rows
 from portico_server.db.database import Database
@@ -224,7 +224,7 @@ class WebhookDeliveries:
         self._wake.set()
 
     async def _deliver(self, claimed: ClaimedDelivery) -> None:
-        pools.KEY.set(claimed.owner)
+        work_slots.KEY.set(claimed.owner)
         try:
             if self.principals is not None:
                 self.principals(claimed.owner)

@@ -17,8 +17,8 @@ from tests.daemon import Daemon, environment
 
 from portico import AsyncClient, Client
 from portico.testing.model_fixture import model_fixture, user
+from portico_server.child_environment import is_local, unproxied
 from portico_server.models.spec import ModelSpec
-from portico_server.subprocesses import is_local, unproxied
 
 NOWHERE = "http://127.0.0.1:1"
 PROXIES = {

@@ -21,10 +21,10 @@ from portico_server.api.json_body import MAX_JSON_DEPTH, parse_in_turn
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.ids import new_id
-from portico_server.core.pools import KEY, FairSlots
 from portico_server.core.principal import Principal
 from portico_server.core.request import Embed, Reply, Request, Result, Vectors
 from portico_server.core.servable import Card
+from portico_server.core.work_slots import KEY, FairSlots
 from portico_server.db.files import MIRRORED_OWNER, FileRow
 from portico_server.db.store_files import MirroredFile
 from portico_server.models.spec import ModelSpec

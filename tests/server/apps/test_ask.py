@@ -17,10 +17,10 @@ from portico.wire import Cited, Claimed, Delta, Passage
 from portico_server.apps.ask import StoreApps
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
-from portico_server.core.interfaces import StorePassage
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Chat, Embed, Found, Reply, Request, Result
 from portico_server.core.servable import Card
+from portico_server.core.training_passages import StorePassage
 
 
 async def _never(_request: Request, _context: Context) -> Result:

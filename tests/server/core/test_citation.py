@@ -2,7 +2,7 @@
 
 import pytest
 
-from portico_server.core.passage import Citations, cited
+from portico_server.core.citation_marks import Citations, cited
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.limits import RateBucket, UsageLimits
+from portico_server.core.limits import UsageLimits
+from portico_server.core.rate_bucket import RateBucket
 
 
 def test_a_bucket_fills_evenly_and_never_over_its_brim() -> None:

@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from portico_server.core.errors import TooMany
-from portico_server.core.pools import KEY, MAX_WAITING_PER_KEY, FairSlots, Pool, Slots
+from portico_server.core.pools import Pool
+from portico_server.core.work_slots import KEY, MAX_WAITING_PER_KEY, FairSlots, Slots
 
 
 async def test_one_key_leaves_slots_to_others() -> None:

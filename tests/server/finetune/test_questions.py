@@ -18,7 +18,7 @@ from portico.cli.root import run
 from portico.client import Client
 from portico.errors import PorticoError
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.interfaces import StorePassage
+from portico_server.core.training_passages import StorePassage
 from portico_server.finetune.questions import (
     AnsweredQuestion,
     NegativeChooser,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.server.models.engines.transformers import environment
 
+from portico_server.core.base_models import BaseModel, Device, TrainingMachine
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.interfaces import BaseModel, Device, TrainingMachine
 from portico_server.finetune.local_trainer import ACCELERATE_MODULE, TORCHRUN_MODULE, training_command
 from portico_server.finetune.recipe_choice import MEMORY_SHARE, choose_recipe
 from portico_server.finetune.spec import DataFacts, Hyperparameters, TrainingRecipe

@@ -18,7 +18,7 @@ from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Chat, Filter, Found, Reply, Request, Search, Steps
 from portico_server.core.servable import Card
-from portico_server.core.words import says
+from portico_server.core.stopwords import says
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.steps import covered_share
 

@@ -27,7 +27,7 @@ from portico_server.core.errors import (
     Unauthenticated,
     Unavailable,
 )
-from portico_server.core.interfaces import Fetcher
+from portico_server.core.fetching import Fetcher
 
 logger = logging.getLogger(__name__)
 

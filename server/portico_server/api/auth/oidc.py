@@ -23,9 +23,9 @@ import orjson
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, Unauthenticated, Unavailable
-from portico_server.core.interfaces import Fetcher, read_whole
-from portico_server.core.limits import RateBucket
+from portico_server.core.fetching import Fetcher, read_whole
 from portico_server.core.names import has_controls, is_plain
+from portico_server.core.rate_bucket import RateBucket
 from portico_server.settings import Settings, comma_separated
 
 logger = logging.getLogger(__name__)

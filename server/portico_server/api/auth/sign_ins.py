@@ -46,7 +46,7 @@ from portico_server.core.errors import (
     Unauthenticated,
     Unavailable,
 )
-from portico_server.core.interfaces import Fetcher
+from portico_server.core.fetching import Fetcher
 from portico_server.db import sign_ins
 from portico_server.db.database import Database
 from portico_server.db.sign_ins import SignInRow

@@ -12,7 +12,8 @@ import mcp_types as types
 
 from portico_server.api.mcp.apps import as_object
 from portico_server.api.mcp.library import Library
-from portico_server.core.passage import cited, origin, to_json, to_text
+from portico_server.core.citation_marks import cited
+from portico_server.core.passage import origin, to_json, to_text
 from portico_server.core.principal import Principal
 from portico_server.core.request import AppOutput, Artifact, Found, Reply, Result, ToolResult
 

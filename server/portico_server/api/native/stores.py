@@ -20,9 +20,9 @@ from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, ListedPart, RemovedId, StartedRun, shaped
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.interfaces import StorePassage
 from portico_server.core.principal import Principal
 from portico_server.core.request import Found
+from portico_server.core.training_passages import StorePassage
 from portico_server.knowledge.contents import MAX_MARKED_CHARS, MAX_PAGE
 from portico_server.knowledge.neighbours import MAX_NEIGHBOURS_ROWS, NeighbourPage, require_links
 from portico_server.knowledge.sources import spec

@@ -12,7 +12,7 @@ import orjson
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai.relay import caller_of
 from portico_server.api.services import ApiServices
-from portico_server.core import interfaces, media
+from portico_server.core import fetching, media
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
 from portico_server.core.invalid import wrong, wrong_type
 from portico_server.core.media import Attachment
@@ -104,4 +104,4 @@ async def in_wanted_form(
 
 async def _fetched(url: str, services: ApiServices, limit: int) -> bytes:
     fetcher = OutwardFetcher(AddressPolicy.of(services.settings.tool_hosts))
-    return await interfaces.read_whole(fetcher, url, limit=limit, seconds=FETCH_TIMEOUT_S)
+    return await fetching.read_whole(fetcher, url, limit=limit, seconds=FETCH_TIMEOUT_S)

@@ -22,8 +22,8 @@ from portico_server.apps.realtime.session import APPEND, RealtimeSession
 from portico_server.core.errors import InvalidRequest, TooMany
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import missing, wrong
-from portico_server.core.limits import RateBucket
 from portico_server.core.principal import Principal
+from portico_server.core.rate_bucket import RateBucket
 
 PATH: Final = "/v1/realtime"
 PROTOCOL: Final = "realtime"

@@ -17,11 +17,13 @@ from portico_server.apps.agent.turn import AgentServices, AgentTurn, TurnOptions
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.interfaces import Evaluator, FactStore, SkillTexts, require_code
+from portico_server.core.facts import FactStore
+from portico_server.core.interfaces import Evaluator, require_code
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppInput, AppOutput, Chat, Message, Reply, Request
 from portico_server.core.servable import Card
+from portico_server.core.skills import SkillTexts
 from portico_server.core.tool_search import ToolSearch
 from portico_server.db.apps import AppRow
 from portico_server.runs.journal import specified

@@ -8,7 +8,7 @@ from typing import Any
 from portico_server.apps.agent.facts import MAX_FACT_CHARS
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.interfaces import Fact, FactStore
+from portico_server.core.facts import Fact, FactStore
 from portico_server.core.principal import Principal
 from portico_server.db import sessions
 from portico_server.db.database import Database

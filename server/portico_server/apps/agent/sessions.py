@@ -17,8 +17,8 @@ from portico_server.apps.agent.session import Additions, AgentSession, Recollect
 from portico_server.apps.agent.turn_queue import TurnQueue
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound
+from portico_server.core.facts import FactStore
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import FactStore
 from portico_server.core.names import has_dots
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry

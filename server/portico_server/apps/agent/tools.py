@@ -18,9 +18,10 @@ from portico_server.apps.agent.spec import AgentSpec, Moment, SubAgent, ToolUse
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
-from portico_server.core.interfaces import Evaluator, SkillTexts
+from portico_server.core.interfaces import Evaluator
 from portico_server.core.registry import Registry
 from portico_server.core.request import CalledTool, Found, Search, ToolCall, ToolResult
+from portico_server.core.skills import SkillTexts
 from portico_server.core.tool_search import (
     FIND_TOOLS,
     MAX_QUERY_CHARS,

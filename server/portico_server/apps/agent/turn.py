@@ -24,10 +24,12 @@ from portico_server.apps.agent.tools import READ_SKILL, AgentTools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.interfaces import Evaluator, FactStore, SkillTexts
+from portico_server.core.facts import FactStore
+from portico_server.core.interfaces import Evaluator
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppOutput, CalledTool, Chat, Message, Reply
+from portico_server.core.skills import SkillTexts
 from portico_server.core.tool_search import ToolSearch
 from portico_server.runs.turn_steps import TurnSteps
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from portico_server.apps.answer.material import Material, SoftMatch, context_of
 from portico_server.apps.answer.terms import fold
 from portico_server.core.dataclass import dataclass
-from portico_server.core.words import says
+from portico_server.core.stopwords import says
 
 MAX_CHAIN_PASSAGES = 8
 """Passages in which the sentences of a chain are looked for."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
 from portico_server.apps.language import CJK, language
-from portico_server.core.interfaces import StorePassage
+from portico_server.core.training_passages import StorePassage
 
 MAX_PROPOSED_CHARS = 90
 """Characters of a question that is proposed to a reader."""

@@ -15,8 +15,8 @@ from portico_server.apps.answer.judge import Judgement
 from portico_server.apps.answer.material import QuoteCandidate
 from portico_server.apps.answer.terms import fold, stems, words
 from portico_server.apps.language import documents_differ, nearest_passages
+from portico_server.core.citation_marks import cited
 from portico_server.core.dataclass import dataclass
-from portico_server.core.passage import cited
 
 MAX_QUOTES = 2
 

@@ -10,7 +10,7 @@ from portico_server.apps.answer.names import names_in
 from portico_server.apps.answer.quantities import quantities_in
 from portico_server.apps.answer.terms import fold, words
 from portico_server.apps.answer.units import sentences
-from portico_server.core.passage import MARK_PATTERN, marks
+from portico_server.core.citation_marks import MARK_PATTERN, marks
 
 MAX_CLAIMS = 1_000
 """Sentences of an answer that are checked; all that is behind them is one claim without evidence (``too_long``)."""

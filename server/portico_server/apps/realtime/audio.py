@@ -14,9 +14,10 @@ from portico.wire import Delta
 from portico_server.core.errors import EngineFailed, Forbidden, InvalidRequest, NotFound, Unavailable
 from portico_server.core.invalid import wrong
 from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Transcript
-from portico_server.core.pools import SOUNDS, FairSlots
+from portico_server.core.pools import SOUNDS
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
+from portico_server.core.work_slots import FairSlots
 from portico_server.runs.runner import Runner
 
 if TYPE_CHECKING:

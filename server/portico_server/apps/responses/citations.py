@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from portico.wire import Passage
-from portico_server.core.passage import marks
+from portico_server.core.citation_marks import marks
 
 
 def file_citations(

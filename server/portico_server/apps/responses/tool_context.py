@@ -14,10 +14,10 @@ from portico_server.apps.responses.request import FunctionTool, ResponseRequest
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.ids import new_id
-from portico_server.core.interfaces import ContainerPlaces, SkillTexts
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import Artifact, CalledTool, Filter
+from portico_server.core.skills import ContainerPlaces, SkillTexts
 from portico_server.core.tool_search import SearchedTool, ToolSearch
 
 Emit: TypeAlias = Callable[[Sequence[Event]], Awaitable[None]]

@@ -17,7 +17,7 @@ from pathlib import Path
 import tantivy
 from tantivy import Document, FieldType, Occur, Query
 
-from portico_server.core.words import name_in_words, searched_name
+from portico_server.core.name_words import name_in_words, searched_name
 from portico_server.knowledge.analyse import ANALYSER_VERSION, Terms, analyse, analyse_question
 from portico_server.knowledge.index.offset import NAME_FIELDS, TEXT_FIELDS, DamagedIndex, LogOffset
 from portico_server.knowledge.parse.pool import JoinedTerms, TermPrefetch

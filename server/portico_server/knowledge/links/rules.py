@@ -17,7 +17,8 @@ from urllib.parse import unquote
 import rjieba
 
 from portico_server.core.dataclass import dataclass
-from portico_server.core.words import CHINESE_STOPWORDS, ENGLISH_STOPWORDS, HAN_RUN, MONTHS
+from portico_server.core.stopwords import CHINESE_STOPWORDS, ENGLISH_STOPWORDS
+from portico_server.core.words import HAN_RUN, MONTHS
 from portico_server.db.links import (
     CODE,
     DEFINES_WEIGHT,

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import orjson
 
 from portico.wire import Place
-from portico_server.core import pools
+from portico_server.core import work_slots
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
 from portico_server.knowledge.document import Part, Unreadable
@@ -98,7 +98,7 @@ class ReaderPool:
         self._recordings = recordings
         self._idle: list[asyncio.subprocess.Process] = []
         self._busy: set[asyncio.subprocess.Process] = set()
-        self._slots = pools.FairSlots(workers, spare=True)
+        self._slots = work_slots.FairSlots(workers, spare=True)
         self._closed = False
 
     async def read(

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 import orjson
 
 from portico.wire import Status
-from portico_server.core import pools
+from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.knowledge.document import Unreadable
@@ -113,7 +113,7 @@ class DocumentWorkers:
         self._launcher = launcher
         self._limits = limits
         self._log = log
-        self._slots = pools.FairSlots(count, spare=True)
+        self._slots = work_slots.FairSlots(count, spare=True)
         self._idle: list[DocumentWorker] = []
         self._busy: set[DocumentWorker] = set()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 from portico_server.blobs.s3 import BucketEndpoint
 from portico_server.core import pools
 from portico_server.core.errors import Unavailable
-from portico_server.core.interfaces import FetchedResponse, Fetcher, FetchSession
+from portico_server.core.fetching import FetchedResponse, Fetcher, FetchSession
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.names import name_on_disk

@@ -15,7 +15,7 @@ from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, TooLarge, Unavailable
-from portico_server.core.interfaces import FetchedResponse
+from portico_server.core.fetching import FetchedResponse
 from portico_server.core.words import whole_number
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage

@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.interfaces import FetchedResponse, Fetcher
+from portico_server.core.fetching import FetchedResponse, Fetcher
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.names import name_on_disk

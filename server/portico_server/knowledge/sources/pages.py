@@ -10,7 +10,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
-from portico_server.core.interfaces import FetchedResponse, FetchSession
+from portico_server.core.fetching import FetchedResponse, FetchSession
 from portico_server.knowledge.sources.fetch import read_body, source_too_large
 
 if TYPE_CHECKING:

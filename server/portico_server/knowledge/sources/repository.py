@@ -12,7 +12,7 @@ from portico_server import git
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.core.interfaces import FetchedResponse, Fetcher
+from portico_server.core.fetching import FetchedResponse, Fetcher
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.names import name_on_disk

@@ -8,7 +8,7 @@ from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
-from portico_server.core.interfaces import FetchedResponse, Fetcher, FetchSession
+from portico_server.core.fetching import FetchedResponse, Fetcher, FetchSession
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.names import name_on_disk

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.interfaces import Fetcher, FetchSession
+from portico_server.core.fetching import Fetcher, FetchSession
 from portico_server.db.stores import StoreFileRow
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.names import name_on_disk

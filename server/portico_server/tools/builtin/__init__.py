@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from portico_server.core.interfaces import Fetcher
+from portico_server.core.fetching import Fetcher
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore
@@ -23,6 +23,7 @@ from portico_server.tools.builtin import (
     draw,
     files,
     http_request,
+    list_stores,
     python_light,
     read_skill,
     search,
@@ -48,7 +49,7 @@ from portico_server.tools.tool import Tool
 BUILTIN: Final[tuple[Callable[[Registry], Tool], ...]] = (
     ask_model.tool,
     current_time.tool,
-    search.list_stores_tool,
+    list_stores.list_stores_tool,
     search.tool,
 )
 

@@ -12,10 +12,11 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import ArtifactStore
+from portico_server.tools.artifact import ARTIFACT, with_link
 from portico_server.tools.containers import Containers
 from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, SandboxLimits
 from portico_server.tools.skills.library import SKILLS_SCHEMA, SkillLibrary
-from portico_server.tools.tool import ARTIFACT, Tool, with_link
+from portico_server.tools.tool import Tool
 
 FILES: Final = 16 * MB
 """Bytes of all files that one call may bring."""

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from portico_server.core import interfaces, media
+from portico_server.core import fetching, media
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
-from portico_server.core.interfaces import Fetcher
+from portico_server.core.fetching import Fetcher
 from portico_server.core.media import (
     Attachment,
     Draw,
@@ -25,7 +25,8 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.able import able
-from portico_server.tools.tool import FIELDS, Tool, with_link
+from portico_server.tools.artifact import FIELDS, with_link
+from portico_server.tools.tool import Tool
 
 MAX_IMAGES: Final = 10
 """Pictures of one call."""
@@ -61,7 +62,7 @@ def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetc
         return attach(field, name.rpartition("/")[2], data, at)
 
     async def bytes_of(one: GeneratedImage) -> bytes:
-        return one.data or await interfaces.read_whole(fetcher, one.url, limit=BYTES, seconds=FETCH_TIMEOUT_S)
+        return one.data or await fetching.read_whole(fetcher, one.url, limit=BYTES, seconds=FETCH_TIMEOUT_S)
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:

@@ -10,6 +10,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore
+from portico_server.tools.artifact import ARTIFACT, with_link
 from portico_server.tools.builtin.code_interpreter import FILES_SCHEMA, SESSION, brought
 from portico_server.tools.containers import Containers
 from portico_server.tools.sandbox import patch
@@ -22,7 +23,7 @@ from portico_server.tools.sandbox.protocol import (
     is_path,
 )
 from portico_server.tools.skills.library import SKILLS_SCHEMA, SkillLibrary
-from portico_server.tools.tool import ARTIFACT, Tool, with_link
+from portico_server.tools.tool import Tool
 
 MAX_COMMAND_CHARS: Final = 100_000
 MIN_TIMEOUT_MS: Final = 1

@@ -13,7 +13,8 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.able import able
-from portico_server.tools.tool import ARTIFACT, Tool, with_link
+from portico_server.tools.artifact import ARTIFACT, with_link
+from portico_server.tools.tool import Tool
 
 EXAMPLE = "portico models add voice --source hf://facebook/mms-tts-eng"
 

@@ -24,7 +24,8 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.words import decoded
 from portico_server.http.client import HttpAnswer
-from portico_server.tools.fetch.policy import AddressPolicy, is_public, is_unsafe
+from portico_server.tools.fetch.headers import is_unsafe
+from portico_server.tools.fetch.policy import AddressPolicy, is_public
 
 _AGENT: Final = f"Portico/{__version__} (+tool)"
 _REDIRECTS: Final = {301, 302, 303, 307, 308}

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from portico_server.core.interfaces import FetchedResponse, FetchSession
+from portico_server.core.fetching import FetchedResponse, FetchSession
 from portico_server.tools.fetch.policy import AddressPolicy
 
 if TYPE_CHECKING:

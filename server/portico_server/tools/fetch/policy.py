@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -87,14 +86,3 @@ def _unwrapped(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address | IPv
         yield from address.teredo
     else:
         yield address
-
-
-# What a header that a tool sends may hold.
-
-
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-def is_unsafe(value: str) -> bool:
-    """Whether a value has control characters: a line break would begin another header (RFC 9110, 5.5)."""
-    return _CONTROL.search(value) is not None

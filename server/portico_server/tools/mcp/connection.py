@@ -30,14 +30,14 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from portico.schemas.mcp_servers import McpCard, McpContent, McpPrompt, McpPromptMessage, McpResource
 from portico.wire import Status
 from portico_server import __version__
-from portico_server.core import pools
+from portico_server.child_environment import is_local
+from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest
-from portico_server.core.limits import RateBucket
+from portico_server.core.rate_bucket import RateBucket
 from portico_server.core.request import Artifact, ToolCall, ToolResult
 from portico_server.runs.artifacts import NewArtifact
 from portico_server.runs.runner import Runner
-from portico_server.subprocesses import is_local
 from portico_server.tools.mcp.offered import MAX_OFFERED
 from portico_server.tools.mcp.sampling import DECLARED, Sampler
 from portico_server.tools.mcp.spec import ServerSpec
@@ -492,7 +492,7 @@ class ServerConnection:
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(self.spec.timeout):
-                    await stack.enter_async_context(self._sampler.turn(pools.KEY.get()))
+                    await stack.enter_async_context(self._sampler.turn(work_slots.KEY.get()))
             except TimeoutError:
                 raise self._trouble(
                     f"works for other keys, and had no turn for this one within {self.spec.timeout:g} s"

@@ -16,8 +16,8 @@ import mcp_types as types
 from mcp.client.session import ClientRequestContext
 
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.limits import RateBucket
 from portico_server.core.principal import Principal
+from portico_server.core.rate_bucket import RateBucket
 from portico_server.core.request import Chat, Message, Reply
 from portico_server.runs.runner import Runner
 from portico_server.tools.mcp.spec import SamplingSpec

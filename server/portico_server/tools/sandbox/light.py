@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, Unavailable
-from portico_server.core.pools import FairSlots
+from portico_server.core.work_slots import FairSlots
 
 if TYPE_CHECKING:
     from pydantic_monty import AsyncMonty, ResourceLimits

@@ -13,9 +13,9 @@ from portico_server.core.binding import meant
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
 from portico_server.core.ids import is_id, new_id
-from portico_server.core.interfaces import SkillText
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import owner_of
+from portico_server.core.skills import SkillText
 from portico_server.core.words import whole_number
 from portico_server.db import skills as rows
 from portico_server.db.database import Database

@@ -17,7 +17,8 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.core.untrusted_yaml import InvalidYaml, read_yaml
-from portico_server.tools.fetch.policy import AddressPolicy, is_unsafe
+from portico_server.tools.fetch.headers import is_unsafe
+from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.sources.spec import ToolSpec
 from portico_server.tools.tool import Tool
 

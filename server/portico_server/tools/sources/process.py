@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -18,16 +16,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from portico_server import subprocesses
-from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import PorticoError, Unavailable
+from portico_server.core.errors import PorticoError
 from portico_server.core.request import ToolCall, ToolResult
-from portico_server.environments.build import PackageSet, build, is_whole, python_in, remove_environment
 from portico_server.subprocesses import run_script
+from portico_server.tools.outcome import outcome
+from portico_server.tools.sources.function_packages import FunctionPackages
 from portico_server.tools.sources.spec import ToolSpec
-from portico_server.tools.tool import Tool, outcome
+from portico_server.tools.tool import Tool
 
 MAX_OUTPUT_BYTES: Final = 1024 * 1024
 """Bytes of output, and of errors, that are kept; the rest is read and dropped."""
@@ -108,69 +105,6 @@ async def _read(stream: asyncio.StreamReader) -> tuple[str, bool]:
         total += len(chunk)
         kept += chunk[: MAX_OUTPUT_BYTES - len(kept)]
     return kept.decode("utf-8", "replace"), total > MAX_OUTPUT_BYTES
-
-
-# The packages that functions need: an environment for each list of requirements, built by uv on first use.
-
-
-logger = logging.getLogger(__name__)
-
-
-class FunctionPackages:
-    """Environments below ``folder``, named after what is in them. Functions with the same needs share one.
-
-    ``index`` replaces uv's own package index; ``offline`` forbids to fetch.
-    """
-
-    def __init__(self, folder: Path, *, index: str = "", offline: bool = False) -> None:
-        self._folder = folder
-        self._index = index
-        self._offline = offline
-        self._turns: dict[Path, asyncio.Lock] = {}
-
-    async def python(self, requirements: tuple[str, ...], base: str = "") -> Path:
-        """The interpreter that has ``requirements``, after building it if need be. ``base``: whose Python it is, by
-        default the daemon's. Raises `Unavailable` with uv's own words.
-        """
-        place = self._place(requirements, base)
-        async with self._turns.setdefault(place, asyncio.Lock()):
-            if not await pools.FILES.run(is_whole, place):
-                await self._build(place, requirements, base)
-        return python_in(place)
-
-    async def drop(self, requirements: tuple[str, ...], base: str = "") -> None:
-        """Delete an environment that nothing needs any more."""
-        place = self._place(requirements, base)
-        async with self._turns.setdefault(place, asyncio.Lock()):
-            await pools.FILES.run(remove_environment, place, place.name)
-
-    def _place(self, requirements: tuple[str, ...], base: str) -> Path:
-        made_of = json.dumps([sorted(requirements), base or f"{sys.base_prefix} {sys.version}"])
-        return self._folder / f"function-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
-
-    async def _build(self, place: Path, requirements: tuple[str, ...], base: str) -> None:
-        wanted = ", ".join(requirements)
-        if self._offline:
-            raise Unavailable(
-                f"The packages {wanted} are not in {place}, and the setting 'offline' forbids to fetch them. Copy that "
-                "folder from a machine of the same kind.",
-                code="offline",
-            )
-
-        async def report(stage: str, words: str) -> None:
-            logger.info("packages for functions, %s: %s", stage, words)
-
-        async def furnish(_draft: Path) -> Mapping[str, Any]:
-            return {"requirements": sorted(requirements)}
-
-        packages = PackageSet(
-            name=place.name,
-            what=f"The environment with {wanted}",
-            again="It is tried again.",
-            python=base or subprocesses.base(),
-            install=("--", *requirements),
-        )
-        await build(packages, place, report, furnish=furnish, index=self._index, replace=False)
 
 
 _WORKER: Final = Path(__file__).with_name("worker.py")

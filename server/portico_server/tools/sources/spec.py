@@ -20,7 +20,7 @@ from portico_server.tools.entry import (
     texts,
     wrong,
 )
-from portico_server.tools.fetch.policy import is_unsafe
+from portico_server.tools.fetch.headers import is_unsafe
 
 Kind: TypeAlias = Literal["command", "function", "openapi", "database"]
 

@@ -8,7 +8,7 @@ import re
 import httpx
 from tests.daemon import ROOT, Daemon
 
-from portico_server.runs.usage import DaemonHealth
+from portico_server.runs.daemon_health import DaemonHealth
 
 SAMPLE = re.compile(r'[a-z_]+(\{[a-z_]+="(?:[^"\\]|\\.)*"(,[a-z_]+="(?:[^"\\]|\\.)*")*\})? [-+.\de]+')
 

@@ -29,7 +29,7 @@ from portico_server.db.query.source import (
 from portico_server.settings import Settings
 from portico_server.tools.builtin import outward
 from portico_server.tools.fetch.policy import AddressPolicy
-from portico_server.tools.sources.process import FunctionPackages
+from portico_server.tools.sources.function_packages import FunctionPackages
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.sources.spec import parse
 from portico_server.tools.toolbox import Toolbox

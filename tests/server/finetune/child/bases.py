@@ -12,8 +12,8 @@ from tests.server.models.conftest import MODELS
 from tests.server.models.engines.transformers import environment
 
 from portico.wire import Event
+from portico_server.core.base_models import BaseModel, Report
 from portico_server.core.context import Context, Listener
-from portico_server.core.interfaces import BaseModel, Report
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.question import Question, QuestionAnswer
 from portico_server.core.request import Request, Result

@@ -10,7 +10,7 @@ import pytest
 from tests.server.finetune.child.bases import Alone, task, trained, trainer
 from tests.server.models.engines.transformers import environment
 
-from portico_server.core.interfaces import BaseModel
+from portico_server.core.base_models import BaseModel
 from portico_server.finetune.spec import Checkpoint, Metrics, TrainedWeights, TrainLog
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.server.tools.sandbox.attempts import CONTAINED, REFUSED
 from tests.server.tools.sandbox.processes import family, gone
 
-from portico_server.tools.sandbox import local, namespace
+from portico_server.tools.sandbox import census, local, namespace
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalKernel, LocalSandbox
 from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, SandboxLimits
@@ -144,6 +144,6 @@ async def test_every_step_of_the_filter_leads_on(machine: str) -> None:
 
 
 async def test_the_files_of_the_host_are_not_counted_while_a_kernel_begins() -> None:
-    not_inside_yet = local.take(os.getpid())
+    not_inside_yet = census.take(os.getpid())
     assert not_inside_yet.processes >= 1
     assert not_inside_yet.inodes == 0

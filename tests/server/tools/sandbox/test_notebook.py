@@ -22,7 +22,7 @@ from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.runs.quotas import StorageQuota
 from portico_server.tools.builtin import code_interpreter
 from portico_server.tools.containers import Containers
-from portico_server.tools.sandbox import local, namespace, worker
+from portico_server.tools.sandbox import census, local, namespace, worker
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalSandbox
 from portico_server.tools.sandbox.notebooks import Notebooks
@@ -370,9 +370,9 @@ async def test_watching_a_session_leaves_nothing_behind(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: asyncio.Queue[int] = asyncio.Queue()
-    loop, real = asyncio.get_running_loop(), local.take
+    loop, real = asyncio.get_running_loop(), census.take
 
-    def take(pid: int) -> local.Census:
+    def take(pid: int) -> census.Census:
         loop.call_soon_threadsafe(looks.put_nowait, pid)
         return real(pid)
 

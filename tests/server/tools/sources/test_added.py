@@ -22,7 +22,7 @@ from portico_server.core.principal import LOCAL
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.db.database import Database
 from portico_server.tools.fetch.policy import AddressPolicy
-from portico_server.tools.sources.process import FunctionPackages
+from portico_server.tools.sources.function_packages import FunctionPackages
 from portico_server.tools.sources.sources import AddedTools
 from portico_server.tools.sources.spec import ToolSpec, parse
 from portico_server.tools.toolbox import Toolbox

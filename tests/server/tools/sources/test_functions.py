@@ -11,7 +11,7 @@ from tests.server.tools.sources.test_added import Case, opened
 
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.environments.build import is_whole
-from portico_server.tools.sources.process import FunctionPackages
+from portico_server.tools.sources.function_packages import FunctionPackages
 from portico_server.tools.sources.spec import parse
 
 MODULE = """

@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from portico_server.core import trace
+from portico_server.core import agent_depth, trace
 from portico_server.core.errors import (
     EngineFailed,
     InvalidRequest,
@@ -242,7 +242,7 @@ class AgentLink:
     ) -> aiohttp.ClientResponse:
         route = Route(Endpoint(url, "", headers=headers), "")
         route.url = URL(url, encoded=True)
-        with trace.at(trace.next_hop()):
+        with trace.at(agent_depth.next_hop()):
             return await self._transport.send(method, route, body, deadline=deadline)
 
     async def _whole(self, response: aiohttp.ClientResponse, deadline: float | None, most: int) -> bytes:
@@ -373,7 +373,7 @@ class AgentClient:
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.models.protocol.EngineClient`."""
         self._check(request)
-        if trace.hops() >= MAX_HOPS_COUNT:
+        if agent_depth.hops() >= MAX_HOPS_COUNT:
             raise InvalidRequest(
                 f"'{self._name}' was called by {MAX_HOPS_COUNT} agents in a row: something calls itself.",
                 code="too_deep",

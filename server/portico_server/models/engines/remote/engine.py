@@ -20,7 +20,7 @@ from portico_server.core.errors import (
     nearest,
 )
 from portico_server.core.hosted_tuning import HostedTuner
-from portico_server.core.limits import RateBucket
+from portico_server.core.rate_bucket import RateBucket
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.engines.remote.anthropic_messages import DEFAULT_MAX_TOKENS

@@ -1,0 +1,35 @@
+"""What a child process writes to standard error: its last lines, and a bounded log on disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+LOG_BYTES: Final = 4 * 1024 * 1024
+"""What a log may have before it starts again."""
+
+
+async def transcribe(
+    stream: asyncio.StreamReader, path: Path, lines: deque[str], on_text: Callable[[str], None] | None = None
+) -> None:
+    """Copy ``stream`` to the file ``path`` and, line by line, to ``lines``, until it ends.
+
+    ``heard`` is called with each piece as it comes, whole lines or not.
+    """
+    rest = b""
+    with path.open("ab") as file:
+        while data := await stream.read(65_536):
+            if file.tell() > LOG_BYTES:
+                file.truncate(0)
+            file.write(data)
+            file.flush()
+            if on_text is not None:
+                on_text(data.decode("utf-8", "replace"))
+            *whole, rest = (rest + data).split(b"\n")
+            lines.extend(line.decode("utf-8", "replace") for line in whole)
+            rest = rest[-65_536:]
+    if rest:
+        lines.append(rest.decode("utf-8", "replace"))

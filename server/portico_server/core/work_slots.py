@@ -1,0 +1,193 @@
+"""How much work of one kind runs at once: in all, and for one key. The rest waits its turn, and not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Container
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, Final, TypeVar
+
+from portico_server.core.errors import TooMany
+
+MAX_WAITING_PER_KEY: Final = 16
+"""Pieces of work of one key that may wait."""
+
+MAX_WAIT_S: Final = 60.0
+"""Seconds that one waits at most."""
+
+
+class Slots:
+    """``total`` at once, ``per_key`` of them for one key. Waiters are served in order, but a key at its limit
+    lets others pass.
+    """
+
+    def __init__(self, kind: str, total: int, per_key: int) -> None:
+        self._kind = kind
+        self._total = total
+        self._per_key = per_key
+        self._used = 0
+        self._held: dict[str, int] = {}
+        self._waiting: deque[tuple[str, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def taken(self, key: str) -> AsyncIterator[None]:
+        """Hold a slot for ``key`` within. Raises `TooMany` if too much of the key waits, or for too long."""
+        await self._take(key)
+        try:
+            yield
+        finally:
+            self._give(key)
+
+    def keep(self, key: str, running: asyncio.Future[Any]) -> None:
+        """Hold a further slot until something that nobody waits for any more has ended."""
+        self._count(key, 1)
+
+        def ended(future: asyncio.Future[Any]) -> None:
+            if not future.cancelled():
+                future.exception()  # nobody else asks for it
+            self._give(key)
+
+        running.add_done_callback(ended)
+
+    async def _take(self, key: str) -> None:
+        if not self._waiting and self._is_free(key):
+            self._count(key, 1)
+            return
+        if sum(1 for other, _turn in self._waiting if other == key) >= MAX_WAITING_PER_KEY:
+            raise self._too_many()
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((key, turn))
+        self._next()
+        try:
+            async with asyncio.timeout(MAX_WAIT_S):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._give(key)
+            else:
+                self._waiting.remove((key, turn))
+            if isinstance(error, TimeoutError):
+                raise self._too_many() from error
+            raise
+
+    def _give(self, key: str) -> None:
+        self._count(key, -1)
+        self._next()
+
+    def _count(self, key: str, by: int) -> None:
+        self._used += by
+        held = self._held.get(key, 0) + by
+        if held:
+            self._held[key] = held
+        else:
+            self._held.pop(key, None)
+
+    def _is_free(self, key: str) -> bool:
+        return self._used < self._total and self._held.get(key, 0) < self._per_key
+
+    def _next(self) -> None:
+        """Let in whoever may come in now."""
+        for key, turn in list(self._waiting):
+            if self._used >= self._total:
+                return
+            if turn.done() or not self._is_free(key):
+                continue
+            self._waiting.remove((key, turn))
+            self._count(key, 1)
+            turn.set_result(None)
+
+    def _too_many(self) -> TooMany:
+        return TooMany(
+            f"Too much work of the kind '{self._kind}' is waiting for this key. Try again when some of it has ended.",
+            code="too_many_at_once",
+            retry_after=5.0,
+        )
+
+
+K = TypeVar("K")
+
+KEY: Final[ContextVar[str]] = ContextVar("key", default="")
+"""The id of the key for whose sake is worked here, as far as that is known."""
+
+
+class LastTurns(dict[K, int]):
+    """When it was whose turn for the last time, as a number that only grows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._number = 0
+
+    def note(self, key: K) -> None:
+        """It is this one's turn now."""
+        self._number += 1
+        self[key] = self._number
+
+    def last(self, key: K) -> int:
+        """The number of its last turn, 0 if there was none."""
+        return self.get(key, 0)
+
+    def forget_others(self, keys: Container[K]) -> None:
+        """Keep these alone: the others begin from 0 when they come again."""
+        for key in [key for key in self if key not in keys]:
+            del self[key]
+
+
+class FairSlots:
+    """``total`` at once, for pieces of work that each end before long. One that becomes free is for the key that holds
+    fewest, and among equals for the one whose last turn is longest ago: keys that want many delay another by one piece
+    each. With a ``spare`` one that holds for pieces that are long, too, of one key: where it holds all, another gets
+    one more.
+    """
+
+    def __init__(self, total: int, *, spare: bool = False) -> None:
+        self._free = max(1, total)
+        self._spare = spare
+        self._held: Counter[str] = Counter()
+        self._turns: LastTurns[str] = LastTurns()
+        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Hold one within, for `KEY`."""
+        key = KEY.get()
+        if self._is_free(key):
+            self._grant(key)
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append((key, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._give(key)
+                else:
+                    self._waiting.remove((key, turn))
+                raise
+        try:
+            yield
+        finally:
+            self._give(key)
+
+    def _give(self, key: str) -> None:
+        self._held[key] -= 1
+        if not self._held[key]:
+            del self._held[key]
+        self._free += 1
+        waiting = [each for each in self._waiting if not each[1].done()]
+        self._turns.forget_others({*self._held, *(key for key, _turn in waiting)})
+        if waiting := [each for each in waiting if self._is_free(each[0])]:
+            chosen = min(waiting, key=lambda each: (self._held[each[0]], self._turns.last(each[0])))
+            self._waiting.remove(chosen)
+            self._grant(chosen[0])
+            chosen[1].set_result(None)
+
+    def _is_free(self, key: str) -> bool:
+        one_has_all = self._free == 0 and len(self._held) == 1 and key not in self._held
+        return self._free > 0 or (self._spare and one_has_all)
+
+    def _grant(self, key: str) -> None:
+        self._free -= 1
+        self._held[key] += 1
+        self._turns.note(key)

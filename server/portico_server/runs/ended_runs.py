@@ -1,0 +1,95 @@
+"""Runs that have ended lately, as many as there is room for what they gave."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from typing import Any, Final
+
+from portico.wire import (
+    Delta,
+    ToolReturned,
+    field_names,
+)
+from portico_server.core.request import Vectors
+from portico_server.runs.run import Run
+
+MAX_ENDED_RUNS: Final = 200
+"""Ended runs that can still be looked at."""
+
+MAX_ENDED_BYTES: Final = 64 * 2**20
+"""Bytes, about, that their results may take together; of a larger one the run itself is kept alone."""
+
+_OBJECT_BYTES: Final = 64
+_NUMBERS: Final = frozenset({int, float, bool})
+_MAX_PARTS: Final = 20_000
+"""Values within a result that are looked at; one that has more is taken to fill the room."""
+
+_EVENTS_WITH_TEXT: Final = (Delta, ToolReturned)
+
+
+class EndedRuns:
+    """The runs, oldest first."""
+
+    def __init__(self) -> None:
+        self._runs: deque[tuple[Run, int]] = deque()
+        self._weight = 0
+
+    def add(self, run: Run) -> None:
+        """One that has just ended. The oldest are forgotten for it."""
+        weight = weigh(run.result)
+        for event in run.log.kept:
+            if isinstance(event, _EVENTS_WITH_TEXT):
+                weight += len(event.text)
+        self._runs.append((run, weight))
+        self._weight += weight
+        while len(self._runs) > MAX_ENDED_RUNS or (self._weight > MAX_ENDED_BYTES and len(self._runs) > 1):
+            self._weight -= self._runs.popleft()[1]
+
+    def get(self, run_id: str) -> Run | None:
+        """One of them."""
+        return next((run for run, _ in self._runs if run.id == run_id), None)
+
+    def __iter__(self) -> Iterator[Run]:
+        return (run for run, _ in self._runs)
+
+    def __reversed__(self) -> Iterator[Run]:
+        return (run for run, _ in reversed(self._runs))
+
+
+def weigh(value: Any) -> int:
+    """How many bytes a result takes, about; `MAX_ENDED_BYTES` if it has too many parts to be looked at."""
+    if value is None:  # of every call that is relayed
+        return _OBJECT_BYTES
+    weight, looked = 0, 0
+    stack = [value]
+    while stack:
+        found = stack.pop()
+        looked += 1
+        weight += _OBJECT_BYTES
+        if found is None or type(found) in _NUMBERS:
+            continue
+        match found:
+            case str() | bytes():
+                weight += len(found)
+                continue
+            case Vectors():
+                weight += sum(map(len, found.data))
+                continue
+            case Mapping():
+                if len(found) > _MAX_PARTS:
+                    return max(weight, MAX_ENDED_BYTES)
+                inner: list[Any] = [*found.keys(), *found.values()]
+            case list() | tuple():
+                if len(found) > _MAX_PARTS:
+                    return max(weight, MAX_ENDED_BYTES)
+                inner = list(found)
+            case _ if is_dataclass(type(found)):
+                inner = [getattr(found, name) for name in field_names(found.__class__)]
+            case _:
+                continue
+        if looked + len(stack) + len(inner) > _MAX_PARTS:
+            return max(weight, MAX_ENDED_BYTES)
+        stack += inner
+    return weight

@@ -1,0 +1,16 @@
+"""What a function returned, as the result of a tool."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from portico_server.core.request import ToolResult
+
+
+def outcome(value: Any) -> ToolResult:
+    """Text as it is; anything else as JSON, under ``result`` where it is not an object."""
+    if isinstance(value, str):
+        return ToolResult(value)
+    structured = value if isinstance(value, dict) else {"result": value}
+    return ToolResult(json.dumps(value, ensure_ascii=False), structured)

@@ -1,0 +1,108 @@
+"""What the processes of one kernel hold together: read from /proc, outside of what they could touch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from portico_server.core.dataclass import dataclass
+
+FOLDERS: Final = ("work", "tmp", "dev/shm")  # inside the sandbox
+"""What a kernel can write to."""
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Processes, bytes of memory that is theirs alone, and files in the fullest folder."""
+
+    processes: int
+    memory: int
+    inodes: int
+
+
+def take(root: int) -> Census:
+    """Count the process ``root`` and all that descend from it. Processes that end meanwhile count as nothing."""
+    pids = list(dict.fromkeys(_tree(root)))
+    inside = pids[1] if len(pids) > 1 else root
+    return Census(
+        len(pids), sum(_memory(pid) for pid in pids), max(_inodes(inside, name) for name in FOLDERS)
+    )
+
+
+def end(root: int) -> None:
+    """Kill bubblewrap, a child of ours, and the namespace below it.
+
+    Killed while it starts, bubblewrap would leave a process behind that waits for it for ever: so it is held still
+    first, and what it has started dies before it.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(root, signal.SIGSTOP)
+        for _ in range(10_000):  # some microseconds each: until it stands still, or has ended
+            if _state(root) in "TZX":
+                break
+        for child in _children(root):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        os.kill(root, signal.SIGKILL)
+
+
+def _state(pid: int) -> str:
+    """One letter, as ps shows it; ``X`` for a process that is gone."""
+    try:
+        return (
+            Path("/proc", str(pid), "stat")
+            .read_text(encoding="ascii", errors="replace")
+            .rpartition(") ")[2][0]
+        )
+    except (OSError, IndexError):
+        return "X"
+
+
+def _tree(root: int) -> Iterator[int]:
+    yield root
+    for child in _children(root):
+        yield from _tree(child)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in Path("/proc", str(pid), "task").iterdir():
+            found += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/task", str(os.getpid()), "children").exists():
+            return found  # it has just ended
+        import psutil  # only where /proc lists no children
+
+        try:
+            return [child.pid for child in psutil.Process(pid).children()]
+        except psutil.Error:
+            return found
+    return found
+
+
+def _memory(pid: int) -> int:
+    """Resident bytes without what is shared with files: the libraries, and the folders, which have their own limit."""
+    try:
+        _size, resident, shared, *_rest = Path("/proc", str(pid), "statm").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * _PAGE
+
+
+def _inodes(pid: int, name: str) -> int:
+    """Files in one of its folders; none as long as it still sees ours, because bubblewrap has only begun."""
+    root = f"/proc/{pid}/root"
+    try:
+        if os.path.samefile(root, "/"):
+            return 0
+        facts = os.statvfs(f"{root}/{name}")
+    except OSError:
+        return 0
+    return facts.f_files - facts.f_ffree

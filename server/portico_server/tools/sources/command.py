@@ -1,0 +1,108 @@
+"""A command with places for arguments. Never a shell: each argument of a call stays one argument of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.request import ToolCall, ToolResult
+from portico_server.tools.sources.process import KEY_VARIABLE, finish, start
+from portico_server.tools.sources.spec import PLACEHOLDER, ToolSpec
+from portico_server.tools.tool import MAX_TEXT_CHARS, Tool
+
+_SHARE: Final = MAX_TEXT_CHARS // 2
+"""Characters of either stream in the structured result."""
+
+_OUTPUT: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "exit_code": {"type": "integer"},
+        "stdout": {"type": "string"},
+        "stderr": {"type": "string"},
+        "truncated": {"type": "boolean"},
+    },
+    "required": ["exit_code", "stdout", "stderr", "truncated"],
+}
+
+
+def tool_of(spec: ToolSpec) -> Tool:
+    """The tool of a command. Placeholders without a schema take text; those with a default may be left out."""
+    properties = {name: dict(spec.parameters.get(name, {"type": "string"})) for name in spec.placeholders}
+
+    async def work(call: ToolCall, _context: Context) -> ToolResult:
+        try:
+            command = [part for template in _filled(spec, call.arguments) for part in template]
+            env = {**spec.env, KEY_VARIABLE: call.key} if call.key else spec.env
+            done = await finish(await start(command, env, spec.folder))
+        except PorticoError as error:
+            return ToolResult(error.message, is_error=True)
+        cut = "\n[cut off here]" if done.truncated else ""
+        text = done.out + cut if done.code == 0 else f"Exit code {done.code}.\n{done.err or done.out}{cut}"
+        # The text has all of it, and is kept if it is long; the structure must fit into an answer.
+        told = {
+            "exit_code": done.code,
+            "stdout": done.out[:_SHARE],
+            "stderr": done.err[:_SHARE],
+            "truncated": done.truncated or max(len(done.out), len(done.err)) > _SHARE,
+        }
+        return ToolResult(text, told, is_error=done.code != 0)
+
+    return Tool(
+        name=spec.name,
+        title=spec.name,
+        description=spec.description or f"Run {' '.join(spec.command)}",
+        input_schema={
+            "type": "object",
+            "properties": properties,
+            "required": [name for name, schema in properties.items() if "default" not in schema],
+            "additionalProperties": False,
+        },
+        output_schema=_OUTPUT,
+        keyed=work,
+        read_only=spec.read_only,
+        destructive=not spec.read_only,
+        open_world=True,
+        timeout=spec.timeout,
+        source="command",
+    )
+
+
+def _filled(spec: ToolSpec, arguments: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The arguments of the program, template by template. Raises `PorticoError` for one that would be an option."""
+    values = {
+        name: arguments.get(name, spec.parameters.get(name, {}).get("default")) for name in spec.placeholders
+    }
+    options_end = False
+    for template in spec.command:
+        whole = PLACEHOLDER.fullmatch(template)
+        if whole is None:
+            options_end = options_end or template == "--"
+            yield [PLACEHOLDER.sub(lambda match: _text(values[match[1]]), template)]
+            continue
+        value = values[whole[1]]
+        given = (
+            [_text(each) for each in value]
+            if isinstance(value, list)
+            else []
+            if value is None
+            else [_text(value)]
+        )
+        for each in given:
+            if each.startswith("-") and not options_end and isinstance(value, str | list):
+                raise PorticoError(
+                    f"The argument '{whole[1]}' may not begin with '-': it would be an option of the program.",
+                    code="invalid_arguments",
+                )
+            if "\0" in each:
+                raise PorticoError(
+                    f"The argument '{whole[1]}' holds a NUL character.", code="invalid_arguments"
+                )
+        yield given
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
