@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from portico_server.guards.call_guards import Guards
 from portico_server.guards.detectors import GROUPS, find
-from portico_server.guards.guard import Guards, parse_guard
+from portico_server.guards.guard import parse_guard
 from portico_server.guards.held_text import HeldTexts
 
 ENGLISH = "The quick brown fox, in 2024, met 3 others at 10:30; see https://a.example/c for more. "

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from portico_server.archives.reader import ArchiveReader, refusal
 from portico_server.backup import layout, swap
-from portico_server.backup.write import BackupProgress
+from portico_server.backup.staging import BackupProgress
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, Unavailable
 from portico_server.db import snapshot

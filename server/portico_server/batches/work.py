@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -14,14 +13,16 @@ import orjson
 
 from portico.schemas.batches import BatchProblem
 from portico.wire import Status as Progress
-from portico_server.batches import lines
-from portico_server.batches.lines import BatchLine, Results, ResultWriter, retry_while_disk_full
-from portico_server.batches.spec import ENDPOINTS, AnswerLine, BatchFiles, CheckedLines, LineAnswer
+from portico_server.batches import lines, results
+from portico_server.batches.line_request import LineRequest, RevokedError
+from portico_server.batches.lines import BatchLine
+from portico_server.batches.result_writer import ResultWriter, retry_while_disk_full
+from portico_server.batches.results import Results
+from portico_server.batches.spec import ENDPOINTS, AnswerLine, BatchFiles, CheckedLines
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, NotFound, PorticoError, Unavailable
-from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.work_slots import FairSlots
 from portico_server.db import batches, steps
@@ -31,78 +32,6 @@ from portico_server.db.steps import StepRow
 from portico_server.runs.run import BEHIND
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.throttle import Throttle
-
-# One request of a batch, asked until it has an answer that is worth keeping.
-
-
-MAX_ATTEMPTS: Final = 5
-"""How often a request is asked that a model or a provider fails at."""
-
-RETRIED_STATUS: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
-"""What may come out otherwise a moment later."""
-
-FIRST_RETRY_S: Final = 0.5
-"""Seconds between the first two attempts; each next time is twice as long."""
-
-MAX_RETRY_S: Final = 30.0
-"""Seconds between two attempts at most."""
-
-
-class RevokedError(Exception):
-    """The key that made the batch is gone."""
-
-    def __init__(self, error: Forbidden) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
-class LineRequest:
-    """Asks for the owner of a batch, with the rights that the owner has at that moment.
-
-    ``slots`` are what all batches of this daemon share; they are free while a request waits for its next attempt.
-    """
-
-    def __init__(
-        self,
-        ask: AnswerLine,
-        principals: Callable[[str], Principal],
-        slots: FairSlots,
-        throttle: Throttle,
-        owner: str,
-        endpoint: str,
-        model: str,
-    ) -> None:
-        self._ask = ask
-        self._principals = principals
-        self._slots = slots
-        self._throttle = throttle
-        self._owner = owner
-        self._endpoint = endpoint
-        self._model = model
-
-    async def answer(self, body: bytes) -> LineAnswer:
-        """The answer, an error included. A queue or a quota of our own that is full is waited for, whatever the time.
-
-        Raises `RevokedError`.
-        """
-        tries, pause = 0, FIRST_RETRY_S
-        while True:
-            async with self._slots.taken():
-                await self._throttle.wait_for_idle(self._model)
-                answer = await self._ask(self._endpoint, body, self._caller())
-            tries += not answer.ours
-            if not answer.ours and (answer.status not in RETRIED_STATUS or tries >= MAX_ATTEMPTS):
-                return answer
-            wait = min(MAX_RETRY_S, max(pause, answer.retry_after or 0.0))
-            await asyncio.sleep(wait * random.uniform(1.0, 1.25))  # noqa: S311  # so that not all come at once
-            pause = min(MAX_RETRY_S, pause * 2)
-
-    def _caller(self) -> Principal:
-        try:
-            return self._principals(self._owner)
-        except Forbidden as error:
-            raise RevokedError(error) from error
-
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +99,7 @@ class BatchWork:
             await self._finish()
         row = self._row
         await self._services.files.release([row.input_sha256])
-        while await self._services.database.write(batches.drop, row.id, lines.PAGE_ROWS):
+        while await self._services.database.write(batches.drop, row.id, results.PAGE_ROWS):
             pass
         return {"batch": row.id, "status": row.status, "completed": row.completed, "failed": row.failed}
 
@@ -302,12 +231,12 @@ class BatchWork:
             BEHIND.set(True)
             while (line := await feed.next()) is not None:
                 answer = await asking.answer(line.body)
-                data, spent = lines.answered(row.id, line, answer)
+                data, spent = results.answered(row.id, line, answer)
                 await keeper.keep(LineRow(line.line, answer.status >= 400, data), spent)
 
         try:
             async with (
-                aclosing(lines.read(services.files, row, done, services.longest)) as blocks,
+                aclosing(results.read(services.files, row, done, services.longest)) as blocks,
                 asyncio.TaskGroup() as tasks,
             ):
                 feed = _LineFeed(blocks)

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from portico.schemas.canaries import CanaryEntry
-from portico_server.canaries.spec import AliasSpec, CanarySpec, CanaryVerdict, decide, parse
+from portico_server.canaries.spec import AliasSpec, CanarySpec, parse
 from portico_server.canaries.split import LiveSample, ModelSplit, Split, SplitParts, is_small
+from portico_server.canaries.verdict import CanaryVerdict, decide
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, nearest

@@ -149,9 +149,6 @@ def requeue_run(connection: Connection, row: BatchRow, errors: Sequence[Mapping[
         move(connection, row.id, "failed" if errors else "cancelled", since=(row.status,), values=values)
 
 
-# --- lines -------------------------------------------------------------------------------------------------------
-
-
 def done_lines(connection: Connection, batch_id: str) -> set[int]:
     """The numbers of the lines that are done."""
     return set(
@@ -201,9 +198,6 @@ def lines(connection: Connection, batch_id: str, failed: bool, after: int, limit
         batch_lines.c.batch_id == batch_id, batch_lines.c.failed.is_(failed), batch_lines.c.line > after
     )
     return [LineRow(*row) for row in connection.execute(query.order_by(batch_lines.c.line).limit(limit))]
-
-
-# --- the end -----------------------------------------------------------------------------------------------------
 
 
 def finish(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
 
 from portico.wire import Place
 from portico_server.core.dataclass import dataclass
@@ -225,10 +225,6 @@ def of_file(
     return [ChunkRow(row.id, row.file_id, row.ordinal, row.text, place_of(row.place)) for row in rows]
 
 
-# --- what the indexes read --------------------------------------------------------------------------
-# By id alone: an id belongs to one store for ever, and the planner would rather scan the store's index.
-
-
 def ids(connection: Connection, store_id: str, group: str = DEFAULT_GROUP) -> array[int]:
     """The ids of all chunks of a group of a store, ascending."""
     ours = (chunks.c.store_id == store_id) & (chunks.c.group_name == group)
@@ -300,9 +296,6 @@ def count(connection: Connection, store_id: str, group: str = DEFAULT_GROUP) -> 
     return int(found or 0)
 
 
-# --- rows -----------------------------------------------------------------------------------------
-
-
 def in_file(store_id: str, file_id: str, group: str) -> ColumnElement[bool]:
     """Whether a chunk is of that file and group."""
     return and_(chunks.c.store_id == store_id, chunks.c.file_id == file_id, chunks.c.group_name == group)
@@ -367,44 +360,3 @@ def _place_values(place: Place) -> dict[str, Any]:
 def place_of(value: Mapping[str, Any]) -> Place:
     """A place as it is kept, read back."""
     return Place(**{**value, "heading": tuple(value.get("heading", ()))})
-
-
-# The vectors of chunks, by embedding model: what the indexes read, and what a change of the model writes.
-
-
-def read_vectors(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, bytes]]:
-    """(chunk id, vector of ``model``) of those of the chunks ``wanted`` that have one, by id."""
-    found: list[tuple[int, bytes]] = []
-    for part in portions(wanted):
-        query = select(vectors.c.chunk_id, vectors.c.data).where(
-            vectors.c.chunk_id.in_(part), vectors.c.model == model
-        )
-        found += [(row.chunk_id, row.data) for row in connection.execute(query)]
-    return sorted(found)
-
-
-def chunks_without_vector(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, str]]:
-    """(id, text) of those of the chunks ``wanted`` that have no vector of ``model``, by id."""
-    found: list[tuple[int, str]] = []
-    for part in portions(wanted):
-        has = exists().where(vectors.c.chunk_id == chunks.c.id, vectors.c.model == model)
-        query = select(chunks.c.id, chunks.c.text).where(chunks.c.id.in_(part), ~has)
-        found += [(row.id, row.text) for row in connection.execute(query)]
-    return sorted(found)
-
-
-def add_vectors(connection: Connection, model: str, data: Mapping[int, bytes]) -> None:
-    """Further vectors of chunks, by id; those whose chunk has gone are left out. Nothing is logged."""
-    for part in portions(list(data)):
-        here = connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
-        if here:
-            connection.execute(
-                insert(vectors),
-                [{"chunk_id": chunk, "model": model, "data": data[chunk]} for chunk in here],
-            )
-
-
-def drop_vectors(connection: Connection, model: str, wanted: Sequence[int]) -> None:
-    """Delete the vectors that the chunks ``wanted`` have of ``model``."""
-    for part in portions(wanted):
-        connection.execute(delete(vectors).where(vectors.c.chunk_id.in_(part), vectors.c.model == model))

@@ -12,7 +12,7 @@ from sqlalchemy import delete as sql_delete
 
 from portico.wire import Place
 from portico_server.core.dataclass import dataclass
-from portico_server.db import chunks, hits, indexed
+from portico_server.db import chunks, hits, indexed_bytes
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.chunks import FileChunks
 from portico_server.db.hits import HitRow
@@ -80,7 +80,9 @@ def remove(connection: Connection, store_id: str, name: str) -> None:
         chunk_table.c.store_id == store_id, chunk_table.c.group_name == name
     )
     inside = connection.execute(held.distinct()).scalars().all()
-    indexed.add_bytes(connection, store_id, indexed.bytes_in_group(connection, store_id, inside, name), {})
+    indexed_bytes.add_bytes(
+        connection, store_id, indexed_bytes.bytes_in_group(connection, store_id, inside, name), {}
+    )
     connection.execute(sql_delete(groups).where(groups.c.store_id == store_id, groups.c.name == name))
     chunks.remove_group(connection, store_id, name)
 
@@ -162,13 +164,13 @@ def put(
     ours = [item for item in batch if item.row.file_id in kept]
     pieces = [FileChunks(item.row.file_id, item.chunks, item.data, item.first) for item in ours]
     fresh = [piece.file_id for piece in pieces if piece.first]
-    before = indexed.bytes_in_group(connection, group.store_id, fresh, group.name)
+    before = indexed_bytes.bytes_in_group(connection, group.store_id, fresh, group.name)
     chunks.put(connection, group.store_id, pieces, model, group=group.name)
     after: dict[str, int] = {}
     for piece in pieces:
         size = sum(len(chunk.text.encode()) for chunk in piece.chunks) + sum(map(len, piece.data or ()))
         after[piece.file_id] = after.get(piece.file_id, 0) + size
-    indexed.add_bytes(connection, group.store_id, before, after)
+    indexed_bytes.add_bytes(connection, group.store_id, before, after)
     for item in ours:
         if item.finished:
             _note(connection, group, item.row.file_id, None)

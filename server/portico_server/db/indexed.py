@@ -3,69 +3,16 @@ take."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, select, update
+from sqlalchemy import Connection, and_, bindparam, select, update
 
 from portico_server.core.dataclass import dataclass
 from portico_server.db import chunks as chunk_rows
-from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.chunks import FileChunks, NewChunk
-from portico_server.db.schema import chunks, store_files, vectors
+from portico_server.db.indexed_bytes import bytes_in_groups
+from portico_server.db.schema import store_files
 from portico_server.db.stores import StoreFileRow
-
-# How many bytes the chunks of files take, in all groups: their texts and their vectors.
-
-
-_BATCH_FILES = 500
-"""Files in one ``IN`` list."""
-
-
-def bytes_in_groups(connection: Connection, store_id: str, file_ids: Sequence[str]) -> dict[str, int]:
-    """For each file with chunks in further groups than the one that every store has: the bytes that they take."""
-    return _count_bytes(connection, store_id, file_ids, chunks.c.group_name != DEFAULT_GROUP)
-
-
-def bytes_in_group(
-    connection: Connection, store_id: str, file_ids: Sequence[str], group: str
-) -> dict[str, int]:
-    """The same for one group."""
-    return _count_bytes(connection, store_id, file_ids, chunks.c.group_name == group)
-
-
-def _count_bytes(
-    connection: Connection, store_id: str, file_ids: Sequence[str], which: ColumnElement[bool]
-) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for i in range(0, len(file_ids), _BATCH_FILES):
-        ours = and_(
-            chunks.c.store_id == store_id, chunks.c.file_id.in_(file_ids[i : i + _BATCH_FILES]), which
-        )
-        for file_id, text in connection.execute(select(chunks.c.file_id, chunks.c.text).where(ours)):
-            found[file_id] = found.get(file_id, 0) + len(text.encode())
-        sizes = (
-            select(chunks.c.file_id, func.sum(func.length(vectors.c.data)))
-            .join(vectors, vectors.c.chunk_id == chunks.c.id)
-            .where(ours)
-            .group_by(chunks.c.file_id)
-        )
-        for file_id, size in connection.execute(sizes):
-            found[file_id] = found.get(file_id, 0) + int(size)
-    return found
-
-
-def add_bytes(
-    connection: Connection, store_id: str, before: Mapping[str, int], after: Mapping[str, int]
-) -> None:
-    """Note that the chunks of files in further groups take other bytes than before."""
-    for file_id in before.keys() | after.keys():
-        change = after.get(file_id, 0) - before.get(file_id, 0)
-        if change:
-            connection.execute(
-                update(store_files)
-                .where(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
-                .values(usage_bytes=store_files.c.usage_bytes + change)
-            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -283,9 +283,6 @@ def rewind(connection: Connection, response_id: str, after: int) -> None:
     connection.execute(update(responses).where(responses.c.id == response_id).values(lost=lost))
 
 
-# --- age --------------------------------------------------------------------------------------------------
-
-
 def _old(before: float) -> Any:
     # What a younger one continues stays as long as that.
     younger = responses.alias("younger")

@@ -157,9 +157,6 @@ def pause(connection: Connection, schedule_id: str, reason: str, *, announced: b
         webhooks.announce(connection, paused, "schedule.paused", schedule_id)
 
 
-# --- times -------------------------------------------------------------------------------------------------------
-
-
 def due(connection: Connection) -> list[ScheduleRow]:
     """Those whose time has come, the one that waits longest first."""
     ready = schedules.c.next_at <= clock(connection)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     false,
 )
 
+from portico_server.db.metadata import metadata
 from portico_server.db.schema_knowledge import (
     changes,
     chunks,
@@ -26,34 +27,35 @@ from portico_server.db.schema_knowledge import (
     group_files,
     groups,
     links,
-    metadata,
     store_files,
     store_skips,
     stores,
     vectors,
 )
 from portico_server.db.schema_openai import (
-    agent_tasks,
     batch_lines,
     batches,
-    chat_completions,
     container_files,
     containers,
-    conversation_items,
-    conversations,
     eval_items,
     eval_outputs,
     eval_runs,
     eval_searches,
     evals,
-    response_events,
-    responses,
     skill_versions,
     skills,
     upload_parts,
     uploads,
     webhook_deliveries,
     webhooks,
+)
+from portico_server.db.schema_responses import (
+    agent_tasks,
+    chat_completions,
+    conversation_items,
+    conversations,
+    response_events,
+    responses,
 )
 
 __all__ = [

@@ -96,7 +96,7 @@ SessionSaved = Literal["saved", "gone", "changed"]
 """What became of a turn: kept; the session was removed; somebody else changed what the turn built upon."""
 
 _SESSIONS = Rows(sessions, SessionRow)
-_MESSAGES = Rows(session_messages, MessageRow)
+MESSAGES = Rows(session_messages, MessageRow)
 
 get = _SESSIONS.get
 
@@ -282,8 +282,8 @@ def messages(
             more = True
             break
         last, count = row.seq, count + 1
-    query = _MESSAGES.select.where(which, table.seq <= last).order_by(table.seq)
-    return RowPage(tuple(_MESSAGES.every(connection, query)), more)
+    query = MESSAGES.select.where(which, table.seq <= last).order_by(table.seq)
+    return RowPage(tuple(MESSAGES.every(connection, query)), more)
 
 
 def states(connection: Connection, session_id: str) -> dict[str, Mapping[str, Any]]:
@@ -348,7 +348,7 @@ def rate(
     """Put a rating with a message in the place of what it had; ``None`` takes it away. The message, if it is there."""
     connection.execute(_LOCKED, {"id": session_id})
     which = (session_messages.c.session_id == session_id, session_messages.c.seq == seq)
-    row = _MESSAGES.first(connection, _MESSAGES.select.where(*which))
+    row = MESSAGES.first(connection, MESSAGES.select.where(*which))
     if row is None:
         return None
     message = _with_rating(row.message, rating)
@@ -425,9 +425,7 @@ def rated(
         total += chars
         if len(found) == limit or (found and total > max_chars):
             return RowPage(tuple(found), True)
-        rows = _MESSAGES.every(
-            connection, _MESSAGES.select.where(said).order_by(table.seq.desc()).limit(shown)
-        )
+        rows = MESSAGES.every(connection, MESSAGES.select.where(said).order_by(table.seq.desc()).limit(shown))
         session = get(connection, session_id)
         assert session is not None
         found.append(RatedRow(session, rows[0], rows[:0:-1]))
@@ -570,58 +568,3 @@ def forget(connection: Connection, before: float, limit: int) -> int:
     """Remove sessions that were not used since a moment; how many."""
     old = select(sessions.c.id).where(sessions.c.updated_at < before).limit(limit)
     return connection.execute(delete(sessions).where(sessions.c.id.in_(old))).rowcount
-
-
-# In which message of which session an agent was told something: by the run that it was told in.
-
-
-RunText = tuple[str, str]
-"""An agent, by its path, and a run."""
-
-
-def texts_in_session(
-    connection: Connection, app: str, owner: str, name: str, texts: RunText
-) -> tuple[SessionRow | None, MessageRow | None]:
-    """A session, and the message that an agent was given in it in a run.
-
-    Apps of one name, one's own and the shared one, may each have a session of that name: the one with the message.
-    """
-    rows = connection.execute(
-        select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner, sessions.c.name == name)
-    ).scalars()
-    found = [row for session_id in rows if (row := get(connection, session_id)) is not None]
-    agent, run_id = texts
-    for row in found:
-        query = _MESSAGES.select.where(
-            session_messages.c.session_id == row.id,
-            session_messages.c.agent == agent,
-            session_messages.c.run_id == run_id,
-        )
-        first = _MESSAGES.first(connection, query.order_by(session_messages.c.seq).limit(1))
-        if first is not None:
-            return row, first
-    return (found[0] if found else None), None
-
-
-def texts_in_copies(
-    connection: Connection, app: str, owner: str, texts: Collection[RunText]
-) -> dict[RunText, tuple[SessionRow, MessageRow]]:
-    """The same of any session of ``owner`` with ``app`` that has the message: the oldest one, where several do."""
-    mine = select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner)
-    rows = connection.execute(
-        _MESSAGES.select.add_columns(session_messages.c.session_id)
-        .where(session_messages.c.session_id.in_(mine))
-        .where(session_messages.c.run_id.in_({run for _agent, run in texts}))
-        .order_by(session_messages.c.session_id, session_messages.c.seq)
-    )
-    first: dict[RunText, tuple[str, MessageRow]] = {}
-    for *row, session_id in rows:
-        message = MessageRow(*row)
-        first.setdefault((message.agent, str(message.run_id)), (session_id, message))
-    found: dict[RunText, tuple[SessionRow, MessageRow]] = {}
-    for which in first.keys() & set(texts):
-        session_id, message = first[which]
-        session = get(connection, session_id)
-        if session is not None:
-            found[which] = (session, message)
-    return found

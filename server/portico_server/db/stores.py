@@ -5,10 +5,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
@@ -20,7 +19,7 @@ from portico_server.db.files import MIRRORED_OWNER
 from portico_server.db.names import claim_of, lock, require_free
 from portico_server.db.rows import DriverQuery, Order, RowPage, Rows
 from portico_server.db.runs import FOR
-from portico_server.db.schema import files, group_files, store_files, store_skips, stores
+from portico_server.db.schema import files, group_files, store_files, stores
 
 FileStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 
@@ -136,9 +135,6 @@ _JOINED = store_files.join(files, files.c.id == store_files.c.file_id)
 def file_columns() -> list[Any]:
     """The columns of `StoreFileRow`, for a join of ``store_files`` with ``files``."""
     return list(_FILE)
-
-
-# --- stores ------------------------------------------------------------------------------------------------------
 
 
 def add(connection: Connection, row: StoreRow) -> bool:
@@ -273,9 +269,6 @@ def problems(connection: Connection, store_ids: Iterable[str]) -> dict[str, str]
         .group_by(store_files.c.store_id)
     )
     return {row.store_id: row.message for row in found if row.message}
-
-
-# --- files in a store --------------------------------------------------------------------------------------------
 
 
 def attach(
@@ -478,53 +471,3 @@ def detach(connection: Connection, store_id: str, file_id: str) -> bool:
     chunks.remove_file(connection, store_id, file_id)
     this = and_(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
     return connection.execute(sql_delete(store_files).where(this)).rowcount > 0
-
-
-# What the last look at what a store follows left out.
-
-
-@dataclass(frozen=True, slots=True)
-class SkippedRows:
-    """How many files and folders were skipped, by reason, and the first of them by name; ``looked_at`` is when."""
-
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    names: Mapping[str, str] = field(default_factory=dict)
-    looked_at: float = 0.0
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of them are named."""
-        return sum(self.reasons.values()) == len(self.names)
-
-
-def put_skips(connection: Connection, store_id: str, skips: SkippedRows) -> None:
-    """Keep what was skipped instead of what was known before."""
-    connection.execute(delete(store_skips).where(store_skips.c.store_id == store_id))
-    connection.execute(
-        insert(store_skips).values(
-            store_id=store_id,
-            reasons=dict(skips.reasons),
-            names=dict(skips.names),
-            looked_at=skips.looked_at,
-        )
-    )
-
-
-def skips_of(connection: Connection, store_id: str) -> SkippedRows | None:
-    """What is known of a store; ``None`` before its first look."""
-    row = connection.execute(
-        select(store_skips.c.reasons, store_skips.c.names, store_skips.c.looked_at).where(
-            store_skips.c.store_id == store_id
-        )
-    ).first()
-    return None if row is None else SkippedRows(row.reasons, row.names, row.looked_at)
-
-
-def skip_reasons(connection: Connection, store_ids: Iterable[str]) -> dict[str, Mapping[str, int]]:
-    """For each store that has skipped anything: how much, by reason."""
-    rows = connection.execute(
-        select(store_skips.c.store_id, store_skips.c.reasons).where(
-            store_skips.c.store_id.in_(list(store_ids))
-        )
-    )
-    return {row.store_id: row.reasons for row in rows if row.reasons}

@@ -147,9 +147,6 @@ def payload(event_id: str, event_type: str, subject: str, created_at: float) -> 
     return orjson.dumps(document).decode()
 
 
-# --- webhooks ----------------------------------------------------------------------------------------------------
-
-
 def add(connection: Connection, row: WebhookRow, most: int) -> bool:
     """Write a new one; whether its owner may have another, of ``most``."""
     if not may_have_another(connection, most, webhooks.c.owner == row.owner, _OF_EVENTS):
@@ -252,9 +249,6 @@ def any_used(connection: Connection) -> bool:
     )
 
 
-# --- events ------------------------------------------------------------------------------------------------------
-
-
 def announce(connection: Connection, owner: str | None, event_type: str, subject: str) -> None:
     """Write an event for each webhook of ``owner`` that wants it, in the transaction that ends its ``subject``."""
     if owner is None or not _has_webhook(connection, owner):
@@ -333,9 +327,6 @@ def count_pending(connection: Connection, owner: str) -> int:
     """Events of an owner that wait to be delivered."""
     waiting = (deliveries.c.owner == owner) & (deliveries.c.state == "pending")
     return connection.execute(select(func.count()).select_from(deliveries).where(waiting)).scalar_one()
-
-
-# --- deliveries --------------------------------------------------------------------------------------------------
 
 
 def claim(
@@ -455,9 +446,6 @@ def deliveries_of(
     if after is not None:
         query = query.where(deliveries.c.id < after)
     return _DELIVERIES.page(connection, query.order_by(deliveries.c.id.desc()), limit)
-
-
-# --- age ---------------------------------------------------------------------------------------------------------
 
 
 def _old(before: float) -> ColumnElement[bool]:

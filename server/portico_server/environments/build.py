@@ -14,7 +14,8 @@ from typing import Any, Final, TypeAlias
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Unavailable
-from portico_server.environments.uv import StepFailedError, StepReport, find_uv, own_sources, run_step, silent
+from portico_server.environments.package_sources import own_sources
+from portico_server.environments.uv import StepFailedError, StepReport, find_uv, run_step, silent
 
 DRAFT_PREFIX: Final = ".draft-"
 """How a folder begins that a build has not finished."""

@@ -2,112 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import InvalidRequest, NotFound, nearest
-from portico_server.core.invalid import wrong, wrong_type
+from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import Principal
 from portico_server.db import evals as rows
 from portico_server.db.evals import ItemRow
 from portico_server.evals import criteria, source
+from portico_server.evals.run_items import need, of_content, of_file
 from portico_server.evals.sample import searching
 from portico_server.evals.source import DataSource
 from portico_server.evals.spec import EvalServices, Evaluation
-
-# The items of a run: lines of a file or of the request, each checked before anything is asked.
-
-
-MAX_ITEMS: Final = 50_000
-"""Items of one run."""
-
-MAX_LINE_BYTES: Final = 4 * 2**20
-"""Bytes of a line."""
-
-
-def of_content(content: Any, schema: Mapping[str, Any], param: str) -> list[ItemRow]:
-    """Items that stand in the request. Raises `InvalidRequest` that names the first one that is wrong."""
-    if not isinstance(content, list):
-        wrong_type(param, "a list of objects with an 'item'", content)
-    return _checked(((f"{param}[{n}]", one) for n, one in enumerate(content)), schema, param)
-
-
-def of_file(path: Path, schema: Mapping[str, Any], param: str) -> list[ItemRow]:
-    """Items that a file of JSON lines has. Blocks. Raises `InvalidRequest` that names the first line that is wrong."""
-    return _checked(_lines(path, param), schema, param)
-
-
-def _lines(path: Path, param: str) -> Iterator[tuple[str, Any]]:
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            at = f"line {number} of the file"
-            if len(line) > MAX_LINE_BYTES:
-                raise InvalidRequest(
-                    f"{at} is longer than {MAX_LINE_BYTES // 2**20} MiB.", code="invalid_line", param=param
-                )
-            if not line.strip():
-                continue
-            try:
-                yield at, json.loads(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
-            except (ValueError, RecursionError) as error:
-                raise InvalidRequest(
-                    f'{at} is not JSON: {error}. Each line is an object {{"item": {{…}}}}.',
-                    code="invalid_line",
-                    param=param,
-                ) from error
-
-
-def _checked(given: Iterable[tuple[str, Any]], schema: Mapping[str, Any], param: str) -> list[ItemRow]:
-    from portico_server.core.json_schema import JsonSchema  # jsonschema is slow to import
-
-    shape = JsonSchema("the item schema", schema)
-    found: list[ItemRow] = []
-    for at, one in given:
-        item = one.get("item") if isinstance(one, Mapping) else None
-        sample = one.get("sample") if isinstance(one, Mapping) else None
-        if not isinstance(item, Mapping) or not isinstance(sample, Mapping | None):
-            raise InvalidRequest(
-                f'{at} must be an object {{"item": {{…}}}}, with a "sample" {{…}} if an answer comes with it.',
-                code="invalid_line",
-                param=param,
-            )
-        fault = shape.fault(item)
-        if fault is not None:
-            raise InvalidRequest(
-                f"{at} does not fit the item schema: item{fault.path}: {fault.message}.",
-                code="invalid_item",
-                param=param,
-            )
-        found.append(ItemRow(len(found), item, sample))
-        if len(found) > MAX_ITEMS:
-            wrong(param, f"has more than {MAX_ITEMS:,} items; make several runs of them")
-    if not found:
-        raise InvalidRequest(
-            'There are no items: give at least one line {"item": {…}}.', code="empty_dataset", param=param
-        )
-    return found
-
-
-def need(fields: Collection[str], items: Sequence[ItemRow], param: str) -> None:
-    """Raise `InvalidRequest` if a template asks for a field that no item has."""
-    known: set[str] = set()
-    for one in items:
-        known.update(one.item)
-    for name in sorted(fields):
-        if name not in known:
-            hint = nearest(name, known) or f" They have {', '.join(sorted(known)[:20])}."
-            raise InvalidRequest(
-                f"A template asks for 'item.{name}', which no item has.{hint}",
-                code="unknown_field",
-                param=param,
-            )
-
 
 PARAM = "data_source"
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from portico.wire import Status
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import (
     Conflict,
-    Forbidden,
     InvalidRequest,
     NotFound,
     PorticoError,
@@ -26,235 +21,24 @@ from portico_server.core.errors import (
 from portico_server.core.ids import new_id
 from portico_server.core.invalid import not_one_of, wrong, wrong_type
 from portico_server.core.principal import Principal
-from portico_server.core.servable import Servable
 from portico_server.core.work_slots import FairSlots
+from portico_server.db import eval_searches
 from portico_server.db import evals as eval_rows
-from portico_server.db import evals as rows
-from portico_server.db.evals import EvalRunRow, EvalSearchRow
-from portico_server.evals import axes, criteria, source, statistics
-from portico_server.evals import prepare as items
-from portico_server.evals.axes import APPS, INTO, TUNING, Halving, Settings, of_apps, of_training, overridden
+from portico_server.db.eval_searches import EvalSearchRow
+from portico_server.db.evals import EvalRunRow
+from portico_server.evals import axes, criteria, run_items
+from portico_server.evals.axes import Settings
 from portico_server.evals.evals import Evaluations, evaluation
-from portico_server.evals.prepare import PARAM, check, prepare
+from portico_server.evals.prepare import PARAM, prepare
 from portico_server.evals.runs import final_status, stop
+from portico_server.evals.search_work import SearchWork
 from portico_server.evals.source import FIELDS as TYPES
-from portico_server.evals.source import DataSource
-from portico_server.evals.spec import STOPPED, WORKING, EvalServices, Evaluation
+from portico_server.evals.spec import WORKING, EvalServices, Evaluation
 from portico_server.evals.statistics import EMPTY
-from portico_server.evals.work import EndedError, EvalWork
+from portico_server.evals.trial_changes import APPS, INTO, TUNING, of_apps, of_training, overridden
+from portico_server.evals.trials import Trials, error_document, ranked
+from portico_server.evals.work import EndedError
 from portico_server.runs.scheduler import new_run
-
-# Trials of a search: what each would be, checked before any of them is run, and in what order they stand.
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedTrial:
-    """What a trial asks, and of which apps as they would be; ``wish`` is what is trained for it first, if anything."""
-
-    settings: Settings
-    source: DataSource
-    instead: Mapping[str, Servable]
-    training: Mapping[str, Any] | None = None
-
-    @property
-    def key(self) -> str:
-        """What distinguishes the trainings of a search."""
-        return hashlib.sha256(json.dumps(self.training, sort_keys=True).encode()).hexdigest()[:32]
-
-
-class Trials:
-    """Makes trials for a caller; what several share is looked at once."""
-
-    def __init__(
-        self,
-        services: EvalServices,
-        base: Mapping[str, Any],
-        tuning: Mapping[str, Any] | None,
-        caller: Principal,
-    ) -> None:
-        self._services = services
-        self._base = base
-        self._tuning = tuning
-        self._caller = caller
-        self._sources: dict[str, DataSource] = {}
-        self._apps: dict[str, Servable] = {}
-        self._checked_trainings: set[str] = set()
-
-    async def make(self, settings: Settings, trained: str = "") -> PreparedTrial:
-        """One of them, with the model that was ``trained`` for it, or in its place the one that it is made from.
-
-        Raises `PorticoError` with the path of what is wrong.
-        """
-        training = await self._training(settings)
-        given = settings
-        if training is not None:
-            assert self._tuning is not None
-            settings = {**settings, str(self._tuning.get(INTO) or "model"): trained or training.get("model")}
-        document = overridden(self._base, settings)
-        key = json.dumps(document, sort_keys=True)
-        if key not in self._sources:
-            read = source.read(document)
-            await check(self._services, read, self._caller)
-            self._sources[key] = read
-        changes = of_apps(settings, self._services.variants.known(self._caller))
-        instead = {name: await self._app(name, made) for name, made in changes.items()}
-        return PreparedTrial(given, self._sources[key], instead, training)
-
-    async def _training(self, settings: Settings) -> Mapping[str, Any] | None:
-        """What is trained with these settings, checked."""
-        if self._tuning is None:
-            path = next((path for path in settings if path.startswith(TUNING)), None)
-            if path is None:
-                return None
-            raise InvalidRequest(
-                f"'{path}' is a setting of a training: say under 'fine_tuning' what is trained, with 'model' and "
-                "'training_file' as a fine-tuning job has them.",
-                param="fine_tuning",
-            )
-        training = of_training(self._tuning, settings)
-        key = json.dumps(training, sort_keys=True)
-        if key not in self._checked_trainings:
-            await self._services.trains.check(training, self._caller)
-            self._checked_trainings.add(key)
-        return training
-
-    async def _app(self, name: str, changes: Mapping[str, Any]) -> Servable:
-        key = json.dumps([name, changes], sort_keys=True)
-        if key not in self._apps:
-            try:
-                self._apps[key] = await self._services.variants.variant(name, changes, self._caller)
-            except (Forbidden, InvalidRequest, NotFound) as error:
-                error.param = f"parameters.apps.{name}"
-                error.message = f"apps.{name}: {error.message}"
-                raise
-        return self._apps[key]
-
-
-def ranked(rows: Sequence[EvalRunRow], objective: str, direction: str) -> list[EvalRunRow]:
-    """The best first; of two alike the one with fewer tokens. Those that were given up or failed come behind."""
-
-    def order(row: EvalRunRow) -> tuple[int, float, int, str]:
-        value = statistics.of(row.tally, objective).value
-        place = {"failed": 3, STOPPED: 1}.get(row.status, 0)
-        if value is None:
-            return (max(place, 2), 0.0, 0, row.id)
-        return (place, -value if direction == "maximize" else value, statistics.tokens(row.tally), row.id)
-
-    return sorted(rows, key=order)
-
-
-def error_document(error: PorticoError) -> dict[str, Any]:
-    """An error as a row keeps it."""
-    return {"code": error.code or "error", "message": error.message}
-
-
-# The work of one search, in a durable run: its rounds, trial by trial, and which of them continue.
-
-
-class SearchWork:
-    """One attempt at one search: what earlier ones have done is found in the outputs of the trials."""
-
-    def __init__(
-        self,
-        services: EvalServices,
-        row: EvalSearchRow,
-        test: Evaluation,
-        context: Context,
-        slots: FairSlots,
-    ) -> None:
-        self._services = services
-        self._row = row
-        self._test = test
-        self._context = context
-        self._slots = slots
-        self._making = Trials(services, row.spec["data_source"], row.spec.get("fine_tuning"), context.caller)
-        self._done = 0
-        self._total = 0
-
-    async def do(self) -> str | None:
-        """All rounds; the id of the best trial."""
-        spec = self._row.spec
-        halving = Halving(**spec["halving"]) if spec["halving"] else None
-        numbers = list(range(self._row.total))
-        if halving is not None:
-            random.Random(spec["seed"]).shuffle(numbers)  # noqa: S311  # no secret: so that the first stand for all
-        plan = axes.rounds(int(spec["trials"]), self._row.total, halving)
-        self._total = axes.items_asked(plan)
-        before = 0
-        for number, (_left, size) in enumerate(plan):
-            alive = await self._alive()
-            for trial in sorted(alive, key=_load):
-                await self._try(trial, numbers[:size], before)
-            before = size
-            if number + 1 < len(plan):
-                await self._cut(plan[number + 1][0])
-        last = ranked(await self._alive(), spec["objective"], spec["direction"])
-        for trial in last:
-            await self._services.database.write(
-                eval_rows.move, trial.id, "completed", since=WORKING, ended=True
-            )
-        return last[0].id if last else None
-
-    async def _alive(self) -> list[EvalRunRow]:
-        found = await self._services.database.read(rows.trials, self._row.id)
-        return [trial for trial in found if trial.status not in ("failed", STOPPED, "canceled")]
-
-    async def _try(self, trial: EvalRunRow, numbers: Sequence[int], before: int) -> None:
-        database = self._services.database
-        began = self._done
-
-        async def heard(done: int, _total: int) -> None:
-            self._done = began + max(0, done - before)
-            await self._context.emit(Status("search", trial.name, self._done, self._total, "items"))
-
-        await database.write(eval_rows.move, trial.id, "in_progress", since=WORKING)
-        try:
-            made = await self._made(trial)
-        except PorticoError as error:
-            # One that cannot be tried any more, for what it names is gone, does not keep the others from it.
-            why = error_document(error)
-            await database.write(eval_rows.move, trial.id, "failed", since=WORKING, error=why, ended=True)
-            return
-        work = EvalWork(
-            self._services,
-            trial,
-            made.source,
-            self._test.criteria,
-            self._context,
-            self._slots,
-            instead=made.instead,
-        )
-        await work.do(numbers, heard)
-
-    async def _made(self, trial: EvalRunRow) -> PreparedTrial:
-        """What it asks; a model that it needs is trained first, once for all trials that need the same."""
-        made = await self._making.make(trial.settings or {})
-        if made.training is None:
-            return made
-        place, caller = self._services, self._context.caller
-        job = await place.trains.begin(made.training, self._row.id, made.key, caller)
-
-        async def heard(step: int, total: int | None) -> None:
-            await self._context.emit(Status("train", job, step, total, "steps"))
-
-        await heard(0, None)
-        model = await place.trains.trained(job, caller, heard)
-        made = await self._making.make(trial.settings or {}, model)
-        await place.database.write(rows.change_source, trial.id, made.source.document, model)
-        return made
-
-    async def _cut(self, left: int) -> None:
-        """Give up all but the best, at once, so that a search that is taken up again finds what was decided."""
-        alive = await self._alive()
-        if len(alive) > left:
-            losers = ranked(alive, self._row.spec["objective"], self._row.spec["direction"])[left:]
-            await self._services.database.write(rows.give_up_trials, [trial.id for trial in losers], STOPPED)
-
-
-def _load(trial: EvalRunRow) -> tuple[str, str]:
-    """Trials of one model stand together: it is loaded once."""
-    return str(trial.source.get("model") or ""), trial.id
-
 
 KIND: Final = "eval_search"
 
@@ -348,7 +132,7 @@ class EvalSearches:
         await self._evals.require_room(sum(item.bytes for item in search.prepared.items), caller)
         with binding(names.known):
             run = new_run(KIND, row.id, {"search": row.id}, caller.id, row.run_id)
-            begin = self._services.scheduler.within_share(KIND, caller, rows.begin_search)
+            begin = self._services.scheduler.within_share(KIND, caller, eval_searches.begin_search)
             await self._services.database.write(begin, row, made, search.prepared.items, run)
         self._services.scheduler.look()
         return row
@@ -389,7 +173,7 @@ class EvalSearches:
         making = Trials(self._services, document, tuning, caller)
         made = [await making.make(one) for one in settings]
         fields: frozenset[str] = frozenset().union(*(trial.source.fields for trial in made))
-        items.need(fields, prepared.items, "parameters")
+        run_items.need(fields, prepared.items, "parameters")
         total = len(prepared.items)
         halving = axes.read_halving(given.get("halving"), total)
         calls = axes.items_asked(axes.rounds(len(made), total, halving))
@@ -414,7 +198,7 @@ class EvalSearches:
     async def get(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
         """One search. Raises `NotFound`."""
         await self._evals.get(eval_id, caller)
-        row = await self._services.database.read(rows.get_search, search_id)
+        row = await self._services.database.read(eval_searches.get_search, search_id)
         if row is None or row.eval_id != eval_id:
             raise NotFound(
                 f"There is no search '{search_id[:80]}' of this evaluation.",
@@ -426,7 +210,7 @@ class EvalSearches:
     async def list(self, eval_id: str, caller: Principal, limit: int = 20) -> list[EvalSearchRow]:
         """The newest first."""
         await self._evals.get(eval_id, caller)
-        found = await self._services.database.read(rows.newest_searches, eval_id, limit)
+        found = await self._services.database.read(eval_searches.newest_searches, eval_id, limit)
         return [await self._settled(row) for row in found]
 
     async def _settled(self, row: EvalSearchRow) -> EvalSearchRow:
@@ -437,19 +221,21 @@ class EvalSearches:
             return row
         status, error = ended
         database = self._services.database
-        await database.write(rows.move_search, row.id, status, since=WORKING, error=error, ended=True)
-        return await database.read(rows.get_search, row.id) or row
+        await database.write(
+            eval_searches.move_search, row.id, status, since=WORKING, error=error, ended=True
+        )
+        return await database.read(eval_searches.get_search, row.id) or row
 
     async def trials(self, row: EvalSearchRow) -> Sequence[EvalRunRow]:
         """Its trials, the best first."""
-        found = await self._services.database.read(rows.trials, row.id)
+        found = await self._services.database.read(eval_searches.trials, row.id)
         return ranked(found, row.spec["objective"], row.spec["direction"])
 
     async def cancel(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
         """End a search; what is done of it stays. Raises `Conflict` if it has ended."""
         row = await self.get(eval_id, search_id, caller)
         moved = await self._services.database.write(
-            rows.move_search, row.id, "canceled", since=WORKING, ended=True
+            eval_searches.move_search, row.id, "canceled", since=WORKING, ended=True
         )
         if not moved:
             raise Conflict(
@@ -504,11 +290,11 @@ class EvalSearches:
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         database = self._services.database
-        row = await database.read(rows.get_search, str(payload["search"]))
+        row = await database.read(eval_searches.get_search, str(payload["search"]))
         found = None if row is None else await database.read(eval_rows.get, row.eval_id)
         if row is None or found is None:
             raise Unavailable("The evaluation is gone.", code="eval_not_found")
-        if not await database.write(rows.move_search, row.id, "in_progress", since=WORKING):
+        if not await database.write(eval_searches.move_search, row.id, "in_progress", since=WORKING):
             return {"search": row.id, "status": row.status}
         try:
             best = await SearchWork(self._services, row, evaluation(found), context, self._slots).do()
@@ -516,11 +302,18 @@ class EvalSearches:
             return {"search": row.id, "status": "canceled"}
         except PorticoError as error:
             await database.write(
-                rows.move_search, row.id, "failed", since=WORKING, error=error_document(error), ended=True
+                eval_searches.move_search,
+                row.id,
+                "failed",
+                since=WORKING,
+                error=error_document(error),
+                ended=True,
             )
             raise
         state = {"best": best}
-        await database.write(rows.move_search, row.id, "completed", since=WORKING, state=state, ended=True)
+        await database.write(
+            eval_searches.move_search, row.id, "completed", since=WORKING, state=state, ended=True
+        )
         return {"search": row.id, "status": "completed", **state}
 
 

@@ -30,7 +30,8 @@ from portico_server.core.request import (
     ToolResult,
 )
 from portico_server.core.servable import Card, Relays, Servable, relays
-from portico_server.guards.guard import EVERYTHING, ContentBlocked, ContentGuard, GuardPlace, Guards
+from portico_server.guards.call_guards import Guards
+from portico_server.guards.guard import EVERYTHING, ContentBlocked, ContentGuard, GuardPlace
 from portico_server.guards.held_text import HeldTexts, TextBlocked
 
 CONTENT_FILTER: Final = "content_filter"

@@ -15,14 +15,14 @@ from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLa
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.request import Attributes
-from portico_server.db import chunks, groups, store_files
+from portico_server.db import chunks, file_batches, groups
 from portico_server.db import stores as rows
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.chunks import ChunkRow
 from portico_server.db.database import Database
+from portico_server.db.file_batches import FileBatchRow
 from portico_server.db.files import MIRRORED_OWNER, FileRow
 from portico_server.db.rows import Order, RowPage
-from portico_server.db.store_files import FileBatchRow
 from portico_server.db.stores import FileStatus, StoreFileCounts, StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import check_chunking
 from portico_server.knowledge.document import Part, Unreadable
@@ -312,12 +312,12 @@ class StoreContents:
         await self.attach(store, attachments, caller)
         ids = tuple(dict.fromkeys(item.file_id for item in attachments))
         row = FileBatchRow(new_id("vsfb_"), store.id, ids, time.time())
-        await self._database.write(store_files.add_batch, row)
+        await self._database.write(file_batches.add_batch, row)
         return row
 
     async def batch(self, store: StoreView, batch_id: str) -> tuple[FileBatchRow, StoreFileCounts]:
         """A batch, and how its files are: those that the caller may read, if there are any."""
-        row = await self._database.read(store_files.get_batch, batch_id)
+        row = await self._database.read(file_batches.get_batch, batch_id)
         if row is not None and not store.whole:
             seen = await self.permitted(store)
             row = replace(row, file_ids=tuple(file for file in row.file_ids if file in seen))
@@ -328,7 +328,7 @@ class StoreContents:
                 code="file_batch_not_found",
                 param="batch_id",
             )
-        return row, await self._database.read(store_files.batch_counts, row)
+        return row, await self._database.read(file_batches.batch_counts, row)
 
     async def cancel_batch(self, store: StoreView, batch_id: str) -> tuple[FileBatchRow, StoreFileCounts]:
         """Give up the files of a batch that still wait; those that are indexed stay.
@@ -337,7 +337,7 @@ class StoreContents:
         there are some.
         """
         row, _ = await self.batch(store, batch_id)
-        await self._database.write(store_files.cancel_batch, row)
+        await self._database.write(file_batches.cancel_batch, row)
         self._indexes.changed(store.id, store.embedding_model)
         return await self.batch(store, batch_id)
 

@@ -10,9 +10,9 @@ from portico_server.core.errors import NotFound
 from portico_server.core.facts import Fact
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
-from portico_server.db import store_files as rows
+from portico_server.db import facts
 from portico_server.db.database import Database
-from portico_server.db.store_files import FACT_PREFIX, FactRow
+from portico_server.db.facts import FACT_PREFIX, FactRow
 from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.filter import implied
@@ -58,7 +58,7 @@ class StoredFacts:
         limit: int = 100,
     ) -> Sequence[Fact]:
         within = None if store is None else (await self._stores.get(store, caller)).id
-        found = await self._database.read(rows.newest_facts, caller.id, limit, store_id=within, where=where)
+        found = await self._database.read(facts.newest_facts, caller.id, limit, store_id=within, where=where)
         seen = {row.id: view(row, caller) for row in await self._stores.list(caller)}
         names = {row.id: row.name or row.id for row in seen.values()}
         first: dict[str, FactRow] = {}
@@ -84,7 +84,7 @@ class StoredFacts:
             await self._forget(row, caller)
 
     async def _rows_of(self, fact_id: str, caller: Principal) -> Sequence[FactRow]:
-        found = await self._database.read(rows.newest_facts, caller.id, 100, fact_id=fact_id)
+        found = await self._database.read(facts.newest_facts, caller.id, 100, fact_id=fact_id)
         if not found:
             raise NotFound(f"There is no fact '{fact_id[:80]}'.", code="fact_not_found", param="id")
         return found

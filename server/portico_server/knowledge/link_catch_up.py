@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from portico.wire import JSON, Status
 from portico_server.core import pools
 from portico_server.core.context import Context
-from portico_server.db import chunks, links
+from portico_server.db import chunks, links_progress
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.links import NewLink
@@ -47,13 +47,15 @@ class LinkCatchUp:
                 if store.links:
                     texts = await self._database.read(chunks.indexed_texts, part)
                     named = await pools.INDEX.run(_named, store_id, texts)
-                if not await self._database.write(links.catch_up, store_id, part, named, keep=store.links):
+                if not await self._database.write(
+                    links_progress.catch_up, store_id, part, named, keep=store.links
+                ):
                     break  # changed again
                 at += len(part)
                 done += len(part)
                 await context.emit(Status("link", "", done=done, total=total, unit="chunks"))
             else:
-                await self._database.write(links.caught_up, store_id, keep=store.links)
+                await self._database.write(links_progress.caught_up, store_id, keep=store.links)
         return {"linked": done}
 
 

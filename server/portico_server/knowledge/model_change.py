@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from portico.wire import JSON, Status
 from portico_server.core.context import Context
-from portico_server.db import chunks, groups
+from portico_server.db import chunk_vectors, chunks, groups
 from portico_server.db import stores as rows
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
@@ -53,10 +53,10 @@ class ModelChange:
         wanted = await self._chunks(store)
         for i in range(0, len(wanted), MAX_BATCH_CHUNKS):
             part = wanted[i : i + MAX_BATCH_CHUNKS]
-            lacking = await self._database.read(chunks.chunks_without_vector, model, part)
+            lacking = await self._database.read(chunk_vectors.chunks_without_vector, model, part)
             fresh = await embed_texts([text for _, text in lacking], model, context)
             data = {chunk: vector for (chunk, _), vector in zip(lacking, fresh, strict=True)}
-            await self._database.write(chunks.add_vectors, model, data)
+            await self._database.write(chunk_vectors.add_vectors, model, data)
             made += len(data)
             await context.emit(
                 Status(
@@ -73,7 +73,7 @@ class ModelChange:
         wanted = await self._chunks(store)
         for i in range(0, len(wanted), MAX_BATCH_CHUNKS):
             await self._database.write(
-                chunks.drop_vectors, store.embedding_model, wanted[i : i + MAX_BATCH_CHUNKS]
+                chunk_vectors.drop_vectors, store.embedding_model, wanted[i : i + MAX_BATCH_CHUNKS]
             )
 
     async def _chunks(self, store: StoreRow) -> list[int]:

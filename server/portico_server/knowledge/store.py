@@ -17,7 +17,7 @@ from portico_server.core.request import Attributes, Filter, Found, Request, Sear
 from portico_server.core.servable import Card
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
-from portico_server.db.store_files import FileBatchRow as FileBatchRow
+from portico_server.db.file_batches import FileBatchRow as FileBatchRow
 from portico_server.db.stores import FileStatus as FileStatus
 from portico_server.db.stores import StoreFileCounts as StoreFileCounts
 from portico_server.db.stores import StoreFileRow as StoreFileRow

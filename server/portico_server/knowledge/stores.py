@@ -20,11 +20,12 @@ from portico_server.core.names import check_plain, has_controls
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry, owner_of
 from portico_server.core.training_passages import StorePassage
-from portico_server.db import chunks, stores
+from portico_server.db import chunks, store_skips
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.names import own_or_shared
-from portico_server.db.stores import SkippedRows, StoreFileCounts, StoreRow
+from portico_server.db.store_skips import SkippedRows
+from portico_server.db.stores import StoreFileCounts, StoreRow
 from portico_server.knowledge.archive.archives import StoreArchives
 from portico_server.knowledge.attachments import AttachmentReader
 from portico_server.knowledge.calibrate import Calibration, require_vectors
@@ -277,7 +278,7 @@ class StoreService:
         names = {row.id: name for row, name in name_stores(visible, caller.id)}
         failed = [store for store, (files, _) in counts.items() if files.failed]
         problems = await self._database.read(rows.problems, failed) if failed else {}
-        skipped = await self._database.read(stores.skip_reasons, [row.id for row in seen if row.whole])
+        skipped = await self._database.read(store_skips.skip_reasons, [row.id for row in seen if row.whole])
         for row in seen:
             if not row.whole:
                 counts[row.id] = await self.contents.counts(row)
@@ -305,7 +306,9 @@ class StoreService:
     async def skipped(self, row: StoreView) -> SkippedRows:
         """What the last look at what a store follows left out. Raises `Forbidden` to whoever sees a part."""
         row.require_whole()
-        return (await self._database.read(stores.skips_of, row.id) if follows(row) else None) or SkippedRows()
+        return (
+            await self._database.read(store_skips.skips_of, row.id) if follows(row) else None
+        ) or SkippedRows()
 
     async def update(self, ref: str, caller: Principal, changes: Mapping[str, Any]) -> StoreView:
         """Set columns of a store (``name``, ``metadata``, ``expires_after_days``, ``description``, ``app``,

@@ -18,12 +18,13 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Unavailable
 from portico_server.core.ids import new_id
 from portico_server.core.name_words import searched_name
-from portico_server.db import store_files, stores
+from portico_server.db import store_files, store_skips
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED_OWNER, FileRow
 from portico_server.db.store_files import MirroredFile
-from portico_server.db.stores import SkippedRows, StoreFileRow, StoreRow
+from portico_server.db.store_skips import SkippedRows
+from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.parse.formats import format_of
@@ -153,7 +154,7 @@ class SourceSync:
         """Keep what was skipped. A look at some paths replaces what is known of these alone."""
         now = SkippedRows(found.skipped, found.skipped_names, time.time())
         if found.only is not None:
-            before = await self._database.read(stores.skips_of, store.id)
+            before = await self._database.read(store_skips.skips_of, store.id)
             if before is None or not before.complete or not now.complete:
                 return  # what is known stays until the next look at all of it
             elsewhere = {
@@ -163,7 +164,7 @@ class SourceSync:
             }
             names = elsewhere | dict(now.names)
             now = SkippedRows(Counter(names.values()), names, now.looked_at)
-        await self._database.write(stores.put_skips, store.id, now)
+        await self._database.write(store_skips.put_skips, store.id, now)
 
     async def _move(
         self, store: StoreRow, found: Walk, moved: list[tuple[StoreFileRow, SourceEntry]], renamed: list[str]

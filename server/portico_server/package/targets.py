@@ -127,8 +127,6 @@ def files_of(targets: Iterable[Target], facts: PackageFacts, options: TargetOpti
     return found
 
 
-# --- the image -------------------------------------------------------------------------------------------------------
-
 _DOCKERIGNORE: Final = "*\n!app\n!wheels\n!requirements.lock\n"
 
 _HEALTHCHECK: Final = (
@@ -165,9 +163,6 @@ EXPOSE {PORT}
 HEALTHCHECK --interval=10s --timeout=5s --start-period=300s CMD ["python", "-I", "-c", "{_HEALTHCHECK}"]
 ENTRYPOINT ["python", "-P", "-m", "portico_server", "serve", "--file", "/app/portico.yaml"]
 """
-
-
-# --- Docker Compose --------------------------------------------------------------------------------------------------
 
 
 def _compose(facts: PackageFacts, options: TargetOptions) -> str:
@@ -221,9 +216,6 @@ def _compose(facts: PackageFacts, options: TargetOptions) -> str:
     return yaml_text(
         document, "docker compose up --build: Portico on a PostgreSQL, reached on this machine alone."
     )
-
-
-# --- Kubernetes ------------------------------------------------------------------------------------------------------
 
 
 def _kubernetes(facts: PackageFacts, options: TargetOptions) -> dict[str, str]:
@@ -401,9 +393,6 @@ def _autoscaler(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]:
     }
 
 
-# --- Slurm -----------------------------------------------------------------------------------------------------------
-
-
 def _slurm(facts: PackageFacts, options: TargetOptions) -> str:
     asked = {
         "partition": options.partition,
@@ -470,8 +459,6 @@ while kill -0 "$daemon" 2>/dev/null; do wait "$daemon" && status=0 || status=$?;
 exit "$status"
 """
 
-
-# --- what people read ------------------------------------------------------------------------------------------------
 
 _ENVIRONMENT: Final = "cp .env.example .env && chmod 600 .env   # then fill it in"
 

@@ -16,8 +16,8 @@ from tests.page import answered, ask, choose, start
 
 from portico.schemas.deployments import Recommendation
 from portico_server.core.principal import SYSTEM, Principal
-from portico_server.db import stores
-from portico_server.db.stores import SkippedRows
+from portico_server.db import store_skips
+from portico_server.db.store_skips import SkippedRows
 from portico_server.models.spec import ModelSpec
 
 pytestmark = [
@@ -171,7 +171,7 @@ async def test_what_a_store_does_not_read_unfolds_below_it(opened: Open) -> None
     store = await services.stores.create("attic", SYSTEM, folder=folder)
     names = {"<b>old.bin": "of an unknown kind", "empty": "empty"}
     skipped = SkippedRows(dict.fromkeys(names.values(), 1), names, 1.0)
-    await services.database.write(stores.put_skips, store.id, skipped)
+    await services.database.write(store_skips.put_skips, store.id, skipped)
     await opened.page.run("location.hash = '#/documents'")
     summary = "document.querySelector('#stores details summary')"
     assert await opened.page.until(f"{summary}?.innerText") == "2 skipped: 1 of an unknown kind, 1 empty"

@@ -23,7 +23,8 @@ from portico import AsyncClient, Client
 from portico.errors import Conflict, ConnectionLost, Forbidden
 from portico_server.archives.stream import BLOCK_BYTES
 from portico_server.backup import layout
-from portico_server.backup.write import check_here, exclusive
+from portico_server.backup.staging import exclusive
+from portico_server.backup.write import check_here
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.runs.artifacts import NewArtifact

@@ -93,7 +93,7 @@ class Full(RelayModel):
 async def test_a_full_queue_is_waited_for_and_is_no_error(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portico_server.batches.work.FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr("portico_server.batches.line_request.FIRST_RETRY_S", 0.001)
     full: Relays = Full("full", 12)
     daemon.add(full)
     async with client_of(daemon) as client:
@@ -107,7 +107,7 @@ async def test_a_full_queue_is_waited_for_and_is_no_error(
 async def test_what_fails_again_and_again_is_told_as_the_answer(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portico_server.batches.work.FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr("portico_server.batches.line_request.FIRST_RETRY_S", 0.001)
     broken = RelayModel("broken", error=PorticoError("It is broken."))
     daemon.add(broken)
     async with client_of(daemon) as client:
@@ -122,9 +122,9 @@ async def test_what_fails_again_and_again_is_told_as_the_answer(
 async def test_lines_that_are_many_are_written_without_waiting_for_more(
     daemon: ApiServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("portico_server.batches.lines.WRITE_INTERVAL_S", 600.0)
-    monkeypatch.setattr("portico_server.batches.lines.FULL_WRITE_LINES", 2)
-    monkeypatch.setattr("portico_server.batches.lines.MAX_WAITING_LINES", 3)
+    monkeypatch.setattr("portico_server.batches.result_writer.WRITE_INTERVAL_S", 600.0)
+    monkeypatch.setattr("portico_server.batches.result_writer.FULL_WRITE_LINES", 2)
+    monkeypatch.setattr("portico_server.batches.result_writer.MAX_WAITING_LINES", 3)
     daemon.add(RelayModel("teller", ANSWER))
     async with client_of(daemon) as client:
         batch = await begin(client, "teller", 40)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from portico_server.canaries.spec import decide, parse
+from portico_server.canaries.spec import parse
+from portico_server.canaries.verdict import decide
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.canaries import CanaryCounts, Outcome, SideCounts
 

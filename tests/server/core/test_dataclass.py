@@ -36,7 +36,7 @@ def outcome(work: Any) -> Any:
 WORK = {
     "repr": lambda kind: kind(x=1, names=["a"], secret="s"),
     "equal": lambda kind: (kind(x=1) == kind(x=1, names=["a"]), kind(x=1) == kind(x=2), kind(x=1) == 1),
-    "hash": lambda kind: hash(kind(x=1)) == hash(kind(x=1)),
+    "hash": lambda kind: len({hash(item) for item in [kind(x=1), kind(x=1)]}),
     "too few values": lambda kind: kind(),
     "too many values": lambda kind: kind(1, 2, [], "s", 3),
     "an unknown name": lambda kind: kind(x=1, z=3),

@@ -10,7 +10,7 @@ from tests.server.knowledge.store_fixture import STORE, StoreFixture, vector
 
 from portico.wire import Place
 from portico_server.core.errors import NotFound
-from portico_server.db import changes, chunks, hits
+from portico_server.db import changes, chunk_vectors, chunks, hits
 from portico_server.db.changes import LogEntry
 from portico_server.db.chunks import NewChunk
 from portico_server.db.database import Database
@@ -36,7 +36,7 @@ async def test_a_file_and_its_change_are_written_together(stocked: StoreFixture)
     assert await stocked.database.read(log) == [LogEntry(seq, "put", "f1", 1, 2)]
     assert await stocked.database.read(changes.last, STORE) == seq == 1
     assert [row.text for row in await stocked.database.read(chunks.of_file, STORE, "f1")] == ["one", "two"]
-    assert await stocked.database.read(chunks.read_vectors, stocked.model, [1, 2]) == [
+    assert await stocked.database.read(chunk_vectors.read_vectors, stocked.model, [1, 2]) == [
         (1, vector("one")),
         (2, vector("two")),
     ]
@@ -50,7 +50,7 @@ async def test_replacing_a_file_logs_what_went_before_what_came(stocked: StoreFi
         LogEntry(3, "put", "f1", 3, 3),
     ]
     assert await stocked.database.read(chunks.count, STORE) == 1
-    assert await stocked.database.read(chunks.read_vectors, stocked.model, [1, 2, 3]) == [
+    assert await stocked.database.read(chunk_vectors.read_vectors, stocked.model, [1, 2, 3]) == [
         (3, vector("three"))
     ]
 
@@ -120,7 +120,7 @@ async def test_a_store_is_emptied(stocked: StoreFixture) -> None:
     await stocked.put("f1", "one", "two")
     await stocked.database.write(chunks.remove_store, STORE)
     assert await stocked.database.read(chunks.count, STORE) == 0
-    assert await stocked.database.read(chunks.read_vectors, stocked.model, [1, 2]) == []
+    assert await stocked.database.read(chunk_vectors.read_vectors, stocked.model, [1, 2]) == []
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from portico_server.db import (
     agent_tasks,
     apps,
     conversations,
+    eval_searches,
     evals,
     files,
     prompts,
@@ -29,7 +30,8 @@ from portico_server.db.agent_tasks import AgentTaskRow
 from portico_server.db.apps import AppRow
 from portico_server.db.conversations import ConversationRow
 from portico_server.db.database import Database
-from portico_server.db.evals import EvalRow, EvalRunRow, EvalSearchRow, ItemRow, OutputRow
+from portico_server.db.eval_searches import EvalSearchRow
+from portico_server.db.evals import EvalRow, EvalRunRow, ItemRow, OutputRow
 from portico_server.db.responses import ResponseRow
 from portico_server.db.rows import json_bytes, text_bytes
 from portico_server.db.runs import NewRun
@@ -129,7 +131,7 @@ async def test_what_is_configured_and_evaluated_counts_too(database: Database) -
             await check(evals.note, done, lambda tally: tally)
         search = EvalSearchRow("es_1", "eval_1", OWNER, "run_2", "s", {"axes": []}, 2, 1.0)
         trial = replace(one, id="er_2", search_id="es_1", data_id="es_1", settings={"k": 1}, run_id="run_2")
-        await check(evals.begin_search, search, [trial], items, run("run_2"))
+        await check(eval_searches.begin_search, search, [trial], items, run("run_2"))
         job: Any = JobRow("ftjob-1", OWNER, "run_3", "b", {"n": 1}, {}, "queued", None, 1.0, None)
         await check(tuning.create, job, run("run_3"), [])
         assert await database.read(tuning.working_of, OWNER) == ["ftjob-1"]

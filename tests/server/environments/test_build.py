@@ -26,7 +26,8 @@ from portico_server.environments.build import (
     receipt_in,
     remove_environment,
 )
-from portico_server.environments.uv import StepFailedError, own_sources, run_step, silent, uv_arguments
+from portico_server.environments.package_sources import own_sources, uv_arguments
+from portico_server.environments.uv import StepFailedError, run_step, silent
 from portico_server.models.environments.installed import DownloadProgress
 
 

@@ -32,7 +32,8 @@ from portico_server.core.request import (
     ToolResult,
 )
 from portico_server.core.servable import Card
-from portico_server.guards.guard import Guards, parse_guard
+from portico_server.guards.call_guards import Guards
+from portico_server.guards.guard import parse_guard
 from portico_server.guards.held_text import MAX_FED_CHARS, MAX_HELD_CHARS, HeldTexts, TextBlocked
 from portico_server.guards.servable import GuardedModel
 from portico_server.models.spec import ModelSpec
@@ -343,7 +344,7 @@ async def test_many_messages_and_calls_are_searched_together(monkeypatch: pytest
         searched.append(texts)
         return [[] for _ in texts]
 
-    monkeypatch.setattr("portico_server.guards.guard._searched", search)
+    monkeypatch.setattr("portico_server.guards.call_guards._searched", search)
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call] * 50}] * 50
     body, _said = await relayed({"messages": asked}, b"{}")

@@ -16,7 +16,7 @@ from tests.server.knowledge.store_services import StoreServices, store_services
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Filter, Found, Search
-from portico_server.db import links
+from portico_server.db import links, links_progress
 from portico_server.db.schema import chunks as chunk_table
 from portico_server.db.schema import links as link_table
 from portico_server.db.stores import StoreRow
@@ -198,7 +198,7 @@ async def test_a_store_that_turns_links_on_catches_up_and_a_run_that_was_cut_off
     # The first portion alone has been written when the daemon ends.
     await shop.database.write(_turned_on, store.id)
     first = sorted([await chunk_of(shop, store, name) for name in CHAIN])[:3]
-    assert await shop.database.write(links.catch_up, store.id, first, {}, keep=True)
+    assert await shop.database.write(links_progress.catch_up, store.id, first, {}, keep=True)
     half = await shop.stores.get(store.id, LOCAL)
     assert (half.links, half.linked_to) == (True, first[-1])
     run = await shop.stores.jobs.link(half, True)

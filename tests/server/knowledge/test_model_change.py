@@ -12,7 +12,7 @@ from portico.wire import Failed
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Found, Search
-from portico_server.db import chunks
+from portico_server.db import chunk_vectors, chunks
 from portico_server.db import stores as rows
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.contents import FileToAttach
@@ -53,7 +53,7 @@ async def nearest(shop: StoreServices, store: StoreRow) -> str:
 async def lengths(shop: StoreServices, store: StoreRow, model: str) -> set[int]:
     """The lengths, in numbers, of the store's vectors of a model."""
     ids = await shop.database.read(chunks.ids, store.id)
-    return {len(data) // 4 for _, data in await shop.database.read(chunks.read_vectors, model, ids)}
+    return {len(data) // 4 for _, data in await shop.database.read(chunk_vectors.read_vectors, model, ids)}
 
 
 async def test_the_vectors_of_another_model_take_over(shop: StoreServices) -> None:
@@ -71,7 +71,7 @@ async def test_the_vectors_of_another_model_take_over(shop: StoreServices) -> No
     assert (
         len(
             await shop.database.read(
-                chunks.chunks_without_vector, OTHER, await shop.database.read(chunks.ids, store.id)
+                chunk_vectors.chunks_without_vector, OTHER, await shop.database.read(chunks.ids, store.id)
             )
         )
         == 0
@@ -102,7 +102,7 @@ async def test_a_change_that_was_cut_off_goes_on_at_the_next_start(tmp_path: Pat
         store = await stocked(first)
         await first.database.write(rows.change, store.id, {"next_embedding_model": OTHER})
         ids = list(await first.database.read(chunks.ids, store.id))
-        await first.database.write(chunks.add_vectors, OTHER, {ids[0]: b"\0" * 192, 99: b"\0" * 192})
+        await first.database.write(chunk_vectors.add_vectors, OTHER, {ids[0]: b"\0" * 192, 99: b"\0" * 192})
     async with store_services(tmp_path / "home") as second:
         # Its run was queued before the model was here: an embedding that fails is asked again.
         second.registry.add(other())

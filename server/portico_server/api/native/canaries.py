@@ -11,7 +11,8 @@ from portico.schemas.canaries import Canary, CanaryEntry, CanarySide
 from portico_server.api.endpoint import Admin, TheServices, new_router
 from portico_server.api.shapes import Listed, shaped
 from portico_server.canaries.canaries import MAX_REASON_CHARS, CanaryView
-from portico_server.canaries.spec import MAX_KEYS, MAX_NAME_CHARS, parse, rate
+from portico_server.canaries.spec import MAX_KEYS, MAX_NAME_CHARS, parse
+from portico_server.canaries.verdict import rate
 from portico_server.db.canaries import SideCounts
 
 router = new_router(prefix="/api/canaries", tags=["Canaries"])

@@ -13,7 +13,8 @@ from portico_server.api.openai.eval_shapes import EvalError
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, Moment, shaped
 from portico_server.core.principal import Principal
-from portico_server.db.evals import EvalRunRow, EvalSearchRow
+from portico_server.db.eval_searches import EvalSearchRow
+from portico_server.db.evals import EvalRunRow
 from portico_server.evals import statistics
 
 router = new_router(prefix="/api/evals", tags=["Evals"])

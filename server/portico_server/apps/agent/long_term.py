@@ -10,7 +10,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.facts import Fact, FactStore
 from portico_server.core.principal import Principal
-from portico_server.db import sessions
+from portico_server.db import session_texts
 from portico_server.db.database import Database
 from portico_server.db.sessions import MessageRow, SessionRow
 
@@ -71,7 +71,7 @@ class LongTermMemory:
             if item.message is None and item.origin("run") is not None:
                 lost.setdefault(item.origin("app") or "", set()).add(_which(item.fact))
         for app, wanted in lost.items():
-            copies = await self._database.read(sessions.texts_in_copies, app, caller.id, wanted)
+            copies = await self._database.read(session_texts.texts_in_copies, app, caller.id, wanted)
             learnt = [
                 LearntFact(item.fact, *copies[_which(item.fact)])
                 if item.message is None and item.origin("app") == app and _which(item.fact) in copies
@@ -85,7 +85,9 @@ class LongTermMemory:
         if not known.get("app") or not known.get("session"):
             return LearntFact(fact)
         which = (str(known["app"]), caller.id, str(known["session"]))
-        return LearntFact(fact, *await self._database.read(sessions.texts_in_session, *which, _which(fact)))
+        return LearntFact(
+            fact, *await self._database.read(session_texts.texts_in_session, *which, _which(fact))
+        )
 
 
 def _which(fact: Fact) -> tuple[str, str]:

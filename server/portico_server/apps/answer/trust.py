@@ -23,7 +23,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Chat, Reply
 from portico_server.core.servable import Card
 from portico_server.core.words import without_thought
-from portico_server.db import models
+from portico_server.db import answer_tests
 from portico_server.db.database import Database
 from portico_server.runs.scheduler import Scheduler
 
@@ -141,7 +141,7 @@ class ReaderTest:
             return "write" if declared == "write" else "quote"
         identity = identity_of(card)
         if identity not in self._known:
-            row = await self._database.read(models.answer_test, identity)
+            row = await self._database.read(answer_tests.answer_test, identity)
             if row is None:
                 return None
             self._known[identity] = "write" if row.correct + MAX_MISSES >= row.total else "quote"
@@ -164,7 +164,7 @@ class ReaderTest:
             raise
         answers += [""] * (len(TRIALS) - len(answers))
         right = [trial.is_right(answer) for trial, answer in zip(TRIALS, answers, strict=True)]
-        await self._database.write(models.put_answer_test, identity, name, sum(right), len(right))
+        await self._database.write(answer_tests.put_answer_test, identity, name, sum(right), len(right))
         self._known.pop(identity, None)
         way: Way = "write" if sum(right) + MAX_MISSES >= len(right) else "quote"
         logger.info("%s answered %d of %d questions of its test: %s", name, sum(right), len(right), way)

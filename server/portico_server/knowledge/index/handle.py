@@ -20,7 +20,7 @@ from portico_server.core import pools
 from portico_server.core.context import Listener
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.db import changes, chunks
+from portico_server.db import changes, chunk_vectors, chunks
 from portico_server.db.changes import LogEntry, Op
 from portico_server.db.database import Database
 from portico_server.knowledge.index.offset import DamagedIndex, LogOffset
@@ -314,7 +314,7 @@ class IndexHandle:
             return await database.read(chunks.indexed_texts, wanted)
 
         async def embeddings(wanted: Sequence[int]) -> Sequence[Any]:
-            return await database.read(chunks.read_vectors, model, wanted)
+            return await database.read(chunk_vectors.read_vectors, model, wanted)
 
         self._lexical = LogReplayer(
             database, store_id, group, folder / LEXICAL, partial(_open_lexical, ahead=ahead), texts

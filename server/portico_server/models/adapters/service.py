@@ -21,9 +21,9 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError, Unavailable, nearest
 from portico_server.core.registry import Registry
 from portico_server.core.relay import AdapterScale
-from portico_server.db import models as rows
+from portico_server.db import adapters
+from portico_server.db.adapters import AdapterRow
 from portico_server.db.database import Database
-from portico_server.db.models import AdapterRow
 from portico_server.models.adapters import peft
 from portico_server.models.adapters.served import AdaptedModel, AdapterInfo, FindDeployment
 from portico_server.models.catalog import engines_that
@@ -200,7 +200,7 @@ class AdapterService:
         """Register those in the database; nothing is loaded."""
         if self._database.postgres is None:  # else another daemon may be copying
             await pools.MODELS.run(remove_partial, self._folder)
-        for row in await self._database.read(rows.list_adapters):
+        for row in await self._database.read(adapters.list_adapters):
             self._enter(await self._read(row))
 
     async def _read(self, row: AdapterRow) -> AdaptedModel:
@@ -215,7 +215,7 @@ class AdapterService:
     async def refresh(self) -> None:
         """Take over adapters that other daemons on the same database added, scaled or removed."""
         before = {name: model for name, model in self._models.items() if not model.configured}
-        listed = {row.name: row for row in await self._database.read(rows.list_adapters)}
+        listed = {row.name: row for row in await self._database.read(adapters.list_adapters)}
         for name, model in before.items():
             row = listed.get(name)
             if row is not None and (row.base, row.spec["scale"]) == (model.base, model.adapter.scale):
@@ -348,7 +348,7 @@ class AdapterService:
             spec = {"scale": model.adapter.scale, "facts": dict(model.facts)}
             info = model.info()
             row = AdapterRow(model.name, info.owner, spec, info.created_at, model.base)
-            await self._database.write(rows.add_adapter, row)
+            await self._database.write(adapters.add_adapter, row)
         except BaseException:
             del self._models[model.name]
             await deployment.detach(model.name)
@@ -369,7 +369,7 @@ class AdapterService:
                 if deployment is not None:
                     await deployment.attach(model.adapter)
                 spec = {"scale": model.adapter.scale, "facts": dict(model.facts)}
-                await self._database.write(rows.change_adapter, model.name, spec)
+                await self._database.write(adapters.change_adapter, model.name, spec)
             except BaseException:
                 model.scale(before)
                 raise
@@ -383,7 +383,7 @@ class AdapterService:
             raise _configured(model)
         async with self._locks[model.base]:
             self._leave(model)
-            await self._database.write(rows.remove_adapter, model.name)
+            await self._database.write(adapters.remove_adapter, model.name)
             self._on_removed(model.name)
             await self._detach(model)
             await self._forget_files(model)
@@ -414,7 +414,7 @@ class AdapterService:
         async with self._files:
             held = [*self._coming, *(other.path for other in self._models.values())]
             if self._database.postgres is not None:  # other daemons have theirs in the same folder
-                listed = await self._database.read(rows.list_adapters)
+                listed = await self._database.read(adapters.list_adapters)
                 held += [adapter_folder(self._folder, row.spec["facts"]) for row in listed]
             if model.path not in held:
                 await pools.MODELS.run(delete_adapter, self._folder, model.facts)

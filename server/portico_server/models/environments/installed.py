@@ -17,7 +17,8 @@ from portico_server.core.errors import Conflict, NotFound, Unavailable, nearest
 from portico_server.core.principal import Principal
 from portico_server.environments import build as environments
 from portico_server.environments.build import PackageSet, findings, remove_environment
-from portico_server.environments.uv import StepReport, own_sources, run_step, silent
+from portico_server.environments.package_sources import own_sources
+from portico_server.environments.uv import StepReport, run_step, silent
 from portico_server.models.environments.recipe import (
     RECIPES,
     BuiltEnvironment,

@@ -15,7 +15,7 @@ from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat, Reply, Request
 from portico_server.core.servable import Card
-from portico_server.db import models
+from portico_server.db import answer_tests
 
 PORT = passage(1, "The daemon listens on port 7419.")
 
@@ -90,7 +90,7 @@ async def test_a_model_is_quoted_until_it_has_passed(tmp_path: Path, say: Any, t
         assert asked == len(TRIALS)
         assert await ask(daemon) == then
         assert await ask(daemon) == then
-        row = await daemon.database.read(models.answer_test, identity_of(model.card))
+        row = await daemon.database.read(answer_tests.answer_test, identity_of(model.card))
         assert row is not None and (row.model, row.total) == ("voice", len(TRIALS))
 
 
@@ -116,7 +116,7 @@ async def test_who_says_so_is_obeyed_without_a_test(
 ) -> None:
     async with working(tmp_path, model := Model(say, answers=way)) as daemon:
         assert expected in await ask(daemon)
-        assert await daemon.database.read(models.answer_test, identity_of(model.card)) is None
+        assert await daemon.database.read(answer_tests.answer_test, identity_of(model.card)) is None
 
 
 async def test_another_source_under_the_name_is_another_model(tmp_path: Path) -> None:

@@ -1,0 +1,151 @@
+"""The first half of a backup: everything as it is at one moment, held fast so that it can be sent at leisure."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from portico_server.backup import layout
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import Conflict, NotFound, Unavailable
+from portico_server.db import snapshot
+
+MAX_ROUNDS: Final = 4
+"""Copies of the database that are made because a file went away between the copy and the look for it."""
+
+NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
+"""What a file system says that cannot link; the file itself is read then."""
+
+BackupProgress = Callable[[str, int, int], None]
+"""Hears of progress: what is done, how far, of how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What is going to be in an archive. ``missing``: entries that the database refers to and nobody has."""
+
+    entries: dict[str, Path]
+    missing: tuple[str, ...]
+    revision: str | None
+    bytes: int
+
+
+@contextmanager
+def exclusive(home: Path) -> Iterator[None]:
+    """Be the only backup of a home. Raises `Conflict` if another one is under way."""
+    handle = os.open(home / layout.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Conflict(
+                "A backup of this home folder is under way. Wait for its end, then try again.",
+                code="backup_in_progress",
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def staged(home: Path, models: Path | None, report: BackupProgress) -> Iterator[Staged]:
+    """Hold everything fast until the ``with`` block ends; ``models``: their folder, if they are wanted too.
+
+    The database is copied, then what it refers to is linked: a link outlives a file that is removed meanwhile. Raises
+    `Conflict`, `NotFound` for a home without a database, `Unavailable`.
+    """
+    if not (home / layout.DATABASE).is_file():
+        raise NotFound(f"There is no Portico database in {home}.", code="home_not_found", param="home")
+    with exclusive(home):
+        staging = home / layout.STAGING
+        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            staging.mkdir(mode=0o700)
+            yield _collect(home, staging, models, report)
+        except (OSError, snapshot.SnapshotError) as error:
+            raise _explain(error, home) from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _collect(home: Path, staging: Path, models: Path | None, report: BackupProgress) -> Staged:
+    entries: dict[str, Path] = {}
+    missing: list[str] = []
+    for _round in range(MAX_ROUNDS):
+        database = staging / layout.DATABASE
+        database.unlink(missing_ok=True)
+        snapshot.copy(home / layout.DATABASE, database, lambda done, total: report("database", done, total))
+        before, missing = set(missing), _link_referenced(home, staging, database, entries, report)
+        if not missing or set(missing) <= before:
+            break  # what was missing twice has not gone just now
+    for folder in layout.FOLDERS:
+        _link_folder(home / folder, folder, staging, entries)
+    if models is not None:
+        _link_folder(models, layout.MODELS, staging, entries)
+    whole = {layout.DATABASE: database, **entries}
+    size = sum(path.stat().st_size for path in whole.values())
+    return Staged(whole, tuple(missing), snapshot.revision(database), size)
+
+
+def _link_referenced(
+    home: Path, staging: Path, database: Path, entries: dict[str, Path], report: BackupProgress
+) -> list[str]:
+    """Link what a copy refers to; the entries that are not there. ``entries`` keeps what the copy still needs."""
+    found = snapshot.references(database)
+    needed = [layout.blob(digest) for digest in found.blobs]
+    needed += [layout.artifact(digest) for digest in found.artifacts]
+    perhaps = {name(digest) for digest in found.others for name in (layout.blob, layout.artifact)}
+    wanted = {*needed, *perhaps}
+    for name in entries.keys() - wanted:
+        del entries[name]
+    missing = []
+    for number, name in enumerate(sorted(wanted - entries.keys())):
+        if not _link(home / name, name, staging, entries) and name not in perhaps:
+            missing.append(name)
+        if number % 1_000 == 0:
+            report("files", number, len(wanted))
+    return missing
+
+
+def _link_folder(folder: Path, name: str, staging: Path, entries: dict[str, Path]) -> None:
+    for at, folders, files in os.walk(folder):
+        folders.sort()
+        for file in sorted(files):
+            path = Path(at, file)
+            entry = f"{name}/{path.relative_to(folder).as_posix()}"
+            if path.is_file() and layout.belongs(entry):
+                _link(path, entry, staging, entries)
+
+
+def _link(path: Path, name: str, staging: Path, entries: dict[str, Path]) -> bool:
+    target = staging / name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(path.resolve(strict=True), target)
+    except FileNotFoundError:
+        return False
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        target = path
+    entries[name] = target
+    return True
+
+
+def _explain(error: OSError | snapshot.SnapshotError, home: Path) -> Unavailable:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if full or "full" in str(error):
+        return Unavailable(
+            f"The disk that holds {home} is full: a backup needs room for a second copy of the database. Nothing was "
+            "changed; free some space and try again.",
+            code="disk_full",
+        )
+    return Unavailable(f"The home folder {home} cannot be read: {error}.", code="backup_failed")

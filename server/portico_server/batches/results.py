@@ -1,0 +1,168 @@
+"""The files of results."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any, Final
+
+import orjson
+
+from portico_server.batches.lines import BatchLine, blocks
+from portico_server.batches.spec import (
+    OUTPUT_PURPOSE,
+    BatchFiles,
+    BatchSpec,
+    LineAnswer,
+    ReceivedBytes,
+)
+from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
+from portico_server.core.ids import new_id
+from portico_server.db import batches
+from portico_server.db.batches import BatchRow, SpentTokens
+from portico_server.db.database import Database
+from portico_server.db.files import FileRow
+
+
+def answered(batch_id: str, line: BatchLine, answer: LineAnswer) -> tuple[bytes, SpentTokens]:
+    """The line for a request that was answered, whatever with, and the tokens that this took."""
+    try:
+        document = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        document = {"error": {"message": "The answer is not JSON.", "type": "server_error", "code": None}}
+    response = {"status_code": answer.status, "request_id": answer.request_id, "body": document}
+    return _line(batch_id, line, response, None), _spent(document)
+
+
+def unanswered(batch_id: str, line: BatchLine, code: str, message: str) -> bytes:
+    """The line for a request that nobody was asked."""
+    return _line(batch_id, line, None, {"code": code, "message": message})
+
+
+def _line(batch_id: str, request: BatchLine, response: Any, error: Any) -> bytes:
+    line = {
+        # The same whenever it is answered, and in the order of the input.
+        "id": f"batch_req_{batch_id.removeprefix('batch_')}_{request.line:06d}",
+        "custom_id": request.custom_id,
+        "response": response,
+        "error": error,
+    }
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _spent(document: Any) -> SpentTokens:
+    """Tokens by the ``usage`` of an answer, in the words of any endpoint."""
+    usage = document.get("usage") if isinstance(document, dict) else None
+    if not isinstance(usage, dict):
+        return SpentTokens()
+    prompt_tokens = usage.get("prompt_tokens", usage.get("input_tokens"))
+    completion_tokens = usage.get("completion_tokens", usage.get("output_tokens"))
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    return SpentTokens(
+        *(number if isinstance(number, int) else 0 for number in (prompt_tokens, completion_tokens, cached))
+    )
+
+
+logger = logging.getLogger(__name__)
+
+PAGE_ROWS: Final = 200
+"""Lines that are read from the database at once."""
+
+CODES: Final = {
+    "expired": (
+        "batch_expired",
+        "The completion window of the batch ended before this request was answered.",
+    ),
+    "cancelled": ("batch_cancelled", "The batch was cancelled before this request was answered."),
+    "failed": ("batch_failed", "The batch ended before this request was answered; its 'errors' say why."),
+}
+"""What is said of requests that nobody was asked, by how the batch ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Writes the files of one batch. Nothing of them is left if that fails."""
+
+    database: Database
+    files: BatchFiles
+    row: BatchRow
+    longest: int
+
+    async def write(self, status: str, run_id: str, holder: str) -> None:
+        """Write both files and end the batch with ``status`` in one transaction.
+
+        Raises `Unavailable` if the disk is full, and `Conflict` if another daemon has the run by now.
+        """
+        laid: list[ReceivedBytes] = []
+        made: list[FileRow | None] = []
+        try:
+            for name, chunks in (("output", self._answered(failed=False)), ("error", self._failed(status))):
+                received = await self.files.receive(chunks, limited=False)
+                laid.append(received)
+                await self.files.place_early(received)
+                made.append(self._row(name, received) if received.bytes else None)
+            await self.database.write(batches.finish, self.row.id, status, made, run_id, holder)
+        finally:
+            digests = [item.sha256 for item in laid]
+            await asyncio.shield(self._settle(digests))
+
+    async def _settle(self, digests: Sequence[str]) -> None:
+        await self.files.release(digests)  # those that have no row: a file that failed, or is empty
+        await self.files.forget(digests)
+
+    def _row(self, name: str, received: ReceivedBytes) -> FileRow:
+        keep = BatchSpec.from_json(self.row.spec).keep
+        now = time.time()
+        return FileRow(
+            id=new_id("file-"),
+            owner=self.row.owner,
+            filename=f"{self.row.id}_{name}.jsonl",
+            purpose=OUTPUT_PURPOSE,
+            bytes=received.bytes,
+            sha256=received.sha256,
+            created_at=now,
+            expires_at=None if keep is None else now + keep,
+        )
+
+    async def _answered(self, *, failed: bool) -> AsyncIterator[bytes]:
+        after = 0
+        while rows := await self.database.read(batches.lines, self.row.id, failed, after, PAGE_ROWS):
+            yield b"".join(row.data for row in rows)
+            after = rows[-1].line
+
+    async def _failed(self, status: str) -> AsyncIterator[bytes]:
+        """What failed, and then what nobody was asked."""
+        async for chunk in self._answered(failed=True):
+            yield chunk
+        if status not in CODES or not self.row.total:
+            return
+        code, message = CODES[status]
+        done = await self.database.read(batches.done_lines, self.row.id)
+        try:
+            async for block in read(self.files, self.row, done, self.longest):
+                yield b"".join(unanswered(self.row.id, line, code, message) for line in block)
+        except FileNotFoundError:  # the batch ends all the same, with what was answered
+            logger.warning(
+                "batch %s: the bytes of its input are gone, so its error file lacks requests", self.row.id
+            )
+
+
+async def read(
+    files: BatchFiles, row: BatchRow, done: set[int], longest: int
+) -> AsyncGenerator[Sequence[BatchLine], None]:
+    """The requests of a batch that are not ``done``, some at a time, read off the event loop; the next ones while
+    these are asked.
+    """
+    async with files.open(row.input_sha256) as path:
+        found: Any = blocks(path, done, longest)
+        ahead = pools.FILES.begin(next, found, None)
+        try:
+            while block := await asyncio.shield(ahead):
+                ahead = pools.FILES.begin(next, found, None)
+                yield block
+        finally:
+            await asyncio.wait((ahead,))  # it reads the file, which is let go of

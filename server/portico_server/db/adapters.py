@@ -1,0 +1,46 @@
+"""Adapters that an operator or a training run added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, delete, update
+
+from portico_server.core.dataclass import dataclass
+from portico_server.db.names import require_free
+from portico_server.db.rows import Rows
+from portico_server.db.schema import adapters, aliases
+from portico_server.db.specs import SpecRow
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRow(SpecRow):
+    """One added adapter; ``spec`` says where it is kept, its scale and what it consists of."""
+
+    base: str
+
+
+_ADAPTERS = Rows(adapters, AdapterRow)
+
+
+def list_adapters(connection: Connection) -> list[AdapterRow]:
+    """All of them, oldest first."""
+    return _ADAPTERS.every(connection, _ADAPTERS.select.order_by(adapters.c.created_at, adapters.c.name))
+
+
+def add_adapter(connection: Connection, row: AdapterRow) -> None:
+    """Keep a new one. Raises `Conflict` if an app has the name."""
+    require_free(connection, row.owner, row.name, "model")
+    _ADAPTERS.add(connection, row)
+
+
+def change_adapter(connection: Connection, name: str, spec: Mapping[str, Any]) -> None:
+    """Give one another spec."""
+    connection.execute(update(adapters).where(adapters.c.name == name).values(spec=dict(spec)))
+
+
+def remove_adapter(connection: Connection, name: str) -> None:
+    """Forget one, and the aliases that point to it."""
+    connection.execute(delete(adapters).where(adapters.c.name == name))
+    connection.execute(delete(aliases).where(aliases.c.target == name))

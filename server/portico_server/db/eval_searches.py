@@ -1,0 +1,122 @@
+"""Searches over settings, and their trials, which are runs of an evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any
+
+from sqlalchemy import Connection, update
+
+from portico_server.core.dataclass import dataclass
+from portico_server.db import runs
+from portico_server.db.evals import BATCH_ITEMS, RUNS, EvalRunRow, ItemRow, keep
+from portico_server.db.rows import Rows, json_bytes
+from portico_server.db.runs import NewRun
+from portico_server.db.schema import eval_runs, eval_searches
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSearchRow:
+    """One search over settings. ``total`` counts its items."""
+
+    id: str
+    eval_id: str
+    owner: str | None
+    run_id: str
+    name: str
+    spec: Mapping[str, Any]
+    total: int
+    created_at: float
+    state: Mapping[str, Any] = field(default_factory=dict)
+    status: str = "queued"
+    error: Mapping[str, Any] | None = None
+    finished_at: float | None = None
+
+
+_SEARCHES = Rows(eval_searches, EvalSearchRow)
+
+
+def begin_search(
+    connection: Connection,
+    row: EvalSearchRow,
+    trials: Sequence[EvalRunRow],
+    items: Sequence[ItemRow],
+    run: NewRun,
+) -> None:
+    """Write a search with its trials and the items of all of them, and queue its durable run."""
+    _SEARCHES.add(connection, row, bytes=json_bytes(row.spec) + sum(item.bytes for item in items))
+    for start in range(0, len(trials), BATCH_ITEMS):
+        some = trials[start : start + BATCH_ITEMS]
+        RUNS.add(connection, *some, bytes=max(json_bytes(one.source, one.settings) for one in some))
+    keep(connection, row.eval_id, row.id, items)
+    runs.ensure(connection, run)
+
+
+get_search = _SEARCHES.get
+
+
+def newest_searches(connection: Connection, eval_id: str, limit: int) -> list[EvalSearchRow]:
+    """The newest searches of an evaluation first."""
+    query = _SEARCHES.select.where(eval_searches.c.eval_id == eval_id)
+    return _SEARCHES.every(connection, query.order_by(eval_searches.c.id.desc()).limit(limit))
+
+
+def trials(connection: Connection, search_id: str) -> list[EvalRunRow]:
+    """The trials of a search, in the order in which they were made."""
+    query = RUNS.select.where(eval_runs.c.search_id == search_id)
+    return RUNS.every(connection, query.order_by(eval_runs.c.id))
+
+
+def change_source(connection: Connection, eval_run_id: str, source: Mapping[str, Any], model: str) -> None:
+    """Give a trial the data source that it came to have by the ``model`` that was trained for it."""
+    connection.execute(
+        update(eval_runs)
+        .where(eval_runs.c.id == eval_run_id)
+        .values(source=dict(source), metadata={"model": model})
+    )
+
+
+def give_up_trials(connection: Connection, eval_run_ids: Sequence[str], status: str) -> None:
+    """Give several trials at once the status that they were given up."""
+    connection.execute(
+        update(eval_runs)
+        .where(eval_runs.c.id.in_(eval_run_ids))
+        .values(status=status, finished_at=time.time())
+    )
+
+
+def move_search(
+    connection: Connection,
+    search_id: str,
+    status: str,
+    *,
+    since: Sequence[str],
+    state: Mapping[str, Any] | None = None,
+    error: Mapping[str, Any] | None = None,
+    ended: bool = False,
+) -> bool:
+    """Give a search another status, if it has one of ``since``; whether it had. Its trials that wait end with it."""
+    row = get_search(connection, search_id)
+    if row is None or row.status not in since:
+        return False
+    now = time.time()
+    connection.execute(
+        update(eval_searches)
+        .where(eval_searches.c.id == search_id)
+        .values(
+            status=status,
+            state={**row.state, **(state or {})},
+            error=dict(error) if error else None,
+            finished_at=now if ended else None,
+        )
+    )
+    if ended:
+        waiting = eval_runs.c.status.in_(("queued", "in_progress"))
+        connection.execute(
+            update(eval_runs)
+            .where(eval_runs.c.search_id == search_id, waiting)
+            .values(status="failed" if status == "failed" else "canceled", finished_at=now)
+        )
+    return True

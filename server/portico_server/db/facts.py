@@ -1,0 +1,55 @@
+"""Facts as they are kept: files of stores with the attribute ``fact``, found by whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from portico_server.core.dataclass import dataclass
+from portico_server.db.schema import files, store_files
+
+FACT_PREFIX = "fact-"
+"""What the names of their files begin with."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactRow:
+    """The file that a fact is, in one store. ``id`` is the fact's own, which other files had before it."""
+
+    id: str
+    file_id: str
+    store_id: str
+    sha256: str
+    attributes: Mapping[str, Any]
+    created_at: float
+
+
+def newest_facts(
+    connection: Connection,
+    owner: str,
+    limit: int,
+    *,
+    store_id: str | None = None,
+    fact_id: str | None = None,
+    where: Mapping[str, str] | None = None,
+) -> list[FactRow]:
+    """The facts of ``owner``, the newest first; in a store, of an id, with these attributes."""
+    kept = store_files.c.attributes
+    known = func.coalesce(kept["id"].as_string(), files.c.id)
+    query = (
+        select(known, files.c.id, store_files.c.store_id, files.c.sha256, kept, files.c.created_at)
+        .join(store_files, store_files.c.file_id == files.c.id)
+        .where(files.c.owner == owner, files.c.filename.startswith(FACT_PREFIX, autoescape=True))
+        .where(kept["fact"].as_boolean(), kept["owner"].as_string() == owner)
+        .order_by(files.c.created_at.desc(), files.c.id.desc())
+        .limit(limit)
+    )
+    if store_id is not None:
+        query = query.where(store_files.c.store_id == store_id)
+    if fact_id is not None:
+        query = query.where(known == fact_id)
+    for name, value in (where or {}).items():
+        query = query.where(kept[name].as_string() == value)
+    return [FactRow(*row) for row in connection.execute(query)]

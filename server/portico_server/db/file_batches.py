@@ -1,0 +1,63 @@
+"""Files that were attached to a store together: OpenAI's file batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, func, select, update
+
+from portico_server.core.dataclass import dataclass
+from portico_server.db import chunks
+from portico_server.db.rows import Rows
+from portico_server.db.schema import file_batches, store_files
+from portico_server.db.stores import StoreFileCounts
+
+
+@dataclass(frozen=True, slots=True)
+class FileBatchRow:
+    """Files that were attached together."""
+
+    id: str
+    store_id: str
+    file_ids: Sequence[str]
+    created_at: float
+    cancelled_at: float | None = None
+
+
+_BATCHES = Rows(file_batches, FileBatchRow)
+
+add_batch, get_batch = _BATCHES.add, _BATCHES.get
+
+
+def batch_counts(connection: Connection, row: FileBatchRow) -> StoreFileCounts:
+    """How many files of a batch are in which state."""
+    query = (
+        select(store_files.c.status, func.count().label("files"))
+        .where(store_files.c.store_id == row.store_id, store_files.c.file_id.in_(row.file_ids))
+        .group_by(store_files.c.status)
+    )
+    return StoreFileCounts(**{found.status: found.files for found in connection.execute(query)})
+
+
+def cancel_batch(connection: Connection, row: FileBatchRow) -> None:
+    """Give up the files of a batch that still wait, with what is indexed of a long one already."""
+    given_up = (
+        connection.execute(
+            update(store_files)
+            .where(
+                store_files.c.store_id == row.store_id,
+                store_files.c.file_id.in_(row.file_ids),
+                store_files.c.status == "in_progress",
+            )
+            .values(status="cancelled", usage_bytes=0)
+            .returning(store_files.c.file_id)
+        )
+        .scalars()
+        .all()
+    )
+    for file_id in given_up:
+        chunks.remove_file(connection, row.store_id, file_id)
+    connection.execute(
+        update(file_batches).where(file_batches.c.id == row.id).values(cancelled_at=time.time())
+    )

@@ -1,0 +1,43 @@
+"""What catches up with a store whose setting was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, delete, select
+
+from portico_server.db.links import NewLink, add
+from portico_server.db.rows import portions
+from portico_server.db.schema import chunks, links, stores
+
+
+def catch_up(
+    connection: Connection,
+    store_id: str,
+    chunk_ids: Sequence[int],
+    named: Mapping[int, Sequence[NewLink]],
+    *,
+    keep: bool,
+) -> bool:
+    """Link a portion of a store's chunks by what they name, or with ``keep`` false unlink them, and note how far that
+    is. Those that have gone are left out. ``False``, and nothing is written, if the store's setting has changed.
+    """
+    now = connection.execute(
+        select(stores.c.links, stores.c.linked_to).where(stores.c.id == store_id).with_for_update()
+    ).first()
+    if now is None or now.links is not keep or now.linked_to is None or now.linked_to >= chunk_ids[-1]:
+        return False
+    for part in portions(chunk_ids):
+        if keep:
+            here = connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
+            add(connection, {chunk: named[chunk] for chunk in here if chunk in named})
+        else:
+            connection.execute(delete(links).where(links.c.chunk_id.in_(part)))
+    connection.execute(stores.update().where(stores.c.id == store_id).values(linked_to=chunk_ids[-1]))
+    return True
+
+
+def caught_up(connection: Connection, store_id: str, *, keep: bool) -> None:
+    """Note that all chunks of a store are linked, or with ``keep`` false none, unless that is not wanted by now."""
+    ours = (stores.c.id == store_id) & (stores.c.links == keep)
+    connection.execute(stores.update().where(ours).values(linked_to=None))

@@ -1,0 +1,64 @@
+"""In which message of which session an agent was told something: by the run that it was told in."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import (
+    Connection,
+    select,
+)
+
+from portico_server.db.schema import session_messages, sessions
+from portico_server.db.sessions import MESSAGES, MessageRow, SessionRow, get
+
+RunText = tuple[str, str]
+"""An agent, by its path, and a run."""
+
+
+def texts_in_session(
+    connection: Connection, app: str, owner: str, name: str, texts: RunText
+) -> tuple[SessionRow | None, MessageRow | None]:
+    """A session, and the message that an agent was given in it in a run.
+
+    Apps of one name, one's own and the shared one, may each have a session of that name: the one with the message.
+    """
+    rows = connection.execute(
+        select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner, sessions.c.name == name)
+    ).scalars()
+    found = [row for session_id in rows if (row := get(connection, session_id)) is not None]
+    agent, run_id = texts
+    for row in found:
+        query = MESSAGES.select.where(
+            session_messages.c.session_id == row.id,
+            session_messages.c.agent == agent,
+            session_messages.c.run_id == run_id,
+        )
+        first = MESSAGES.first(connection, query.order_by(session_messages.c.seq).limit(1))
+        if first is not None:
+            return row, first
+    return (found[0] if found else None), None
+
+
+def texts_in_copies(
+    connection: Connection, app: str, owner: str, texts: Collection[RunText]
+) -> dict[RunText, tuple[SessionRow, MessageRow]]:
+    """The same of any session of ``owner`` with ``app`` that has the message: the oldest one, where several do."""
+    mine = select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner)
+    rows = connection.execute(
+        MESSAGES.select.add_columns(session_messages.c.session_id)
+        .where(session_messages.c.session_id.in_(mine))
+        .where(session_messages.c.run_id.in_({run for _agent, run in texts}))
+        .order_by(session_messages.c.session_id, session_messages.c.seq)
+    )
+    first: dict[RunText, tuple[str, MessageRow]] = {}
+    for *row, session_id in rows:
+        message = MessageRow(*row)
+        first.setdefault((message.agent, str(message.run_id)), (session_id, message))
+    found: dict[RunText, tuple[SessionRow, MessageRow]] = {}
+    for which in first.keys() & set(texts):
+        session_id, message = first[which]
+        session = get(connection, session_id)
+        if session is not None:
+            found[which] = (session, message)
+    return found

@@ -1,0 +1,58 @@
+"""What the last look at what a store follows left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+
+from sqlalchemy import Connection, delete, insert, select
+
+from portico_server.core.dataclass import dataclass
+from portico_server.db.schema import store_skips
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRows:
+    """How many files and folders were skipped, by reason, and the first of them by name; ``looked_at`` is when."""
+
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    looked_at: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of them are named."""
+        return sum(self.reasons.values()) == len(self.names)
+
+
+def put_skips(connection: Connection, store_id: str, skips: SkippedRows) -> None:
+    """Keep what was skipped instead of what was known before."""
+    connection.execute(delete(store_skips).where(store_skips.c.store_id == store_id))
+    connection.execute(
+        insert(store_skips).values(
+            store_id=store_id,
+            reasons=dict(skips.reasons),
+            names=dict(skips.names),
+            looked_at=skips.looked_at,
+        )
+    )
+
+
+def skips_of(connection: Connection, store_id: str) -> SkippedRows | None:
+    """What is known of a store; ``None`` before its first look."""
+    row = connection.execute(
+        select(store_skips.c.reasons, store_skips.c.names, store_skips.c.looked_at).where(
+            store_skips.c.store_id == store_id
+        )
+    ).first()
+    return None if row is None else SkippedRows(row.reasons, row.names, row.looked_at)
+
+
+def skip_reasons(connection: Connection, store_ids: Iterable[str]) -> dict[str, Mapping[str, int]]:
+    """For each store that has skipped anything: how much, by reason."""
+    rows = connection.execute(
+        select(store_skips.c.store_id, store_skips.c.reasons).where(
+            store_skips.c.store_id.in_(list(store_ids))
+        )
+    )
+    return {row.store_id: row.reasons for row in rows if row.reasons}

@@ -1,0 +1,129 @@
+"""The work of one search, in a durable run: its rounds, trial by trial, and which of them continue."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from portico.wire import Status
+from portico_server.core.context import Context
+from portico_server.core.errors import (
+    PorticoError,
+)
+from portico_server.core.work_slots import FairSlots
+from portico_server.db import eval_searches
+from portico_server.db import evals as eval_rows
+from portico_server.db.eval_searches import EvalSearchRow
+from portico_server.db.evals import EvalRunRow
+from portico_server.evals import axes
+from portico_server.evals.axes import Halving
+from portico_server.evals.spec import STOPPED, WORKING, EvalServices, Evaluation
+from portico_server.evals.trials import PreparedTrial, Trials, error_document, ranked
+from portico_server.evals.work import EvalWork
+
+
+class SearchWork:
+    """One attempt at one search: what earlier ones have done is found in the outputs of the trials."""
+
+    def __init__(
+        self,
+        services: EvalServices,
+        row: EvalSearchRow,
+        test: Evaluation,
+        context: Context,
+        slots: FairSlots,
+    ) -> None:
+        self._services = services
+        self._row = row
+        self._test = test
+        self._context = context
+        self._slots = slots
+        self._making = Trials(services, row.spec["data_source"], row.spec.get("fine_tuning"), context.caller)
+        self._done = 0
+        self._total = 0
+
+    async def do(self) -> str | None:
+        """All rounds; the id of the best trial."""
+        spec = self._row.spec
+        halving = Halving(**spec["halving"]) if spec["halving"] else None
+        numbers = list(range(self._row.total))
+        if halving is not None:
+            random.Random(spec["seed"]).shuffle(numbers)  # noqa: S311  # no secret: so that the first stand for all
+        plan = axes.rounds(int(spec["trials"]), self._row.total, halving)
+        self._total = axes.items_asked(plan)
+        before = 0
+        for number, (_left, size) in enumerate(plan):
+            alive = await self._alive()
+            for trial in sorted(alive, key=_load):
+                await self._try(trial, numbers[:size], before)
+            before = size
+            if number + 1 < len(plan):
+                await self._cut(plan[number + 1][0])
+        last = ranked(await self._alive(), spec["objective"], spec["direction"])
+        for trial in last:
+            await self._services.database.write(
+                eval_rows.move, trial.id, "completed", since=WORKING, ended=True
+            )
+        return last[0].id if last else None
+
+    async def _alive(self) -> list[EvalRunRow]:
+        found = await self._services.database.read(eval_searches.trials, self._row.id)
+        return [trial for trial in found if trial.status not in ("failed", STOPPED, "canceled")]
+
+    async def _try(self, trial: EvalRunRow, numbers: Sequence[int], before: int) -> None:
+        database = self._services.database
+        began = self._done
+
+        async def heard(done: int, _total: int) -> None:
+            self._done = began + max(0, done - before)
+            await self._context.emit(Status("search", trial.name, self._done, self._total, "items"))
+
+        await database.write(eval_rows.move, trial.id, "in_progress", since=WORKING)
+        try:
+            made = await self._made(trial)
+        except PorticoError as error:
+            # One that cannot be tried any more, for what it names is gone, does not keep the others from it.
+            why = error_document(error)
+            await database.write(eval_rows.move, trial.id, "failed", since=WORKING, error=why, ended=True)
+            return
+        work = EvalWork(
+            self._services,
+            trial,
+            made.source,
+            self._test.criteria,
+            self._context,
+            self._slots,
+            instead=made.instead,
+        )
+        await work.do(numbers, heard)
+
+    async def _made(self, trial: EvalRunRow) -> PreparedTrial:
+        """What it asks; a model that it needs is trained first, once for all trials that need the same."""
+        made = await self._making.make(trial.settings or {})
+        if made.training is None:
+            return made
+        place, caller = self._services, self._context.caller
+        job = await place.trains.begin(made.training, self._row.id, made.key, caller)
+
+        async def heard(step: int, total: int | None) -> None:
+            await self._context.emit(Status("train", job, step, total, "steps"))
+
+        await heard(0, None)
+        model = await place.trains.trained(job, caller, heard)
+        made = await self._making.make(trial.settings or {}, model)
+        await place.database.write(eval_searches.change_source, trial.id, made.source.document, model)
+        return made
+
+    async def _cut(self, left: int) -> None:
+        """Give up all but the best, at once, so that a search that is taken up again finds what was decided."""
+        alive = await self._alive()
+        if len(alive) > left:
+            losers = ranked(alive, self._row.spec["objective"], self._row.spec["direction"])[left:]
+            await self._services.database.write(
+                eval_searches.give_up_trials, [trial.id for trial in losers], STOPPED
+            )
+
+
+def _load(trial: EvalRunRow) -> tuple[str, str]:
+    """Trials of one model stand together: it is loaded once."""
+    return str(trial.source.get("model") or ""), trial.id

@@ -1,0 +1,120 @@
+"""What a trial changes."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from portico_server.core.errors import InvalidRequest, NotFound, nearest
+from portico_server.core.words import whole_number
+from portico_server.evals.source import FIELDS
+
+APPS: Final = "apps."
+"""What the paths begin with that lead into a deployed app."""
+
+TUNING: Final = "fine_tuning."
+"""What the paths begin with that are settings of a training."""
+
+INTO: Final = "into"
+"""The path that the trained model is put at, beside the wish of its job; ``model`` if it is left out."""
+
+_PART: Final = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+
+_OPEN: Final = ("sampling_params", "search_params")
+"""Objects that may be left out, and have no more than their fields."""
+
+
+def overridden(document: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The data source with the settings that are not an app's. Raises `NotFound` for a path that leads nowhere."""
+    made = copy.deepcopy(dict(document))
+    for path, value in settings.items():
+        if not path.startswith((APPS, TUNING)):
+            _put(made, path, value)
+    return made
+
+
+def of_training(training: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model is trained with: the wish of a fine-tuning job with the settings that belong to it."""
+    made = copy.deepcopy({name: value for name, value in training.items() if name != INTO})
+    for path, value in settings.items():
+        if path.startswith(TUNING):
+            node = made
+            *outer, last = path.removeprefix(TUNING).split(".")
+            for part in outer:
+                inner = node.get(part)
+                node = node.setdefault(part, {}) if inner is None else inner
+                if not isinstance(node, dict):
+                    raise _nowhere(path, part, list(made))
+            node[last] = value
+    return made
+
+
+def _put(made: dict[str, Any], path: str, value: Any) -> None:
+    parts = [name or number for name, number in _PART.findall(path)]
+    if not parts or "".join(match[0] for match in _PART.finditer(path)) != path:
+        raise InvalidRequest(
+            f"'{path[:200]}' is not a path. Write the names that lead to a setting with dots between, such as "
+            "'sampling_params.temperature' or 'apps.NAME.STEP.system'.",
+            param="parameters",
+        )
+    known = [name for name in FIELDS[made["type"]] if name not in ("type", "source")]
+    if parts[0] not in known:
+        raise _nowhere(
+            path,
+            parts[0],
+            [*known, "apps", "fine_tuning"],
+            f" There are {', '.join(known)}, apps.NAME.… and fine_tuning.….",
+        )
+    node: Any = made
+    for number, part in enumerate(parts[:-1]):
+        if number == 0 and part in _OPEN and not isinstance(node.get(part), dict):
+            node[part] = {}
+        node = _below(node, part, path)
+    last = parts[-1]
+    if isinstance(node, list):
+        _below(node, last, path)
+        node[whole_number(last) or 0] = value
+    elif isinstance(node, dict) and (node is made or parts[0] in _OPEN or last in node):
+        node[last] = value
+    else:
+        raise _nowhere(path, last, list(node) if isinstance(node, dict) else [])
+
+
+def _below(node: Any, part: str, path: str) -> Any:
+    number = whole_number(part)
+    if isinstance(node, list) and number is not None and number < len(node):
+        return node[number]
+    if isinstance(node, dict) and part in node:
+        return node[part]
+    raise _nowhere(path, part, list(node) if isinstance(node, dict) else [])
+
+
+def _nowhere(path: str, part: str, known: Sequence[str], otherwise: str = "") -> NotFound:
+    return NotFound(
+        f"'{path}' leads nowhere: there is no '{part}'.{nearest(part, known) or otherwise}",
+        code="place_not_found",
+        param=f"parameters.{path}",
+    )
+
+
+def of_apps(settings: Mapping[str, Any], known: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What the settings change in apps: places and values by the name of the app."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, value in settings.items():
+        if not path.startswith(APPS):
+            continue
+        rest = path.removeprefix(APPS)
+        name = max((name for name in known if rest.startswith(f"{name}.")), key=len, default="")
+        place = rest[len(name) + 1 :].removeprefix("steps.")
+        if not name or not place:
+            given = rest.partition(".")[0]
+            hint = nearest(given, known) or (f" There are {', '.join(sorted(known)[:20])}." if known else "")
+            raise NotFound(
+                f"'{path}' names no deployed app and a place in it, as apps.NAME.STEP.FIELD does.{hint}",
+                code="app_not_found",
+                param=f"parameters.{path}",
+            )
+        found.setdefault(name, {})[place] = value
+    return found

@@ -1,0 +1,126 @@
+"""Trials of a search: what each would be, checked before any of them is run, and in what order they stand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import (
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PorticoError,
+)
+from portico_server.core.principal import Principal
+from portico_server.core.servable import Servable
+from portico_server.db.evals import EvalRunRow
+from portico_server.evals import source, statistics
+from portico_server.evals.axes import Settings
+from portico_server.evals.prepare import check
+from portico_server.evals.source import DataSource
+from portico_server.evals.spec import STOPPED, EvalServices
+from portico_server.evals.trial_changes import INTO, TUNING, of_apps, of_training, overridden
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTrial:
+    """What a trial asks, and of which apps as they would be; ``wish`` is what is trained for it first, if anything."""
+
+    settings: Settings
+    source: DataSource
+    instead: Mapping[str, Servable]
+    training: Mapping[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        """What distinguishes the trainings of a search."""
+        return hashlib.sha256(json.dumps(self.training, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class Trials:
+    """Makes trials for a caller; what several share is looked at once."""
+
+    def __init__(
+        self,
+        services: EvalServices,
+        base: Mapping[str, Any],
+        tuning: Mapping[str, Any] | None,
+        caller: Principal,
+    ) -> None:
+        self._services = services
+        self._base = base
+        self._tuning = tuning
+        self._caller = caller
+        self._sources: dict[str, DataSource] = {}
+        self._apps: dict[str, Servable] = {}
+        self._checked_trainings: set[str] = set()
+
+    async def make(self, settings: Settings, trained: str = "") -> PreparedTrial:
+        """One of them, with the model that was ``trained`` for it, or in its place the one that it is made from.
+
+        Raises `PorticoError` with the path of what is wrong.
+        """
+        training = await self._training(settings)
+        given = settings
+        if training is not None:
+            assert self._tuning is not None
+            settings = {**settings, str(self._tuning.get(INTO) or "model"): trained or training.get("model")}
+        document = overridden(self._base, settings)
+        key = json.dumps(document, sort_keys=True)
+        if key not in self._sources:
+            read = source.read(document)
+            await check(self._services, read, self._caller)
+            self._sources[key] = read
+        changes = of_apps(settings, self._services.variants.known(self._caller))
+        instead = {name: await self._app(name, made) for name, made in changes.items()}
+        return PreparedTrial(given, self._sources[key], instead, training)
+
+    async def _training(self, settings: Settings) -> Mapping[str, Any] | None:
+        """What is trained with these settings, checked."""
+        if self._tuning is None:
+            path = next((path for path in settings if path.startswith(TUNING)), None)
+            if path is None:
+                return None
+            raise InvalidRequest(
+                f"'{path}' is a setting of a training: say under 'fine_tuning' what is trained, with 'model' and "
+                "'training_file' as a fine-tuning job has them.",
+                param="fine_tuning",
+            )
+        training = of_training(self._tuning, settings)
+        key = json.dumps(training, sort_keys=True)
+        if key not in self._checked_trainings:
+            await self._services.trains.check(training, self._caller)
+            self._checked_trainings.add(key)
+        return training
+
+    async def _app(self, name: str, changes: Mapping[str, Any]) -> Servable:
+        key = json.dumps([name, changes], sort_keys=True)
+        if key not in self._apps:
+            try:
+                self._apps[key] = await self._services.variants.variant(name, changes, self._caller)
+            except (Forbidden, InvalidRequest, NotFound) as error:
+                error.param = f"parameters.apps.{name}"
+                error.message = f"apps.{name}: {error.message}"
+                raise
+        return self._apps[key]
+
+
+def ranked(rows: Sequence[EvalRunRow], objective: str, direction: str) -> list[EvalRunRow]:
+    """The best first; of two alike the one with fewer tokens. Those that were given up or failed come behind."""
+
+    def order(row: EvalRunRow) -> tuple[int, float, int, str]:
+        value = statistics.of(row.tally, objective).value
+        place = {"failed": 3, STOPPED: 1}.get(row.status, 0)
+        if value is None:
+            return (max(place, 2), 0.0, 0, row.id)
+        return (place, -value if direction == "maximize" else value, statistics.tokens(row.tally), row.id)
+
+    return sorted(rows, key=order)
+
+
+def error_document(error: PorticoError) -> dict[str, Any]:
+    """An error as a row keeps it."""
+    return {"code": error.code or "error", "message": error.message}
