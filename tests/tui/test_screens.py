@@ -103,7 +103,9 @@ async def pick(screen: Terminal, mode: str, column: int, value: str) -> None:
     await screen.go(mode)
     table = screen.app.screen.table  # type: ignore[attr-defined]
     await screen.until(lambda: any(row[column] == value for row in table.cells))
-    table.choose(next(key for key, row in zip(table._keys, table.cells, strict=True) if row[column] == value))
+    table.choose(
+        next(key for key, row in zip(table.rows.keys, table.cells, strict=True) if row[column] == value)
+    )
     await screen.until(lambda: screen.app.screen.chosen is not None)  # type: ignore[attr-defined]
 
 

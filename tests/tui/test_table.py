@@ -12,7 +12,8 @@ from textual.containers import Vertical
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from portico_tui.widgets.table import Column, FilterLine, Table
+from portico_tui.widgets.table import FilterLine, Table
+from portico_tui.widgets.table_rows import Column
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ async def test_of_ten_thousand_rows_only_those_in_sight_are_asked_for_their_text
     app = Harbour()
     async with app.run_test(size=(40, 12)) as pilot:
         table = app.query_one(Table)
-        table.columns = (Column[Ship]("SHIP", show), COLUMNS[1])
+        table.rows.columns = (Column[Ship]("SHIP", show), COLUMNS[1])
         table.put({str(number): Ship(f"ship {number:05}", number) for number in range(10_000)})
         table.focus()
         await pilot.pause()

@@ -1,5 +1,5 @@
-"""The terminal UI: Models, Documents and Chat against a running daemon.
+"""The terminal UI: a screen for each noun of a running daemon.
 
 ``daemon`` speaks to the daemon, ``link`` keeps the line to it, ``screens`` are what one sees, ``widgets`` what they
-are made of. Imports Textual, the client (``daemon`` alone) and the client's words for a terminal (``text`` alone).
+are made of. Imports Textual and the client.
 """

@@ -148,8 +148,6 @@ class Daemon:
         async for progress in self.progress(await self.client.models.pull(source)):
             yield progress
 
-    # --- documents ---
-
     async def sync(self, store: Store) -> AsyncIterator[Progress]:
         """Look at a store's folder again; yields how far it is and ends when all is indexed."""
         async for progress in self.progress(await self.client.stores.sync(store.id)):
@@ -194,14 +192,10 @@ class Daemon:
         found = await self.client.stores.search(store.id, query, max_num_results=MAX_PASSAGES)
         return found.passages
 
-    # --- what runs wait for ---
-
     async def questions(self) -> Sequence[Question]:
         """What waits for a person, the longest waiting first."""
         found = await self.client.questions.list(status="pending", limit=MAX_QUESTIONS)
         return [question for question in reversed(found) if question.kind in ("approval", "input")]
-
-    # --- conversations ---
 
     async def chat_models(self) -> frozenset[str]:
         """The names of the models that chat: deployments, their aliases, and what was fine-tuned."""

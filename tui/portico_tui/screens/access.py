@@ -23,7 +23,7 @@ from portico_tui.screens.page import AppServices, Listing, action, row_action
 from portico_tui.text import cell, clock, model_state, one_line, source_state
 from portico_tui.widgets.dialogs import Choose, Field, Form, Reader
 from portico_tui.widgets.schema_form import json_object
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 SCOPES = (
     "admin, chat, models:read, stores:NAME:read (write, manage), apps:NAME:call, tools:NAME:call, finetune"

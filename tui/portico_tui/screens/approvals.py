@@ -13,7 +13,7 @@ from portico_tui.screens.page import Listing, row_action
 from portico_tui.text import clock, one_line, safe
 from portico_tui.widgets.dialogs import Form
 from portico_tui.widgets.schema_form import fields_of, value_of
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 
 class Approvals(Listing[Question]):

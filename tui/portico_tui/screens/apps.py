@@ -18,7 +18,7 @@ from portico_tui.text import clock, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.run_view import RunView
 from portico_tui.widgets.schema_form import Schema, fields_of, json_object, local_path, value_of
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 MESSAGE: Schema = {"type": "string", "description": "What to say to it"}
 """The input of what takes a conversation."""

@@ -11,7 +11,7 @@ from portico_tui.screens.page import Listing, action, row_action
 from portico_tui.text import batch_state, cell, clock, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.schema_form import local_path
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 MAX_SHOWN_PROBLEMS = 5
 """How many of the problems of a file are shown."""

@@ -12,7 +12,7 @@ from portico.schemas.canaries import Canary, CanarySide
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import cell, clock, one_line
 from portico_tui.widgets.dialogs import Answers, Field, Form
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 COLOURS = {"running": "yellow", "promoted": "green", "rolled_back": "red"}
 

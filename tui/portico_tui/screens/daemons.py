@@ -18,7 +18,7 @@ from portico_tui.daemon import Daemon, DaemonError, Glance
 from portico_tui.screens.page import Listing, action, row_action
 from portico_tui.text import cell, one_line
 from portico_tui.widgets.dialogs import Field, Form
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 ANSWER_TIMEOUT_S = 5.0
 """Seconds that a daemon of the list has to say how it is."""

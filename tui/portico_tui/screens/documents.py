@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,12 +15,14 @@ from textual.widgets import ContentSwitcher, Input, Static
 
 from portico_tui.daemon import Glance, SkippedFile, Store, StoreFile
 from portico_tui.screens.page import AppServices, Page
-from portico_tui.text import amount, cell, count_reasons, counts, file_state, one_line, shorten
+from portico_tui.text import amount, count_reasons, counts, one_line, shorten
 from portico_tui.widgets.dialogs import Field, Form
+from portico_tui.widgets.file_table import FileTable
 from portico_tui.widgets.key_line import KeyLine
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.schema_form import reader
-from portico_tui.widgets.table import Column, Table
+from portico_tui.widgets.table import Table
+from portico_tui.widgets.table_rows import Column
 
 STEPS = ("off", "auto", "2", "3", "4")
 """Whether a search looks again for what its passages lack, and how often it may search in all."""
@@ -32,24 +33,6 @@ STORE_COLUMNS = (
     Column[Store]("STORE", lambda store: store.name, "bold", 24),
     Column[Store]("FILES", counts, sort=lambda store: store.file_counts.total),
 )
-
-FILE_COLUMNS = (
-    Column[StoreFile | SkippedFile]("FILE", lambda file: _name(file), width=36),
-    Column[StoreFile | SkippedFile]("STATE", lambda file: file_state(_state(file))),
-    Column[StoreFile | SkippedFile](
-        "SIZE",
-        lambda file: amount(file.bytes) if isinstance(file, StoreFile) else "",
-        sort=lambda file: file.bytes if isinstance(file, StoreFile) else None,
-    ),
-)
-
-
-def _name(file: StoreFile | SkippedFile) -> Text:
-    return cell(file.filename) if isinstance(file, StoreFile) else cell(file.name, "dim")
-
-
-def _state(file: StoreFile | SkippedFile) -> str:
-    return file.status if isinstance(file, StoreFile) else "skipped"
 
 
 class Documents(Page):
@@ -84,8 +67,7 @@ class Documents(Page):
     def __init__(self, services: AppServices) -> None:
         super().__init__(services)
         self._stores: dict[str, Store] = {}
-        self._files: dict[str, StoreFile] = {}
-        self._skipped: dict[str, SkippedFile] = {}
+        self._files = FileTable()
         self._listed: Store | None = None
         self._listing = False
 
@@ -101,7 +83,7 @@ class Documents(Page):
                 yield Input(placeholder="f to find passages in this store", id="query")
                 with ContentSwitcher(initial="listed", id="inside"):
                     with Vertical(id="listed"):
-                        yield Table[StoreFile | SkippedFile](*FILE_COLUMNS, id="files")
+                        yield self._files
                     yield Passages(id="found", quote=240, scores=True)
                     yield Static(id="nothing", classes="empty")
         yield Static(id="detail")
@@ -111,8 +93,6 @@ class Documents(Page):
     def on_mount(self) -> None:
         self.listen(self._show)
         self.query_one("#stores", Table).focus()
-
-    # --- what is shown ---
 
     def _show(self, glance: Glance) -> None:
         self._stores = {store.id: store for store in glance.stores}
@@ -127,17 +107,6 @@ class Documents(Page):
     def _store(self) -> Store | None:
         key = self.query_one("#stores", Table).current
         return None if key is None else self._stores.get(key)
-
-    @property
-    def _file(self) -> StoreFile | None:
-        key = self.query_one("#files", Table).current
-        return None if key is None else self._files.get(key)
-
-    @property
-    def _left_out(self) -> SkippedFile | None:
-        """The chosen file, if it is one that is not read."""
-        key = self.query_one("#files", Table).current
-        return None if key is None else self._skipped.get(key)
 
     @property
     def _searching(self) -> bool:
@@ -159,7 +128,7 @@ class Documents(Page):
             self._listing = True
             self._list(store)
         if store is None or before is None or store.id != before.id:
-            self._put_files({}, ())
+            self._put_files((), ())
 
     @work(group="files")
     async def _list(self, store: Store) -> None:
@@ -171,24 +140,18 @@ class Documents(Page):
                     files = await self.daemon.files(wanted)
                     skipped = (await self.client.stores.skipped(wanted.id)).files if wanted.skipped else ()
                     if self._listed is not None and self._listed.id == wanted.id:
-                        self._put_files({file.id: file for file in files}, skipped)
+                        self._put_files(files, skipped)
                 wanted = self._listed if self._listed != wanted else None
         finally:
             self._listing = False
-        self._open()
-
-    def _put_files(self, files: dict[str, StoreFile], skipped: Sequence[SkippedFile]) -> None:
-        """Those of the store, then what of its folder is not read."""
-        self._files = files
-        self._skipped = {f"skipped {file.name}": file for file in skipped}
-        self.query_one("#files", Table).put({**files, **self._skipped})
-        self._open()
-        self._describe()
-
-    def _open(self) -> None:
-        """Show the files, unless a search is shown."""
         if not self._searching:
             self._open_files()
+
+    def _put_files(self, files: Sequence[StoreFile], skipped: Sequence[SkippedFile]) -> None:
+        self._files.list_files(files, skipped)
+        if not self._searching:
+            self._open_files()
+        self._describe()
 
     def _open_files(self) -> None:
         store = self._store
@@ -203,19 +166,19 @@ class Documents(Page):
         else:
             empty = "This store is empty.\n\nPress u to upload a file."
         self.query_one("#nothing", Static).update(Content(empty))
-        listed = self._files or self._skipped
+        listed = self._files.files or self._files.skipped
         self.query_one("#inside", ContentSwitcher).current = "listed" if listed else "nothing"
 
     @on(Table.Highlighted, "#files")
     def _describe(self) -> None:
         lines: list[Content] = []
-        store, file = self._store, self._file
+        store, file = self._store, self._files.file
         if store is not None:
             origin = f"Mirrors {store.follows}" if store.follows else "Uploaded files"
             total = store.file_counts.total
             some = (
-                f"{len(self._files)} of {total} files shown"
-                if len(self._files) < total and self._files
+                f"{len(self._files.files)} of {total} files shown"
+                if len(self._files.files) < total and self._files.files
                 else ""
             )
             left = f"skipped {count_reasons(store.skipped, store.file_counts.total)}" if store.skipped else ""
@@ -229,7 +192,7 @@ class Documents(Page):
             lines.append(Content.styled(one_line(file.filename), "bold"))
             if file.error:
                 lines.append(Content.styled(one_line(file.error), "$text-error"))
-        elif (left_out := self._left_out) is not None and not self._searching:
+        elif (left_out := self._files.skipped_file) is not None and not self._searching:
             lines.append(Content.styled(one_line(left_out.name), "bold"))
             lines.append(Content.styled(f"Not read: {one_line(left_out.reason)}.", "$text-warning"))
         self.query_one("#detail", Static).update(Content("\n").join(lines))
@@ -239,8 +202,6 @@ class Documents(Page):
         if action == "leave":
             return self.is_mounted and (self._searching or isinstance(self.focused, Input))
         return None if action in NEEDS_A_STORE and not self._stores else True
-
-    # --- search ---
 
     def action_search(self) -> None:
         self.query_one("#query").focus()
@@ -269,10 +230,8 @@ class Documents(Page):
         self._open_files()
         self._describe()
         if not self.query_one("#stores").has_focus:
-            self.query_one("#files" if self._files else "#stores").focus()
+            (self._files if self._files.files else self.query_one("#stores")).focus()
         self.refresh_bindings()
-
-    # --- changes ---
 
     @work(group="add")
     async def action_add(self) -> None:
@@ -389,14 +348,14 @@ class Documents(Page):
 
     @work(exclusive=True, group="delete")
     async def action_delete(self) -> None:
-        store, file = self._store, self._file
-        if self.query_one("#files").has_focus and file is not None:
+        store, file = self._store, self._files.file
+        if self._files.has_focus and file is not None:
             name = one_line(file.filename)
             if await self.sure(f"Delete '{name}'? It leaves every store that holds it.", "Delete"):
                 with self.reporting(f"Delete {name}"):
                     await self.client.files.remove(file.id)
                     self.wake()
-        elif self.query_one("#files").has_focus and self._left_out is not None:
+        elif self._files.has_focus and self._files.skipped_file is not None:
             self.notify("It is not in the store: there is nothing to delete.", title="Delete", markup=False)
         elif store is not None:
             name = one_line(store.name)

@@ -14,7 +14,7 @@ from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_
 from portico_tui.text import cell, clock, one_line, run_state, safe, span
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.schema_form import local_path
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 MAX_OUTPUTS = 100
 """Items of a run that are listed at most."""

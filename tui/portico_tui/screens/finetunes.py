@@ -18,7 +18,7 @@ from portico_tui.text import amount, cell, clock, lasts, one_line, safe, span, t
 from portico_tui.widgets.chart import Chart, Point
 from portico_tui.widgets.dialogs import Confirm, Field, Form, Reader
 from portico_tui.widgets.schema_form import json_object, local_path, reader
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 PAINT_INTERVAL_S = 0.2
 """Seconds between two pictures of the curve."""

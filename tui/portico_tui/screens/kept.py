@@ -19,7 +19,7 @@ from portico_tui.screens.page import Listing, action, row_action
 from portico_tui.text import amount, clock, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.schema_form import reader
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 
 class EngineList(Listing[Engine]):

@@ -13,7 +13,7 @@ from portico.schemas.cluster import ClusterDaemon, ClusterJob, ClusterLauncher, 
 from portico_tui.screens.page import Listing, Sublist, action, row_action
 from portico_tui.text import cell, clock, one_line
 from portico_tui.widgets.dialogs import Field, Form
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 COLOURS = {"idle": "green", "busy": "green", "draining": "yellow", "drained": "yellow", "down": "red"}
 

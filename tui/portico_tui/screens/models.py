@@ -14,7 +14,7 @@ from portico_tui.screens.page import AppServices, Listing, action, row_action
 from portico_tui.text import about, amount, model_state, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.schema_form import json_object
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 SOURCES = (
     "Sources: pypi://PACKAGE, hf://ORG/REPO/FILE, modelscope://ORG/REPO/FILE, a path on the daemon's "

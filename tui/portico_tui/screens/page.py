@@ -25,7 +25,8 @@ from portico_tui.link import Lost
 from portico_tui.text import one_line
 from portico_tui.widgets.dialogs import Confirm, Form
 from portico_tui.widgets.key_line import KeyLine
-from portico_tui.widgets.table import Column, Table
+from portico_tui.widgets.table import Table
+from portico_tui.widgets.table_rows import Column
 from portico_tui.widgets.top import Banner, Top
 from portico_tui.widgets.working import Working
 
@@ -214,8 +215,6 @@ class Listing(Page, Generic[Item]):
         self.table = Table[Item](*self.COLUMNS, id="rows")
         self._possible: tuple[bool | None, ...] = ()
 
-    # --- what a subclass says ---
-
     @abstractmethod
     async def find(self) -> Sequence[Item]:
         """The list as it is now. Raises `DaemonError`."""
@@ -238,8 +237,6 @@ class Listing(Page, Generic[Item]):
 
     def chose(self) -> None:
         """Another row is chosen, or the list has changed."""
-
-    # --- what is the same for all ---
 
     def compose(self) -> ComposeResult:
         yield from self.top()

@@ -13,7 +13,7 @@ from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_
 from portico_tui.text import clock, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.schema_form import Schema, fields_of, local_path, reader, value_of
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 FORMATS = ("markdown", "yaml", "prompty", "dotprompt", "langchain")
 _format = reader({"type": "string", "enum": FORMATS})

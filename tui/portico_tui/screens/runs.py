@@ -25,7 +25,7 @@ from portico_tui.text import clock, one_line, run_state, safe, span
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.run_view import RunView
 from portico_tui.widgets.schema_form import reader
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 AGAIN = "again"
 COPY = "copy"

@@ -14,7 +14,7 @@ from portico.schemas.schedules import Schedule, ScheduledRun
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import cell, clock, one_line, shorten
 from portico_tui.widgets.dialogs import Answers, Field, Form
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 OUTCOME_COLOURS = {"completed": "green", "failed": "red"}
 

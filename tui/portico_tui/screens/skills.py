@@ -11,7 +11,7 @@ from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_
 from portico_tui.text import clock, one_line
 from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.schema_form import local_path
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 
 class SkillList(Listing[Skill]):

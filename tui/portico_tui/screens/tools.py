@@ -18,7 +18,7 @@ from portico_tui.text import clock, one_line, safe, source_state
 from portico_tui.widgets.dialogs import Choose, Field, Form, Reader
 from portico_tui.widgets.run_view import RunView
 from portico_tui.widgets.schema_form import fields_of, json_object, reader, value_of
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 MAX_LOG_LINES = 500
 """Lines of an MCP server's log that are read."""

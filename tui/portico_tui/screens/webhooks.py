@@ -10,7 +10,7 @@ from portico.schemas.webhooks import NewWebhook, Webhook, WebhookDelivery
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import cell, clock, one_line
 from portico_tui.widgets.dialogs import Choose, Field, Form, Reader
-from portico_tui.widgets.table import Column
+from portico_tui.widgets.table_rows import Column
 
 DELIVERY_COLOURS = {"delivered": "green", "failed": "red"}
 

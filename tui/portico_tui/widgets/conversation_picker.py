@@ -18,7 +18,8 @@ from portico_tui.conversations import title
 from portico_tui.daemon import Conversations, DaemonError, Session
 from portico_tui.text import clock
 from portico_tui.widgets.dialogs import Confirm, Field, Form
-from portico_tui.widgets.table import Column, Table
+from portico_tui.widgets.table import Table
+from portico_tui.widgets.table_rows import Column
 
 KEYS = "Enter: open · r: rename · f: copy · d: delete · /: search · Esc: close"
 
@@ -88,8 +89,6 @@ class ConversationPicker(ModalScreen[Session | None]):
             yield
         except DaemonError as error:
             self.notify(error.message, title=doing, severity="error", timeout=10, markup=False)
-
-    # --- what is done ---
 
     @on(Table.Selected)
     @on(Input.Submitted, "#query")

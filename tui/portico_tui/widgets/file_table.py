@@ -1,0 +1,56 @@
+"""The files of a store as they came, then what of its folder is not read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from portico_tui.daemon import SkippedFile, StoreFile
+from portico_tui.text import amount, cell, file_state
+from portico_tui.widgets.table import Table
+from portico_tui.widgets.table_rows import Column
+
+FILE_COLUMNS = (
+    Column[StoreFile | SkippedFile]("FILE", lambda file: _name(file), width=36),
+    Column[StoreFile | SkippedFile]("STATE", lambda file: file_state(_state(file))),
+    Column[StoreFile | SkippedFile](
+        "SIZE",
+        lambda file: amount(file.bytes) if isinstance(file, StoreFile) else "",
+        sort=lambda file: file.bytes if isinstance(file, StoreFile) else None,
+    ),
+)
+
+
+def _name(file: StoreFile | SkippedFile) -> Text:
+    return cell(file.filename) if isinstance(file, StoreFile) else cell(file.name, "dim")
+
+
+def _state(file: StoreFile | SkippedFile) -> str:
+    return file.status if isinstance(file, StoreFile) else "skipped"
+
+
+class FileTable(Table[StoreFile | SkippedFile]):
+    """The table `#files`. ``files`` are those of the store, ``skipped`` what is not read."""
+
+    def __init__(self) -> None:
+        super().__init__(*FILE_COLUMNS, id="files")
+        self.files: Sequence[StoreFile] = ()
+        self.skipped: Sequence[SkippedFile] = ()
+
+    def list_files(self, files: Sequence[StoreFile], skipped: Sequence[SkippedFile]) -> None:
+        """Show these."""
+        self.files, self.skipped = files, skipped
+        self.put({**{file.id: file for file in files}, **{f"skipped {file.name}": file for file in skipped}})
+
+    @property
+    def file(self) -> StoreFile | None:
+        """The chosen file of the store."""
+        chosen = self.chosen
+        return chosen if isinstance(chosen, StoreFile) else None
+
+    @property
+    def skipped_file(self) -> SkippedFile | None:
+        """The chosen file, if it is one that is not read."""
+        chosen = self.chosen
+        return chosen if isinstance(chosen, SkippedFile) else None

@@ -1,0 +1,168 @@
+"""The rows of a table: which of them are shown, in which order, how wide their columns are and how a line looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from rich.console import Console
+from rich.segment import Segment
+from rich.text import Text
+from textual.geometry import Size
+from textual.strip import Strip
+
+from portico_tui.text import cell
+
+MIN_WIDTH_CHARS = 3
+"""Characters of a column at least."""
+
+MAX_WIDTH_CHARS = 60
+"""Characters of a column at most, where it does not say."""
+
+MEASURED_ROWS = 200
+"""Rows whose cells decide the widths at first; others widen a column when they are seen."""
+
+Row = TypeVar("Row")
+
+Order: TypeAlias = tuple[int, bool]
+"""The number of a column, and whether its largest value comes first."""
+
+
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """One column. ``show`` gives what stands there: a `Text` as it is, anything else as one line in ``style``.
+
+    It is cut to ``width`` characters. ``sort`` gives what rows are ordered by; without it, the text.
+    """
+
+    title: str
+    show: Callable[[Row], object]
+    style: str = ""
+    width: int = MAX_WIDTH_CHARS
+    sort: Callable[[Row], Any] | None = None
+
+    def text(self, row: Row) -> Text:
+        """What stands in the column, uncut."""
+        shown = self.show(row)
+        return shown if isinstance(shown, Text) else cell(shown, self.style)
+
+
+class TableRows(Generic[Row]):
+    """Rows by key, filtered by words and ordered by a column."""
+
+    def __init__(self, columns: tuple[Column[Row], ...]) -> None:
+        self.columns = columns
+        self.keys: list[str] = []
+        """The keys of the rows that are shown, in their order."""
+        self.is_filtered = False
+        """Whether only rows with some words are shown."""
+        self._items: dict[str, Row] = {}
+        self._words: tuple[str, ...] = ()
+        self._searched: dict[str, tuple[Row, str]] = {}
+        self._measured: set[str] = set()
+        self._order: Order | None = None
+        self._widths = [len(column.title) for column in columns]
+
+    def __getitem__(self, key: str) -> Row:
+        return self._items[key]
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """The rows that are shown, as text."""
+        return [[column.text(self._items[key]).plain for column in self.columns] for key in self.keys]
+
+    @property
+    def size(self) -> Size:
+        """Columns and lines of a terminal that all of it takes, the titles included."""
+        return Size(max(sum(self._widths) + 2 * len(self._widths), 1), len(self.keys) + 1)
+
+    def put(self, rows: Mapping[str, Row]) -> None:
+        """Have these rows, in this order unless one was chosen."""
+        self._items = dict(rows)
+        self._searched = {key: known for key, known in self._searched.items() if key in self._items}
+        self._measured.clear()
+        self._arrange()
+
+    def narrow(self, words: str) -> None:
+        """Show only rows in which each of the words stands."""
+        self._words = tuple(words.casefold().split())
+        self.is_filtered = bool(self._words)
+        self._arrange()
+
+    def order_by_next(self) -> None:
+        """Order the rows by the next column, or behind the last one as they came."""
+        number = 0 if self._order is None else self._order[0] + 1
+        self._order = None if number >= len(self.columns) else (number, False)
+        self._arrange()
+
+    def reverse(self) -> None:
+        """Turn the order round."""
+        number, backwards = self._order or (0, False)
+        self._order = (number, not backwards)
+        self._arrange()
+
+    def order_at(self, x: int) -> None:
+        """Order the rows by the column at ``x``, or turn its order round."""
+        end = 0
+        for number, width in enumerate(self._widths):
+            end += width + 2
+            if x < end:
+                is_same = self._order is not None and self._order[0] == number
+                self._order = (number, is_same and not self._order[1] if self._order else False)
+                self._arrange()
+                return
+
+    def titles(self) -> Strip:
+        """The first line."""
+        titles = []
+        for number, (column, width) in enumerate(zip(self.columns, self._widths, strict=True)):
+            sign = ("▼" if self._order[1] else "▲") if self._order and self._order[0] == number else " "
+            titles.append(f" {column.title.ljust(width)}{sign}")
+        if self._words:
+            titles.append(f"{len(self.keys):,} of {len(self._items):,}")
+        return Strip([Segment("".join(titles))])
+
+    def line(self, key: str, console: Console) -> Strip:
+        """The line of a row, which widens its columns if it has to."""
+        self._measure(key)
+        parts: list[Strip] = []
+        for column, width in zip(self.columns, self._widths, strict=True):
+            text = column.text(self._items[key])
+            if text.cell_len > width:
+                text = text.copy()
+                text.truncate(width, overflow="ellipsis")
+            line = Strip([part for part in text.render(console) if part.text != "\n"])
+            parts.append(Strip([Segment(" "), *line.adjust_cell_length(width), Segment(" ")]))
+        return Strip.join(parts)
+
+    def _arrange(self) -> None:
+        keys = [key for key in self._items if self._fits(key)] if self._words else list(self._items)
+        self.keys = keys if self._order is None else self._sorted(keys, *self._order)
+        for key in self.keys[:MEASURED_ROWS]:
+            self._measure(key)
+
+    def _fits(self, key: str) -> bool:
+        item = self._items[key]
+        known = self._searched.get(key)
+        if known is None or known[0] is not item:
+            text = "\n".join(column.text(item).plain for column in self.columns).casefold()
+            known = self._searched[key] = (item, text)
+        return all(word in known[1] for word in self._words)
+
+    def _sorted(self, keys: list[str], number: int, backwards: bool) -> list[str]:
+        """By a column; rows without a value stand last, whichever way."""
+        column = self.columns[number]
+        sort = column.sort or (lambda row: column.text(row).plain.casefold() or None)
+        values: dict[str, Any] = {key: sort(self._items[key]) for key in keys}
+        known = [key for key in keys if values[key] is not None]
+        known.sort(key=values.__getitem__, reverse=backwards)
+        return [*known, *(key for key in keys if values[key] is None)]
+
+    def _measure(self, key: str) -> None:
+        if key in self._measured:
+            return
+        self._measured.add(key)
+        for number, column in enumerate(self.columns):
+            width = min(max(column.text(self._items[key]).cell_len, MIN_WIDTH_CHARS), column.width)
+            self._widths[number] = max(self._widths[number], width)
