@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import inspect
 import secrets
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, Unpack
 from weakref import ReferenceType, ref
 
-from portico._keywords import UnknownKeyword, exact_methods, with_options
+from portico._keywords import exact_methods, with_options
 from portico._step import Step, identifier
+from portico.agent.forward import ForwardCall, refuse_options
 from portico.agent.hooks import AnyHook, apply_hooks
-from portico.agent.memory import aopen_session, forget, open_session, read_messages, read_state, write_state
+from portico.agent.memory import forget, read_messages, read_state, write_state
 from portico.agent.message import Message
 from portico.agent.output import Output, own_parser, parsed
 from portico.agent.scope import (
@@ -24,7 +22,7 @@ from portico.agent.scope import (
     CallScope,
     DaemonClients,
     Heard,
-    notify,
+    reporting_step,
     run_coroutine,
     running_loop,
 )
@@ -34,7 +32,7 @@ from portico.client import AsyncClient, Client
 from portico.errors import InvalidRequest
 from portico.functions import Function
 from portico.schemas.apps import AppVersion
-from portico.wire import MODEL_OPTIONS, Finished, ModelOptions, StepFinished, StepStarted
+from portico.wire import MODEL_OPTIONS, Finished, ModelOptions
 
 Strategy: TypeAlias = Literal["tools", "text_tools", "react", "plan_and_solve", "rewoo"]
 
@@ -131,11 +129,9 @@ class Agent:
             options=options,
         )
 
-    # --- the tree ------------------------------------------------------------------------------------------------
-
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        above = list(self._above())
+        above = list(_lineage(self))
         for path, agent in _agents_in(name, value):
             if agent not in above:  # a link back to the agent that holds this one makes no tree
                 agent._place = (ref(self), path)
@@ -149,44 +145,20 @@ class Agent:
             return self._place[1].replace(".", "-")
         return self._alone
 
-    def _above(self) -> Iterator[Agent]:
-        """Itself, the agent that holds it, and so on up to the root."""
-        agent: Agent | None = self
-        while agent is not None:
-            yield agent
-            place = agent.__dict__.get("_place")
-            agent = place[0]() if place is not None else None
-
-    def _paths(self) -> dict[int, str]:
-        """All agents of the tree below this one, and itself, by their ids."""
-        paths = {id(self): ""}
-        todo: list[Agent] = [self]
-        while todo:
-            at = todo.pop()
-            before = paths[id(at)]
-            for name, value in vars(at).items():
-                for path, agent in _agents_in(name, value):
-                    if id(agent) not in paths:
-                        paths[id(agent)] = f"{before}.{path}" if before else path
-                        todo.append(agent)
-        return paths
-
     def _scope(self, session: int | str | None) -> CallScope:
         """The call around this one if it is of the same tree; else a new one."""
         around = CALL_SCOPE.get()
         if around is not None and id(self) in around.paths:
             return around if session is None else replace(around, session=str(session))
-        *_others, root = self._above()
+        *_others, root = _lineage(self)
         daemon = self._daemon or root._daemon or (around.daemon if around is not None else None)
         named = session if session is not None else around.session if around is not None else root._session
         app = root._own_name or root._alone
-        return CallScope(app, str(named), daemon or DaemonClients.of(None), root._paths())
+        return CallScope(app, str(named), daemon or DaemonClients.of(None), _paths(root))
 
     @property
     def _composed(self) -> bool:
         return type(self).forward is not Agent.forward
-
-    # --- calls ---------------------------------------------------------------------------------------------------
 
     @with_options(MODEL_OPTIONS)
     def __call__(
@@ -201,7 +173,8 @@ class Agent:
 
         ``options`` are the model's, for this call. Raises `PorticoError`.
         """
-        self._check_options(variables, options)
+        if self._composed:
+            refuse_options(self.name, variables, options)
         if self._composed and inspect.iscoroutinefunction(self.forward):
             return run_coroutine(self.acall(message, session=session, variables=variables, **options))
         scope = self._scope(session)
@@ -211,9 +184,9 @@ class Agent:
                 f"….acall(message)."
             )
         given = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
-        with self._step(scope):
+        with reporting_step(scope.path(self)):
             reply = (
-                self._run_forward(scope, given)
+                self._forward_call(scope, given).run()
                 if self._composed
                 else self._turn(scope, given, variables, options).run()
             )
@@ -230,27 +203,17 @@ class Agent:
         **options: Unpack[ModelOptions],
     ) -> Message:
         """The same for asyncio."""
-        self._check_options(variables, options)
+        if self._composed:
+            refuse_options(self.name, variables, options)
         scope = self._scope(session)
         given = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
-        with self._step(scope):
+        with reporting_step(scope.path(self)):
             if self._composed:
-                reply = await self._arun_forward(scope, given)
+                reply = await self._forward_call(scope, given).arun()
             else:
                 reply = await self._turn(scope, given, variables, options).arun()
             reply = parsed(own_parser(self._composition.output), reply)
         return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
-
-    def _check_options(self, variables: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
-        """A ``forward`` is given a message and a session alone: what else is said would be lost."""
-        given = [*(["variables"] if variables else []), *options]
-        if self._composed and given:
-            raise UnknownKeyword(
-                f"'{self.name}' has a forward, which is given no '{given[0]}': "
-                "pass it to the agents that it calls.",
-                code="unknown_parameter",
-                param=given[0],
-            )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What a class of your own does, ``forward(self, message, session)``, the second if you want it.
@@ -260,22 +223,6 @@ class Agent:
         raise InvalidRequest(
             "An agent without a forward of its own is run by the daemon: call the agent itself."
         )
-
-    @contextlib.contextmanager
-    def _step(self, scope: CallScope) -> Iterator[None]:
-        path = scope.path(self)
-        if not path:
-            yield
-            return
-        notify(path, StepStarted(path))
-        started, error = time.perf_counter(), None
-        try:
-            yield
-        except Exception as raised:
-            error = str(raised)
-            raise
-        finally:
-            notify(path, StepFinished(path, (time.perf_counter() - started) * 1e3, error))
 
     def _turn(
         self,
@@ -287,38 +234,8 @@ class Agent:
         spec = build_spec(self.name, self._composition, self.hooks, self, scope.session, options)
         return Turn(scope, scope.path(self), spec, message, variables or {})
 
-    def _run_forward(self, scope: CallScope, message: Message) -> Message:
-        """Run a ``forward`` here; what was said to it and what it answered is kept in the session."""
-        sessions = scope.daemon.client.sessions
-        kept = open_session(sessions, scope.app, scope.session)
-        token = CALL_SCOPE.set(replace(scope, loop=None))
-        try:
-            reply = Message.of(self._call_forward(message, scope.session), self.name)
-        finally:
-            CALL_SCOPE.reset(token)
-        sessions.add(kept.id, [message.to_json(), reply.to_json()], scope.path(self))
-        return reply
-
-    async def _arun_forward(self, scope: CallScope, message: Message) -> Message:
-        sessions = (await scope.daemon.loop_client()).sessions
-        kept = await aopen_session(sessions, scope.app, scope.session)
-        awaited = inspect.iscoroutinefunction(self.forward)
-        token = CALL_SCOPE.set(replace(scope, loop=asyncio.get_running_loop() if awaited else None))
-        try:
-            if awaited:
-                answer = await self._call_forward(message, scope.session)
-            else:
-                answer = await asyncio.to_thread(self._call_forward, message, scope.session)
-        finally:
-            CALL_SCOPE.reset(token)
-        reply = Message.of(answer, self.name)
-        await sessions.add(kept.id, [message.to_json(), reply.to_json()], scope.path(self))
-        return reply
-
-    def _call_forward(self, message: Message, session: str) -> Any:
-        """Call ``forward``, which may leave the session out."""
-        takes = inspect.signature(self.forward).parameters
-        return self.forward(message, session) if len(takes) > 1 else self.forward(message)
+    def _forward_call(self, scope: CallScope, message: Message) -> ForwardCall:
+        return ForwardCall(scope, scope.path(self), self.name, self.forward, message)
 
     @with_options(MODEL_OPTIONS)
     def stream(
@@ -357,8 +274,6 @@ class Agent:
         """The same for asyncio."""
         return astream_call(lambda: self.acall(message, session=session, **options))
 
-    # --- memory --------------------------------------------------------------------------------------------------
-
     def memory(self, session: int | str | None = None) -> list[Message]:
         """What this agent has heard and said in a session, oldest first."""
         scope = self._scope(session)
@@ -378,8 +293,6 @@ class Agent:
         """Forget what was said in a session to this agent and to all below it."""
         scope = self._scope(session)
         forget(scope.daemon.client.sessions, scope.app, scope.session, scope.path(self))
-
-    # --- under a name --------------------------------------------------------------------------------------------
 
     def deploy(self, client: Client | None = None, name: str | None = None, *, note: str = "") -> AppVersion:
         """Give the agent a name in the daemon: a model of the OpenAI API, a tool of MCP.
@@ -428,15 +341,16 @@ class Agent:
                 f"'{self.name}' has an output format of your own, which runs here and not where another agent asks it.",
                 param="output",
             )
-        return self._spec(session)
-
-    def _spec(self, session: str) -> Spec:
         return build_spec(self.name, self._composition, self.hooks, self, session, {})
 
     def as_step(self) -> Step:
         """The step of a flow that asks this agent: in the daemon, or here if it has a ``forward`` or own hooks."""
         name = identifier(self.name)
-        if self._composed or own_parser(self._composition.output) is not None or self._spec("").stays:
+        if (
+            self._composed
+            or own_parser(self._composition.output) is not None
+            or build_spec(self.name, self._composition, self.hooks, self, "", {}).stays
+        ):
             return Step("client", {}, name=name, function=_as_function(self))
         return Step("agent", {"agent": self}, name=name)
 
@@ -503,6 +417,30 @@ def _as_function(agent: Agent) -> Callable[..., Any]:
         called = call
     called.__name__ = identifier(agent.name).replace("-", "_")
     return called
+
+
+def _lineage(agent: Agent) -> Iterator[Agent]:
+    """The agent, the one that holds it, and so on up to the root."""
+    above: Agent | None = agent
+    while above is not None:
+        yield above
+        place = above.__dict__.get("_place")
+        above = place[0]() if place is not None else None
+
+
+def _paths(root: Agent) -> dict[int, str]:
+    """All agents of the tree below ``root``, and itself, by their ids."""
+    paths = {id(root): ""}
+    todo: list[Agent] = [root]
+    while todo:
+        at = todo.pop()
+        before = paths[id(at)]
+        for name, value in vars(at).items():
+            for path, agent in _agents_in(name, value):
+                if id(agent) not in paths:
+                    paths[id(agent)] = f"{before}.{path}" if before else path
+                    todo.append(agent)
+    return paths
 
 
 def _agents_in(name: str, value: Any) -> Iterator[tuple[str, Agent]]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from portico._transport import Address
 from portico.client import AsyncClient, Client
-from portico.wire import Event
+from portico.wire import Event, StepFinished, StepStarted
 
 T = TypeVar("T")
 
@@ -126,6 +128,23 @@ def notify(agent: str, event: Event) -> None:
     listener = LISTENER.get()
     if listener is not None:
         listener(Heard(agent, event))
+
+
+@contextmanager
+def reporting_step(path: str) -> Iterator[None]:
+    """Tell whoever listens when the call of the agent at ``path`` begins and ends, unless it is the outermost."""
+    if not path:
+        yield
+        return
+    notify(path, StepStarted(path))
+    started, error = time.perf_counter(), None
+    try:
+        yield
+    except Exception as raised:
+        error = str(raised)
+        raise
+    finally:
+        notify(path, StepFinished(path, (time.perf_counter() - started) * 1e3, error))
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

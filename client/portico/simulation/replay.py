@@ -176,8 +176,6 @@ class _Replay:
     def _at(self, time: float, happen: Callable[[], None]) -> None:
         heapq.heappush(self._events, (time, next(self._order), happen))
 
-    # --- where a call goes ---------------------------------------------------------------------------------
-
     def _route(self, number: int) -> None:
         name = self._calls[number].call.model
         best = self._least_loaded(name)
@@ -209,8 +207,6 @@ class _Replay:
             call.started = self._now
             tokens = max(1, call.call.prompt_tokens - call.call.cached_tokens)
             replica.prompts.append([number, float(tokens)])
-
-    # --- what is loaded where ------------------------------------------------------------------------------
 
     def _start(self, name: str, *, evicts: bool) -> _SimulatedReplica | None:
         """Load a model where there is room, or room can be made of idle ones if it ``evicts``."""
@@ -322,8 +318,6 @@ class _Replay:
     def _look_again(self, name: str) -> None:
         self._retries.discard(name)
         self._serve_pending()
-
-    # --- how a machine computes ----------------------------------------------------------------------------
 
     def _advance(self, machine: _SimulatedMachine) -> None:
         """Compute up to now. Nothing ends in between: each end is an event."""

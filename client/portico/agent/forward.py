@@ -1,0 +1,69 @@
+"""A call of an agent that has a ``forward``, which runs here: what is said and answered is kept in the session."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from portico._keywords import UnknownKeyword
+from portico.agent.memory import aopen_session, open_session
+from portico.agent.message import Message
+from portico.agent.scope import CALL_SCOPE, CallScope
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardCall:
+    """A ``message`` to the ``forward`` of the agent ``name`` at ``path`` in the tree that the session belongs to."""
+
+    scope: CallScope
+    path: str
+    name: str
+    forward: Callable[..., Any]
+    message: Message
+
+    def run(self) -> Message:
+        """Wait for the answer."""
+        scope = self.scope
+        sessions = scope.daemon.client.sessions
+        kept = open_session(sessions, scope.app, scope.session)
+        token = CALL_SCOPE.set(replace(scope, loop=None))
+        try:
+            reply = Message.of(self._call(), self.name)
+        finally:
+            CALL_SCOPE.reset(token)
+        sessions.add(kept.id, [self.message.to_json(), reply.to_json()], self.path)
+        return reply
+
+    async def arun(self) -> Message:
+        """The same for asyncio. A ``forward`` that is not asynchronous runs in a thread."""
+        scope = self.scope
+        sessions = (await scope.daemon.loop_client()).sessions
+        kept = await aopen_session(sessions, scope.app, scope.session)
+        awaited = inspect.iscoroutinefunction(self.forward)
+        token = CALL_SCOPE.set(replace(scope, loop=asyncio.get_running_loop() if awaited else None))
+        try:
+            answer = await self._call() if awaited else await asyncio.to_thread(self._call)
+        finally:
+            CALL_SCOPE.reset(token)
+        reply = Message.of(answer, self.name)
+        await sessions.add(kept.id, [self.message.to_json(), reply.to_json()], self.path)
+        return reply
+
+    def _call(self) -> Any:
+        """Call ``forward``, which may leave the session out."""
+        takes_session = len(inspect.signature(self.forward).parameters) > 1
+        return self.forward(self.message, self.scope.session) if takes_session else self.forward(self.message)
+
+
+def refuse_options(name: str, variables: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
+    """Raise `UnknownKeyword`: a ``forward`` is given a message and a session alone, what else is said would be lost."""
+    given = [*(["variables"] if variables else []), *options]
+    if given:
+        raise UnknownKeyword(
+            f"'{name}' has a forward, which is given no '{given[0]}': pass it to the agents that it calls.",
+            code="unknown_parameter",
+            param=given[0],
+        )
