@@ -210,8 +210,8 @@ def _check_chat(card: Card, name: str, items: Sequence[ModeratedItem]) -> None:
     if len(items) > MAX_CHAT_INPUTS:
         wrong(
             "input",
-            f"has {len(items)} items; a chat model such as '{name}' is asked about at most {MAX_CHAT_INPUTS} in one "
-            "request",
+            f"has {len(items)} items; a chat model such as '{name}' is asked about at most "
+            f"{MAX_CHAT_INPUTS} in one request",
         )
 
 
@@ -273,8 +273,8 @@ def _judged_by_chat(name: str, item: ModeratedItem, answer: str) -> dict[str, An
         scores = {category: int(given[category]) for category in CATEGORIES}
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise EngineFailed(
-            f"'{name}' did not answer with a score for each category. A larger model may, or one with the task "
-            "'moderation'.",
+            f"'{name}' did not answer with a score for each category. "
+            "A larger model may, or one with the task 'moderation'.",
             code="bad_moderation",
         ) from error
     kinds = [kind for kind, given in (("text", item.texts), ("image", item.images)) if given]

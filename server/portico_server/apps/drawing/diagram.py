@@ -186,8 +186,8 @@ def _operand(given: Expression) -> str:
 
 def _too_large() -> InvalidRequest:
     return InvalidRequest(
-        f"This app has more than {MAX_BOXES:,} steps: nobody could look at the picture. Draw the apps that it is made "
-        f"of.",
+        f"This app has more than {MAX_BOXES:,} steps: nobody could look at the picture. "
+        "Draw the apps that it is made of.",
         code="too_large_to_draw",
     )
 

@@ -362,8 +362,7 @@ def _marked(value: Mapping[str, Any], at: str) -> Expression:
             return _comparison(operator, value[operator], at)
     raise InvalidRequest(
         f"{at} has the keys {', '.join(sorted(keys))}, which is not an expression. Expressions are $ref, $template, "
-        f"$code, "
-        "$literal, $spread and the comparisons; to pass such an object as it is, put it under '$literal'.",
+        "$code, $literal, $spread and the comparisons; to pass such an object as it is, put it under '$literal'.",
         code="invalid_expression",
         param=at,
     )

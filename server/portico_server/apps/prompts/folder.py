@@ -90,7 +90,11 @@ async def clone(url: str, into: Path, *, protocol: str = "https", addresses: Seq
     try:
         await git.run(
             into.parent,
-            *("clone", *options, "--", url, str(into)),
+            "clone",
+            *options,
+            "--",
+            url,
+            str(into),
             timeout_s=_CLONE_TIMEOUT_S,
             environment=git.reaching(url, addresses, protocol=protocol),
         )

@@ -122,9 +122,9 @@ class SessionConfig:
         for path, name, granted in config.named(made, self._granted):
             if name not in granted:
                 raise Forbidden(
-                    "A session that was opened with a client secret has the tools of the daemon, the prompt and the "
-                    "models that were named when the secret was made, as they were named there, and functions of its "
-                    "client.",
+                    "A session that was opened with a client secret has the tools of the daemon, the prompt "
+                    "and the models that were named when the secret was made, as they were named there, and "
+                    "functions of its client.",
                     code="not_in_client_secret",
                     param=f"{at}.{path}",
                 )

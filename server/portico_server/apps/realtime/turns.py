@@ -129,8 +129,8 @@ class RealtimeTurns:
         active = None if aside else self.active
         if active is not None:
             raise Conflict(
-                f"The response {active.id} is being made in this conversation. Wait for response.done, or send "
-                "response.cancel.",
+                f"The response {active.id} is being made in this conversation. "
+                "Wait for response.done, or send response.cancel.",
                 code="conversation_already_has_active_response",
             )
         if len(self._tasks) >= MAX_TURNS_COUNT:

@@ -53,8 +53,8 @@ def check_pairs(items: Sequence[Item]) -> None:
     for kind, call_id in called:
         if (kind, call_id) not in answered:
             raise InvalidRequest(
-                f"No tool output found for {_said(kind).removesuffix(' output')} {call_id}. Send a '{kind}' for each "
-                "call.",
+                f"No tool output found for {_said(kind).removesuffix(' output')} {call_id}. "
+                f"Send a '{kind}' for each call.",
                 param="input",
             )
 

@@ -308,8 +308,8 @@ class Responder:
         row = await self.get(response_id, caller)
         if not row.background:
             raise InvalidRequest(
-                "Only a response that was created with 'background' can be cancelled; of any other, close the "
-                "connection.",
+                "Only a response that was created with 'background' can be cancelled; "
+                "of any other, close the connection.",
                 code="not_in_background",
                 param="response_id",
             )
