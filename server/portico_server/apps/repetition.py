@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 SHORTEST, MAX_REPEATED_CHARS = 12, 300
-
 REPEAT_COUNT = 3
 
 

@@ -14,7 +14,6 @@ from portico_server.core.request import Chat, Reply
 from portico_server.core.words import without_thought
 
 logger = logging.getLogger(__name__)
-
 REWRITE_TIMEOUT_S = 20.0
 """Seconds after which the words of the conversation have to do."""
 

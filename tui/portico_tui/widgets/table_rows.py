@@ -24,7 +24,6 @@ MEASURED_ROWS = 200
 """Rows whose cells decide the widths at first; others widen a column when they are seen."""
 
 Row = TypeVar("Row")
-
 Order: TypeAlias = tuple[int, bool]
 """The number of a column, and whether its largest value comes first."""
 

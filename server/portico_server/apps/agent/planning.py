@@ -18,7 +18,6 @@ from portico_server.core.prompts import builtin
 from portico_server.core.request import CalledTool
 
 _PLAN_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 12}
-
 _REWOO_SCHEMA: Final = {
     "type": "array",
     "minItems": 1,

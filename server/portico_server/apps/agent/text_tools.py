@@ -18,17 +18,12 @@ from portico_server.core.prompts import builtin
 from portico_server.core.request import CalledTool
 
 _OBSERVED: Final = "Observation: {text}\n"
-
 _BLOCK: Final = re.compile(r"```(?:json|tool)?[ \t]*\n\s*(\{.*?\})\s*(?:```|\Z)", re.S)
-
 _NAMED: Final = re.compile(r'"name"\s*:\s*"([^"\\]{1,64})"')
-
 _ACTION: Final = re.compile(
     r"Action:[ \t]*([^\n]+?)[ \t]*\n+Action Input:[ \t]*(.*?)\s*(?:\nObservation:|\Z)", re.S
 )
-
 _FINAL: Final = "Final Answer:"
-
 Found = tuple[CalledTool, str]
 """A call, and the text up to its end: what a model makes up behind it is not kept."""
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 _DIGITS_ZH = {char: value for value, char in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "幺": 1}
-
 CHINESE_UNITS = {"十": 10, "百": 100, "千": 1000}
-
 CHINESE_SCALES = {"万": 1e4, "亿": 1e8, "兆": 1e12}
 
 

@@ -10,16 +10,12 @@ from portico_server.apps.answer.chinese_numbers import chinese_number
 from portico_server.core.words import MONTHS
 
 _WEEKDAY_NAMES = "monday tuesday wednesday thursday friday saturday sunday"
-
 WEEKDAYS: Final = tuple(_WEEKDAY_NAMES.split())
-
 MONTH_NUMBERS = {name: number for number, name in enumerate(MONTHS, 1)}
 MONTH_NUMBERS |= {name[:3]: number for name, number in MONTH_NUMBERS.items()} | {"sept": 9}
 
 _MONTH = "|".join(sorted(MONTH_NUMBERS, key=len, reverse=True))
-
 _ZH_DIGIT = "零〇一二三四五六七八九"
-
 _DATE = re.compile(
     r"(?<!\d)(?P<iso>(?P<iy>[12]\d{3})[-/.](?P<im>\d{1,2})[-/.](?P<id>\d{1,2}))(?!\d)"
     rf"|\b(?:(?P<d1>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?)?(?P<m1>{_MONTH})\b\.?(?:\s+(?P<d2>\d{{1,2}})(?:st|nd|rd|th)?(?!\d))?"

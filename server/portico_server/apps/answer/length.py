@@ -10,18 +10,13 @@ from portico_server.apps.language import CJK
 from portico_server.core.dataclass import dataclass
 
 CHARACTERS_PER_TOKEN = 4.0
-
 CJK_CHARACTERS_PER_TOKEN = 1.3
 """What the vocabularies of large models need on average. No tokenizer is asked: quotations come without a model."""
 
 _CJK = re.compile(rf"[{CJK}]")
-
 _MARK = re.compile(r"(?: |\n>\n> )\[\d+\](?: \|)?\Z")
-
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s|\Z)|[。！？；]|\n")
-
 _WORD_END = re.compile(rf"(?<=\S)(?=\s)|(?<=[{CJK}])")
-
 _FENCE = re.compile(r"^> (```|~~~)", re.MULTILINE)
 
 

@@ -14,20 +14,15 @@ from portico_server.core.words import MONTHS
 _CODE = re.compile(
     r"`([^`\n]+)`|(?<!\S)(--?[a-zA-Z][\w-]*)|\b(https?://[^\s)\]>]+)|\b([A-Za-z0-9_-]+(?:[._/][A-Za-z0-9_-]+)+)\b"
 )
-
 _CAPITAL = re.compile(
     r"[A-Z](?:[\w’'-](?<![\u3400-\u9fff]))*|(?<![A-Za-z0-9])[a-z]+[A-Z][A-Za-z0-9]*|(?<![A-Za-z0-9])[A-Za-z0-9]*\d[A-Za-z][A-Za-z0-9]*"
 )
-
 _FIRST_WORD = re.compile(r"[\s\"'“‘(\[*_>#-]*")
-
 _VERB_NEXT = re.compile(r"[\w’'-]+\s+(?:is|was|are|were|has|had|have|can|will|[a-z]+ed|[a-z]{3,}s)\b")
-
 _FOREIGN_ZH = re.compile(rf"[{CJK}]{{0,4}}(?:[·・][{CJK}]{{1,5}})+")
 """A name that is written by its sound, with what may stand around it: nobody can tell where it begins and ends."""
 
 _TITLE_ZH = re.compile(rf"《([^》]+)》|[{CJK}]{{1,2}}[·・][{CJK}]{{1,2}}|[A-Za-z][A-Za-z0-9_.-]+")
-
 _COUNTED = re.compile(
     r"\d[\d.,]*[a-z%]{0,3}$|[零〇一二三四五六七八九十百千万亿]{2,}|第[一二三四五六七八九十]"
 )

@@ -11,18 +11,15 @@ _NEGATION = re.compile(
     r"refus(?:es|ed)\s+to|hardly|lacks?|lacked)\b|n[’']t\b"
     r"|没有|没|无法|未能|未|不|无|非|勿|别(?![的人墅名])|否认|缺乏|从未|绝不|拒绝"
 )
-
 _NOT_A_NEGATION = re.compile(
     r"\bnot\s+(?:only|just|merely|necessarily)\b|\bno\s+(?:doubt|less|more|longer|fewer)\s+than\b|\bno\.\s?\d"
     r"|不仅|不但|不只|不止|不同|不少|不断|不过|不久|不论|不管|不得不|不如|不足|不料|不幸|不满|不错|不可避免|不可或缺|差不多|无论|无线|无数|"
     r"无疑|无人机|未来|未婚|非常|非洲|非法|非凡|是非|除非|并非常|不列颠|不丹|不动产|不锈|不朽|不等|毫不|毫无|要不|对不起|了不起|"
     r"不一(?=致|样)|不明|不当|不良|不安|不便|不利|不力|北非|南非|西非|东非|特别|区别|级别|性别|分别|个别|类别|告别|别墅"
 )
-
 _CLAUSE = re.compile(
     r",(?!\d)|[;:，；：、()（）—–]|\b(?:but|while|whereas|although|though|because|which|who|and)\b|但|而是|然而|虽然|因为"
 )
-
 _OPPOSITES = (
     "increase/decrease rise/fall rose/fell increased/decreased grew/shrank allow/forbid allowed/forbidden "
     "permitted/prohibited open/closed enabled/disabled enable/disable before/after always/never highest/lowest "
@@ -48,7 +45,6 @@ def _opposites() -> Mapping[str, frozenset[str]]:
 
 
 _OPPOSITE = _opposites()
-
 _OPPOSITE_WORD = re.compile(
     r"\b(?:"
     + "|".join(word for word in _OPPOSITE if word.isascii())

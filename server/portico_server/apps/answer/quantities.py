@@ -24,7 +24,6 @@ NUMBER_WORDS = frozenset((*_ONES, *_TENS, *_SCALES))
 
 _ORDINAL_NAMES = "first second third fourth fifth sixth seventh eighth ninth tenth"
 _ORDINALS = {name: value for value, name in enumerate(_ORDINAL_NAMES.split(), 1)}
-
 _NUMBER_WORD = "|".join((*_ONES, *_TENS))
 _WORDS = rf"(?:{_NUMBER_WORD})(?:[\s-]+(?:and\s+)?(?:{_NUMBER_WORD}|{'|'.join(_SCALES)}))*"
 _NUMBER = re.compile(

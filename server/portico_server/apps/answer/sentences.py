@@ -25,26 +25,17 @@ _MARKUP = re.compile(
     r"(?m)^[ \t]*(?:>[ \t]?)+(?:#{1,6}[ \t])?|^[ \t]*#{1,6}[ \t]|^[ \t]*(?:[-*+•]|\d{1,3}[.)])[ \t]+|\*\*|__"
     rf"|{MARK_PATTERN}"
 )
-
 _HEADING = re.compile(r"#{1,6}\s")
-
 _FENCE = re.compile(r"[ \t>]*(?:```|~~~)")
-
 _FENCED_MARKUP = re.compile(rf"(?m)^[ \t>]*(?:```|~~~).*$|^[ \t]*(?:>[ \t]?)+|{MARK_PATTERN}\s*\Z")
-
 _FENCE_END = re.compile(r"\n[ \t>]*(?:```|~~~)[^\n]*(?:\n|$)")
-
 _FENCE_BEGIN = re.compile(r"\n[ \t>]*(?:```|~~~)")
-
 _MARKS = re.compile(rf"(?:[ \t]*{MARK_PATTERN})+")
-
 _OPEN_MARK = re.compile(r"[ \t]*[\[【][\d\s,，、;]{0,20}")
 """What may become a mark of the sentence before it."""
 
 _MAY_END = re.compile(r"[.!?…。！？｡\n]")
-
 _RULE = re.compile(r"[\s|:=*_-]*$")
-
 _DENIAL = re.compile(
     r"\b(?:passages?|documents?|context|sources?|texts?)\s+(?:\w+\s+)?(?:do|does|did|may|might)(?:\s+not|n[’']t)\s+(?:\w+\s+)?"
     r"(?:mention|say|state|contain|provide|specify|include|answer|give|describe|cover)"

@@ -9,22 +9,16 @@ from typing import Any, Final
 from portico_server.core.errors import InvalidRequest
 
 _TOKEN: Final = re.compile(r"""\\\{\{|\{\{(?P<inner>\s*(?:'[^']*'|"[^"]*")\s*|[^{}]*)\}\}""")
-
 _QUOTED: Final = re.compile(r"""\s*(['"])(?P<text>[{}%#]+)\1\s*""")
-
 _WORD: Final = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*")
-
 _ROLE_LINE: Final = re.compile(r"^(system|user|assistant):[ \t]*$", re.IGNORECASE | re.MULTILINE)
-
 _ROLE_CALL: Final = re.compile(r"""\{\{\s*role\s+["'](\w+)["']\s*\}\}""")
-
 _TYPES: Final[Mapping[str, str]] = {
     "string": "string",
     "number": "number",
     "integer": "integer",
     "boolean": "boolean",
 }
-
 _ROLES: Final[Mapping[str, str]] = {
     **{role: role for role in ("system", "user", "assistant")},
     "model": "assistant",

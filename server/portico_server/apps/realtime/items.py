@@ -15,7 +15,6 @@ Item: TypeAlias = dict[str, Any]
 """One item as OpenAI's Realtime API defines it."""
 
 MAX_ID_CHARS: Final = 64
-
 ROOT: Final = "root"
 """What the item before the first one is called."""
 
@@ -25,7 +24,6 @@ def _part(*kinds: str, **properties: BodyField) -> BodyField:
 
 
 _TEXT: Final = fields.text()
-
 _PARTS: Final[Mapping[str, Mapping[str, BodyField]]] = {
     "system": {"input_text": _part("input_text", text=_TEXT)},
     "user": {
@@ -62,14 +60,12 @@ def _parts(role: str, value: Any, at: str) -> None:
 
 
 _ANY_LIST: Final = fields.items(fields.anything(), "a list of content parts")
-
 _COMMON: Final = {
     "id": fields.text(),
     "type": fields.text(),
     "object": fields.choice("realtime.item"),
     "status": fields.choice("completed", "incomplete", "in_progress"),
 }
-
 _ITEM: Final = fields.by_type(
     {
         "message": fields.closed(

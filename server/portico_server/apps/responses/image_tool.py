@@ -14,7 +14,6 @@ from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.core.request import CalledTool, ToolCall, ToolResult
 
 KIND: Final = "image_generation"
-
 MAX_PICTURE_BYTES: Final = 64 * 2**20
 """Bytes of a picture that a model has made."""
 
