@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests import daemon as daemons
-from tests.server.api.mcp.test_mcp_tasks import Wire
+from tests.server.api.mcp.test_tasks import Wire
 
 CONFIGURATION = """
 tools:

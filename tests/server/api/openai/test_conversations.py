@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 from openai import OpenAI
-from tests.server.api.openai.test_responses import WEATHER
+from tests.server.api.openai.responses.test_create import WEATHER
 
 from portico_server.db.rows import MAX_PAGE_CHARS
 

@@ -18,7 +18,7 @@ from openai.types.responses import Response
 from tests import daemon as daemons
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import bearer
-from tests.server.api.openai.test_responses import WEATHER
+from tests.server.api.openai.responses.test_create import WEATHER
 from tests.server.apps.flow.outside import Outside
 
 

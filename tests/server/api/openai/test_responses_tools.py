@@ -12,7 +12,7 @@ from openai import OpenAI
 from tests.daemon import Daemon
 from tests.server.api.openai.conftest import bearer
 from tests.server.api.openai.following import followed
-from tests.server.api.openai.test_responses import WEATHER
+from tests.server.api.openai.responses.test_create import WEATHER
 
 from portico_server.tools.sandbox.environment import Environment
 
