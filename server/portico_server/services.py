@@ -47,9 +47,10 @@ from portico_server.guards.servable import guarded
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.facts import StoredFacts
-from portico_server.knowledge.files import FILE_BLOBS, FileStorage, UploadedFiles
+from portico_server.knowledge.files import FILE_BLOBS, FileStorage
 from portico_server.knowledge.stores import StoreService
 from portico_server.knowledge.tool_search import ToolIndex
+from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.knowledge.uploads import UploadStorage
 from portico_server.models.catalog import ENGINES
 from portico_server.models.client_model import ClientModels

@@ -20,9 +20,9 @@ from portico_server.core.media import holds_files, is_file
 from portico_server.core.principal import Principal
 from portico_server.core.request import Message
 from portico_server.knowledge.document import Part, Unreadable
-from portico_server.knowledge.files import UploadedFiles
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.parse.pool import ReaderPool
+from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.settings import MB_BYTES
 
 MAX_FILE_BYTES: Final = 64 * MB_BYTES

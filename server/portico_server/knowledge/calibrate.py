@@ -20,9 +20,10 @@ from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.hits import HitRow
 from portico_server.db.stores import StoreRow
+from portico_server.knowledge.fusion import fuse_weighted
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.model_calls import call_model
-from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, RankedSides, fuse_weighted
+from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, RankedSides
 
 WEIGHTS = tuple(step / 10 for step in range(11))
 """What is tried: from words alone to vectors alone."""

@@ -299,8 +299,6 @@ class StoreContents:
             param = "page" if error.code == "page_not_found" else "file_id"
             raise InvalidRequest(f"{file.filename} {error.message}", code=error.code, param=param) from error
 
-    # --- batches -------------------------------------------------------------------------------------------------
-
     async def attach_batch(
         self, store: StoreView, attachments: Sequence[FileToAttach], caller: Principal
     ) -> FileBatchRow:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from portico_server.blobs.place import BlobPlace, ReceivedFile, append_hashed, sync_file, write_failure
 from portico_server.core import pools
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
@@ -26,60 +25,13 @@ from portico_server.db.database import Database
 from portico_server.db.files import MIRRORED_OWNER, FileRow
 from portico_server.db.rows import Order, RowPage
 from portico_server.db.store_files import MirroredFile
+from portico_server.knowledge.file_copy import copy_file
 from portico_server.knowledge.names import check_filename
 from portico_server.knowledge.store import view
-from portico_server.runs.artifacts import ArtifactStore
 from portico_server.runs.quotas import StorageQuota
 from portico_server.settings import MB_BYTES
 
 T = TypeVar("T")
-
-# Bytes on their way in.
-
-
-_BLOCK_BYTES = 1024 * 1024
-
-
-def copy_file(path: Path, handle: int, to: Path, max_bytes: int, stop: threading.Event) -> ReceivedFile | str:
-    """Copy a file of this machine into ``to``, open as ``handle``; why, if it cannot be read or is too large.
-
-    Raises `InterruptedError` once ``stop`` is set, and `OSError` for what goes wrong with ``to``, which is then gone.
-    """
-    digest, size, why = hashlib.sha256(), 0, ""
-    try:
-        with os.fdopen(handle, "wb", buffering=0) as out:
-            try:
-                source = path.open("rb", buffering=0)
-            except OSError:
-                why = "gone or unreadable while looking"
-            else:
-                with source:
-                    while not why and (block := _read_block(source.fileno())):
-                        if stop.is_set():
-                            raise InterruptedError("the daemon is stopping")
-                        size += len(block)
-                        if size > max_bytes:
-                            why = "grew too large while looking"
-                        else:
-                            out.write(block)
-                            digest.update(block)
-                    if block is None:
-                        why = "gone or unreadable while looking"
-    except BaseException:
-        to.unlink(missing_ok=True)
-        raise
-    if why:
-        to.unlink(missing_ok=True)
-        return why
-    return ReceivedFile(to, size, digest.hexdigest())
-
-
-def _read_block(handle: int) -> bytes | None:
-    """The next block, or ``None`` if it cannot be read."""
-    try:
-        return os.read(handle, _BLOCK_BYTES)
-    except OSError:
-        return None
 
 
 FILE_BLOBS = BlobKind("blobs", rows.is_held, whole=False)
@@ -366,8 +318,6 @@ class FileStorage:
             param=param,
         )
 
-    # --- on disk -------------------------------------------------------------------------------------------------
-
     def _open(self) -> tuple[int, str]:
         try:
             self._blobs.arrivals.mkdir(parents=True, exist_ok=True)
@@ -389,50 +339,3 @@ class FileStorage:
                 raise write_failure(error) from error
             raise
         return [copied[path] for path in paths]
-
-
-# What clients uploaded and runs made, by its id.
-
-
-ARTIFACT_PREFIX = "art_"
-"""What the ids of files begin with that runs made."""
-
-
-@dataclass(frozen=True, slots=True)
-class UploadedFiles:
-    """Both kinds of files under one roof, as ``/v1/files`` has them."""
-
-    files: FileStorage
-    artifacts: ArtifactStore
-
-    async def read(
-        self, file_id: str, caller: Principal, *, limit: int, param: str | None = None
-    ) -> tuple[str, bytes]:
-        """Name and content of a file. Raises `NotFound`, and `TooLarge` for one of more than ``limit`` bytes, of the
-        parameter that names it, if that is given.
-        """
-        try:
-            return await self._read(file_id, caller, limit)
-        except (NotFound, TooLarge) as error:
-            error.param = param or error.param
-            raise
-
-    async def _read(self, file_id: str, caller: Principal, limit: int) -> tuple[str, bytes]:
-        if file_id.startswith(ARTIFACT_PREFIX):
-            made = await self.artifacts.get(file_id, caller)
-            _require_small(made.name, made.bytes, limit)
-            return made.name, await self.artifacts.read(file_id, caller)
-        row = await self.files.get(file_id, caller)
-        _require_small(row.filename, row.bytes, limit)
-        try:
-            async with self.files.open(row.sha256) as path:
-                return row.filename, await pools.FILES.run(path.read_bytes)
-        except FileNotFoundError as error:
-            raise self.files.missing(row) from error
-
-
-def _require_small(name: str, size: int, limit: int) -> None:
-    if size > limit:
-        raise TooLarge(
-            f"'{name[:80]}' has {size:,} bytes; at most {limit:,} are taken here.", code="file_too_large"
-        )

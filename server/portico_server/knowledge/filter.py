@@ -385,8 +385,6 @@ def _names_in(text: str, values: Iterable[str]) -> frozenset[str]:
     return frozenset(key for key in islice(likely, MAX_SAID) if _name_pattern(key).search(text))
 
 
-# --- values ---------------------------------------------------------------------------------------------------
-
 _NEGATION = re.compile(
     r"(?:\b(?:not|no|except|without|excluding|apart|than|unlike)\b[\w\s'\"“,-]{0,24}|[不非除无没][^。,，？?]{0,6})$",
     re.IGNORECASE,
@@ -469,8 +467,6 @@ def _name_pattern(key: str) -> re.Pattern[str]:
 def _words_of(key: str) -> list[str]:
     return [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", key) if word] or [key]
 
-
-# --- dates ----------------------------------------------------------------------------------------------------
 
 _MONTH = "|".join(rf"{name[:3]}(?:{name[3:]})?\.?" if len(name) > 3 else name for name in MONTHS)
 _WHEN = (

@@ -25,14 +25,18 @@ from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.ingest import Ingest
-from portico_server.knowledge.model_calls import PictureDescriber, RecordingTranscriber
+from portico_server.knowledge.model_calls import PictureDescriber
+from portico_server.knowledge.recordings import RecordingTranscriber
+from portico_server.knowledge.source_poll import SourcePoll
 from portico_server.knowledge.sources import spec
 from portico_server.knowledge.sources.bucket import BucketSource
+from portico_server.knowledge.sources.changed_paths import ChangedPaths
 from portico_server.knowledge.sources.fetch import ETagCache
-from portico_server.knowledge.sources.folder import ChangedPaths, FolderSource
+from portico_server.knowledge.sources.folder import FolderSource
+from portico_server.knowledge.sources.limits import SourceLimits
 from portico_server.knowledge.sources.mailbox import MailSource
 from portico_server.knowledge.sources.repository import GitSource
-from portico_server.knowledge.sources.source import SourceLimits, StoreSource
+from portico_server.knowledge.sources.source import StoreSource
 from portico_server.knowledge.sources.web import WebSource
 from portico_server.knowledge.sources.webdav import WebDavSource
 from portico_server.knowledge.sync import SourceSync
@@ -389,49 +393,3 @@ class FolderWatch:
 def _existing(folders: Mapping[str, Path]) -> dict[str, Path]:
     """Those that are there, as the system reports what lies in them: without links in their own path."""
     return {store_id: folder.resolve() for store_id, folder in folders.items() if folder.is_dir()}
-
-
-# Looking again, from time to time, at sources that give no notice of what has changed.
-
-
-class SourcePoll:
-    """Calls ``due`` with the id of a store every ``seconds`` from when it is followed on; with 0 seconds never."""
-
-    def __init__(self, due: Callable[[str], Awaitable[None]], seconds: float) -> None:
-        self._due = due
-        self._seconds = seconds
-        self._next: dict[str, float] = {}
-        self._others = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def follow(self, store_id: str) -> None:
-        """Look at a store's source from now on."""
-        if self._seconds and store_id not in self._next:
-            self._next[store_id] = asyncio.get_running_loop().time() + self._seconds
-            self._others.set()
-            if self._task is None:
-                self._task = asyncio.create_task(self._run(), name="poll sources")
-
-    def leave(self, store_id: str) -> None:
-        """Look no longer."""
-        self._next.pop(store_id, None)
-
-    async def close(self) -> None:
-        """Look at nothing any more."""
-        self._next.clear()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-
-    async def _run(self) -> None:
-        clock = asyncio.get_running_loop().time
-        while True:
-            self._others.clear()
-            try:
-                async with asyncio.timeout_at(min(self._next.values(), default=None)):
-                    await self._others.wait()
-            except TimeoutError:
-                now = clock()
-                for store_id in [store_id for store_id, at in self._next.items() if at <= now]:
-                    self._next[store_id] = now + self._seconds
-                    await self._due(store_id)

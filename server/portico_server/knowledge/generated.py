@@ -17,9 +17,7 @@ from portico.wire import JSON, Place, Status
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import EngineFailed, Forbidden, InvalidRequest, NotFound, PorticoError
-from portico_server.core.principal import Principal
-from portico_server.core.registry import Registry
+from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.request import Chat, Embed, Reply, Vectors
 from portico_server.db import groups
 from portico_server.db import stores as rows
@@ -32,10 +30,11 @@ from portico_server.knowledge.chunk.chunkers import CHUNKERS, is_late, needs_mod
 from portico_server.knowledge.chunk.prompts import ChunkPrompt, answer_text
 from portico_server.knowledge.chunk.spans import width
 from portico_server.knowledge.document import Part, Unreadable
+from portico_server.knowledge.embedding import embed_texts
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import DAEMON_ERROR_CODES, Ingest
-from portico_server.knowledge.model_calls import call_model, embed_texts
+from portico_server.knowledge.model_calls import call_model
 from portico_server.knowledge.parse.pool import ReaderPool
 from portico_server.runs.scheduler import Scheduler
 
@@ -330,74 +329,6 @@ def join_with_spans(pieces: Sequence[Part]) -> tuple[str, tuple[tuple[int, int],
         length = max(length, spans[-1][1])
         last = piece
     return "".join(found), tuple(spans)
-
-
-# Whether a model can make the chunks that it is asked for.
-
-
-MODEL_PARAM = "chunking_strategy.model"
-
-MAX_NAMED_MODELS = 10
-"""Models that a refusal names."""
-
-LATE_MODEL_EXAMPLE = "hf://nomic-ai/modernbert-embed-base"
-"""A model that embeds late: 8,192 tokens, pooled by the mean, of an architecture that transformers has."""
-
-
-async def check_model(
-    chunking: Mapping[str, Any], embedding_model: str, registry: Registry, caller: Principal
-) -> None:
-    """Make sure of the model of a checked strategy; ``embedding_model`` is the one where it names none.
-
-    Raises `NotFound`, `Forbidden`, and `InvalidRequest` for a model of another kind.
-    """
-    kind = chunking["type"]
-    late = is_late(chunking)
-    param = "embedding_model" if late else MODEL_PARAM
-    wanted, needed = ("chat", "chat") if CHUNKERS[kind].prompt else ("embedding", "embeddings")
-    name = chunking.get("model") or embedding_model
-    if not name:
-        place = "the embedding model of the group" if late else "'model' in the chunking strategy"
-        raise InvalidRequest(
-            f"The chunking strategy '{kind}' needs an embedding model, and there are no vectors here. Name one as "
-            f"{place}.",
-            param=param,
-        )
-    try:
-        found = await registry.resolve(name, caller)
-    except NotFound as error:
-        raise NotFound(error.message, code=error.code, param=param) from error
-    if late and "spans" not in found.card.capabilities:
-        raise await _late_unsupported(name, registry, caller)
-    if found.card.kind == "app" and not caller.admin:
-        # Chunks are made with the daemon's rights, and an app has those of its caller.
-        raise Forbidden(
-            f"'{name}' is an app, and an app that makes chunks works with the operator's rights. Name a model, or ask "
-            "the operator to make the group.",
-            param=MODEL_PARAM,
-        )
-    if found.card.kind not in ("model", "app") or needed not in found.card.capabilities:
-        raise InvalidRequest(
-            f"'{name}' is not a model for {wanted}, so it cannot make chunks by the strategy '{kind}'.",
-            param=MODEL_PARAM,
-        )
-
-
-async def _late_unsupported(name: str, registry: Registry, caller: Principal) -> InvalidRequest:
-    """Why a model cannot embed late, with those that can."""
-    able = [card.name for card in await registry.cards(caller, "model") if "spans" in card.capabilities]
-    here = (
-        f"Models here that do: {', '.join(able[:MAX_NAMED_MODELS])}."
-        if able
-        else "No model here does: add one that pools by the mean, with the capability 'spans', such as "
-        f"{LATE_MODEL_EXAMPLE}; what a model can do is known once its files are here."
-    )
-    return InvalidRequest(
-        f"'{name}' only gives vectors of whole texts, and the chunking strategy 'late' needs a model that gives those "
-        f"of parts of a text. {here}",
-        code="spans_unsupported",
-        param="embedding_model",
-    )
 
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,9 @@ from portico_server.db.groups import GroupCounts, GroupRow
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.chunk.chunkers import check_chunking, is_late, needs_model
 from portico_server.knowledge.contents import StoreContents
-from portico_server.knowledge.generated import GroupGenerator, check_model
+from portico_server.knowledge.generated import GroupGenerator
 from portico_server.knowledge.index.manager import IndexManager
+from portico_server.knowledge.model_check import check_model
 from portico_server.knowledge.store import StoreView
 
 MAX_GROUPS = 16

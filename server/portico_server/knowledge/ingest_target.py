@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from portico_server.core import pools
 from portico_server.core.errors import NotFound, PorticoError
 from portico_server.db import chunks, groups, indexed
-from portico_server.db.chunks import ChunkRow, NewChunk
 from portico_server.db.database import Database
 from portico_server.db.groups import GroupRow
 from portico_server.db.indexed import IndexedChunks
@@ -157,53 +156,3 @@ class GroupTarget:
 
     async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
         await self._database.write(groups.fail_file, self._group, row, message)
-
-
-# What an ingest that was cut off has left of a file: chunks with their vectors, which need not be made again.
-
-
-MAX_COMPARED_CHUNKS = 500
-"""Chunks that are compared at a time."""
-
-
-class ChunksDifferError(PorticoError):
-    """The file is now cut differently: all of it is indexed again."""
-
-
-class PartialFile:
-    """The chunks that a file has in the group that every store has, compared with those that come."""
-
-    def __init__(self, database: Database, row: StoreFileRow, count: int, weight: int) -> None:
-        self.weight = weight
-        """Bytes of their vectors."""
-        self._database = database
-        self._row = row
-        self._count = count
-        self._seen = 0
-        self._page: list[ChunkRow] = []
-
-    @classmethod
-    async def find(cls, database: Database, row: StoreFileRow, model: str) -> PartialFile | None:
-        """What there is of a file; ``None`` unless all of it has vectors of ``model``, if there is one."""
-        there = await database.read(chunks.unfinished_chunks, row.store_id, row.file_id, model)
-        return cls(database, row, *there) if there is not None else None
-
-    async def missing(self, come: Sequence[NewChunk]) -> list[NewChunk]:
-        """Those of the next chunks that are not there yet. Raises `ChunksDifferError`."""
-        for number, chunk in enumerate(come):
-            if self._seen == self._count:
-                return list(come[number:])
-            if not self._page:
-                self._page = await self._database.read(
-                    chunks.of_file, self._row.store_id, self._row.file_id, self._seen - 1, MAX_COMPARED_CHUNKS
-                )
-            kept = self._page.pop(0) if self._page else None
-            if kept is None or (kept.ordinal, kept.text, kept.place) != (self._seen, chunk.text, chunk.place):
-                raise ChunksDifferError("It is cut otherwise now.")
-            self._seen += 1
-        return []
-
-    def end(self) -> None:
-        """Nothing more comes. Raises `ChunksDifferError` if there is more."""
-        if self._seen < self._count:
-            raise ChunksDifferError("It is shorter now.")

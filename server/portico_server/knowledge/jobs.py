@@ -17,15 +17,16 @@ from portico_server.db.runs import FOR
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.calibrate import Calibration
 from portico_server.knowledge.contents import StoreContents
+from portico_server.knowledge.embedding import resolve_embedding_model
 from portico_server.knowledge.follow import SourceFollower, follows
 from portico_server.knowledge.generated import GroupGenerator
 from portico_server.knowledge.index.manager import IndexManager
-from portico_server.knowledge.ingest import MAX_WAITING_FILES, Ingest
+from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.link_catch_up import LINK_RUN_KIND, LinkCatchUp
-from portico_server.knowledge.model_calls import resolve_embedding_model
 from portico_server.knowledge.model_change import ModelChange
 from portico_server.knowledge.reindex import Reindex
 from portico_server.knowledge.store import is_expired
+from portico_server.knowledge.write_queue import MAX_WAITING_FILES
 from portico_server.runs.scheduler import Scheduler
 
 MAX_RUNNING_INGESTS = 8

@@ -7,8 +7,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
-import mimetypes
-from collections.abc import Sequence
 from pathlib import Path
 
 from portico_server.core import pools
@@ -16,20 +14,17 @@ from portico_server.core.context import Context
 from portico_server.core.errors import (
     DeadlineExceeded,
     EngineFailed,
-    InvalidRequest,
     PorticoError,
     TooMany,
     Unavailable,
-    nearest,
 )
-from portico_server.core.media import Attachment, Transcribe, Transcript, TranscriptSegment
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Embed, Reply, Request, Result, Vectors
+from portico_server.core.request import Chat, Reply, Request, Result
 from portico_server.knowledge.chunk.prompts import answer_text
-from portico_server.knowledge.document import Part, PartWriter, Unreadable
+from portico_server.knowledge.document import Part, PartWriter
 from portico_server.knowledge.parse import ocr
-from portico_server.knowledge.parse.formats import is_picture, is_recording
+from portico_server.knowledge.parse.formats import is_picture
 
 MAX_ATTEMPTS = 4
 """How often a model that fails for the moment is asked."""
@@ -70,53 +65,6 @@ async def call_model(
                 raise
             raise DeadlineExceeded(f"'{model}' did not answer within {timeout_s:g} s.") from error
     raise AssertionError("the last attempt returns or raises")
-
-
-# Which embedding model is meant, and vectors of it for many texts: it may fail for a moment.
-
-
-MAX_EMBED_BATCH_TEXTS = 256
-"""Texts in one call of an embedding model."""
-
-
-async def embed_texts(texts: Sequence[str], model: str, context: Context) -> list[bytes]:
-    """A vector for each text, little-endian float32; a model that fails for the moment is asked again.
-
-    Raises `EngineFailed` for a model that gives something else, and what the model raised last.
-    """
-    vectors: list[bytes] = []
-    for i in range(0, len(texts), MAX_EMBED_BATCH_TEXTS):
-        part = tuple(texts[i : i + MAX_EMBED_BATCH_TEXTS])
-        result = await call_model(context, model, Embed(part))
-        if not isinstance(result, Vectors):
-            raise EngineFailed(f"'{model}' is not an embedding model: it gave no vectors.")
-        if len(result.data) != len(part):
-            raise EngineFailed(
-                f"The embedding model '{model}' gave {len(result.data)} vectors for {len(part)} texts."
-            )
-        vectors.extend(result.data)
-    return vectors
-
-
-def resolve_embedding_model(wanted: str | None, registry: Registry) -> str:
-    """The concrete name of an embedding model, so that moving an alias later leaves a store's vectors valid.
-
-    ``None`` means the default one, if there is one; ``""`` none. Raises `InvalidRequest` for any other model.
-    """
-    if wanted == "":
-        return ""
-    found = registry.get(wanted or "default-embedding")
-    if found is not None and "embeddings" in found.card.capabilities:
-        return found.card.name
-    if wanted is None:
-        return ""
-    known = [s.card.name for s in registry if "embeddings" in s.card.capabilities]
-    raise InvalidRequest(
-        f"'{wanted}' is not an embedding model here.{nearest(wanted, known)} Known: "
-        f"{', '.join(sorted(known)) or 'none'}.",
-        code="model_not_found",
-        param="embedding_model",
-    )
 
 
 logger = logging.getLogger(__name__)
@@ -194,60 +142,3 @@ def _head(path: Path) -> bytes:
     """The bytes of a file, one more than `MAX_PICTURE_BYTES` at most."""
     with path.open("rb") as file:
         return file.read(MAX_PICTURE_BYTES + 1)
-
-
-# Recordings, written down by a model that transcribes.
-
-
-TRANSCRIBE_TIMEOUT_S = 3_600.0
-"""Seconds that one recording may take."""
-
-
-class RecordingTranscriber:
-    """``wanted`` is the model to ask; empty: nobody is asked, and recordings are left out of folders."""
-
-    def __init__(self, registry: Registry, wanted: str = "") -> None:
-        self._registry = registry
-        self._wanted = wanted
-
-    def readable(self) -> bool:
-        """Whether the model is there."""
-        found = self._registry.get(self._wanted) if self._wanted else None
-        return found is not None and "transcription" in found.card.capabilities
-
-    async def write_down(self, path: Path, filename: str, context: Context) -> str | None:
-        """What is said in a recording, as subtitles; ``None`` for another file, and where there is no model for it.
-
-        Raises `Unreadable`, and `PorticoError` where the daemon ends.
-        """
-        if not is_recording(filename) or not self.readable():
-            return None
-        data = await pools.FILES.run(path.read_bytes)
-        name = filename.rpartition("/")[2]
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        request = Transcribe(Attachment("file", name, kind, data), timestamps="segment")
-        try:
-            found = await call_model(context, self._wanted, request, timeout_s=TRANSCRIBE_TIMEOUT_S)
-        except PorticoError as error:
-            if error.code == "shutting_down":
-                raise
-            raise Unreadable(f"could not be written down by '{self._wanted}': {error.message}") from error
-        if not isinstance(found, Transcript) or not found.text.strip():
-            raise Unreadable("is a recording in which nothing is said.", "unsupported_file")
-        return _subtitles(found.segments or [TranscriptSegment(0.0, found.duration or 0.0, found.text)])
-
-
-def _subtitles(segments: Sequence[TranscriptSegment]) -> str:
-    """In the form of SRT, which keeps the second of each sentence."""
-    cues = (
-        f"{number}\n{_clock(one.start)} --> {_clock(one.end)}\n{' '.join(one.text.split())}\n"
-        for number, one in enumerate(segments, 1)
-        if one.text.strip()
-    )
-    return "\n".join(cues)
-
-
-def _clock(seconds: float) -> str:
-    minutes, milliseconds = divmod(round(max(seconds, 0.0) * 1000), 60_000)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02},{milliseconds % 1000:03}"

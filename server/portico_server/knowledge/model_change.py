@@ -9,8 +9,8 @@ from portico_server.db import stores as rows
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.stores import StoreRow
+from portico_server.knowledge.embedding import embed_texts
 from portico_server.knowledge.ingest import Ingest
-from portico_server.knowledge.model_calls import embed_texts
 
 MAX_BATCH_CHUNKS = 1_000
 """Chunks whose vectors are made and written together."""

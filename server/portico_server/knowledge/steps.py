@@ -27,6 +27,7 @@ from portico_server.core.request import Chat, Reply, Steps
 from portico_server.core.stopwords import says
 from portico_server.db.links import FILE, REFERENCE, LinkRow
 from portico_server.knowledge.chunk.prompts import answer_text
+from portico_server.knowledge.fusion import best_first
 from portico_server.knowledge.index.handle import Ranking
 from portico_server.knowledge.links.follow import (
     HITS_WEIGHT,
@@ -37,7 +38,7 @@ from portico_server.knowledge.links.follow import (
     reach,
     start,
 )
-from portico_server.knowledge.rank import SearchTrace, best_first
+from portico_server.knowledge.search_trace import SearchTrace
 
 MAX_STEPS = 4
 """Searches one after another, the first included."""
@@ -237,8 +238,6 @@ class _FurtherSteps:
         words = ", ".join(queries)[:MAX_QUERY_CHARS]
         await self._context.emit(Status("search", words, done=step, total=self._limit, unit="steps"))
 
-    # --- by rules ---------------------------------------------------------------------------------
-
     async def _by_rules(self, step: int) -> None:
         started = time.perf_counter()
         ranking = self.result()
@@ -276,8 +275,6 @@ class _FurtherSteps:
         found = await self._search.by_words(names, MAX_TERM_HITS)
         await self._read(dict.fromkeys(chunk for ranking in found for chunk, _ in ranking))
         return await pools.SEARCH.run(walk.rows, names, found)
-
-    # --- by a model -------------------------------------------------------------------------------
 
     async def _by_model(self) -> int:
         """Let the model choose searches; the step at which the rules are to continue, or one beyond the last."""

@@ -30,7 +30,8 @@ from portico_server.knowledge.archive.archives import StoreArchives
 from portico_server.knowledge.attachments import AttachmentReader
 from portico_server.knowledge.calibrate import Calibration, require_vectors
 from portico_server.knowledge.contents import StoreContents
-from portico_server.knowledge.files import FileStorage, UploadedFiles
+from portico_server.knowledge.embedding import resolve_embedding_model
+from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.follow import SourceFollower, existing_folder, follows, follows_nothing
 from portico_server.knowledge.generated import GroupGenerator
 from portico_server.knowledge.groups import Groups
@@ -38,16 +39,13 @@ from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import Ingest
 from portico_server.knowledge.jobs import StoreJobs
 from portico_server.knowledge.link_catch_up import LINK_RUN_KIND
-from portico_server.knowledge.model_calls import (
-    PictureDescriber,
-    RecordingTranscriber,
-    resolve_embedding_model,
-)
+from portico_server.knowledge.model_calls import PictureDescriber
 from portico_server.knowledge.names import check_store_name, is_store_name, store_name
 from portico_server.knowledge.neighbours import StoreLinks
 from portico_server.knowledge.parse.pool import ReaderPool
 from portico_server.knowledge.parse.workers import DocumentWorkers
 from portico_server.knowledge.preview import Previews
+from portico_server.knowledge.recordings import RecordingTranscriber
 from portico_server.knowledge.served_stores import ServedStores
 from portico_server.knowledge.store import (
     StoreInfo,
@@ -60,6 +58,7 @@ from portico_server.knowledge.store import (
     view,
 )
 from portico_server.knowledge.store_claims import StoreClaims
+from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.launchers.local import LOCAL, this_machine
 from portico_server.launchers.protocol import Launcher
 from portico_server.runs.runner import Runner

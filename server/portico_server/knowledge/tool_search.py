@@ -20,8 +20,9 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import Embed, Vectors
 from portico_server.core.servable import Servable
 from portico_server.core.tool_search import MAX_FOUND_TOOLS, SearchedTool
-from portico_server.knowledge.model_calls import MAX_EMBED_BATCH_TEXTS
-from portico_server.knowledge.rank import MAX_CANDIDATES, fuse_weighted, scale_scores
+from portico_server.knowledge.embedding import MAX_EMBED_BATCH_TEXTS
+from portico_server.knowledge.fusion import fuse_weighted, scale_scores
+from portico_server.knowledge.rank import MAX_CANDIDATES
 
 if TYPE_CHECKING:
     from portico_server.knowledge.index.lexical import LexicalIndex

@@ -239,8 +239,6 @@ class ContentsFinder:
                 param="name",
             )
 
-    # --- apps ----------------------------------------------------------------------------------------------------
-
     async def _store_app(self, found: PackageContents, card: Card) -> None:
         await self._store(found, card, app=True)
         self._waiting.append((str(card.labels["model"]), f"The store '{card.name}'"))
@@ -271,8 +269,6 @@ class ContentsFinder:
                 yield step.op.function
             elif isinstance(step.op, AgentStep) and step.op.agent is not None:
                 yield from self._agents.functions(step.op.agent)
-
-    # --- what apps name ------------------------------------------------------------------------------------------
 
     async def _store(self, found: PackageContents, card: Card, *, app: bool) -> None:
         known = found.stores.get(card.name)

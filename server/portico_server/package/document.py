@@ -168,8 +168,6 @@ class DocumentWriter:
             **{file: self._texts[file] for file in map(_app_file, apps)},
         }
 
-    # --- models --------------------------------------------------------------------------------------------------
-
     def _model(self, spec: ModelSpec) -> dict[str, Any]:
         source, files = self._source(spec)
         written: dict[str, Any] = {"name": spec.name, "source": source}
@@ -287,8 +285,6 @@ class DocumentWriter:
             purpose = f"The key of the provider {name}"
             self._references.add(preset.key, purpose, os.environ.get(preset.key, ""))
 
-    # --- stores --------------------------------------------------------------------------------------------------
-
     def _store(self, store: PackagedStore) -> dict[str, Any]:
         row = store.row
         written: dict[str, Any] = {"name": row.name}
@@ -343,8 +339,6 @@ class DocumentWriter:
         return self._references.of(
             source, f"An address of the store '{store}'", "store", store, "source", source
         )
-
-    # --- tools ---------------------------------------------------------------------------------------------------
 
     def _tool(self, spec: ToolSpec) -> dict[str, Any]:
         written = self._entry(spec, ToolSpec(spec.name), "tool")
@@ -425,8 +419,6 @@ class DocumentWriter:
             if isinstance(address, str) and _holds_secret(address):
                 written[key] = self._references.of(address, f"The address of {what}", kind, spec.name, key)
         return {"name": spec.name, **written}
-
-    # --- apps and settings -----------------------------------------------------------------------------------------
 
     def _app(self, name: str) -> dict[str, Any]:
         app = self._contents.apps[name]

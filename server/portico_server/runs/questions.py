@@ -81,8 +81,6 @@ class QuestionService:
             for question_id in settled:
                 self._wake(question_id)
 
-    # --- the side of the run ----------------------------------------------------------------------------------
-
     async def ask(self, run: Run, question: Question) -> QuestionAnswer:
         """Put a question and wait; see `portico_server.core.context.Context.ask`.
 
@@ -141,8 +139,6 @@ class QuestionService:
         self._asked_event.discard(run.id)
         for question_id in await self._database.write(rows.end_of_run, run.id):
             self._tell(await self._read(question_id))
-
-    # --- the side of whoever answers --------------------------------------------------------------------------
 
     async def get(self, question_id: str, caller: Principal, granted: Collection[str] = ()) -> QuestionRow:
         """One question, if it is there for this caller; otherwise `NotFound`.
@@ -268,8 +264,6 @@ class QuestionService:
                     yield change
         finally:
             self._watchers.discard(queue)
-
-    # --- inside -----------------------------------------------------------------------------------------------
 
     async def _let_go(self, holder: str, keep: Sequence[str] = ()) -> None:
         await self._database.write(rows.release, holder, keep)

@@ -22,7 +22,8 @@ from portico_server.core.principal import LOCAL, SYSTEM
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.schema import blob_marks
-from portico_server.knowledge.files import FILE_BLOBS, FileStorage, UploadedFiles
+from portico_server.knowledge.files import FILE_BLOBS, FileStorage
+from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore, Author, NewArtifact
 from portico_server.settings import Settings, load
 

@@ -20,7 +20,7 @@ from tests.server.knowledge.store_services import StoreServices, store_services
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.archive import archives
+from portico_server.knowledge.archive import archives, restore
 from portico_server.knowledge.contents import FileToAttach
 
 QUESTIONS = ("when does the harbour open", "hot bread", "雪莲花生长在哪里", "number 17")
@@ -180,9 +180,9 @@ async def test_little_of_an_archive_is_in_memory_at_a_time(
 ) -> None:
     path = await exported(shop, await filled(shop), tmp_path / "book.zip")
     with closing(await shop.stores.portable.open(path)) as archive:
-        whole = [len(page) async for page in archives._pages(archive, archive.chunks())]
+        whole = [len(page) async for page in restore._pages(archive, archive.chunks())]
         monkeypatch.setattr(archives, "PAGE_BYTES", 1)
-        assert [len(page) async for page in archives._pages(archive, archive.chunks())] == [1] * sum(whole)
+        assert [len(page) async for page in restore._pages(archive, archive.chunks())] == [1] * sum(whole)
     await shop.stores.portable.require_portable(await shop.stores.get("book", LOCAL))
     monkeypatch.setattr(archives, "MAX_STORE_BLOBS", 0)
     with pytest.raises(InvalidRequest, match="an archive holds 0"):

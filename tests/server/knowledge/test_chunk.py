@@ -9,7 +9,8 @@ from portico.wire import Place
 from portico_server.core.errors import InvalidRequest
 from portico_server.knowledge.chunk import sections, tables
 from portico_server.knowledge.chunk.chunkers import CHUNKERS, check_chunking, chunk_parts
-from portico_server.knowledge.chunk.spans import chunk_sentences, cut, inside_grapheme, sentences, width
+from portico_server.knowledge.chunk.sentences import chunk_sentences, sentences
+from portico_server.knowledge.chunk.spans import cut, inside_grapheme, width
 from portico_server.knowledge.document import Part
 
 ENGLISH = (

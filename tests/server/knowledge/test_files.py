@@ -27,9 +27,10 @@ from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.knowledge.attachments import AttachmentReader
-from portico_server.knowledge.files import FILE_BLOBS, FileStorage, UploadedFiles
+from portico_server.knowledge.files import FILE_BLOBS, FileStorage
 from portico_server.knowledge.names import check_filename, is_store_name, name_on_disk, store_name
 from portico_server.knowledge.parse.pool import ReaderPool
+from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.runs.artifacts import ArtifactStore
 
 ALICE = Principal("key_alice", frozenset({"chat"}))

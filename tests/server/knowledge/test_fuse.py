@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from portico_server.knowledge.rank import fuse_reciprocal, fuse_weighted, scale_scores
+from portico_server.knowledge.fusion import fuse_reciprocal, fuse_weighted, scale_scores
 
 SEEDS = range(50)
 

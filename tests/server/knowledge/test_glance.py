@@ -12,7 +12,7 @@ from tests.server.knowledge.store_services import TURN, StoreServices, store_ser
 
 from portico_server.core.principal import LOCAL
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge.sources.folder import MAX_CHANGED_PATHS, ChangedPaths
+from portico_server.knowledge.sources.changed_paths import MAX_CHANGED_PATHS, ChangedPaths
 from portico_server.knowledge.walk import Walk, glance, walk
 
 

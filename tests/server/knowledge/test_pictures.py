@@ -24,7 +24,7 @@ from tests.server.knowledge.drawn import picture, scan
 
 from portico._installed import how_to_add
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
-from portico_server.knowledge.parse import ocr, pdf, worker
+from portico_server.knowledge.parse import ocr, pdf, pdf_tables, worker
 from portico_server.knowledge.parse.pool import ReaderPool
 
 
@@ -112,7 +112,7 @@ def test_a_table_on_a_turned_page_is_rows_too(quarters: int, rotate: int) -> Non
 
 def test_a_long_table_repeats_its_header_over_each_group_of_rows() -> None:
     rows = ["Boat", *(f"Boat number {n} of the northern harbour" for n in range(40))]
-    found = list(pdf.group_rows([f"{row} | {n}" for n, row in enumerate(rows)], 400))
+    found = list(pdf_tables.group_rows([f"{row} | {n}" for n, row in enumerate(rows)], 400))
     assert len(found) > 3
     assert all(text.startswith("Boat | 0\n") for _, text in found)
     for first, text in found:
@@ -120,10 +120,12 @@ def test_a_long_table_repeats_its_header_over_each_group_of_rows() -> None:
 
 
 def test_a_page_without_borders_is_not_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(self: pdf.PdfTables, number: int, page: object, quarters: int) -> list[pdf.PdfTable]:
+    def never(
+        self: pdf_tables.PdfTables, number: int, page: object, quarters: int
+    ) -> list[pdf_tables.PdfTable]:
         raise AssertionError("a page without lines was searched for tables")
 
-    monkeypatch.setattr(pdf.PdfTables, "_find", never)
+    monkeypatch.setattr(pdf_tables.PdfTables, "_find", never)
     data = documents.pdf("\n".join(FEES), drawn={0: "50 700 m 300 700 l S\n"})
     [part] = pdf.read(SourceDocument("plain.pdf", data))
     assert "Dinghy" in part.text

@@ -21,18 +21,13 @@ from portico_server.db import stores as store_rows
 from portico_server.db.hits import HitRow
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.contents import FileToAttach
-from portico_server.knowledge.refine import (
-    SearchCandidate,
-    decay_scores,
-    diversify,
-    drop_near_duplicates,
-    drop_overlapping,
-    jaccard,
-    join_neighbours,
-    rerank,
-    shingles,
-)
-from portico_server.knowledge.search import search_stores
+from portico_server.knowledge.decay import decay_scores
+from portico_server.knowledge.expansion import join_neighbours
+from portico_server.knowledge.many_stores import search_stores
+from portico_server.knowledge.near_duplicates import drop_near_duplicates, drop_overlapping
+from portico_server.knowledge.reranking import rerank
+from portico_server.knowledge.search_candidate import SearchCandidate
+from portico_server.knowledge.similarity import diversify, jaccard, shingles
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0

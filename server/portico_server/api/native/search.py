@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Presence
 from portico_server.core.request import Found, Refine, Search, Steps
-from portico_server.knowledge import search as several
+from portico_server.knowledge import many_stores
 from portico_server.knowledge.filter import parse as parse_filter
 
 router = new_router(prefix="/api/search", tags=["Stores"])
@@ -83,7 +83,7 @@ class SearchRequest(BaseModel, extra="forbid"):
 class MultiSearchRequest(SearchRequest):
     """A search of several stores, by name or id."""
 
-    stores: list[str] = Field(min_length=1, max_length=several.MAX_STORES)
+    stores: list[str] = Field(min_length=1, max_length=many_stores.MAX_STORES)
     route: bool = False
     """Let the model ``writer`` choose those that the question is for."""
 
@@ -102,7 +102,7 @@ async def search_stores(
     """Passages of several stores that answer a question, ranked together."""
     rows = [await services.stores.get(store, caller) for store in dict.fromkeys(question.stores)]
     with Presence(request.scope["portico.exchange"]):
-        found = await several.search_stores(
+        found = await many_stores.search_stores(
             rows, question.search(), services.runner, caller, routed=question.route
         )
     return answer(found)

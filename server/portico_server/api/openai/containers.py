@@ -23,7 +23,7 @@ from portico_server.core.errors import Forbidden, InvalidRequest
 from portico_server.core.invalid import missing
 from portico_server.core.principal import Principal
 from portico_server.db.containers import ContainerFile, ContainerRow
-from portico_server.knowledge.files import UploadedFiles
+from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.tools.container_files import MAX_FILE_BYTES
 from portico_server.tools.containers import DEFAULT_MINUTES, MAX_MINUTES, NewContainer
 from portico_server.tools.skills.library import MAX_SKILLS

@@ -16,7 +16,7 @@ from portico_server.core import fetching, media
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
 from portico_server.core.invalid import wrong, wrong_type
 from portico_server.core.media import Attachment
-from portico_server.knowledge.files import UploadedFiles
+from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.runs.artifacts import Author, NewArtifact
 from portico_server.settings import MB_BYTES
 from portico_server.tools.fetch.fetcher import OutwardFetcher

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 from portico.wire import place_from_json
 from portico_server.archives.reader import ArchiveReader, read_json, refusal
@@ -13,37 +12,19 @@ from portico_server.core.dataclass import dataclass
 from portico_server.db.archives import ArchivedChunk
 from portico_server.db.groups import GroupRow
 from portico_server.db.stores import StoreFileRow
+from portico_server.knowledge.archive.layout import (
+    ARCHIVE_FORMAT,
+    ARCHIVE_VERSION,
+    BLOB_NAME,
+    CHUNKS_NAME,
+    FILES_NAME,
+    MAX_STORE_BLOBS,
+    VECTORS_NAME,
+)
 from portico_server.knowledge.chunk.chunkers import check_chunking
 from portico_server.knowledge.contents import check_attributes, check_metadata
 from portico_server.knowledge.names import check_filename
 from portico_server.knowledge.store import ANSWERS, check_search
-
-# The words that writing and reading an archive share.
-
-
-ARCHIVE_FORMAT: Final = "portico-store"
-ARCHIVE_VERSION: Final = 1
-"""Raised whenever an older Portico could not read what a newer one writes."""
-
-MAX_STORE_BLOBS: Final = 250_000
-"""Contents of files in an archive of a store."""
-
-FILES_NAME: Final = "files.jsonl"
-CHUNKS_NAME: Final = "chunks.jsonl"
-VECTORS_NAME: Final = "vectors.bin"
-"""For each chunk in the order of ``chunks.jsonl``: four bytes with the length of its vector, then the vector.
-
-Little-endian; float32. The length is 0 for a chunk without one.
-"""
-
-BLOB_NAME: Final = re.compile(r"blobs/([0-9a-f]{64})")
-
-PAGE_ROWS: Final = 500
-"""Rows that are in memory at a time."""
-
-PAGE_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of rows that are read after which those are written first."""
-
 
 MAX_COMPRESSION_RATIO = 200
 """How many times its size an archive may unpack to."""

@@ -7,7 +7,16 @@ from typing import Any, TypeAlias
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
-from portico_server.knowledge.chunk import code, dialogue, plain, prompts, sections, spans, tables, topic
+from portico_server.knowledge.chunk import (
+    code,
+    dialogue,
+    plain,
+    prompts,
+    sections,
+    sentences,
+    tables,
+    topic,
+)
 from portico_server.knowledge.chunk.prompts import ChunkPrompt
 from portico_server.knowledge.document import Part
 from portico_server.plugins import PluginTable
@@ -46,7 +55,7 @@ class ChunkingStrategy:
 
 
 STRATEGIES = (
-    ChunkingStrategy("sentence", spans.chunk_sentences, "Whole sentences, English and Chinese"),
+    ChunkingStrategy("sentence", sentences.chunk_sentences, "Whole sentences, English and Chinese"),
     ChunkingStrategy("paragraph", plain.chunk_paragraphs, "Whole paragraphs"),
     ChunkingStrategy(
         "recursive",
@@ -122,13 +131,13 @@ STRATEGIES = (
     ChunkingStrategy("subtitles", dialogue.chunk_subtitles, "What is said within a while: SRT, WebVTT"),
     ChunkingStrategy("formula", plain.chunk_formulas, "Sentences, formulas in TeX never cut", 1_500),
     ChunkingStrategy(
-        "coarse", spans.chunk_sentences, "1024 tokens of sentences, 100 shared (CoarseChunk)", 4_096, 400
+        "coarse", sentences.chunk_sentences, "1024 tokens of sentences, 100 shared (CoarseChunk)", 4_096, 400
     ),
     ChunkingStrategy(
-        "medium", spans.chunk_sentences, "256 tokens of sentences, 25 shared (MediumChunk)", 1_024, 100
+        "medium", sentences.chunk_sentences, "256 tokens of sentences, 25 shared (MediumChunk)", 1_024, 100
     ),
     ChunkingStrategy(
-        "fine", spans.chunk_sentences, "128 tokens of sentences, 12 shared (FineChunk)", 512, 48
+        "fine", sentences.chunk_sentences, "128 tokens of sentences, 12 shared (FineChunk)", 512, 48
     ),
     ChunkingStrategy(
         "semantic",
@@ -140,7 +149,7 @@ STRATEGIES = (
     ),
     ChunkingStrategy(
         "late",
-        spans.chunk_sentences,
+        sentences.chunk_sentences,
         "Whole sentences, embedded with the document in view (late chunking)",
         MAX_CHUNK_COLUMNS,
         0,
@@ -164,7 +173,7 @@ STRATEGIES = (
     ),
     ChunkingStrategy(
         "questions",
-        spans.chunk_sentences,
+        sentences.chunk_sentences,
         "What each passage answers, by a chat model",
         2_000,
         0,
@@ -172,7 +181,7 @@ STRATEGIES = (
     ),
     ChunkingStrategy(
         "propositions",
-        spans.chunk_sentences,
+        sentences.chunk_sentences,
         "One fact each, by a chat model",
         1_500,
         0,
@@ -180,7 +189,7 @@ STRATEGIES = (
     ),
     ChunkingStrategy(
         "contextual",
-        spans.chunk_sentences,
+        sentences.chunk_sentences,
         "Passages below a sentence on where they stand, by a chat model",
         MAX_CHUNK_COLUMNS,
         MAX_OVERLAP_COLUMNS,

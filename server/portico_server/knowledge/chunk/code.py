@@ -9,16 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from portico_server.core.dataclass import dataclass
-from portico_server.knowledge.chunk.spans import (
-    Span,
-    carve_each,
-    chunk_units,
-    cut_wide,
-    pack,
-    split_lines,
-    units_from,
-    width,
-)
+from portico_server.knowledge.chunk.sentences import cut_wide
+from portico_server.knowledge.chunk.spans import Span, carve_each, pack, width
+from portico_server.knowledge.chunk.units import chunk_units, split_lines, units_from
 from portico_server.knowledge.document import Part
 
 MAX_PARSED_CHARS = 1_000_000
@@ -157,9 +150,6 @@ def _defined_names(text: str, span: Span) -> tuple[str, ...]:
     return (match[1],) if match else ()
 
 
-# Diffs: a hunk stays whole, the names of the files with the first one.
-
-
 _FILE = re.compile(r"^(?:diff |Index: |--- (?=[^\n]*\n\+\+\+ ))", re.M)
 _HUNK = re.compile(r"^@@ ", re.M)
 
@@ -179,9 +169,6 @@ def _hunks(text: str) -> Iterable[Span]:
             starts.append(at)
         headed = is_file
     return units_from(text, starts)
-
-
-# Logs: an entry stays whole, its stack trace with it.
 
 
 _ENTRY = re.compile(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from portico_server.knowledge.chunk.spans import Span, chunk_runs, chunk_units, group_adjacent, units_from
+from portico_server.knowledge.chunk.spans import Span
+from portico_server.knowledge.chunk.units import chunk_runs, chunk_units, group_adjacent, units_from
 from portico_server.knowledge.document import Part
 
 _TURN = re.compile(
@@ -24,18 +25,12 @@ def _turns(text: str) -> Iterable[Span]:
     return units_from(text, (match.start() for match in _TURN.finditer(text)))
 
 
-# Subtitles: what is said within a while, with the second at which it begins.
-
-
 def chunk_subtitles(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Cues packed up to ``size`` columns, the last ones repeated."""
     chunks: list[Part] = []
     for run in group_adjacent(parts, lambda one, other: one.place.heading == other.place.heading):
         chunks.extend(chunk_runs(run, size, overlap))
     return chunks
-
-
-# Questions and answers: each question is a chunk with its answer.
 
 
 _QUESTION_MARK = re.compile(

@@ -5,21 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from portico_server.knowledge.chunk.spans import (
-    Span,
-    carve,
-    chunk_sentences,
-    chunk_units,
-    cut,
-    cut_wide,
-    inside_grapheme,
-    pack,
-    reach,
-    sentences,
-    split_lines,
-    units_from,
-    width,
-)
+from portico_server.knowledge.chunk.sentences import chunk_sentences, cut_wide, sentences
+from portico_server.knowledge.chunk.spans import Span, carve, cut, inside_grapheme, pack, reach, width
+from portico_server.knowledge.chunk.units import chunk_units, split_lines, units_from
 from portico_server.knowledge.document import Part
 
 _EMPTY_LINES = re.compile(r"\n[ \t\u3000]*\n\s*")
@@ -33,9 +21,6 @@ def paragraphs(text: str) -> Iterable[Span]:
 def chunk_paragraphs(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Paragraphs packed up to ``size`` columns; a wider one is cut between sentences."""
     return chunk_units(parts, paragraphs, size, overlap)
-
-
-# Recursive: cut at the coarsest mark that makes the pieces fit (empty lines, lines, sentences, commas, spaces).
 
 
 _MARKS = (
@@ -81,15 +66,9 @@ def _split_at_level(text: str, span: Span, level: int) -> Iterator[Span]:
         yield begin, end
 
 
-# Sliding window: whole sentences, every passage seen twice, each time with other neighbours.
-
-
 def chunk_windows(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Windows up to ``size`` columns, each beginning halfway through the one before it, or earlier by ``overlap``."""
     return chunk_sentences(parts, size, max(overlap, size // 2))
-
-
-# Tokens: windows of the same number of tokens, cut between words and wherever a sentence happens to be.
 
 
 # A word with the white space behind it; East Asian characters each by themselves.
@@ -113,9 +92,6 @@ def _words(text: str) -> Iterator[Span]:
             continue
         yield begin, match.end()
         begin = match.end()
-
-
-# Fixed: windows exactly as wide as asked for, cut anywhere but inside a character.
 
 
 def chunk_fixed(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
@@ -145,17 +121,11 @@ def _windows(text: str, size: int, overlap: int) -> Iterator[Span]:
         start = following
 
 
-# Lines: whole lines, as many as fit; nothing else is looked at.
-
-
 def chunk_lines(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Lines packed up to ``size`` columns; a wider one is cut at a comma or a space."""
     return chunk_units(
         parts, lambda text: split_lines(text, 0, len(text)), size, overlap, within=split_lines, indented=True
     )
-
-
-# Formulas: one is never cut, and a displayed one stays with the sentence that leads to it.
 
 
 _FORMULA = re.compile(

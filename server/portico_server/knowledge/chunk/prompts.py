@@ -9,7 +9,7 @@ from typing import TypeAlias
 from portico_server.core.dataclass import dataclass
 from portico_server.core.prompts import builtin
 from portico_server.core.words import without_thought
-from portico_server.knowledge.chunk.spans import sentences
+from portico_server.knowledge.chunk.sentences import sentences
 from portico_server.knowledge.document import Part
 
 ReadAnswer: TypeAlias = Callable[[str, Part], list[str]]
@@ -54,9 +54,6 @@ def answer_lines(answer: str) -> list[str]:
     return list(dict.fromkeys(line for line in found if line))
 
 
-# Summaries: two or three sentences in place of a section, for questions about what a document is about.
-
-
 def _read_summary(answer: str, piece: Part) -> list[str]:
     text = " ".join(answer.split())
     return [text] if text else []
@@ -67,9 +64,6 @@ SUMMARY = ChunkPrompt(
     256,
     _read_summary,
 )
-
-
-# Keywords: the terms by which a section would be looked up.
 
 
 MAX_KEYWORDS = 20
@@ -92,9 +86,6 @@ KEYWORDS = ChunkPrompt(
     160,
     _read_keywords,
 )
-
-
-# Questions: what a section answers, each question with its answer, written as people ask it.
 
 
 MAX_QUESTIONS = 10
@@ -120,9 +111,6 @@ QUESTIONS = ChunkPrompt(
 )
 
 
-# Propositions: one fact each, to be understood alone (T. Chen et al., Dense X Retrieval, 2023).
-
-
 MAX_PROPOSITIONS = 40
 """Statements that are kept of one answer."""
 
@@ -136,6 +124,7 @@ PROPOSITIONS = ChunkPrompt(
     800,
     _read_propositions,
 )
+"""One fact each, to be understood alone. Source: T. Chen et al., Dense X Retrieval, 2023."""
 
 
 # Contextual: each passage below a sentence that says where in its document it stands.

@@ -7,22 +7,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from portico_server.knowledge.chunk.plain import paragraphs
-from portico_server.knowledge.chunk.spans import (
-    Span,
+from portico_server.knowledge.chunk.sentences import cut_wide, sentences
+from portico_server.knowledge.chunk.spans import Span, around_tables, carve, carve_each, pack, width
+from portico_server.knowledge.chunk.units import (
     add_headings,
-    around_tables,
-    carve,
-    carve_each,
     chunk_runs,
     chunk_units,
-    cut_wide,
     group_adjacent,
-    pack,
     pack_units,
-    sentences,
     split_lines,
     units_from,
-    width,
 )
 from portico_server.knowledge.document import Part
 
@@ -122,9 +116,6 @@ def _prose_blocks(text: str, start: int, end: int, size: int) -> Iterator[Span]:
         begin = stop
 
 
-# Sections: what stands under one heading is one chunk; short sections join their neighbours.
-
-
 def chunk_sections(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Sections up to ``size`` columns, of HTML, Word or Markdown; a wider one is cut between paragraphs."""
     chunks: list[Part] = []
@@ -136,9 +127,6 @@ def chunk_sections(parts: Iterable[Part], size: int, overlap: int) -> list[Part]
         else:
             chunks.extend(chunk_runs(run, size, overlap))
     return chunks
-
-
-# Outline: plain text whose headings are numbered (``1.2 Scope``, ``Chapter IV``, ``第一章``), in sections.
 
 
 _HEADING = re.compile(
@@ -172,18 +160,12 @@ def _with_heading(item: Part, title: str) -> Part:
     return Part(item.text, replace(item.place, heading=(*item.place.heading, title)))
 
 
-# Pages: a page is a chunk.
-
-
 def chunk_pages(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Whole pages, never two in one chunk; one wider than ``size`` columns is cut between sentences."""
     chunks: list[Part] = []
     for run in group_adjacent(parts, lambda one, other: one.place.page == other.place.page is not None):
         chunks.extend(chunk_runs(run, size, overlap))
     return chunks
-
-
-# Slides: a slide is a chunk with its notes; the pieces of a crowded one repeat its title.
 
 
 def chunk_slides(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
@@ -197,9 +179,6 @@ def chunk_slides(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
         found = pack_units(part.text, lambda text: split_lines(text, 0, len(text)), free_columns, overlap)
         chunks.extend(carve(part, found, above=title))
     return chunks
-
-
-# Clauses of laws, contracts and standards: each is a chunk under its number, chapters and titles with what follows.
 
 
 _NUMBER = r"[一二三四五六七八九十百千零〇两\d]+"

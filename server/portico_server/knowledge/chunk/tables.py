@@ -8,16 +8,9 @@ from dataclasses import replace
 
 from portico_server.core.dataclass import dataclass
 from portico_server.knowledge.chunk.sections import divide_markdown
-from portico_server.knowledge.chunk.spans import (
-    Span,
-    carve,
-    carve_each,
-    cut,
-    cut_wide,
-    pack,
-    split_lines,
-    width,
-)
+from portico_server.knowledge.chunk.sentences import cut_wide
+from portico_server.knowledge.chunk.spans import Span, carve, carve_each, cut, pack, width
+from portico_server.knowledge.chunk.units import split_lines
 from portico_server.knowledge.document import Part
 
 _RANGE = re.compile(r"([A-Z]+)\d+:([A-Z]+)\d+")
@@ -64,24 +57,15 @@ def divide_rows(part: Part, size: int, *, together: bool) -> list[Part]:
     return chunks
 
 
-# Records: each row of a table is a chunk of its own, below the header.
-
-
 def chunk_records(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """One row each, header above; a row wider than ``size`` columns is cut."""
     del overlap
     return [item for part in parts for item in divide_rows(part, size, together=False)]
 
 
-# Tables in running text: a Markdown table that is too wide goes by groups of rows, its header above each.
-
-
 def chunk_tables(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """As ``markdown``, but short sections stay apart."""
     return [piece for part in parts for piece in divide_markdown(part, size, overlap)]
-
-
-# JSON: whole values by their path, objects and lists opened only where they are wider than a chunk.
 
 
 MAX_DEPTH = 32

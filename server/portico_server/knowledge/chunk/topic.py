@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from portico_server.knowledge.chunk.spans import Span, chunk_units, cut_wide, sentences, units_from
+from portico_server.knowledge.chunk.sentences import cut_wide, sentences
+from portico_server.knowledge.chunk.spans import Span
+from portico_server.knowledge.chunk.units import chunk_units, units_from
 from portico_server.knowledge.document import Part
 
 BLOCK_SENTENCES = 4
@@ -77,9 +79,6 @@ def _rise(alike: Sequence[float], at: int, step: int) -> float:
         top = alike[i]
         i += step
     return top - alike[at]
-
-
-# Sentences one by one: `semantic_chunks` in `knowledge.generated.chunks` cuts between them where the meaning changes.
 
 
 def split_sentences(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:

@@ -29,7 +29,7 @@ from portico_server.knowledge.parse.pool import TermPrefetch
 if TYPE_CHECKING:
     from portico_server.knowledge.index.lexical import LexicalIndex
     from portico_server.knowledge.index.vector import VectorIndex
-
+from portico_server.knowledge.index.opening import open_lexical, open_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -317,11 +317,11 @@ class IndexHandle:
             return await database.read(chunk_vectors.read_vectors, model, wanted)
 
         self._lexical = LogReplayer(
-            database, store_id, group, folder / LEXICAL, partial(_open_lexical, ahead=ahead), texts
+            database, store_id, group, folder / LEXICAL, partial(open_lexical, ahead=ahead), texts
         )
         self._vectors = (
             LogReplayer(
-                database, store_id, group, folder / "vector" / _model_folder(model), _open_vectors, embeddings
+                database, store_id, group, folder / "vector" / _model_folder(model), open_vectors, embeddings
             )
             if model
             else None
@@ -503,24 +503,3 @@ def _log_failure(task: asyncio.Task[None]) -> None:
 def _model_folder(model: str) -> str:
     """A folder's name for a model: what one model's vectors left must never be read as another's."""
     return hashlib.sha256(model.encode()).hexdigest()[:16]
-
-
-# Opened in a worker thread, where importing what they stand on does not hold up the event loop.
-
-
-def _open_lexical(folder: Path, ahead: TermPrefetch) -> LexicalIndex:
-    from portico_server.knowledge.index.lexical import LexicalIndex
-
-    return LexicalIndex(folder, ahead)
-
-
-def _open_vectors(folder: Path) -> VectorIndex:
-    from portico_server.knowledge.index.vector import VectorIndex
-
-    if folder.parent.is_dir():  # what vectors of another model have left there
-        for path in folder.parent.iterdir():
-            if path.is_file():
-                path.unlink(missing_ok=True)
-            elif path != folder:
-                shutil.rmtree(path, ignore_errors=True)
-    return VectorIndex(folder)

@@ -16,8 +16,8 @@ from typing import Any
 from portico_server.core.dataclass import dataclass
 from portico_server.db import links
 from portico_server.db.links import LinkRow
+from portico_server.knowledge.fusion import best_first
 from portico_server.knowledge.index.handle import Ranking
-from portico_server.knowledge.rank import best_first
 
 MAX_HOPS_NUMBER = 4
 """Passages of a chain."""

@@ -135,9 +135,6 @@ def question_terms(question: str, store_id: str) -> dict[int, str]:
     return {_key(store_id, f"\0{text}"): text for text in list(found)[:MAX_QUESTION_TERMS]}
 
 
-# What stands in headings, and references to numbered parts of the same file.
-
-
 _NUMBERED = re.compile(r"(?:§\s*)?(\d+(?:\.\d+)+|\d+(?=[.、\s]))[.、]?\s*(?=\S)")
 _PART_EN = re.compile(
     r"\b(sections?|sec\.|chapters?|appendix|tables?|tab\.|figures?|fig\.|clauses?|articles?|equations?|eq\.)\s*"
@@ -238,9 +235,6 @@ def _files(text: str, source: LinkSource) -> Iterator[Term]:
         path = posixpath.normpath(posixpath.join(base, target.lstrip("/")))
         if not path.startswith("..") and path != source.filename:
             yield Term(f"file {path}", FILE)
-
-
-# Names and code in alphabets.
 
 
 _WORDS = re.compile(r"[a-z0-9]+(?:[-'’.][a-z0-9]+)*|[^\W\d_\u3400-\u9fff]+")

@@ -14,9 +14,9 @@ from typing import IO
 
 from portico_server.archives.tar import TooLong, Unpacked, is_tar, read_tar
 from portico_server.knowledge.document import SourceDocument, Unreadable
-from portico_server.knowledge.parse.container import limit_zip
 from portico_server.knowledge.parse.formats import format_of, is_document, looks_like_text
 from portico_server.knowledge.parse.text import legacy_encoding
+from portico_server.knowledge.parse.zip_size import limit_zip
 
 MAX_UNPACKED_BYTES = 512 * 1024 * 1024
 """Bytes that an archive may unpack to."""

@@ -13,7 +13,8 @@ from docx.table import Table
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import section as titles
-from portico_server.knowledge.parse.container import MATH, check_container, formula_text
+from portico_server.knowledge.parse.container import check_container
+from portico_server.knowledge.parse.formulas import MATH, formula_text
 
 _HEADING = re.compile(r"heading (\d)", re.I)
 

@@ -80,9 +80,6 @@ def _opened(source: SourceDocument) -> Any:
     return drawing
 
 
-# --- what the drawing has ------------------------------------------------------------------------------------------
-
-
 def _properties(drawing: Any) -> Iterator[str]:
     from ezdxf import units
 
@@ -120,9 +117,6 @@ def _names(what: str, found: Counter[str]) -> Iterator[str]:
         named = [f"{name} ({times})" for name, times in found.most_common(MAX_NAMES)]
         more = f", and {len(found) - MAX_NAMES} more" if len(found) > MAX_NAMES else ""
         yield f"{what}: {', '.join(named)}{more}"
-
-
-# --- what it says --------------------------------------------------------------------------------------------------
 
 
 def _texts(layout: Any) -> Iterator[tuple[str, tuple[float, float], str]]:

@@ -6,12 +6,9 @@ from __future__ import annotations
 import ctypes
 import math
 import re
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from io import BytesIO
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 import pypdfium2 as pdfium
@@ -22,6 +19,7 @@ from portico_server.knowledge.document import Part, PartWriter, SourceDocument, 
 from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse import section as titles
 from portico_server.knowledge.parse.columns import MIN_COLUMN_ROWS, TextBox, regions
+from portico_server.knowledge.parse.pdf_tables import PdfTable, PdfTables, group_rows
 
 MAX_TEXT_PIECES = 1_000
 """Pieces of text of one page; one with more is left as it is."""
@@ -73,133 +71,6 @@ def _lies(page: pdfium.PdfTextPage) -> int:
     angles = [raw.FPDFText_GetCharAngle(page, number) for number in range(0, letters, letters // 100 + 1)]
     quarters = Counter(round(-angle / (math.pi / 2)) % 4 for angle in angles if angle >= 0)
     return max(quarters, key=lambda each: quarters[each], default=0)
-
-
-# Tables of PDF pages whose cells have drawn borders.
-
-
-MAX_TABLE_PAGES = 500
-"""Pages of one document that are looked at closely: that takes some tenths of a second each."""
-
-MAX_SHAPES = 5_000
-"""Shapes of a page; one with more is a drawing."""
-
-MAX_LINE_POINTS = 3.0
-"""Points: a shape that is not wider is a line."""
-
-
-@dataclass(frozen=True, slots=True)
-class PdfTable:
-    """A table: where it stands on the page as its letters stand upright, and its rows.
-
-    Each row is its cells with `` | `` between them; the first one is the header.
-    """
-
-    box: TextBox
-    rows: Sequence[str]
-
-
-class PdfTables:
-    """The tables of one document. The closer look is opened with the first page that needs it."""
-
-    def __init__(self, source: SourceDocument) -> None:
-        self._source = source
-        self._document: Any = None
-        self._left = MAX_TABLE_PAGES
-
-    def on(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
-        """The tables of a page, counted from 0, that is turned clockwise by so many quarters, from its upper edge
-        down; none if they stand beside each other.
-        """
-        if self._left <= 0 or page.get_mediabox()[:2] != (0, 0) or page.get_cropbox() != page.get_mediabox():
-            return []
-        if not ruled(page):
-            return []
-        self._left -= 1
-        found = sorted(self._find(number, page, quarters), key=lambda table: -table.box.top)
-        apart = all(above.box.bottom >= below.box.top for above, below in pairwise(found))
-        return found if apart else []
-
-    def close(self) -> None:
-        if self._document is not None:
-            self._document.close()
-
-    def _find(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
-        import pdfplumber  # half a second: for documents with tables alone
-
-        whole = TextBox(*page.get_mediabox()).turned(quarters)
-        try:
-            if page.get_rotation() != 90 * quarters:
-                with pdfplumber.open(BytesIO(_page_alone(self._source, number, quarters))) as turned:
-                    return list(_tables_of(turned.pages[0], whole))
-            if self._document is None:
-                content = self._source.content
-                self._document = pdfplumber.open(BytesIO(content) if isinstance(content, bytes) else content)
-            looked_at = self._document.pages[number]
-            found = list(_tables_of(looked_at, whole))
-            looked_at.close()
-        except Exception:  # noqa: BLE001  # it raises what it likes at a page that PDFium reads well
-            return []
-        return found
-
-
-def _page_alone(source: SourceDocument, number: int, quarters: int) -> bytes:
-    """A document of one page of another, counted from 0, to be shown turned clockwise by so many quarters."""
-    document, alone = pdfium.PdfDocument(source.content), pdfium.PdfDocument.new()
-    try:
-        alone.import_pages(document, [number])
-        alone[0].set_rotation(90 * quarters)
-        written = BytesIO()
-        alone.save(written)
-        return written.getvalue()
-    finally:
-        alone.close()
-        document.close()
-
-
-def _tables_of(page: Any, whole: TextBox) -> Iterator[PdfTable]:
-    """The tables of a page as pdfplumber shows it; ``whole`` is the page as its letters stand upright."""
-    for table in page.find_tables():
-        rows = [" | ".join(_cell_text(cell) for cell in row) for row in table.extract()]
-        rows = [row for row in rows if row.strip(" |")]
-        if len(rows) > 1 and "|" in rows[0]:
-            x0, top, x1, bottom = table.bbox
-            yield PdfTable(
-                TextBox(whole.left + x0, whole.top - bottom, whole.left + x1, whole.top - top), rows
-            )
-
-
-def ruled(page: pdfium.PdfPage) -> bool:
-    """Whether a page has lines or boxes from which a table could be made."""
-    across = down = boxes = 0
-    try:
-        for count, shape in enumerate(page.get_objects(filter=[raw.FPDF_PAGEOBJ_PATH], max_depth=3), start=1):
-            if count > MAX_SHAPES:
-                return False
-            left, bottom, right, top = shape.get_bounds()
-            across += top - bottom <= MAX_LINE_POINTS < right - left
-            down += right - left <= MAX_LINE_POINTS < top - bottom
-            boxes += right - left > MAX_LINE_POINTS and top - bottom > MAX_LINE_POINTS
-    except pdfium.PdfiumError:
-        return False
-    return (across >= 2 and down >= 2) or boxes >= 1
-
-
-def group_rows(rows: Sequence[str], size: int) -> Iterator[tuple[int, str]]:
-    """Rows in groups of about ``size`` characters below the header, and the number of the first: the header is 1."""
-    header, held, first, length = rows[0], list[str](), 2, 0
-    for number, row in enumerate(rows[1:], start=2):
-        if held and length + len(row) > size:
-            yield first, "\n".join([header, *held])
-            held, length = [], 0
-        first = first if held else number
-        held.append(row)
-        length += len(row)
-    yield first, "\n".join([header, *held])
-
-
-def _cell_text(value: str | None) -> str:
-    return " ".join((value or "").split())
 
 
 MAX_BOOKMARKS = 10_000
@@ -443,87 +314,3 @@ def tidy(text: str) -> str:
         else:
             joined.append(line)
     return "\n".join(joined).strip()
-
-
-# A page as a picture, with a passage marked.
-
-
-PICTURE_DPI = 110
-MAX_PICTURE_DOTS = 1_600
-"""Dots of the longer side of a picture of a page, at most."""
-
-MARK_COLOUR = (255, 224, 70)
-MIN_MARKED_CHARS = 12
-"""Characters of a piece of a passage that is marked by itself, at least: shorter ones stand in many places."""
-
-
-def draw_page(source: SourceDocument, number: int, passage: str) -> bytes:
-    """Page ``number``, counted from 1, as a PNG; what of ``passage`` stands on it is marked. Raises `Unreadable`."""
-    try:
-        document = pdfium.PdfDocument(source.content)
-    except pdfium.PdfiumError as error:
-        raise Unreadable("is protected by a password, or not a whole PDF: it cannot be drawn.") from error
-    try:
-        if not 1 <= number <= len(document):
-            raise Unreadable(f"has {len(document)} pages, and no page {number}.", "page_not_found")
-        page = document[number - 1]
-        textpage = page.get_textpage()
-        try:
-            for begin, count in _found(textpage.get_text_range(), passage):
-                for index in range(textpage.count_rects(begin, count)):
-                    _mark(page, TextBox(*textpage.get_rect(index)))
-        finally:
-            textpage.close()
-        scale = min(PICTURE_DPI / 72, MAX_PICTURE_DOTS / max(*page.get_size(), 1.0))
-        return _png(page.render(scale=scale, rev_byteorder=True, prefer_bgrx=False))
-    except pdfium.PdfiumError as error:
-        raise Unreadable(f"is damaged: page {number} cannot be drawn. Fetch it again.") from error
-    finally:
-        document.close()
-
-
-def _found(text: str, passage: str) -> Iterator[tuple[int, int]]:
-    """Where a passage stands in the text of a page, as beginning and length; line by line if not as a whole.
-
-    Spaces and line ends count for nothing: the passage was put together out of lines, words and columns.
-    """
-    letters = [
-        (place, letter) for place, letter in enumerate(text) if not letter.isspace() and letter != "\x00"
-    ]
-    packed = "".join(letter for _, letter in letters)
-    wanted = "".join(passage.split())
-    if len(packed) != len(letters) or not wanted:
-        return
-    pieces = [wanted] if wanted in packed else ["".join(line.split()) for line in passage.splitlines()]
-    for piece in pieces:
-        at = packed.find(piece) if piece == wanted or len(piece) >= MIN_MARKED_CHARS else -1
-        if at >= 0:
-            begin, end = letters[at][0], letters[at + len(piece) - 1][0]
-            yield begin, end - begin + 1
-
-
-def _mark(page: pdfium.PdfPage, box: TextBox) -> None:
-    """Lay the colour over a box, so that what is below can be read."""
-    rect = raw.FPDFPageObj_CreateNewRect(box.left, box.bottom, box.right - box.left, box.top - box.bottom)
-    raw.FPDFPageObj_SetFillColor(rect, *MARK_COLOUR, 255)
-    raw.FPDFPageObj_SetBlendMode(rect, b"Multiply")
-    raw.FPDFPath_SetDrawMode(rect, raw.FPDF_FILLMODE_ALTERNATE, False)
-    raw.FPDFPage_InsertObject(page, rect)
-
-
-def _png(bitmap: pdfium.PdfBitmap) -> bytes:
-    """A bitmap of three bytes a dot as PNG (https://www.w3.org/TR/png-3/), without a library for pictures."""
-    try:
-        data = bytes(bitmap.buffer)
-        rows = (
-            b"\0" + data[row * bitmap.stride : row * bitmap.stride + 3 * bitmap.width]
-            for row in range(bitmap.height)
-        )
-        header = struct.pack(">IIBBBBB", bitmap.width, bitmap.height, 8, 2, 0, 0, 0)
-        chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"".join(rows), 6)), (b"IEND", b""))
-        return b"\x89PNG\r\n\x1a\n" + b"".join(
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-            for name, body in chunks
-        )
-    finally:
-        bitmap.close()

@@ -9,7 +9,8 @@ from typing import Any
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 from portico_server.knowledge.parse import section as titles
-from portico_server.knowledge.parse.container import MATH, formula_text, open_checked, tree
+from portico_server.knowledge.parse.container import open_checked, tree
+from portico_server.knowledge.parse.formulas import MATH, formula_text
 
 DOCUMENT_KIND = "PowerPoint presentation"
 

@@ -16,8 +16,9 @@ import python_calamine as calamine
 from lxml import etree
 
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
-from portico_server.knowledge.parse.container import MAX_ENTRIES, MAX_UNPACKED_BYTES, check_zip_size
+from portico_server.knowledge.parse.container import MAX_ENTRIES, MAX_UNPACKED_BYTES
 from portico_server.knowledge.parse.csv import ROW_GROUP_CHARS
+from portico_server.knowledge.parse.zip_size import check_zip_size
 
 # Formulas of an xlsx workbook without a value: programs that only write such files have not worked them out.
 

@@ -112,8 +112,6 @@ def read(source: SourceDocument) -> Iterator[Part]:
         yield from assembly.parts(writer)
 
 
-# --- the exchange structure ----------------------------------------------------------------------------------------
-
 _COMMENT = re.compile(rb"'[^']*+(?:'|\Z)|/\*(?:[^*]++|\*(?!/))*+(?:\*/|\Z)")
 _INSTANCE = re.compile(
     rb"(?:#(\d{1,18})\s{0,200}+=\s{0,200}+)?(?:([A-Za-z_][A-Za-z0-9_]{0,99}+)\s{0,200}+)?"
@@ -249,9 +247,6 @@ def _character(match: re.Match[str]) -> str:
     return "\\" if backslash else "'" if quote else " "
 
 
-# --- the file as a whole -------------------------------------------------------------------------------------------
-
-
 def _schema(file: StepFile) -> str:
     named = file.header.get("FILE_SCHEMA")
     return ", ".join(_said(named.values)).upper() if named else ""
@@ -312,9 +307,6 @@ def _runs(head: str, lines: Sequence[str]) -> Iterator[str]:
         width += len(line)
     if held:
         yield "\n".join([head, *held])
-
-
-# --- products and assemblies ---------------------------------------------------------------------------------------
 
 
 class _Assembly:
@@ -390,8 +382,6 @@ def _product(product: StepInstance) -> str:
         said += f" ({number})"
     return f"{said}: {about}" if about and about not in (name, number) else said
 
-
-# --- buildings -----------------------------------------------------------------------------------------------------
 
 _SPACES: Final = {
     "IFCPROJECT": "Project",

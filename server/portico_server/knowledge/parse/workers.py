@@ -183,8 +183,6 @@ class DocumentWorkers:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    # --- workers -------------------------------------------------------------------------------------------
-
     async def _take(self, context: Context | None) -> DocumentWorker:
         """One that has nothing to do, started if need be."""
         if not self._waiting:

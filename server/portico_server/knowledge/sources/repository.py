@@ -18,7 +18,8 @@ from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.names import name_on_disk
 from portico_server.knowledge.sources import fetch
 from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
-from portico_server.knowledge.sources.source import FetchFailure, FetchResult, SourceLimits
+from portico_server.knowledge.sources.limits import SourceLimits
+from portico_server.knowledge.sources.source import FetchFailure, FetchResult
 from portico_server.knowledge.sources.spec import GitAddress
 from portico_server.knowledge.walk import EMPTY_FILE, IGNORED_FOLDERS, SourceEntry, Walk, unfit_reason
 

@@ -48,19 +48,3 @@ class StoreSource(Protocol):
     async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         """The bytes of files, beside what is kept of each, in their order."""
         ...
-
-
-# How much of a source is taken.
-
-
-@dataclass(frozen=True, slots=True)
-class SourceLimits:
-    """At most ``files`` files of ``bytes`` each, each within ``seconds``; ``pictures`` and ``recordings``: whether
-    those are wanted.
-    """
-
-    files: int
-    bytes: int
-    seconds: float
-    pictures: bool = True
-    recordings: bool = False

@@ -15,8 +15,9 @@ from portico_server.knowledge.names import name_on_disk
 from portico_server.knowledge.parse.formats import format_of
 from portico_server.knowledge.sources import fetch
 from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
+from portico_server.knowledge.sources.limits import SourceLimits
 from portico_server.knowledge.sources.pages import PageLister, is_answer
-from portico_server.knowledge.sources.source import FetchFailure, FetchResult, SourceLimits, Unchanged
+from portico_server.knowledge.sources.source import FetchFailure, FetchResult, Unchanged
 from portico_server.knowledge.sources.spec import SourceSpec
 from portico_server.knowledge.walk import SourceEntry, Walk, unfit_reason
 

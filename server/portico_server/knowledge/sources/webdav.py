@@ -18,8 +18,9 @@ from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.names import name_on_disk
 from portico_server.knowledge.sources import fetch
 from portico_server.knowledge.sources.fetch import ETagCache, ETagEntry
+from portico_server.knowledge.sources.limits import SourceLimits
 from portico_server.knowledge.sources.pages import is_answer
-from portico_server.knowledge.sources.source import FetchFailure, FetchResult, SourceLimits
+from portico_server.knowledge.sources.source import FetchFailure, FetchResult
 from portico_server.knowledge.sources.spec import WEBDAV, SourceSpec
 from portico_server.knowledge.walk import IGNORED_FOLDERS, SourceEntry, Walk, unfit_reason
 

@@ -125,8 +125,6 @@ class SkillLibrary:
         for folder in configured:
             await self.save(folder, SYSTEM, origin=FROM_FILE)
 
-    # --- finding -------------------------------------------------------------------------------------------------
-
     async def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[SkillRow]:
         """Those that the caller means by a name; ``everyone``: for an admin, all there are."""
         found = await self._database.read(rows.visible, caller.id, everyone=everyone and caller.admin)
@@ -228,8 +226,6 @@ class SkillLibrary:
             )
         return skill, path, (await self.files(skill))[path]
 
-    # --- for agents and responses: `portico_server.core.interfaces.SkillTexts` ---------------------------------------
-
     async def about(self, ref: str, caller: Principal, version: str = "default") -> SkillText:
         """See `SkillTexts`."""
         skill = await self.version(ref, caller, version)
@@ -243,8 +239,6 @@ class SkillLibrary:
     async def text(self, ref: str, caller: Principal, path: str | None) -> str:
         """See `SkillTexts`."""
         return as_text(*await self.read(ref, caller, path))
-
-    # --- changing ------------------------------------------------------------------------------------------------
 
     async def create(self, folder: SkillFolder, caller: Principal, *, origin: str = "") -> SkillRow:
         """Keep a new skill; an admin's is shared. Raises `Conflict` for a name that is taken, `TooLarge`."""

@@ -1,0 +1,203 @@
+"""Making a store of an archive: all of it or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import field, replace
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import Conflict, PorticoError
+from portico_server.core.ids import new_id
+from portico_server.db import archives
+from portico_server.db.changes import DEFAULT_GROUP
+from portico_server.db.database import Database
+from portico_server.db.files import FileRow
+from portico_server.db.groups import GroupRow
+from portico_server.db.stores import StoreFileRow, StoreRow
+from portico_server.knowledge.archive.layout import (
+    PAGE_BYTES,
+    PAGE_ROWS,
+)
+from portico_server.knowledge.archive.reader import StoreArchiveReader, refused
+from portico_server.knowledge.files import FileStorage
+from portico_server.knowledge.index.manager import IndexManager
+
+T = TypeVar("T")
+
+_BLOCK_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Written:
+    """What has been written of a store that nobody sees yet."""
+
+    files: list[tuple[FileRow, StoreFileRow]] = field(default_factory=list)
+    ids: dict[str, str] = field(default_factory=dict)
+    digests: set[str] = field(default_factory=set)
+    runs: list[tuple[str, str, int, int]] = field(default_factory=list)
+    bytes: int = 0
+
+    def note(self, chunks: Sequence[tuple[str, str, int]]) -> None:
+        """Chunks as (group, file, id): those that follow each other are one run."""
+        for group, file, chunk in chunks:
+            if self.runs and self.runs[-1][:2] == (group, file) and self.runs[-1][3] + 1 == chunk:
+                self.runs[-1] = (group, file, self.runs[-1][2], chunk)
+            else:
+                self.runs.append((group, file, chunk, chunk))
+
+
+class ArchiveRestore:
+    """Reads archives. What was cut off is swept away at the next start, see `IndexManager.sweep`."""
+
+    def __init__(self, database: Database, files: FileStorage, indexes: IndexManager) -> None:
+        self._database = database
+        self._files = files
+        self._indexes = indexes
+
+    async def open(self, path: Path) -> StoreArchiveReader:
+        """A checked archive. Close it. Raises `InvalidRequest`."""
+        return await pools.UPLOADS.run(StoreArchiveReader, path)
+
+    async def run(
+        self,
+        archive: StoreArchiveReader,
+        store: StoreRow,
+        known: Callable[[str], bool],
+        claim: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> StoreRow:
+        """Let ``store``, a row that is not there yet, appear with all that the archive holds.
+
+        ``claim`` holds its names while it appears. ``known`` says whether an embedding model is here. Vectors of a
+        model that is not are left out, and those of the store's own are then made of ``next_embedding_model``. Raises
+        `InvalidRequest`, `Conflict`, `Unavailable`.
+        """
+        written = _Written()
+        more = [
+            replace(
+                item,
+                store_id=store.id,
+                embedding_model=_group_model(item.embedding_model, known),
+                created_at=time.time(),
+            )
+            for item in archive.manifest.groups
+        ]
+        models = {
+            DEFAULT_GROUP: store.embedding_model,
+            **{row.name: row.model(store.embedding_model) for row in more},
+        }
+        await self._indexes.reserve(store.id)
+        try:
+            await self._take_files(archive, store, written)
+            await self._take_chunks(archive, store, models, written)
+            async with claim():
+                await self._finish(archive, store, more, written)
+        except BaseException:
+            await asyncio.shield(self._give_up(store, written))
+            raise
+        await self._files.forget(written.digests)
+        return store
+
+    async def _take_files(self, archive: StoreArchiveReader, store: StoreRow, written: _Written) -> None:
+        now = time.time()
+        async for page in _pages(archive, archive.files()):
+            written.bytes += sum(item.bytes + item.usage_bytes for item in page)
+            await self._files.require_room(store.owner, written.bytes)
+            for item in page:
+                if item.file_id in written.ids:
+                    raise refused(f"it has the file '{item.filename}' twice")
+                if item.sha256 not in written.digests:
+                    await self._take_blob(archive, item)
+                    written.digests.add(item.sha256)
+                file_id = written.ids[item.file_id] = new_id("file-")
+                file = FileRow(
+                    file_id, store.owner, item.filename, "assistants", item.bytes, item.sha256, now
+                )
+                row = replace(item, store_id=store.id, file_id=file_id, created_at=now)
+                written.files.append((file, row))
+
+    async def _take_blob(self, archive: StoreArchiveReader, item: StoreFileRow) -> None:
+        with await pools.UPLOADS.run(archive.blob, item.sha256) as blob:
+            received = await self._files.receive(_blocks(blob, item.filename))
+        if (received.sha256, received.bytes) != (item.sha256, item.bytes):
+            await self._files.drop(received)
+            raise refused(f"the bytes of '{item.filename}' are not what was written")
+        await self._files.place_early(received)
+
+    async def _take_chunks(
+        self, archive: StoreArchiveReader, store: StoreRow, models: dict[str, str], written: _Written
+    ) -> None:
+        count = 0
+        async for page in _pages(archive, archive.chunks()):
+            for item in page:
+                if item.file_id not in written.ids or item.group not in models:
+                    raise refused("a chunk belongs to a file or a group that is not in it")
+            batch = [replace(item, file_id=written.ids[item.file_id]) for item in page]
+            written.note(await self._database.write(archives.put_chunks, store.id, batch, models))
+            count += len(batch)
+        if count != archive.manifest.chunks:
+            raise refused(f"it holds {count:,} chunks, and its manifest says {archive.manifest.chunks:,}")
+
+    async def _finish(
+        self, archive: StoreArchiveReader, store: StoreRow, more: Sequence[GroupRow], written: _Written
+    ) -> None:
+        states = [
+            (group, written.ids[file], error)
+            for group, file, error in archive.manifest.group_files
+            if file in written.ids and group in {row.name for row in more}
+        ]
+
+        def finish(connection: Any) -> bool:
+            self._files.quota.require(connection, store.owner, written.bytes)
+            return archives.finish(connection, store, written.files, more, states, written.runs)
+
+        if not await self._database.write(finish):
+            raise Conflict(
+                f"There is a store '{store.name}' already. Import it under another name, or delete that store first.",
+                code="name_taken",
+                param="name",
+            )
+
+    async def _give_up(self, store: StoreRow, written: _Written) -> None:
+        await self._database.write(archives.give_up, store.id)
+        await self._files.release(sorted(written.digests))
+        await self._files.forget(written.digests)
+        await self._indexes.drop(store.id)
+
+
+def _group_model(model: str | None, known: Callable[[str], bool]) -> str | None:
+    return model if not model or known(model) else ""
+
+
+async def _pages(archive: StoreArchiveReader, items: Iterator[T]) -> AsyncIterator[list[T]]:
+    """``items`` of the archive in pages, each read off the event loop."""
+
+    def read() -> list[T]:
+        page: list[T] = []
+        end = archive.read_bytes + PAGE_BYTES
+        for item in items:
+            page.append(item)
+            if len(page) == PAGE_ROWS or archive.read_bytes >= end:
+                break
+        return page
+
+    while page := await pools.UPLOADS.run(read):
+        yield page
+
+
+async def _blocks(blob: IO[bytes], name: str) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            block = await pools.UPLOADS.run(blob.read, _BLOCK_BYTES)
+        except PorticoError:
+            raise
+        except Exception as error:  # zipfile raises what zlib and struct raise
+            raise refused(f"the bytes of '{name}' are damaged") from error
+        if not block:
+            return
+        yield block

@@ -1,0 +1,126 @@
+"""Chunkers that are told by where their units begin: clauses, turns, log entries, paragraphs."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TypeAlias
+
+from portico_server.knowledge.chunk.sentences import cut_wide, sentences
+from portico_server.knowledge.chunk.spans import Span, carve, pack, width
+from portico_server.knowledge.document import Part
+
+Split: TypeAlias = Callable[[str], Iterable[Span]]
+"""The units of a text: spans that cover it, one after the other."""
+
+Within: TypeAlias = Callable[[str, int, int], Iterable[Span]]
+"""The smaller units of a span that is wider than a chunk."""
+
+
+def units_from(text: str, starts: Iterable[int]) -> Iterator[Span]:
+    """Units that begin at ``starts`` (ascending); what comes before the first is one too."""
+    begin = 0
+    for start in starts:
+        if start > begin:
+            yield begin, start
+            begin = start
+    if begin < len(text):
+        yield begin, len(text)
+
+
+def split_lines(text: str, start: int, end: int) -> Iterator[Span]:
+    """Spans of lines, each with its line break."""
+    while start < end:
+        found = text.find("\n", start, end)
+        stop = end if found < 0 else found + 1
+        yield start, stop
+        start = stop
+
+
+def pack_units(
+    text: str, split: Split, size: int, overlap: int, *, within: Within = sentences, together: bool = True
+) -> list[Span]:
+    """Units packed up to ``size`` columns if they may stand ``together``, wider ones cut ``within``."""
+    found: list[Span] = []
+    held: list[Span] = []
+    for unit in split(text):
+        if width(text[unit[0] : unit[1]]) <= size:
+            if together:
+                held.append(unit)
+            else:
+                found.append(unit)
+            continue
+        found.extend(pack(text, held, size, overlap))
+        held = []
+        found.extend(pack(text, cut_wide(text, within(text, *unit), size), size, overlap))
+    found.extend(pack(text, held, size, overlap))
+    return found
+
+
+def chunk_units(
+    parts: Iterable[Part],
+    split: Split,
+    size: int,
+    overlap: int,
+    *,
+    within: Within = sentences,
+    together: bool = True,
+    indented: bool = False,
+) -> list[Part]:
+    """`spans` of every part, as chunks."""
+    chunks: list[Part] = []
+    for part in parts:
+        found = pack_units(part.text, split, size, overlap, within=within, together=together)
+        chunks.extend(carve(part, found, indented=indented))
+    return chunks
+
+
+def add_headings(chunks: Iterable[Part], title: Callable[[str], str]) -> list[Part]:
+    """Chunks with what ``title`` finds in their text (or nothing) as the innermost heading."""
+    found = []
+    for chunk in chunks:
+        name = title(chunk.text)
+        place = replace(chunk.place, heading=(*chunk.place.heading, name)) if name else chunk.place
+        found.append(Part(chunk.text, place))
+    return found
+
+
+def group_adjacent(parts: Iterable[Part], same: Callable[[Part, Part], bool]) -> Iterator[list[Part]]:
+    """Parts that follow each other in the text, as long as each is the ``same`` as the one before it."""
+    held: list[Part] = []
+    for part in parts:
+        if held and not (0 <= part.place.start - held[-1].place.end <= 1 and same(held[-1], part)):
+            yield held
+            held = []
+        held.append(part)
+    if held:
+        yield held
+
+
+def chunk_runs(run: list[Part], size: int, overlap: int) -> list[Part]:
+    """Parts of one run packed up to ``size`` columns, each chunk placed where the part lies that it begins in."""
+    starts: list[int] = []
+    text = ""
+    pieces_of: list[str] = []
+    length = 0
+    for i, part in enumerate(run):
+        if i and part.place.start > run[i - 1].place.end:
+            pieces_of.append("\n")
+            length += 1
+        starts.append(length)
+        pieces_of.append(part.text)
+        length += len(part.text)
+    text = "".join(pieces_of)
+    found = pack_units(text, lambda whole: units_from(whole, starts), size, overlap)
+    whole = Part(text, replace(run[0].place, line=None, end=run[0].place.start + length))
+    chunks = []
+    for chunk in carve(whole, found):
+        at = chunk.place.start - run[0].place.start
+        i = bisect_right(starts, at) - 1
+        line = run[i].place.line
+        if line is not None:
+            line += run[i].text.count("\n", 0, at - starts[i])
+        place = replace(run[i].place, line=line, start=chunk.place.start, end=chunk.place.end)
+        chunks.append(Part(chunk.text, place))
+    return chunks

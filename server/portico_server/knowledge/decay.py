@@ -1,0 +1,42 @@
+"""Scores that fade with age."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.knowledge.search_candidate import SearchCandidate, order_candidates
+
+_DAY_S = 86_400.0
+
+
+def decay_scores(
+    candidates: Sequence[SearchCandidate], half_life_days: float, by: str, now: float
+) -> list[SearchCandidate]:
+    """Each score halved for every ``half_life_days`` of age at ``now`` (seconds since 1970).
+
+    The age counts from the attribute ``by``: seconds since 1970 or a date in ISO 8601; from when the file came into
+    the store where ``by`` is empty or the file has no such attribute. Raises `InvalidRequest` for another value.
+    """
+    faded = []
+    for item in candidates:
+        value = item.row.attributes.get(by) if by else None
+        since = item.row.created_at if value is None else _parse_time(value, by, item.row.filename)
+        age = max(0.0, now - since) / _DAY_S
+        faded.append(replace(item, score=item.score * 0.5 ** (age / half_life_days)))
+    return order_candidates(faded)
+
+
+def _parse_time(value: str | float | bool, by: str, filename: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise InvalidRequest(
+            f"'{by}' of {filename} is '{value}', which is not a time: seconds since 1970 or a date such as 2026-11-20.",
+            param="decay_by",
+        ) from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

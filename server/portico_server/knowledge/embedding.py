@@ -1,0 +1,58 @@
+"""Which embedding model is meant, and vectors of it for many texts: it may fail for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from portico_server.core.context import Context
+from portico_server.core.errors import (
+    EngineFailed,
+    InvalidRequest,
+    nearest,
+)
+from portico_server.core.registry import Registry
+from portico_server.core.request import Embed, Vectors
+from portico_server.knowledge.model_calls import call_model
+
+MAX_EMBED_BATCH_TEXTS = 256
+"""Texts in one call of an embedding model."""
+
+
+async def embed_texts(texts: Sequence[str], model: str, context: Context) -> list[bytes]:
+    """A vector for each text, little-endian float32; a model that fails for the moment is asked again.
+
+    Raises `EngineFailed` for a model that gives something else, and what the model raised last.
+    """
+    vectors: list[bytes] = []
+    for i in range(0, len(texts), MAX_EMBED_BATCH_TEXTS):
+        part = tuple(texts[i : i + MAX_EMBED_BATCH_TEXTS])
+        result = await call_model(context, model, Embed(part))
+        if not isinstance(result, Vectors):
+            raise EngineFailed(f"'{model}' is not an embedding model: it gave no vectors.")
+        if len(result.data) != len(part):
+            raise EngineFailed(
+                f"The embedding model '{model}' gave {len(result.data)} vectors for {len(part)} texts."
+            )
+        vectors.extend(result.data)
+    return vectors
+
+
+def resolve_embedding_model(wanted: str | None, registry: Registry) -> str:
+    """The concrete name of an embedding model, so that moving an alias later leaves a store's vectors valid.
+
+    ``None`` means the default one, if there is one; ``""`` none. Raises `InvalidRequest` for any other model.
+    """
+    if wanted == "":
+        return ""
+    found = registry.get(wanted or "default-embedding")
+    if found is not None and "embeddings" in found.card.capabilities:
+        return found.card.name
+    if wanted is None:
+        return ""
+    known = [s.card.name for s in registry if "embeddings" in s.card.capabilities]
+    raise InvalidRequest(
+        f"'{wanted}' is not an embedding model here.{nearest(wanted, known)} Known: "
+        f"{', '.join(sorted(known)) or 'none'}.",
+        code="model_not_found",
+        param="embedding_model",
+    )

@@ -1,0 +1,35 @@
+"""Leaving out what says the same again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from portico_server.knowledge.search_candidate import SearchCandidate
+from portico_server.knowledge.similarity import jaccard, shingles
+
+
+def drop_near_duplicates(candidates: Sequence[SearchCandidate], share: float) -> list[SearchCandidate]:
+    """Those that share less than ``share`` of their shingles with every better one. ``share`` is in (0, 1]."""
+    kept: list[tuple[SearchCandidate, frozenset[str]]] = []
+    for item in candidates:
+        own = shingles(item.row.text)
+        if all(jaccard(own, other) < share and item.row.text != better.row.text for better, other in kept):
+            kept.append((item, own))
+    return [item for item, _ in kept]
+
+
+def drop_overlapping(candidates: Sequence[SearchCandidate]) -> list[SearchCandidate]:
+    """Those of which no better one holds more than half: groups cut the same text more than once."""
+    kept: list[SearchCandidate] = []
+    for item in candidates:
+        if not any(_overlaps(item, better) for better in kept):
+            kept.append(item)
+    return kept
+
+
+def _overlaps(one: SearchCandidate, other: SearchCandidate) -> bool:
+    if one.row.file_id != other.row.file_id:
+        return False
+    a, b = one.row.place, other.row.place
+    common = min(a.end, b.end) - max(a.start, b.start)
+    return common * 2 > min(a.end - a.start, b.end - b.start)

@@ -1,0 +1,48 @@
+"""Formulas of Word and PowerPoint, as a line of text: (a + b)/2, x^2, a_n, √(x)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MATH = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+_SCRIPTS = (("_", "sub"), ("^", "sup"))
+
+
+def formula_text(node: Any) -> str:
+    """A part of a formula; what has no rule of its own is what its parts are, one after the other."""
+    kind = node.tag.removeprefix(MATH) if isinstance(node.tag, str) else ""
+    if kind == "t":
+        return node.text or ""
+    if kind == "f":
+        return f"{_grouped(node, 'num')}/{_grouped(node, 'den')}"
+    if kind in ("sSup", "sSub", "sSubSup", "nary"):
+        base = _formula_in(node, "e")
+        marks = [f"{mark}{_grouped(node, part)}" for mark, part in _SCRIPTS if _formula_in(node, part)]
+        if kind == "nary":
+            sign = node.find(f"{MATH}naryPr/{MATH}chr")
+            return f"{'∫' if sign is None else sign.get(f'{MATH}val', '')}{''.join(marks)} {base}"
+        return base + "".join(marks)
+    if kind == "rad":
+        return f"{'' if not _formula_in(node, 'deg') else _grouped(node, 'deg')}√({_formula_in(node, 'e')})"
+    if kind == "d":
+        ends = [node.find(f"{MATH}dPr/{MATH}{end}") for end in ("begChr", "endChr")]
+        left, right = (
+            usual if each is None else each.get(f"{MATH}val", "")
+            for each, usual in zip(ends, "()", strict=True)
+        )
+        return f"{left}{', '.join(formula_text(each) for each in node.findall(f'{MATH}e'))}{right}"
+    if kind == "m":
+        rows = node.findall(f"{MATH}mr")
+        return f"[{'; '.join(', '.join(formula_text(each) for each in row) for row in rows)}]"
+    return "".join(formula_text(each) for each in node if not str(each.tag).endswith("Pr"))
+
+
+def _formula_in(node: Any, part: str) -> str:
+    found = node.find(f"{MATH}{part}")
+    return "" if found is None else formula_text(found).strip()
+
+
+def _grouped(node: Any, part: str) -> str:
+    """A part, in parentheses if it is more than one name or number."""
+    said = _formula_in(node, part)
+    return said if said.isalnum() else f"({said})"

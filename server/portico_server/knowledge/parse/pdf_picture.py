@@ -1,0 +1,93 @@
+"""A page as a picture, with a passage marked."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+import pypdfium2 as pdfium
+import pypdfium2.raw as raw
+
+from portico_server.knowledge.document import SourceDocument, Unreadable
+from portico_server.knowledge.parse.columns import TextBox
+
+PICTURE_DPI = 110
+MAX_PICTURE_DOTS = 1_600
+"""Dots of the longer side of a picture of a page, at most."""
+
+MARK_COLOUR = (255, 224, 70)
+MIN_MARKED_CHARS = 12
+"""Characters of a piece of a passage that is marked by itself, at least: shorter ones stand in many places."""
+
+
+def draw_page(source: SourceDocument, number: int, passage: str) -> bytes:
+    """Page ``number``, counted from 1, as a PNG; what of ``passage`` stands on it is marked. Raises `Unreadable`."""
+    try:
+        document = pdfium.PdfDocument(source.content)
+    except pdfium.PdfiumError as error:
+        raise Unreadable("is protected by a password, or not a whole PDF: it cannot be drawn.") from error
+    try:
+        if not 1 <= number <= len(document):
+            raise Unreadable(f"has {len(document)} pages, and no page {number}.", "page_not_found")
+        page = document[number - 1]
+        textpage = page.get_textpage()
+        try:
+            for begin, count in _found(textpage.get_text_range(), passage):
+                for index in range(textpage.count_rects(begin, count)):
+                    _mark(page, TextBox(*textpage.get_rect(index)))
+        finally:
+            textpage.close()
+        scale = min(PICTURE_DPI / 72, MAX_PICTURE_DOTS / max(*page.get_size(), 1.0))
+        return _png(page.render(scale=scale, rev_byteorder=True, prefer_bgrx=False))
+    except pdfium.PdfiumError as error:
+        raise Unreadable(f"is damaged: page {number} cannot be drawn. Fetch it again.") from error
+    finally:
+        document.close()
+
+
+def _found(text: str, passage: str) -> Iterator[tuple[int, int]]:
+    """Where a passage stands in the text of a page, as beginning and length; line by line if not as a whole.
+
+    Spaces and line ends count for nothing: the passage was put together out of lines, words and columns.
+    """
+    letters = [
+        (place, letter) for place, letter in enumerate(text) if not letter.isspace() and letter != "\x00"
+    ]
+    packed = "".join(letter for _, letter in letters)
+    wanted = "".join(passage.split())
+    if len(packed) != len(letters) or not wanted:
+        return
+    pieces = [wanted] if wanted in packed else ["".join(line.split()) for line in passage.splitlines()]
+    for piece in pieces:
+        at = packed.find(piece) if piece == wanted or len(piece) >= MIN_MARKED_CHARS else -1
+        if at >= 0:
+            begin, end = letters[at][0], letters[at + len(piece) - 1][0]
+            yield begin, end - begin + 1
+
+
+def _mark(page: pdfium.PdfPage, box: TextBox) -> None:
+    """Lay the colour over a box, so that what is below can be read."""
+    rect = raw.FPDFPageObj_CreateNewRect(box.left, box.bottom, box.right - box.left, box.top - box.bottom)
+    raw.FPDFPageObj_SetFillColor(rect, *MARK_COLOUR, 255)
+    raw.FPDFPageObj_SetBlendMode(rect, b"Multiply")
+    raw.FPDFPath_SetDrawMode(rect, raw.FPDF_FILLMODE_ALTERNATE, False)
+    raw.FPDFPage_InsertObject(page, rect)
+
+
+def _png(bitmap: pdfium.PdfBitmap) -> bytes:
+    """A bitmap of three bytes a dot as PNG (https://www.w3.org/TR/png-3/), without a library for pictures."""
+    try:
+        data = bytes(bitmap.buffer)
+        rows = (
+            b"\0" + data[row * bitmap.stride : row * bitmap.stride + 3 * bitmap.width]
+            for row in range(bitmap.height)
+        )
+        header = struct.pack(">IIBBBBB", bitmap.width, bitmap.height, 8, 2, 0, 0, 0)
+        chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"".join(rows), 6)), (b"IEND", b""))
+        return b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+            for name, body in chunks
+        )
+    finally:
+        bitmap.close()

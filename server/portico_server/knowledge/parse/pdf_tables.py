@@ -1,0 +1,138 @@
+"""Tables of PDF pages whose cells have drawn borders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from itertools import pairwise
+from typing import Any
+
+import pypdfium2 as pdfium
+import pypdfium2.raw as raw
+
+from portico_server.core.dataclass import dataclass
+from portico_server.knowledge.document import SourceDocument
+from portico_server.knowledge.parse.columns import TextBox
+
+MAX_TABLE_PAGES = 500
+"""Pages of one document that are looked at closely: that takes some tenths of a second each."""
+
+MAX_SHAPES = 5_000
+"""Shapes of a page; one with more is a drawing."""
+
+MAX_LINE_POINTS = 3.0
+"""Points: a shape that is not wider is a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class PdfTable:
+    """A table: where it stands on the page as its letters stand upright, and its rows.
+
+    Each row is its cells with `` | `` between them; the first one is the header.
+    """
+
+    box: TextBox
+    rows: Sequence[str]
+
+
+class PdfTables:
+    """The tables of one document. The closer look is opened with the first page that needs it."""
+
+    def __init__(self, source: SourceDocument) -> None:
+        self._source = source
+        self._document: Any = None
+        self._left = MAX_TABLE_PAGES
+
+    def on(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
+        """The tables of a page, counted from 0, that is turned clockwise by so many quarters, from its upper edge
+        down; none if they stand beside each other.
+        """
+        if self._left <= 0 or page.get_mediabox()[:2] != (0, 0) or page.get_cropbox() != page.get_mediabox():
+            return []
+        if not ruled(page):
+            return []
+        self._left -= 1
+        found = sorted(self._find(number, page, quarters), key=lambda table: -table.box.top)
+        apart = all(above.box.bottom >= below.box.top for above, below in pairwise(found))
+        return found if apart else []
+
+    def close(self) -> None:
+        if self._document is not None:
+            self._document.close()
+
+    def _find(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
+        import pdfplumber  # half a second: for documents with tables alone
+
+        whole = TextBox(*page.get_mediabox()).turned(quarters)
+        try:
+            if page.get_rotation() != 90 * quarters:
+                with pdfplumber.open(BytesIO(_page_alone(self._source, number, quarters))) as turned:
+                    return list(_tables_of(turned.pages[0], whole))
+            if self._document is None:
+                content = self._source.content
+                self._document = pdfplumber.open(BytesIO(content) if isinstance(content, bytes) else content)
+            looked_at = self._document.pages[number]
+            found = list(_tables_of(looked_at, whole))
+            looked_at.close()
+        except Exception:  # noqa: BLE001  # it raises what it likes at a page that PDFium reads well
+            return []
+        return found
+
+
+def _page_alone(source: SourceDocument, number: int, quarters: int) -> bytes:
+    """A document of one page of another, counted from 0, to be shown turned clockwise by so many quarters."""
+    document, alone = pdfium.PdfDocument(source.content), pdfium.PdfDocument.new()
+    try:
+        alone.import_pages(document, [number])
+        alone[0].set_rotation(90 * quarters)
+        written = BytesIO()
+        alone.save(written)
+        return written.getvalue()
+    finally:
+        alone.close()
+        document.close()
+
+
+def _tables_of(page: Any, whole: TextBox) -> Iterator[PdfTable]:
+    """The tables of a page as pdfplumber shows it; ``whole`` is the page as its letters stand upright."""
+    for table in page.find_tables():
+        rows = [" | ".join(_cell_text(cell) for cell in row) for row in table.extract()]
+        rows = [row for row in rows if row.strip(" |")]
+        if len(rows) > 1 and "|" in rows[0]:
+            x0, top, x1, bottom = table.bbox
+            yield PdfTable(
+                TextBox(whole.left + x0, whole.top - bottom, whole.left + x1, whole.top - top), rows
+            )
+
+
+def ruled(page: pdfium.PdfPage) -> bool:
+    """Whether a page has lines or boxes from which a table could be made."""
+    across = down = boxes = 0
+    try:
+        for count, shape in enumerate(page.get_objects(filter=[raw.FPDF_PAGEOBJ_PATH], max_depth=3), start=1):
+            if count > MAX_SHAPES:
+                return False
+            left, bottom, right, top = shape.get_bounds()
+            across += top - bottom <= MAX_LINE_POINTS < right - left
+            down += right - left <= MAX_LINE_POINTS < top - bottom
+            boxes += right - left > MAX_LINE_POINTS and top - bottom > MAX_LINE_POINTS
+    except pdfium.PdfiumError:
+        return False
+    return (across >= 2 and down >= 2) or boxes >= 1
+
+
+def group_rows(rows: Sequence[str], size: int) -> Iterator[tuple[int, str]]:
+    """Rows in groups of about ``size`` characters below the header, and the number of the first: the header is 1."""
+    header, held, first, length = rows[0], list[str](), 2, 0
+    for number, row in enumerate(rows[1:], start=2):
+        if held and length + len(row) > size:
+            yield first, "\n".join([header, *held])
+            held, length = [], 0
+        first = first if held else number
+        held.append(row)
+        length += len(row)
+    yield first, "\n".join([header, *held])
+
+
+def _cell_text(value: str | None) -> str:
+    return " ".join((value or "").split())

@@ -1,0 +1,79 @@
+"""What a chat model makes of a question before it is searched for: other questions, and which stores it is for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.prompts import builtin
+from portico_server.core.request import Chat, Refine, Reply
+from portico_server.knowledge.chunk.prompts import answer_lines, answer_text
+
+MAX_FURTHER_QUESTIONS = 4
+"""Further questions, at most."""
+
+MAX_FURTHER_QUESTION_CHARS = 2_000
+"""Characters of one."""
+
+REWRITE_TIMEOUT_S = 30.0
+"""Seconds after which a question is searched for as it stands, where the model is not needed."""
+
+_REWRITE_PROMPTS: dict[Literal["rewrite", "decompose", "hyde", "replace"], str] = {
+    "rewrite": "rewrite-query",
+    "replace": "rewrite-query",
+    "decompose": "decompose-question",
+    "hyde": "hypothetical-passage",
+}
+"""The prompt for each way to rewrite a question."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQueries:
+    """What is searched for, and what is to be said about it in the trace."""
+
+    queries: tuple[str, ...]
+    note: str = ""
+
+
+async def rewrite_question(query: str, refine: Refine, context: Context) -> SearchQueries:
+    """What to search for: ``query`` first, then what the model makes of it, each once.
+
+    Raises what the model raises, except for ``replace``: there the query stays as it is where the model fails.
+    """
+    if refine.rewrite == "":
+        return SearchQueries((query,))
+    if refine.rewrite != "replace":
+        found = await _write_further(query, refine, context)
+        queries = tuple(dict.fromkeys([query, *found]))[: MAX_FURTHER_QUESTIONS + 1]
+        return SearchQueries(queries, " | ".join(queries[1:]))
+    try:
+        async with asyncio.timeout(REWRITE_TIMEOUT_S) as limit:
+            found = await _write_further(query, refine, context)
+    except PorticoError as error:
+        return SearchQueries((query,), f"the question itself: {error.message}")
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return SearchQueries(
+            (query,), f"the question itself: '{refine.writer}' took longer than {REWRITE_TIMEOUT_S:g} s"
+        )
+    return SearchQueries((found[0],), found[0]) if found else SearchQueries((query,), "the question itself")
+
+
+async def _write_further(query: str, refine: Refine, context: Context) -> list[str]:
+    """What the model makes of a question."""
+    assert refine.rewrite
+    more = {"count": MAX_FURTHER_QUESTIONS} if refine.rewrite == "decompose" else {}
+    messages = builtin.messages(_REWRITE_PROMPTS[refine.rewrite], question=query, **more)
+    reply = await context.call(refine.writer, Chat(messages, {"temperature": 0, "max_tokens": 256}))
+    if not isinstance(reply, Reply):
+        raise EngineFailed(f"'{refine.writer}' did not answer as a chat model does.")
+    text = answer_text(reply.content, cut=False)
+    further = [" ".join(text.split())]
+    if refine.rewrite == "decompose":
+        further = answer_lines(text)
+    further = [line.strip(' \t"“”')[:MAX_FURTHER_QUESTION_CHARS] for line in further]
+    return [line for line in further if line]

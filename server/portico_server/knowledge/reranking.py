@@ -1,0 +1,111 @@
+"""A second, closer look at the best candidates, by a model that reads question and passage together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
+from portico_server.core.prompts import builtin
+from portico_server.core.registry import Registry
+from portico_server.core.request import Chat, Ranked, Reply, Rerank
+from portico_server.knowledge.search_candidate import SearchCandidate, order_candidates
+
+MAX_RERANKED = 50
+"""Candidates that a reranking model reads, unless its card has the label ``candidates`` …"""
+
+MAX_LABELLED_RERANKED = 100
+"""… which counts up to so many."""
+
+MAX_JUDGED = 20
+"""Candidates that a chat model judges: each is a call."""
+
+MAX_CONCURRENT_JUDGEMENTS = 4
+
+MAX_PASSAGE_CHARS = 4_000
+"""Characters of a passage that are shown to a judge."""
+
+MAX_GRADE = 10
+
+_GRADE_SCHEMA = {
+    "type": "object",
+    "properties": {"grade": {"type": "integer", "minimum": 0, "maximum": MAX_GRADE}},
+    "required": ["grade"],
+    "additionalProperties": False,
+}
+
+
+async def rerank(
+    query: str, candidates: Sequence[SearchCandidate], model: str, registry: Registry, context: Context
+) -> list[SearchCandidate]:
+    """The best candidates with the scores, in [0, 1], that ``model`` gives them; those it does not read are left out.
+
+    A model with the capability ``rerank`` is asked once, one that chats grades each passage. Raises `InvalidRequest`
+    for any other.
+    """
+    found = registry.get(model, context.caller)
+    if found is None:
+        raise NotFound(f"There is no model '{model}' here.", code="model_not_found", param="reranker")
+    if "rerank" in found.card.capabilities:
+        labelled = found.card.labels.get("candidates")
+        most = (
+            min(labelled, MAX_LABELLED_RERANKED) if type(labelled) is int and labelled > 0 else MAX_RERANKED
+        )
+        return await _by_reranker(query, candidates[:most], model, context)
+    if "chat" in found.card.capabilities:
+        return await _by_judge(query, candidates[:MAX_JUDGED], model, context)
+    raise InvalidRequest(
+        f"'{model}' can neither rerank nor chat, so it cannot judge passages.", param="reranker"
+    )
+
+
+async def _by_reranker(
+    query: str, candidates: Sequence[SearchCandidate], model: str, context: Context
+) -> list[SearchCandidate]:
+    if not candidates:
+        return []
+    result = await context.call(model, Rerank(query, tuple(item.row.text for item in candidates)))
+    if not isinstance(result, Ranked) or any(not 0 <= i < len(candidates) for i, _ in result.results):
+        raise EngineFailed(f"'{model}' did not answer as a reranking model does.")
+    return order_candidates(
+        replace(candidates[i], score=min(1.0, max(0.0, score))) for i, score in dict(result.results).items()
+    )
+
+
+async def _by_judge(
+    query: str, candidates: Sequence[SearchCandidate], model: str, context: Context
+) -> list[SearchCandidate]:
+    slots = asyncio.Semaphore(MAX_CONCURRENT_JUDGEMENTS)
+
+    async def judge(item: SearchCandidate) -> SearchCandidate:
+        async with slots:
+            return replace(item, score=await _grade(query, item.row.text, model, context))
+
+    async with asyncio.TaskGroup() as tasks:
+        judging = [tasks.create_task(judge(item)) for item in candidates]
+    # Grades are coarse: among equals the ranking before decides, and sorting keeps it.
+    return sorted((task.result() for task in judging), key=lambda item: -item.score)
+
+
+async def _grade(query: str, text: str, model: str, context: Context) -> float:
+    messages = builtin.messages(
+        "judge-passage", question=query, passage=text[:MAX_PASSAGE_CHARS], most=MAX_GRADE
+    )
+    options = {
+        "temperature": 0,
+        "max_tokens": 16,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "grade", "strict": True, "schema": _GRADE_SCHEMA},
+        },
+    }
+    reply = await context.call(model, Chat(messages, options))
+    assert isinstance(reply, Reply)
+    try:
+        grade = float(json.loads(reply.content)["grade"])
+    except (ValueError, KeyError, TypeError):
+        return 0.0  # a judge that says nothing sensible has not said that the passage answers
+    return min(1.0, max(0.0, grade / MAX_GRADE))

@@ -1,0 +1,36 @@
+"""What a search notes of its stages."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import field
+
+from portico_server.core.dataclass import dataclass
+from portico_server.core.request import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTrace:
+    """Stages in the order in which they ended. ``part`` names the group or question that they belong to, if any."""
+
+    stages: list[Stage] = field(default_factory=list)
+    part: str = ""
+
+    def of(self, part: str) -> SearchTrace:
+        """The same trace, for the stages of one part."""
+        return SearchTrace(self.stages, part)
+
+    def add(
+        self,
+        name: str,
+        started: float,
+        candidates: Sequence[tuple[int, float]] = (),
+        note: str = "",
+        *,
+        ended: float | None = None,
+    ) -> None:
+        """Record a stage from ``started`` to ``ended``, or to now, on the clock of `time.perf_counter`."""
+        name = f"{name} ({self.part})" if self.part else name
+        seconds = (time.perf_counter() if ended is None else ended) - started
+        self.stages.append(Stage(name, seconds * 1e3, tuple(candidates), note))

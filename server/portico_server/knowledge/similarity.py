@@ -1,0 +1,56 @@
+"""How alike two texts are, by the short runs of words and characters that they share. Needs no model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from portico_server.core.words import CJK_RUN
+from portico_server.knowledge.search_candidate import SearchCandidate
+
+_WORD = re.compile(r"[^\W_]+")
+
+_SHINGLE_WORDS = 2
+
+
+def shingles(text: str) -> frozenset[str]:
+    """Words, pairs of words, and pairs of Chinese, Japanese and Korean characters."""
+    found: set[str] = set()
+    for run in CJK_RUN.findall(text):
+        found.update(run[i : i + 2] for i in range(max(1, len(run) - 1)))
+    words = _WORD.findall(CJK_RUN.sub(" ", text).lower())
+    found.update(words)
+    found.update(" ".join(words[i : i + _SHINGLE_WORDS]) for i in range(len(words) - _SHINGLE_WORDS + 1))
+    return frozenset(found)
+
+
+def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+    """The share of what both have in what either has, in [0, 1]."""
+    both = len(one & other)
+    return both / (len(one) + len(other) - both) if both else 0.0
+
+
+# Maximal marginal relevance: each passage as good as possible and as unlike the better ones as possible.
+#
+# Carbonell and Goldstein, SIGIR 1998. Likeness is that of words, so that it needs no vectors.
+
+
+def diversify(candidates: Sequence[SearchCandidate], diversity: float, limit: int) -> list[SearchCandidate]:
+    """At most ``limit`` candidates in the order of ``(1 - diversity) · score - diversity · likeness to those before``.
+
+    Scores stay what they were: it is the order that changes. ``diversity`` is in [0, 1].
+    """
+    left = list(candidates)
+    texts = {item.row.id: shingles(item.row.text) for item in left}
+    near = dict.fromkeys(texts, 0.0)
+    taken: list[SearchCandidate] = []
+    while left and len(taken) < limit:
+        best = max(
+            left,
+            key=lambda item: ((1 - diversity) * item.score - diversity * near[item.row.id], -item.row.id),
+        )
+        left.remove(best)
+        taken.append(best)
+        for item in left:
+            near[item.row.id] = max(near[item.row.id], jaccard(texts[item.row.id], texts[best.row.id]))
+    return taken

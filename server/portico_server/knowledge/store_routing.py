@@ -1,0 +1,62 @@
+"""Which of several stores a question is for, said by a chat model from their names and descriptions."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.prompts import builtin
+from portico_server.core.request import Chat, Reply
+from portico_server.knowledge.chunk.prompts import answer_text
+
+ROUTE_TIMEOUT_S = 30.0
+"""Seconds after which all stores are searched."""
+
+MAX_ROUTED_STORES = 3
+"""Stores that a question is sent to, at most."""
+
+MAX_SHOWN_QUESTION_CHARS = 2_000
+"""Characters of a question that are shown."""
+
+_NUMBER = re.compile(r"\d+")
+
+
+async def choose_stores(
+    query: str, stores: Sequence[tuple[str, str]], writer: str, context: Context
+) -> tuple[list[int], str]:
+    """The stores (name, description) to search, counted from 0, and a note for the trace.
+
+    All of them, if the model ``writer`` fails, takes too long or names none: a search must not end for want of advice.
+    """
+    every = list(range(len(stores)))
+    shown = "\n".join(
+        f"{number}. {name}{f': {description}' if description else ''}"
+        for number, (name, description) in enumerate(stores, start=1)
+    )
+    messages = builtin.messages(
+        "route-stores", collections=shown, question=query[:MAX_SHOWN_QUESTION_CHARS], most=MAX_ROUTED_STORES
+    )
+    try:
+        async with asyncio.timeout(ROUTE_TIMEOUT_S) as limit:
+            reply = await context.call(writer, Chat(messages, {"temperature": 0, "max_tokens": 64}))
+        if not isinstance(reply, Reply):
+            raise EngineFailed(f"'{writer}' did not answer as a chat model does.")
+    except PorticoError as error:
+        return every, f"all of them: {error.message}"
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return every, f"all of them: '{writer}' took longer than {ROUTE_TIMEOUT_S:g} s"
+    numbers = (
+        int(number) - 1
+        for number in _NUMBER.findall(answer_text(reply.content, cut=False)[:MAX_SHOWN_QUESTION_CHARS])
+    )
+    chosen = list(dict.fromkeys(number for number in numbers if 0 <= number < len(stores)))[
+        :MAX_ROUTED_STORES
+    ]
+    if not chosen:
+        return every, f"all of them: '{writer}' named none"
+    return chosen, ", ".join(stores[number][0] for number in chosen)

@@ -1,0 +1,53 @@
+"""What clients uploaded and runs made, by its id."""
+
+from __future__ import annotations
+
+from portico_server.core import pools
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import NotFound, TooLarge
+from portico_server.core.principal import Principal
+from portico_server.knowledge.files import FileStorage
+from portico_server.runs.artifacts import ArtifactStore
+
+ARTIFACT_PREFIX = "art_"
+"""What the ids of files begin with that runs made."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFiles:
+    """Both kinds of files under one roof, as ``/v1/files`` has them."""
+
+    files: FileStorage
+    artifacts: ArtifactStore
+
+    async def read(
+        self, file_id: str, caller: Principal, *, limit: int, param: str | None = None
+    ) -> tuple[str, bytes]:
+        """Name and content of a file. Raises `NotFound`, and `TooLarge` for one of more than ``limit`` bytes, of the
+        parameter that names it, if that is given.
+        """
+        try:
+            return await self._read(file_id, caller, limit)
+        except (NotFound, TooLarge) as error:
+            error.param = param or error.param
+            raise
+
+    async def _read(self, file_id: str, caller: Principal, limit: int) -> tuple[str, bytes]:
+        if file_id.startswith(ARTIFACT_PREFIX):
+            made = await self.artifacts.get(file_id, caller)
+            _require_small(made.name, made.bytes, limit)
+            return made.name, await self.artifacts.read(file_id, caller)
+        row = await self.files.get(file_id, caller)
+        _require_small(row.filename, row.bytes, limit)
+        try:
+            async with self.files.open(row.sha256) as path:
+                return row.filename, await pools.FILES.run(path.read_bytes)
+        except FileNotFoundError as error:
+            raise self.files.missing(row) from error
+
+
+def _require_small(name: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise TooLarge(
+            f"'{name[:80]}' has {size:,} bytes; at most {limit:,} are taken here.", code="file_too_large"
+        )
