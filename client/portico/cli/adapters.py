@@ -8,18 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
+from portico.cli.nouns import print_item, print_listing, remove_noun
 from portico.cli.progress import Bars, Spinner
-from portico.cli.render import amount, moment, print_fields, print_json, print_removed, print_rows
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.render import amount, moment, print_json
+from portico.cli.root import group
+from portico.cli.session import AsJson, DryRun, Yes, connected
 from portico.errors import InvalidRequest, PorticoError
-from portico.schemas.adapters import Adapter
+from portico.schemas.adapters import ADAPTERS, Adapter
 from portico.wire import Failed, Finished
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Adapters of models: add, list, scale, export, remove.",
-    epilog="Example: portico adapters add default ./my-adapter --name polite",
-)
+app = group("adapters", "portico adapters add default ./my-adapter --name polite")
 
 Name = Annotated[str, typer.Argument(help="The name of the adapter.")]
 
@@ -33,15 +31,9 @@ def show_all(
     """List the adapters, and the models they belong to."""
     with connected(context) as client:
         found = client.adapters.list(base)
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No adapters yet: portico adapters add MODEL PATH --name NAME")
-    else:
-        print_rows(
-            ("NAME", "BASE", "STATE", "KIND", "SCALE", "RANK", "SIZE"),
-            ((a.name, a.base, a.state, a.kind, f"{a.scale:g}", a.rank, amount(a.bytes)) for a in found),
-        )
+    print_listing(
+        found, as_json, ADAPTERS.columns, "No adapters yet: portico adapters add MODEL PATH --name NAME"
+    )
 
 
 @app.command(epilog="Example: portico adapters show polite")
@@ -117,8 +109,8 @@ def export(
                         raise PorticoError(error.message, code=error.code)
     if as_json:
         print_json(made)
-        return
-    typer.echo(f"{made['path']}: {amount(made['bytes'])}")
+    else:
+        typer.echo(f"{made['path']}: {amount(made['bytes'])}")
 
 
 @app.command(epilog="Example: portico adapters remove polite --yes")
@@ -127,31 +119,25 @@ def remove(
 ) -> None:
     """Take an adapter away, with the daemon's copy of it."""
     with connected(context) as client:
-        found = client.adapters.get(name)
-        if not dry_run:
-            confirm(f"Remove the adapter '{found.name}'?", yes=yes)
-            client.adapters.remove(found.name)
-    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
+        question = "Remove the adapter '{0.name}'?"
+        remove_noun(client.adapters, name, question, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
 def _print(found: Adapter, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
-    print_fields(
-        [
-            ("name", found.name),
-            ("base", found.base),
-            ("state", found.state),
-            ("engine", found.engine),
-            ("kind", found.kind),
-            ("scale", f"{found.scale:g}"),
-            ("rank", found.rank),
-            ("alpha", None if found.alpha is None else f"{found.alpha:g}"),
-            ("layers", found.targets),
-            ("trained on", found.trained_on),
-            ("size", amount(found.bytes)),
-            ("from", "the configuration file" if found.configured else None),
-            ("added", moment(found.created_at)),
-        ]
+    print_item(
+        found,
+        as_json,
+        ("name", found.name),
+        ("base", found.base),
+        ("state", found.state),
+        ("engine", found.engine),
+        ("kind", found.kind),
+        ("scale", f"{found.scale:g}"),
+        ("rank", found.rank),
+        ("alpha", None if found.alpha is None else f"{found.alpha:g}"),
+        ("layers", found.targets),
+        ("trained on", found.trained_on),
+        ("size", amount(found.bytes)),
+        ("from", "the configuration file" if found.configured else None),
+        ("added", moment(found.created_at)),
     )

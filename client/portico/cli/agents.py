@@ -10,19 +10,17 @@ import typer
 
 from portico.cli.apps_deploy import deploy
 from portico.cli.cite import print_hint, write_answer
-from portico.cli.render import print_fields, print_json, print_removed, print_rows, safe, shorten
+from portico.cli.nouns import print_listing, print_removed
+from portico.cli.render import print_fields, print_json, safe
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import NotFound
+from portico.schemas.apps import APPS, AppVersion
 
 if TYPE_CHECKING:
     from portico.client import Client
-    from portico.schemas.apps import AppVersion
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Agents: models with instructions, tools and a memory; each is also a model name.",
-    epilog="Example: portico agents chat clerk --session monday",
-)
+app = group("agents", "portico agents chat clerk --session monday")
 
 Name = Annotated[str, typer.Argument(help="The agent.")]
 
@@ -34,15 +32,8 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the deployed agents."""
     with connected(context) as client:
         found = [item for item in client.apps.list() if item.kind == "agent"]
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No agents yet: portico agents deploy FILE")
-    else:
-        print_rows(
-            ("NAME", "VERSION", "TITLE", "DESCRIPTION"),
-            ((a.name, a.version or "", a.title, shorten(a.description, 80)) for a in found),
-        )
+    columns = [column for column in APPS.columns if column.heading != "KIND"]
+    print_listing(found, as_json, columns, "No agents yet: portico agents deploy FILE")
 
 
 @app.command(epilog="Example: portico agents show clerk")

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from portico.cli.nouns import print_listing, print_outcome
 from portico.cli.pairs import json_or_text
-from portico.cli.render import console, moment, print_fields, print_json, print_rows, safe, shorten
+from portico.cli.render import console, moment, print_fields, print_json, safe
+from portico.cli.root import group
 from portico.cli.session import AsJson, connected
 from portico.errors import Conflict, InvalidRequest
-from portico.schemas.questions import Question
+from portico.schemas.questions import QUESTIONS, Question
 
 if TYPE_CHECKING:
     from portico.client import Client
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Approvals: tools that ask before they run, and whatever else a run waits for.",
-    epilog="Example: portico approvals list",
-)
+app = group("approvals", "portico approvals list")
 
 ForPeople = ("approval", "input")
 """Kinds of questions that a person answers; functions are for programs."""
@@ -43,18 +41,7 @@ def show_all(
     with connected(context) as client:
         found = client.questions.list(status=None if everything else "pending", run=run, limit=1000)
     shown = [item for item in found if everything or item.kind in ForPeople]
-    if as_json:
-        print_json({"data": shown})
-    elif not shown:
-        typer.echo("Nothing waits for an answer.")
-    else:
-        print_rows(
-            ("ID", "KIND", "NAME", "WITH", "STATUS", "ASKED"),
-            (
-                (q.id, q.kind, q.name, shorten(_arguments(q), 80), _standing(q), moment(q.created_at))
-                for q in shown
-            ),
-        )
+    print_listing(shown, as_json, QUESTIONS.columns, "Nothing waits for an answer.")
 
 
 @app.command(epilog="Example: portico approvals show ask_0192f6")
@@ -72,7 +59,7 @@ def show(context: typer.Context, question_id: Identity, as_json: AsJson = False)
             ("kind", found.kind),
             ("name", found.name),
             ("message", found.message),
-            ("status", _standing(found)),
+            ("status", found.outcome),
             ("asked", moment(found.created_at)),
             ("waits until", moment(found.expires_at) if found.status == "pending" else ""),
             ("answered by", found.answered_by),
@@ -97,10 +84,7 @@ def approve(
     """Agree: the run continues."""
     with connected(context) as client:
         done = client.questions.answer(question_id, True, value=_value(value), note=note)
-    if as_json:
-        print_json(done)
-    else:
-        typer.echo(f"Approved '{done.name}'.")
+    print_outcome(done, as_json, f"Approved '{done.name}'.")
 
 
 @app.command(epilog="Example: portico approvals refuse ask_0192f6 --note 'not on a Friday'")
@@ -108,10 +92,7 @@ def refuse(context: typer.Context, question_id: Identity, note: Note = "", as_js
     """Refuse: the run continues without it."""
     with connected(context) as client:
         done = client.questions.answer(question_id, False, note=note)
-    if as_json:
-        print_json(done)
-    else:
-        typer.echo(f"Refused '{done.name}'.")
+    print_outcome(done, as_json, f"Refused '{done.name}'.")
 
 
 @app.command(epilog="Example: portico approvals watch")
@@ -146,13 +127,3 @@ def decide(client: Client, question: Question) -> None:
 
 def _value(text: str | None) -> Any:
     return None if text is None else json_or_text(text)
-
-
-def _arguments(question: Question) -> str:
-    return ", ".join(f"{name}={value}" for name, value in question.arguments.items())
-
-
-def _standing(question: Question) -> str:
-    if question.status != "answered":
-        return question.status
-    return "approved" if question.accepted else "refused"

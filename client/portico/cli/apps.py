@@ -13,43 +13,29 @@ from portico.cli.cite import print_hint
 from portico.cli.complete import app_names
 from portico.cli.limits import limits_of
 from portico.cli.limits import shown as limits_shown
-from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe, shorten
+from portico.cli.nouns import ID, OWNER, Everyone, print_listing, print_outcome, print_removed, print_table
+from portico.cli.render import moment, print_fields, print_json, safe
+from portico.cli.root import group
 from portico.cli.running import given_input, show_run
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
+from portico.schemas.apps import APPS
+from portico.schemas.resource import Column
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Apps: stores, flows and agents that answer a conversation; each is also a model name.",
-    epilog="Example: portico apps deploy story.py:story",
-)
+app = group("apps", "portico apps deploy story.py:story")
 
 Name = Annotated[str, typer.Argument(help="The app.", autocompletion=app_names)]
-
-Everyone = Annotated[
-    bool, typer.Option("--all", help="For an admin: those of other keys too, with their ids.")
-]
 
 
 @app.command("list", epilog="Example: portico apps list")
 def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson = False) -> None:
     """List the apps that you can ask; each is also a model name."""
+    columns = (ID, Column("NAME"), OWNER, Column("KIND"), Column("VERSION", kind="count"))
     with connected(context) as client:
         found = client.apps.list(everyone=everyone)
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No apps yet: portico stores add ./docs")
-    elif everyone:
-        print_rows(
-            ("ID", "NAME", "OWNER", "KIND", "VERSION"),
-            ((a.id, a.name, a.owner or "shared", a.kind, a.version or "") for a in found),
-        )
-    else:
-        print_rows(
-            ("NAME", "KIND", "VERSION", "TITLE", "DESCRIPTION"),
-            ((a.name, a.kind, a.version or "", a.title, shorten(a.description, 80)) for a in found),
-        )
+    print_listing(
+        found, as_json, columns if everyone else APPS.columns, "No apps yet: portico stores add ./docs"
+    )
 
 
 @app.command(epilog="Example: portico apps show story")
@@ -98,10 +84,7 @@ def run(
                 raise InvalidRequest(f"'{name}' answers questions: give it one as INPUT.", param="input")
             with client.ask(given, name) as answer:
                 answer.read()
-            if as_json:
-                print_json({"run": answer.run, "value": answer.text})
-            else:
-                typer.echo(safe(answer.text))
+            print_outcome({"run": answer.run, "value": answer.text}, as_json, safe(answer.text))
             return
         show_run(client, client.apps.start(name, given, session=session), as_json=as_json)
         if not as_json:
@@ -118,13 +101,10 @@ def versions(context: typer.Context, name: Name, as_json: AsJson = False) -> Non
     """List the versions of an app, newest first."""
     with connected(context) as client:
         found = client.apps.versions(name)
-    if as_json:
-        print_json({"data": found})
-    else:
-        print_rows(
-            ("VERSION", "ANSWERS", "SINCE", "BY", "NOTE"),
-            ((v.version, v.current, moment(v.created_at), v.created_by, v.note) for v in found),
-        )
+    headings = ("VERSION", "ANSWERS", "SINCE", "BY", "NOTE")
+    print_table(
+        found, as_json, headings, lambda v: (v.version, v.current, moment(v.created_at), v.created_by, v.note)
+    )
 
 
 @app.command(epilog="Example: portico apps rollback story --to 2")
@@ -137,10 +117,7 @@ def rollback(
     """Let an earlier version answer again. Runs in progress end as they began."""
     with connected(context) as client:
         found = client.apps.roll_back(name, to)
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(f"'{found.name}' is at version {found.version} again.")
+    print_outcome(found, as_json, f"'{found.name}' is at version {found.version} again.")
 
 
 @app.command(epilog="Example: portico apps limit story concurrency=4 tokens_per_day=100000")
@@ -186,10 +163,7 @@ def draw(
     if svg is not None:
         svg.write_text(drawn, encoding="utf-8")
     result: dict[str, Any] = {"mermaid": drawn} if svg is None else {"svg": str(svg)}
-    if as_json:
-        print_json(result)
-    else:
-        typer.echo(safe(drawn).rstrip() if svg is None else f"Drawn to {svg}.")
+    print_outcome(result, as_json, safe(drawn).rstrip() if svg is None else f"Drawn to {svg}.")
 
 
 @app.command(epilog="Example: portico apps remove story --yes")

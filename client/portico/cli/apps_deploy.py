@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from portico.cli.complete import app_names
+from portico.cli.nouns import print_outcome
 from portico.cli.pairs import json_or_text, pairs
 from portico.cli.render import console, print_json, safe
 from portico.cli.session import AsJson, DryRun, connected
@@ -93,10 +94,7 @@ def set_(
     given = {place: _value(value) for place, value in pairs(changes, "changes").items()}
     with connected(context) as client:
         made = client.apps.update(name, given, note=note)
-    if as_json:
-        print_json(made)
-    else:
-        typer.echo(f"'{safe(made.name)}' is at version {made.version}.")
+    print_outcome(made, as_json, f"'{safe(made.name)}' is at version {made.version}.")
 
 
 def _value(text: str) -> Any:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from portico.cli.nouns import print_outcome
 from portico.cli.progress import Spinner
-from portico.cli.render import amount, print_json
+from portico.cli.render import amount
 from portico.cli.session import AsJson, connected
 from portico.errors import InvalidRequest
 
@@ -28,10 +29,11 @@ def export_store(
         raise InvalidRequest(f"{out} is there already: --overwrite replaces it.", param="out")
     with connected(context) as client, Spinner(f"Writing {out}"):
         size = client.stores.export_archive(name, out, vectors=vectors)
-    if as_json:
-        print_json({"store": name, "file": str(out), "bytes": size})
-    else:
-        typer.echo(f"Wrote '{name}' to {out} ({amount(size)}).")
+    print_outcome(
+        {"store": name, "file": str(out), "bytes": size},
+        as_json,
+        f"Wrote '{name}' to {out} ({amount(size)}).",
+    )
 
 
 def import_store(
@@ -43,7 +45,4 @@ def import_store(
     """Make a store of such a file. Nothing is embedded again if its embedding model is here."""
     with connected(context) as client, Spinner(f"Reading {file}"):
         made = client.stores.import_archive(file, name=name)
-    if as_json:
-        print_json(made)
-    else:
-        typer.echo(f"Made the store '{made.name}' with {made.file_counts.total} files.")
+    print_outcome(made, as_json, f"Made the store '{made.name}' with {made.file_counts.total} files.")

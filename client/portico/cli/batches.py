@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from portico.cli.nouns import print_listing, print_outcome
 from portico.cli.render import moment, one_line, print_fields, print_json, print_rows
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, connected
+from portico.schemas.batches import BATCHES, Batch, BatchProblem, BatchResult, CheckedBatch
 
 if TYPE_CHECKING:
     from portico.client import Client
-    from portico.schemas.batches import Batch, BatchProblem, BatchResult, CheckedBatch
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Batches: many requests in one file, answered while nobody waits.",
-    epilog="Example: portico batches create requests.jsonl --wait",
-)
+app = group("batches", "portico batches create requests.jsonl --wait")
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the batch.")]
 
@@ -66,19 +64,8 @@ def show_all(
 ) -> None:
     """List batches, newest first."""
     with connected(context) as client:
-        page = client.batches.list(limit=limit)
-    if as_json:
-        print_json(page)
-    elif not page.data:
-        typer.echo("No batches yet: portico batches create requests.jsonl")
-    else:
-        print_rows(
-            ("ID", "ENDPOINT", "MODEL", "STATUS", "DONE", "FAILED", "BEGAN"),
-            (
-                (b.id, b.endpoint, b.model, b.status, _done(b), b.failed or "", moment(b.created_at))
-                for b in page.data
-            ),
-        )
+        found = client.batches.list(limit=limit)
+    print_listing(found, as_json, BATCHES.columns, "No batches yet: portico batches create requests.jsonl")
 
 
 @app.command(epilog="Example: portico batches show batch_0192f6")
@@ -96,7 +83,7 @@ def show(context: typer.Context, batch_id: Identity, as_json: AsJson = False) ->
             ("endpoint", batch.endpoint),
             ("model", batch.model),
             ("status", batch.status),
-            ("done", _done(batch)),
+            ("done", batch.progress),
             ("failed", batch.failed or None),
             ("tokens", tokens if batch.done else None),
             ("began", moment(batch.created_at)),
@@ -126,10 +113,7 @@ def cancel(context: typer.Context, batch_id: Identity, as_json: AsJson = False) 
     """Ask nothing more; what is answered by then is in the results."""
     with connected(context) as client:
         batch = client.batches.cancel(batch_id)
-    if as_json:
-        print_json(batch)
-    else:
-        typer.echo(f"{batch.id} is {_words(batch)}.")
+    print_outcome(batch, as_json, f"{batch.id} is {_words(batch)}.")
 
 
 @app.command(epilog="Example: portico batches results batch_0192f6 --output answers.jsonl")
@@ -151,10 +135,9 @@ def results(
         if output is not None:
             with output.open("w", encoding="utf-8") as file:
                 written = sum(bool(file.write(_line(result))) for result in found)
-            if as_json:
-                print_json({"output": str(output), "results": written})
-            else:
-                typer.echo(f"{written:,} results in {output}")
+            print_outcome(
+                {"output": str(output), "results": written}, as_json, f"{written:,} results in {output}"
+            )
         elif as_json:
             print_json({"data": list(found)})
         else:
@@ -244,10 +227,6 @@ def _end(batch: Batch, as_json: bool) -> None:
 
 
 def _words(batch: Batch) -> str:
-    done = f", {_done(batch)} done" if batch.total else ""
+    done = f", {batch.progress} done" if batch.total else ""
     failed = f", {batch.failed:,} of them failed" if batch.failed else ""
     return f"{batch.status.replace('_', ' ')}{done}{failed}"
-
-
-def _done(batch: Batch) -> str:
-    return f"{batch.done:,} of {batch.total:,}" if batch.total else ""

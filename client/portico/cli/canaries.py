@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from portico.cli.nouns import print_listing, print_table
 from portico.cli.render import moment, print_fields, print_json, print_rows, safe
+from portico.cli.root import group
 from portico.cli.session import AsJson, connected
 from portico.errors import InvalidRequest
+from portico.schemas.canaries import CANARIES, Canary, CanarySide
 
-if TYPE_CHECKING:
-    from portico.schemas.canaries import Canary, CanarySide
-
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Canaries: an alias whose calls are split between two models, or two versions of an app.",
-    epilog="Example: portico canaries set assistant desk@4 --weight 0.1 --promote after=200",
-)
+app = group("canaries", "portico canaries set assistant desk@4 --weight 0.1 --promote after=200")
 
 AliasName = Annotated[str, typer.Argument(metavar="ALIAS", help="The alias: portico models alias makes one.")]
 Reason = Annotated[str, typer.Option(help="Why, for the journal.")]
@@ -29,25 +25,9 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the newest canary of each alias."""
     with connected(context) as client:
         found = client.canaries.list()
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No canaries yet: portico canaries set ALIAS TARGET --weight 0.1")
-    else:
-        print_rows(
-            ("ALIAS", "STATUS", "BASELINE", "CANARY", "WEIGHT", "CALLS"),
-            (
-                (
-                    one.alias,
-                    one.status,
-                    one.baseline.target,
-                    one.canary.target,
-                    share_of(one.weight),
-                    one.canary.calls,
-                )
-                for one in found
-            ),
-        )
+    print_listing(
+        found, as_json, CANARIES.columns, "No canaries yet: portico canaries set ALIAS TARGET --weight 0.1"
+    )
 
 
 @app.command("set", epilog="Example: portico canaries set assistant desk@4 --weight 0.1 --promote after=200")
@@ -145,21 +125,11 @@ def history(context: typer.Context, alias: AliasName, as_json: AsJson = False) -
     """List the canaries that an alias has had, the newest first."""
     with connected(context) as client:
         found = client.canaries.history(alias)
-    if as_json:
-        print_json({"data": found})
-        return
-    print_rows(
+    print_table(
+        found,
+        as_json,
         ("SINCE", "STATUS", "BASELINE", "CANARY", "WHY"),
-        (
-            (
-                moment(one.created_at),
-                one.status,
-                one.baseline.target,
-                one.canary.target,
-                one.reason or "",
-            )
-            for one in found
-        ),
+        lambda one: (moment(one.created_at), one.status, one.baseline.target, one.canary.target, one.reason),
     )
 
 

@@ -6,15 +6,14 @@ from typing import Annotated
 
 import typer
 
+from portico.cli.nouns import print_item, print_listing, print_outcome
 from portico.cli.pairs import pairs
-from portico.cli.render import moment, print_fields, print_json, print_rows, safe, shorten
+from portico.cli.render import moment, print_json, safe
+from portico.cli.root import group
 from portico.cli.session import AsJson, Yes, confirm, connected
+from portico.schemas.models import CHATS
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Chats: chat completions that were asked for with 'store'.",
-    epilog="Example: portico chats list --model default",
-)
+app = group("chats", "portico chats list --model default")
 
 Which = Annotated[str, typer.Argument(metavar="ID", help="The chat: portico chats list.")]
 
@@ -35,13 +34,8 @@ def show_all(
         page = client.chats.list(model=model, metadata=wanted, limit=limit)
     if as_json:
         print_json({"data": [chat.raw for chat in page.data], "has_more": page.has_more})
-    elif not page.data:
-        typer.echo("No stored chats.")
     else:
-        print_rows(
-            ("ID", "MODEL", "ANSWER", "MADE"),
-            ((chat.id, chat.model, shorten(chat.text, 60), moment(chat.created)) for chat in page.data),
-        )
+        print_listing(page, False, CHATS.columns, "No stored chats.")
 
 
 @app.command(epilog="Example: portico chats show chatcmpl-0192f6")
@@ -49,18 +43,15 @@ def show(context: typer.Context, which: Which, as_json: AsJson = False) -> None:
     """Show a stored chat: its messages and its answer."""
     with connected(context) as client:
         chat, messages = client.chats.get(which), client.chats.messages(which)
-    if as_json:
-        print_json({**chat.raw, "messages": messages})
-        return
-    print_fields(
-        [
-            ("id", chat.id),
-            ("model", chat.model),
-            ("made", moment(chat.created)),
-            *((f"metadata {name}", value) for name, value in chat.metadata.items()),
-            *((str(message["role"]), str(message["content"] or "…")) for message in messages),
-            ("answer", chat.text),
-        ]
+    print_item(
+        {**chat.raw, "messages": messages},
+        as_json,
+        ("id", chat.id),
+        ("model", chat.model),
+        ("made", moment(chat.created)),
+        *((f"metadata {name}", value) for name, value in chat.metadata.items()),
+        *((str(message["role"]), str(message["content"] or "…")) for message in messages),
+        ("answer", chat.text),
     )
 
 
@@ -70,7 +61,4 @@ def delete(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJs
     confirm(f"Forget the stored chat '{which}'?", yes=yes)
     with connected(context) as client:
         client.chats.remove(which)
-    if as_json:
-        print_json({"removed": which})
-    else:
-        typer.echo(f"Forgot '{safe(which)}'.")
+    print_outcome({"removed": which}, as_json, f"Forgot '{safe(which)}'.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from portico.cli.render import print_json, print_rows
+from portico.cli.nouns import print_listing
 from portico.cli.session import AsJson, connected
+from portico.schemas.chunks import CHUNKERS
 
 app = typer.Typer()
 
@@ -15,12 +16,8 @@ def chunkers(context: typer.Context, as_json: AsJson = False) -> None:
     """List the ways to cut documents, and which files each is the usual one for."""
     with connected(context) as client:
         found = client.chunkers.list()
-    if as_json:
-        print_json({"data": found})
-        return
-    print_rows(
-        ("NAME", "SIZE", "OVERLAP", "WHAT IT DOES", "USUAL FOR"),
-        ((c.name, c.size, c.overlap, c.description, _some(c.formats)) for c in found),
+    print_listing(
+        found, as_json, CHUNKERS.columns, cells={"USUAL FOR": lambda chunker: _some(chunker.formats)}
     )
 
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from portico.cli.nouns import print_outcome
 from portico.cli.render import moment, print_json, print_rows, safe
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, connected
 from portico.errors import InvalidRequest, NotFound
 
@@ -14,11 +16,7 @@ if TYPE_CHECKING:
     from portico import Client
     from portico.schemas.cluster import ClusterNode, ClusterStatus
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Machines: daemons, nodes of each launcher, and what runs where.",
-    epilog="Example: portico cluster status",
-)
+app = group("cluster", "portico cluster status")
 
 NodeName = Annotated[
     str, typer.Argument(metavar="NODE", help="A node, by the scheduler's name or its address.")
@@ -101,10 +99,7 @@ def resume(
     """Use a node again that was drained."""
     with connected(context) as client:
         found = client.cluster.resume(launcher or _launcher_of(client, node), node)
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(safe(f"{label_of(found)} is used again."))
+    print_outcome(found, as_json, safe(f"{label_of(found)} is used again."))
 
 
 def label_of(node: ClusterNode) -> str:

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe
+from portico.cli.nouns import print_listing, print_outcome, print_removed
+from portico.cli.render import moment, print_fields, print_json, print_rows, safe
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import NotFound
+from portico.schemas.containers import CONTAINERS, ContainerFile
 
 if TYPE_CHECKING:
     from portico.client import Client
-    from portico.schemas.containers import ContainerFile
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Containers: folders of the sandbox that code of several calls shares.",
-    epilog="Example: portico containers create analysis",
-)
+app = group("containers", "portico containers create analysis")
 
 WORKING_FOLDER = "/work/"
 
@@ -44,10 +42,7 @@ def create(
     """Make a container."""
     with connected(context) as client:
         made = client.containers.create(name, files=file or (), skills=skill or (), minutes=minutes)
-    if as_json:
-        print_json(made)
-    else:
-        typer.echo(made.id)
+    print_outcome(made, as_json, made.id)
 
 
 @app.command("list", epilog="Example: portico containers list")
@@ -59,15 +54,7 @@ def show_all(
     """List your containers, newest first."""
     with connected(context) as client:
         found = client.containers.list(name=name)
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No containers: portico containers create NAME")
-    else:
-        print_rows(
-            ("ID", "NAME", "LAST USED", "MINUTES"),
-            ((one.id, one.name, moment(one.last_active_at), one.minutes) for one in found),
-        )
+    print_listing(found, as_json, CONTAINERS.columns, "No containers: portico containers create NAME")
 
 
 @app.command(epilog="Example: portico containers show cntr_123")
@@ -103,10 +90,7 @@ def put(
     """Put a file into a container, in place of one with its name."""
     with connected(context) as client:
         made = client.containers.add_file(container, file)
-    if as_json:
-        print_json(made)
-    else:
-        typer.echo(f"{made.id} is {safe(made.path)}.")
+    print_outcome(made, as_json, f"{made.id} is {safe(made.path)}.")
 
 
 @app.command(epilog="Example: portico containers get cntr_123 table.csv --to here.csv")
@@ -123,10 +107,9 @@ def get(
         data = client.containers.content(container, found.id)
     path = to or Path(found.path.rpartition("/")[2])
     path.write_bytes(data)
-    if as_json:
-        print_json({"id": found.id, "file": str(path), "bytes": len(data)})
-    else:
-        typer.echo(f"Wrote {safe(str(path))}.")
+    print_outcome(
+        {"id": found.id, "file": str(path), "bytes": len(data)}, as_json, f"Wrote {safe(str(path))}."
+    )
 
 
 @app.command(epilog="Example: portico containers remove cntr_123 --yes")

@@ -10,7 +10,7 @@ from types import FrameType
 
 import typer
 
-from portico.cli.render import print_json
+from portico.cli.nouns import print_outcome
 from portico.cli.session import AsJson, Invocation, connected, home_folder, invocation
 from portico.errors import Conflict, DeadlineExceeded
 from portico.schemas.daemon import Status
@@ -29,10 +29,9 @@ def down(context: typer.Context, as_json: AsJson = False) -> None:
         _check_ours(invocation(context), status)
         client.shutdown()
     _wait_for_end(Path(status.home))
-    if as_json:
-        print_json({"stopped": status.url, "home": status.home})
-    else:
-        typer.echo(f"Stopped the daemon at {status.url}.")
+    print_outcome(
+        {"stopped": status.url, "home": status.home}, as_json, f"Stopped the daemon at {status.url}."
+    )
 
 
 def _check_ours(ours: Invocation, status: Status) -> None:

@@ -7,14 +7,12 @@ from typing import Annotated
 import typer
 
 from portico.cli.follow import follow_here, require_success
-from portico.cli.render import moment, print_json, print_removed, print_rows
+from portico.cli.nouns import print_listing, print_outcome, print_removed, print_table
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
+from portico.schemas.engines import ENGINES
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Engines: list, install, remove, doctor.",
-    epilog="Example: portico engines install vllm",
-)
+app = group("engines", "portico engines install vllm")
 
 Name = Annotated[str, typer.Argument(help="The name of the engine, such as vllm.")]
 
@@ -24,13 +22,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the engines, and whether the environments of the heavy ones are there."""
     with connected(context) as client:
         found = client.engines.list()
-    if as_json:
-        print_json({"data": found})
-        return
-    print_rows(
-        ("NAME", "STATE", "VERSION", "BUILT", "NOTE"),
-        ((e.name, e.state, e.version, moment(e.built_at), e.problem) for e in found),
-    )
+    print_listing(found, as_json, ENGINES.columns)
 
 
 @app.command(epilog="Example: portico engines install vllm")
@@ -46,10 +38,7 @@ def install(
         run = client.engines.install(name, rebuild=rebuild)
         require_success(follow_here(client.url, ours.key, [run]))
         ended = client.runs.get(run)
-    if as_json:
-        print_json(ended)
-    else:
-        typer.echo(f"The engine '{name}' is installed.")
+    print_outcome(ended, as_json, f"The engine '{name}' is installed.")
 
 
 @app.command(epilog="Example: portico engines remove vllm --yes")
@@ -69,9 +58,8 @@ def doctor(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Look closely at the environment of an engine. Exit code 1 if something is wrong."""
     with connected(context) as client:
         found = client.engines.doctor(name)
-    if as_json:
-        print_json({"data": found})
-    else:
-        print_rows(("CHECK", "OK", "DETAIL"), ((f.check, "yes" if f.ok else "no", f.detail) for f in found))
+    print_table(
+        found, as_json, ("CHECK", "OK", "DETAIL"), lambda finding: (finding.check, finding.ok, finding.detail)
+    )
     if not all(finding.ok for finding in found):
         raise typer.Exit(1)

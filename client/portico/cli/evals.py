@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from portico.cli.nouns import print_listing
 from portico.cli.render import print_json, safe
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
+from portico.schemas.evals import EVALS, EvalRun, EvalSearch
 
 if TYPE_CHECKING:
     from portico.client import Client
-    from portico.schemas.evals import EvalRun, EvalSearch
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Evaluations: judge what models, apps and stores answer, and look for better settings.",
-    epilog="Example: portico evals run -f capitals.yaml",
-)
+app = group("evals", "portico evals run -f capitals.yaml")
 
 MAX_UNASKED_CALLS = 1_000
 """Calls from which on a command asks first."""
@@ -149,7 +147,8 @@ def show_all(
     with connected(context) as client:
         if eval_id is None:
             evals = client.evals.list(limit=limit).data
-            print_json({"data": evals}) if as_json else evals_show.print_evals(evals)
+            empty = "There are no evaluations yet: portico evals run -f FILE"
+            print_listing(evals, as_json, EVALS.columns, empty)
             return
         runs = [one for one in client.evals.runs(eval_id, limit=limit) if one.search_id is None]
         searches = client.evals.searches(eval_id, limit=limit)

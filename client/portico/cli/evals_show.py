@@ -11,7 +11,15 @@ import typer
 from portico.cli.progress import Bars
 from portico.cli.render import dollars, moment, one_line, print_fields, print_rows, shorten
 from portico.client import Client
-from portico.schemas.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch, EvalTrial
+from portico.schemas.evals import (
+    Eval,
+    EvalApplied,
+    EvalOutput,
+    EvalPlan,
+    EvalRun,
+    EvalSearch,
+    EvalTrial,
+)
 
 WIDTH = 60
 """Characters of a text in a table."""
@@ -43,20 +51,6 @@ def print_search_plan(plan: EvalPlan) -> None:
     print_fields((name, f"{value:,}") for name, value in (*numbers, ("trained", plan.trained)))
     typer.echo()
     print_rows(("SETTINGS",), ((_settings(one),) for one in plan.settings))
-
-
-def print_evals(found: Sequence[Eval]) -> None:
-    """Evaluations."""
-    if not found:
-        typer.echo("There are no evaluations yet: portico evals run -f FILE")
-        return
-    print_rows(
-        ("ID", "NAME", "CRITERIA", "MADE"),
-        (
-            (e.id, e.name, [one.get("name") for one in e.testing_criteria], moment(e.created_at))
-            for e in found
-        ),
-    )
 
 
 def print_eval(found: Eval) -> None:

@@ -6,15 +6,14 @@ from typing import Annotated
 
 import typer
 
-from portico.cli.render import moment, print_json, print_rows, safe, shorten
+from portico.cli.nouns import print_listing, print_outcome
+from portico.cli.render import safe
+from portico.cli.root import group
 from portico.cli.session import AsJson, Yes, confirm, connected
 from portico.cli.sessions import find_session
+from portico.schemas.facts import FACTS
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Facts: the long-term memory of agents, each with the conversation that it was learnt in.",
-    epilog="Example: portico facts list --session guide/monday",
-)
+app = group("facts", "portico facts list --session guide/monday")
 
 Which = Annotated[str, typer.Argument(metavar="ID", help="The fact: portico facts list.")]
 
@@ -34,26 +33,7 @@ def show_all(
     with connected(context) as client:
         within = None if session is None else find_session(client, session).id
         found = client.facts.list(store=store, agent=agent, session=within, limit=limit)
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No facts.")
-    else:
-        print_rows(
-            ("ID", "FACT", "AGENT", "SESSION", "MESSAGE", "SAID", "CHANGED"),
-            (
-                (
-                    item.id,
-                    item.text,
-                    item.source.agent or "",
-                    f"{item.source.app}/{item.source.name}" if item.source.app else "",
-                    item.source.message or "",
-                    shorten(item.source.said or "", 40),
-                    moment(item.changed_at),
-                )
-                for item in found
-            ),
-        )
+    print_listing(found, as_json, FACTS.columns, "No facts.")
 
 
 @app.command(epilog="Example: portico facts change fact_0192f6 'Ann lives in Porto.'")
@@ -66,10 +46,7 @@ def change(
     """Put another text in the place of a fact. Where it was learnt stays."""
     with connected(context) as client:
         changed = client.facts.change(which, text)
-    if as_json:
-        print_json(changed)
-    else:
-        typer.echo(f"{safe(changed.id)} says: {safe(changed.text)}")
+    print_outcome(changed, as_json, f"{safe(changed.id)} says: {safe(changed.text)}")
 
 
 @app.command(epilog="Example: portico facts delete fact_0192f6 --yes")
@@ -78,7 +55,4 @@ def delete(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJs
     confirm(f"Forget the fact '{which}'?", yes=yes)
     with connected(context) as client:
         client.facts.remove(which)
-    if as_json:
-        print_json({"removed": which})
-    else:
-        typer.echo(f"Forgot '{safe(which)}'.")
+    print_outcome({"removed": which}, as_json, f"Forgot '{safe(which)}'.")

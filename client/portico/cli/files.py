@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from portico.cli.nouns import print_item, print_listing, print_removed
 from portico.cli.progress import Spinner
-from portico.cli.render import amount, moment, print_fields, print_json, print_removed, print_rows
+from portico.cli.render import amount, moment, print_json, print_rows
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import ConnectionFailed, InvalidRequest
-from portico.schemas.files import File
+from portico.schemas.files import FILES, File
 
 if TYPE_CHECKING:
     from portico.client import Client
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Files: upload, list, remove.",
-    epilog="Example: portico files add report.pdf --store handbook",
-)
+app = group("files", "portico files add report.pdf --store handbook")
 
 MIN_PARTED_BYTES = 64 * 1024 * 1024
 """Bytes above which a file goes in parts."""
@@ -37,17 +35,8 @@ def show_all(
     """List uploaded files, newest first."""
     with connected(context) as client:
         page = client.files.list(limit=limit)
-    if as_json:
-        print_json(page)
-        return
-    if not page.data:
-        typer.echo("No files yet: portico files add FILE")
-        return
-    print_rows(
-        ("ID", "NAME", "SIZE", "PURPOSE", "ADDED"),
-        ((f.id, f.filename, amount(f.bytes), f.purpose, moment(f.created_at)) for f in page.data),
-    )
-    if page.has_more:
+    print_listing(page, as_json, FILES.columns, "No files yet: portico files add FILE")
+    if page.has_more and not as_json:
         typer.echo(f"There are more: --limit {limit * 2}", err=True)
 
 
@@ -97,17 +86,14 @@ def show(context: typer.Context, file_id: Identity, as_json: AsJson = False) -> 
     """Show one file."""
     with connected(context) as client:
         found = client.files.get(file_id)
-    if as_json:
-        print_json(found)
-        return
-    print_fields(
-        [
-            ("id", found.id),
-            ("name", found.filename),
-            ("size", amount(found.bytes)),
-            ("purpose", found.purpose),
-            ("added", moment(found.created_at)),
-        ]
+    print_item(
+        found,
+        as_json,
+        ("id", found.id),
+        ("name", found.filename),
+        ("size", amount(found.bytes)),
+        ("purpose", found.purpose),
+        ("added", moment(found.created_at)),
     )
 
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from portico.cli.follow import follow_here, require_success
-from portico.cli.render import print_json, print_removed, print_rows
+from portico.cli.nouns import print_listing, print_outcome, print_removed
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
 from portico.errors import NotFound
+from portico.schemas.resource import Column
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,25 +27,17 @@ def show_all(context: typer.Context, store: Store, as_json: AsJson = False) -> N
     """List the groups of a store, its own first."""
     with connected(context) as client:
         found = client.stores.groups(store)
-    if as_json:
-        print_json({"data": found})
-        return
-    print_rows(
-        ("GROUP", "PARENT", "CHUNKER", "MODEL", "FILES", "WAITING", "FAILED", "CHUNKS"),
-        (
-            (
-                g.name,
-                g.parent,
-                _chunker(g.chunking),
-                g.embedding_model,
-                g.completed,
-                g.waiting,
-                g.failed,
-                g.chunks,
-            )
-            for g in found
-        ),
+    columns = (
+        Column("GROUP", "name"),
+        Column("PARENT"),
+        Column("CHUNKER", "chunking"),
+        Column("MODEL", "embedding_model"),
+        Column("FILES", "completed"),
+        Column("WAITING"),
+        Column("FAILED"),
+        Column("CHUNKS"),
     )
+    print_listing(found, as_json, columns, cells={"CHUNKER": lambda group: _chunker(group.chunking)})
 
 
 @app.command(epilog="Example: portico stores groups add docs small --strategy sentence --size 300")
@@ -80,10 +73,9 @@ def add(
         )
         if wait:
             require_success(follow_here(client.url, invocation(context).key, [run]))
-    if as_json:
-        print_json({"run": run})
-    else:
-        typer.echo(f"Made the group '{group}'." if wait else f"Begun: portico runs tail {run}")
+    print_outcome(
+        {"run": run}, as_json, f"Made the group '{group}'." if wait else f"Begun: portico runs tail {run}"
+    )
 
 
 @app.command(epilog="Example: portico stores groups retry docs")
@@ -99,10 +91,9 @@ def retry(
         runs = list(client.stores.retry_groups(store))
         if wait and runs:
             require_success(follow_here(client.url, invocation(context).key, runs))
-    if as_json:
-        print_json({"runs": runs})
-    else:
-        typer.echo(f"Tried {len(failed)} files again." if runs else "Nothing had failed.")
+    print_outcome(
+        {"runs": runs}, as_json, f"Tried {len(failed)} files again." if runs else "Nothing had failed."
+    )
 
 
 @app.command(epilog="Example: portico stores groups remove docs small --yes")

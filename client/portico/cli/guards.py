@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from portico.cli.render import print_json, print_rows
+from portico.cli.nouns import print_listing
 from portico.cli.session import AsJson, connected
+from portico.schemas.daemon import CONTENT_GUARDS
 
 app = typer.Typer(no_args_is_help=True, epilog="Example: portico guards list")
 
@@ -20,10 +21,4 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the guards of the configuration: around what, what each looks for and where, and what becomes of it."""
     with connected(context) as client:
         found = client.guards.list()
-    if as_json:
-        print_json({"data": found})
-        return
-    print_rows(
-        ("GUARD", "ON", "DETECTS", "WHERE", "ACTION", "ON ERROR"),
-        ((g.name, *map(", ".join, (g.on, g.detects, g.where)), g.action, g.on_error) for g in found),
-    )
+    print_listing(found, as_json, CONTENT_GUARDS.columns)

@@ -10,9 +10,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from portico.cli.limits import limits_of, shown
-from portico.cli.render import amount, moment, print_fields, print_json, print_rows
+from portico.cli.nouns import print_listing, print_outcome, print_table
+from portico.cli.render import amount, moment, print_fields, print_json
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest, NotFound
+from portico.schemas.keys import KEYS
 
 _KINDS: Final = {"=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _SIGNS: Final = {
@@ -24,11 +27,7 @@ _COMPARISON: Final = re.compile(r"([^=!<>]+)(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
 
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The id of the key.")]
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Keys: who may call the daemon, and what.",
-    epilog="Example: portico keys create --name phone --scope chat --scope stores:docs:read",
-)
+app = group("keys", "portico keys create --name phone --scope chat --scope stores:docs:read")
 
 
 @app.command(
@@ -82,31 +81,14 @@ def show_all(
     """List the keys, without their secrets."""
     with connected(context) as client:
         found = client.keys.list(blocked=blocked)
-    if as_json:
-        print_json({"data": found})
-    elif blocked:
-        print_rows(
-            ("ID", "NAME", "ISSUER", "SUBJECT", "SINCE"),
-            ((k.id, k.name, k.issuer, k.subject, moment(k.blocked_at)) for k in found),
+    if blocked:
+        headings = ("ID", "NAME", "ISSUER", "SUBJECT", "SINCE")
+        print_table(
+            found, as_json, headings, lambda k: (k.id, k.name, k.issuer, k.subject, moment(k.blocked_at))
         )
-    elif not found:
-        typer.echo("No keys yet: portico keys create --name NAME --scope chat")
-    else:
-        print_rows(
-            ("ID", "NAME", "SCOPES", "FILTERS", "LIMITS", "STORED", "MADE"),
-            (
-                (
-                    k.id,
-                    k.name,
-                    k.scopes,
-                    _format_filters(k.filters),
-                    shown(k.limits),
-                    amount(k.stored_bytes),
-                    moment(k.created_at),
-                )
-                for k in found
-            ),
-        )
+        return
+    empty = "No keys yet: portico keys create --name NAME --scope chat"
+    print_listing(found, as_json, KEYS.columns, empty, {"FILTERS": lambda key: _format_filters(key.filters)})
 
 
 @app.command(epilog="Example: portico keys show sales")
@@ -201,10 +183,11 @@ def revoke(
         if not dry_run:
             confirm(f"Revoke the key '{found.name}'?", yes=yes)
             client.keys.revoke(key_id)
-    if as_json:
-        print_json({"revoked": None if dry_run else key_id, "would_revoke": key_id})
-    else:
-        typer.echo(f"{'Would revoke' if dry_run else 'Revoked'} '{found.name}'.")
+    print_outcome(
+        {"revoked": None if dry_run else key_id, "would_revoke": key_id},
+        as_json,
+        f"{'Would revoke' if dry_run else 'Revoked'} '{found.name}'.",
+    )
 
 
 @app.command(epilog="Example: portico keys unblock user_5f2c1e")
@@ -212,10 +195,7 @@ def unblock(context: typer.Context, key_id: KeyId, as_json: AsJson = False) -> N
     """Let somebody in again who signs in and was kept out. What they may do, their next token says."""
     with connected(context) as client:
         found = client.keys.unblock(key_id)
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(f"'{found.name}' may sign in again.")
+    print_outcome(found, as_json, f"'{found.name}' may sign in again.")
 
 
 def _filters_of(given: Iterable[str]) -> dict[str, dict[str, Any]]:

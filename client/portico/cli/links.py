@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from portico.cli.render import amount, print_json, print_rows, shorten
+from portico.cli.nouns import print_outcome, print_table
+from portico.cli.render import amount, print_json, shorten
 from portico.cli.session import AsJson, connected
 from portico.errors import InvalidRequest
 
@@ -36,23 +37,14 @@ def neighbours(
     if as_json:
         print_json(found)
         return
-    if not found.passages:
-        typer.echo(f"Nothing names what the passage {found.chunk} names.")
-        return
-    print_rows(
+    print_table(
+        found.passages,
+        False,
         ("CHUNK", "TERM", "KIND", "FILE", "TEXT"),
-        (
-            (
-                item.chunk,
-                item.term,
-                item.kind,
-                f"{item.filename} {item.place.label()}",
-                shorten(item.text, 80),
-            )
-            for item in found.passages
-        ),
+        lambda p: (p.chunk, p.term, p.kind, f"{p.filename} {p.place.label()}", shorten(p.text, 80)),
+        f"Nothing names what the passage {found.chunk} names.",
     )
-    if found.has_more:
+    if found.has_more and found.passages:
         typer.echo(f"There are more: --after {after + len(found.passages)}")
 
 
@@ -68,7 +60,8 @@ def export_graph(
         raise InvalidRequest(f"{out} is there already: --overwrite replaces it.", param="out")
     with connected(context) as client:
         size = client.stores.export_graph(name, out)
-    if as_json:
-        print_json({"store": name, "file": str(out), "bytes": size})
-    else:
-        typer.echo(f"Wrote the links of '{name}' to {out} ({amount(size)}).")
+    print_outcome(
+        {"store": name, "file": str(out), "bytes": size},
+        as_json,
+        f"Wrote the links of '{name}' to {out} ({amount(size)}).",
+    )

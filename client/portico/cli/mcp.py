@@ -15,21 +15,20 @@ from typing import Annotated, Any
 import typer
 
 from portico.cli.mcp_server_json import server_json
+from portico.cli.nouns import print_item, print_listing, print_outcome, remove_noun
 from portico.cli.pairs import pairs
 from portico.cli.progress import Spinner
 from portico.cli.render import (
     moment,
     one_line,
-    print_fields,
     print_json,
-    print_removed,
     print_rows,
     safe,
     shorten,
 )
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
+from portico.cli.session import AsJson, DryRun, Yes, connected, invocation
 from portico.errors import InvalidRequest, PorticoError
-from portico.schemas.mcp_servers import McpServer
+from portico.schemas.mcp_servers import MCP, McpServer
 
 _SETTINGS = '{"mcpServers": {"portico": {"command": "portico", "args": ["mcp"]}}}'
 
@@ -99,18 +98,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the MCP servers of other people that the daemon holds."""
     with connected(context) as client:
         found = client.mcp.list()
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No servers yet: portico mcp add NAME -- COMMAND …")
-    else:
-        print_rows(
-            ("NAME", "STATE", "TOOLS", "WHERE", "ERROR"),
-            (
-                (s.name, s.state, len(s.tools), s.url or " ".join(s.command), shorten(s.error or "", 80))
-                for s in found
-            ),
-        )
+    print_listing(found, as_json, MCP.columns, "No servers yet: portico mcp add NAME -- COMMAND …")
 
 
 @app.command(epilog="Example: portico mcp show files")
@@ -176,11 +164,8 @@ def remove(
 ) -> None:
     """End a server and forget it; its tools are gone at once."""
     with connected(context) as client:
-        found = client.mcp.get(name)
-        if not dry_run:
-            confirm(f"Remove the MCP server '{found.name}'?", yes=yes)
-            client.mcp.remove(name)
-    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
+        question = "Remove the MCP server '{0.name}'?"
+        remove_noun(client.mcp, name, question, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
 @app.command(epilog="Example: portico mcp restart files")
@@ -188,10 +173,7 @@ def restart(context: typer.Context, name: Name, as_json: AsJson = False) -> None
     """End a server and start it again."""
     with connected(context) as client:
         found = client.mcp.restart(name)
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(f"'{found.name}' is started again.")
+    print_outcome(found, as_json, f"'{found.name}' is started again.")
 
 
 @app.command(epilog="Example: portico mcp logs files --lines 20")
@@ -369,25 +351,22 @@ def _expanded(value: Any, environment: Mapping[str, str]) -> Any:
 
 
 def _print(found: McpServer, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
-    print_fields(
-        [
-            ("name", found.name),
-            ("state", found.state),
-            ("error", found.error),
-            ("title", found.card.title),
-            ("version", found.card.version),
-            ("protocol", found.card.protocol),
-            ("capabilities", found.card.capabilities),
-            ("reached", moment(found.reached_at)),
-            ("command", " ".join(found.command)),
-            ("url", found.url),
-            ("variables", found.env),
-            ("headers", found.headers),
-            ("restarts", found.restarts or None),
-            ("tools", found.tools),
-            ("instructions", shorten(found.card.instructions, MAX_INSTRUCTIONS_CHARS)),
-        ]
+    print_item(
+        found,
+        as_json,
+        ("name", found.name),
+        ("state", found.state),
+        ("error", found.error),
+        ("title", found.card.title),
+        ("version", found.card.version),
+        ("protocol", found.card.protocol),
+        ("capabilities", found.card.capabilities),
+        ("reached", moment(found.reached_at)),
+        ("command", " ".join(found.command)),
+        ("url", found.url),
+        ("variables", found.env),
+        ("headers", found.headers),
+        ("restarts", found.restarts or None),
+        ("tools", found.tools),
+        ("instructions", shorten(found.card.instructions, MAX_INSTRUCTIONS_CHARS)),
     )

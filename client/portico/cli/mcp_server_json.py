@@ -15,7 +15,8 @@ from urllib.parse import quote, urlsplit
 
 import typer
 
-from portico.cli.render import print_json, shorten
+from portico.cli.nouns import print_outcome
+from portico.cli.render import shorten
 from portico.cli.session import AsJson, connected
 from portico.errors import InvalidRequest
 
@@ -76,10 +77,7 @@ def server_json(
         address=at,
         image=image,
     )
-    if as_json:
-        print_json(document)
-    else:
-        typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    print_outcome(document, as_json, json.dumps(document, ensure_ascii=False, indent=2))
 
 
 def described(

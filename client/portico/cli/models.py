@@ -12,6 +12,7 @@ import typer
 
 from portico.cli.complete import engine_parameters
 from portico.cli.models_simulate import simulate_load
+from portico.cli.nouns import print_item, print_listing, print_outcome, remove_noun
 from portico.cli.progress import Spinner
 from portico.cli.render import (
     amount,
@@ -19,19 +20,14 @@ from portico.cli.render import (
     one_line,
     print_fields,
     print_json,
-    print_removed,
-    print_rows,
     safe,
 )
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.root import group
+from portico.cli.session import AsJson, DryRun, Yes, connected
 from portico.errors import InvalidRequest, NotFound
-from portico.schemas.deployments import Deployment, Plan
+from portico.schemas.deployments import DEPLOYMENTS, Deployment, Plan
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Models: list, add, load, unload, remove.",
-    epilog="Example: portico models add house --source 'http://127.0.0.1:9000/v1#some-model'",
-)
+app = group("models", "portico models add house --source 'http://127.0.0.1:9000/v1#some-model'")
 
 Name = Annotated[str, typer.Argument(help="The name of the model.")]
 Parameters = Annotated[
@@ -51,15 +47,9 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List every model, loaded or not."""
     with connected(context) as client:
         found = client.deployments.list()
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No models yet: portico models add NAME --source SOURCE")
-    else:
-        print_rows(
-            ("NAME", "STATE", "ENGINE", "TASK", "MEMORY", "ALIASES", "SOURCE"),
-            ((m.name, m.state, m.engine, m.task, amount(m.memory_bytes), m.aliases, m.source) for m in found),
-        )
+    print_listing(
+        found, as_json, DEPLOYMENTS.columns, "No models yet: portico models add NAME --source SOURCE"
+    )
 
 
 @app.command(epilog="Example: portico models show default")
@@ -245,11 +235,8 @@ def remove(
 ) -> None:
     """Forget a model. Its files stay in the cache."""
     with connected(context) as client:
-        found = client.deployments.get(name)
-        if not dry_run:
-            confirm(f"Remove the model '{found.name}'?", yes=yes)
-            client.deployments.remove(name)
-    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
+        question = "Remove the model '{0.name}'?"
+        remove_noun(client.deployments, name, question, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
 @app.command(epilog="Example: portico models load default")
@@ -277,10 +264,7 @@ def alias(
     """Let a name stand for a model, such as 'default'."""
     with connected(context) as client:
         client.models.alias(name, target)
-    if as_json:
-        print_json({"name": name, "target": target})
-    else:
-        typer.echo(f"'{name}' is now '{target}'.")
+    print_outcome({"name": name, "target": target}, as_json, f"'{name}' is now '{target}'.")
 
 
 def _pairs(given: Sequence[str], what: str) -> dict[str, Any]:
@@ -311,35 +295,32 @@ ANSWERS = {
 
 
 def _print(found: Deployment, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
-    print_fields(
-        [
-            ("name", found.name),
-            ("aliases", found.aliases),
-            ("state", found.state),
-            ("error", found.error),
-            ("source", found.source),
-            ("engine", found.engine),
-            ("task", found.task),
-            ("answers", ANSWERS.get(found.answers or "")),
-            ("context", f"{found.context_length} tokens" if found.context_length else None),
-            ("dimensions", found.dimensions),
-            ("memory", amount(found.memory_bytes)),
-            ("GPUs", ", ".join(map(str, found.gpus)) or None),
-            ("pinned", "yes" if found.pin else None),
-            ("calls now", found.calls or None),
-            ("crashes", found.crashes or None),
-            ("process", found.pid),
-            ("loaded", moment(found.loaded_at)),
-            ("last used", moment(found.last_used_at)),
-            *(
-                (
-                    f"process {number}",
-                    f"{one.state}, {amount(one.memory_bytes) or 'no memory here'}, {one.source}",
-                )
-                for number, one in enumerate(found.replicas, 1)
-            ),
-        ]
+    print_item(
+        found,
+        as_json,
+        ("name", found.name),
+        ("aliases", found.aliases),
+        ("state", found.state),
+        ("error", found.error),
+        ("source", found.source),
+        ("engine", found.engine),
+        ("task", found.task),
+        ("answers", ANSWERS.get(found.answers or "")),
+        ("context", f"{found.context_length} tokens" if found.context_length else None),
+        ("dimensions", found.dimensions),
+        ("memory", amount(found.memory_bytes)),
+        ("GPUs", ", ".join(map(str, found.gpus)) or None),
+        ("pinned", "yes" if found.pin else None),
+        ("calls now", found.calls or None),
+        ("crashes", found.crashes or None),
+        ("process", found.pid),
+        ("loaded", moment(found.loaded_at)),
+        ("last used", moment(found.last_used_at)),
+        *(
+            (
+                f"process {number}",
+                f"{one.state}, {amount(one.memory_bytes) or 'no memory here'}, {one.source}",
+            )
+            for number, one in enumerate(found.replicas, 1)
+        ),
     )

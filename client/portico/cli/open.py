@@ -9,7 +9,8 @@ import webbrowser
 
 import typer
 
-from portico.cli.render import one_line, print_json
+from portico.cli.nouns import print_outcome
+from portico.cli.render import one_line
 from portico.cli.session import AsJson, connected
 from portico.errors import Unauthenticated
 
@@ -24,10 +25,9 @@ def open_page(context: typer.Context, as_json: AsJson = False) -> None:
             client.status()
         url = f"{client.url.rstrip('/')}/"
     opened = has_browser() and webbrowser.open(url)
-    if as_json:
-        print_json({"url": url, "opened": opened})
-    else:
-        typer.echo(f"Opened {one_line(url)}" if opened else one_line(url))
+    print_outcome(
+        {"url": url, "opened": opened}, as_json, f"Opened {one_line(url)}" if opened else one_line(url)
+    )
 
 
 def has_browser() -> bool:

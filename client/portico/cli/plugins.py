@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from portico.cli.render import print_json, print_rows
+from portico.cli.nouns import print_listing
 from portico.cli.session import AsJson, connected
+from portico.schemas.daemon import PLUGINS
 
 app = typer.Typer(no_args_is_help=True, epilog="Example: portico plugins list")
 
@@ -20,10 +21,4 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the engines, chunkers, tools and providers of plugins, and what is wrong with those that fail."""
     with connected(context) as client:
         found = client.plugins.list()
-    if as_json:
-        print_json({"data": found})
-        return
-    print_rows(
-        ("KIND", "NAME", "DISTRIBUTION", "VERSION", "STATE", "REASON"),
-        ((p.kind, p.name, p.distribution, p.version, p.state, p.reason) for p in found),
-    )
+    print_listing(found, as_json, PLUGINS.columns)

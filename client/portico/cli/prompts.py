@@ -10,56 +10,38 @@ from typing import Annotated, Any
 
 import typer
 
+from portico.cli.nouns import ID, OWNER, Everyone, print_listing, print_outcome, print_table, remove_noun
 from portico.cli.pairs import pairs
-from portico.cli.render import print_fields, print_json, print_removed, print_rows, safe, shorten
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
+from portico.cli.root import group
+from portico.cli.session import AsJson, DryRun, Yes, connected
 from portico.errors import InvalidRequest
+from portico.schemas.prompts import PROMPTS, Prompt
+from portico.schemas.resource import Column
 
 SUFFIXES = (".yaml", ".yml", ".md", ".prompty", ".prompt", ".json")
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Prompts: texts with arguments, kept in versions.",
-    epilog="Example: portico prompts import ./prompts",
-)
+app = group("prompts", "portico prompts import ./prompts")
 
 Name = Annotated[str, typer.Argument(help="The prompt.")]
 Version = Annotated[int | None, typer.Option(help="Which version (default: the newest).")]
-
-Everyone = Annotated[
-    bool, typer.Option("--all", help="For an admin: those of other keys too, with their ids.")
-]
 
 
 @app.command("list", epilog="Example: portico prompts list")
 def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson = False) -> None:
     """List the prompts."""
+    columns = (ID, Column("NAME"), OWNER, Column("VERSION")) if everyone else PROMPTS.columns
     with connected(context) as client:
         found = client.prompts.list(everyone=everyone)
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No prompts yet: portico prompts import FOLDER")
-    elif everyone:
-        print_rows(
-            ("ID", "NAME", "OWNER", "VERSION"),
-            ((prompt.id, prompt.name, prompt.owner or "shared", prompt.version) for prompt in found),
-        )
-    else:
-        print_rows(
-            ("NAME", "VERSION", "TAKES", "DESCRIPTION"),
-            (
-                (
-                    prompt.name,
-                    prompt.version,
-                    tuple(argument["name"] for argument in prompt.arguments),
-                    shorten(prompt.description or prompt.title, 80),
-                )
-                for prompt in found
-            ),
-        )
+    print_listing(
+        found,
+        as_json,
+        columns,
+        "No prompts yet: portico prompts import FOLDER",
+        {"DESCRIPTION": lambda prompt: shorten(prompt.description or prompt.title, 80)},
+    )
 
 
 @app.command(epilog="Example: portico prompts show review --version 2")
@@ -145,10 +127,7 @@ def add(
     names = dict.fromkeys(found for message in messages for found in placeholders(message["content"]))
     with connected(context) as client:
         made = client.prompts.save(name, description=describe, arguments=list(names), messages=messages)
-    if as_json:
-        print_json(made)
-    else:
-        typer.echo(f"'{made.name}' is at version {made.version}.")
+    print_outcome(made, as_json, f"'{made.name}' is at version {made.version}.")
 
 
 @app.command("import", epilog="Example: portico prompts import ./prompts --dry-run")
@@ -238,20 +217,12 @@ def history(context: typer.Context, name: Name, as_json: AsJson = False) -> None
 
     with connected(context) as client:
         found = client.prompts.history(name)
-    if as_json:
-        print_json({"data": found})
-    else:
-        print_rows(
-            ("VERSION", "SINCE", "FROM"),
-            (
-                (
-                    prompt.version,
-                    datetime.fromtimestamp(prompt.created_at).isoformat(" ", "minutes"),
-                    prompt.origin or "written here",
-                )
-                for prompt in found
-            ),
-        )
+
+    def row(prompt: Prompt) -> tuple[Any, ...]:
+        since = datetime.fromtimestamp(prompt.created_at).isoformat(" ", "minutes")
+        return prompt.version, since, prompt.origin or "written here"
+
+    print_table(found, as_json, ("VERSION", "SINCE", "FROM"), row)
 
 
 @app.command(epilog="Example: portico prompts remove review --yes")
@@ -260,11 +231,8 @@ def remove(
 ) -> None:
     """Forget a prompt with all its versions."""
     with connected(context) as client:
-        found = client.prompts.get(name)
-        if not dry_run:
-            confirm(f"Remove '{found.name}' with {found.version} versions?", yes=yes)
-            client.prompts.remove(name)
-    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
+        question = "Remove '{0.name}' with {0.version} versions?"
+        remove_noun(client.prompts, name, question, yes=yes, dry_run=dry_run, as_json=as_json)
 
 
 def _print_messages(messages: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from portico.cli.follow import follow_here, require_success
-from portico.cli.render import print_json
+from portico.cli.nouns import print_outcome
 from portico.cli.session import AsJson, connected, invocation
 
 app = typer.Typer()
@@ -25,7 +25,4 @@ def pull(
         run = client.models.pull(source)
         require_success(follow_here(client.url, ours.key, [run]))
         ended = client.runs.get(run)
-    if as_json:
-        print_json(ended)
-    else:
-        typer.echo(f"{source} is here.")
+    print_outcome(ended, as_json, f"{source} is here.")

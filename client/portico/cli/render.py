@@ -79,14 +79,6 @@ def print_fields(pairs: Iterable[tuple[str, Any]]) -> None:
         typer.echo(f"{typer.style(f'{name:<{width}}', dim=True)}  {value}")
 
 
-def print_removed(key: str, what: str, dry_run: bool, as_json: bool, verb: str = "remove") -> None:
-    """Say that ``what`` was taken away, or would be; as JSON by its ``key``."""
-    if as_json:
-        print_json({"removed": None if dry_run else key, "would_remove": key})
-    else:
-        typer.echo(f"Would {verb} {safe(what)}." if dry_run else f"{verb.capitalize()}d {safe(what)}.")
-
-
 def one_line(value: Any) -> str:
     """A value as text that cannot break a line or the terminal: control characters become spaces."""
     if value is None:

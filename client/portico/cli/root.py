@@ -116,6 +116,12 @@ completion imports a command. Each is the typer application ``app`` of the modul
 
 COMMANDS = {name: (panel, text) for panel, commands in PANELS.items() for name, text in commands.items()}
 
+
+def group(name: str, example: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
+    """Return the application of a command that has commands below it; its help is its line in `COMMANDS`."""
+    return typer.Typer(cls=cls, no_args_is_help=True, help=COMMANDS[name][1], epilog=f"Example: {example}")
+
+
 COMPLETION = frozenset({"install_completion", "show_completion"})
 """Options of the whole program that typer puts into every application."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from portico.cli.render import print_json
+from portico.cli.nouns import print_outcome
 from portico.cli.running import given_input, show_run
 from portico.cli.session import AsJson, DryRun, connected
 from portico.cli.source import read_source
@@ -43,10 +43,7 @@ def run(
             checked = client.check(found.flow)
             if checked.error is not None:
                 raise from_body(ErrorBody(**checked.error))
-            if as_json:
-                print_json(checked)
-            else:
-                typer.echo(f"'{checked.name}' could run here.")
+            print_outcome(checked, as_json, f"'{checked.name}' could run here.")
             return
         given = given_input(text, file, found.spec.get("input_schema"))
         show_run(client, client.start(found.flow, given), as_json=as_json)

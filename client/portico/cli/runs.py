@@ -7,18 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from portico.cli.render import dollars, moment, print_fields, print_json, print_rows
+from portico.cli.nouns import print_item, print_listing, print_outcome
+from portico.cli.render import dollars, moment, print_json, print_rows
+from portico.cli.root import group
 from portico.cli.runs_trace import fork, resume, trace
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.schemas.questions import Question
-from portico.schemas.runs import Pruned
+from portico.schemas.runs import RUNS, Pruned
 from portico.wire import Event, event_to_json
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Runs: calls, flows, downloads and indexing, with their events.",
-    epilog="Example: portico runs list",
-)
+app = group("runs", "portico runs list")
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the run.")]
 
@@ -34,21 +32,13 @@ def show_all(
     with connected(context) as client:
         found = client.runs.list(limit, after=after)
         stores = {} if as_json else {store.id: store.name for store in client.stores.list()}
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("Nothing has run yet: portico ask 'What is this about?'")
-    else:
-        print_rows(
-            ("ID", "KIND", "NAME", "STATUS", "BEGAN", "ERROR"),
-            (
-                (
-                    *(r.id, r.kind, _called(r.name, stores), r.status, moment(r.created_at)),
-                    r.error.message if r.error else "",
-                )
-                for r in found
-            ),
-        )
+    print_listing(
+        found,
+        as_json,
+        RUNS.columns,
+        "Nothing has run yet: portico ask 'What is this about?'",
+        {"NAME": lambda run: _called(run.name, stores)},
+    )
 
 
 def _called(name: str, stores: Mapping[str, str]) -> str:
@@ -63,23 +53,20 @@ def show(context: typer.Context, run_id: Identity, as_json: AsJson = False) -> N
     with connected(context) as client:
         found = client.runs.get(run_id)
         questions = client.questions.list(status="pending", run=run_id) if found.status == "waiting" else []
-    if as_json:
-        print_json(found)
-        return
-    print_fields(
-        [
-            ("id", found.id),
-            ("kind", found.kind),
-            ("name", found.name),
-            ("status", found.status),
-            *(("waits for", _waits_for(question)) for question in questions),
-            ("error", found.error.message if found.error else None),
-            ("began", moment(found.created_at)),
-            ("ended", moment(found.finished_at)),
-            ("tokens", f"{found.usage.prompt_tokens} in, {found.usage.completion_tokens} out"),
-            ("cost", None if found.usage.cost is None else dollars(found.usage.cost)),
-            ("events", found.last_event),
-        ]
+    print_item(
+        found,
+        as_json,
+        ("id", found.id),
+        ("kind", found.kind),
+        ("name", found.name),
+        ("status", found.status),
+        *(("waits for", _waits_for(question)) for question in questions),
+        ("error", found.error.message if found.error else None),
+        ("began", moment(found.created_at)),
+        ("ended", moment(found.finished_at)),
+        ("tokens", f"{found.usage.prompt_tokens} in, {found.usage.completion_tokens} out"),
+        ("cost", None if found.usage.cost is None else dollars(found.usage.cost)),
+        ("events", found.last_event),
     )
 
 
@@ -113,10 +100,7 @@ def cancel(context: typer.Context, run_id: Identity, as_json: AsJson = False) ->
     with connected(context) as client:
         client.runs.cancel(run_id)
         found = client.runs.get(run_id)
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(f"{found.id} is {found.status}.")
+    print_outcome(found, as_json, f"{found.id} is {found.status}.")
 
 
 @app.command(epilog="Example: portico runs prune --days 7 --dry-run")
@@ -138,10 +122,7 @@ def prune(
         if not dry_run:
             confirm(f"Remove {_amounts(found)}?", yes=yes)
             found = client.runs.prune(days=days)
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(f"{'Would remove' if dry_run else 'Removed'} {_amounts(found)}.")
+    print_outcome(found, as_json, f"{'Would remove' if dry_run else 'Removed'} {_amounts(found)}.")
 
 
 def _amounts(found: Pruned) -> str:

@@ -13,6 +13,7 @@ import typer
 from rich.text import Text
 from rich.tree import Tree
 
+from portico.cli.nouns import print_outcome
 from portico.cli.render import console, dollars, one_line, print_json, print_rows, safe, shorten
 from portico.cli.running import given_input
 from portico.cli.session import AsJson, connected
@@ -178,7 +179,4 @@ def fork(
 
 
 def _say(found: Run, what: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(f"{found.id} {what}. Follow it: portico runs tail {found.id}")
+    print_outcome(found, as_json, f"{found.id} {what}. Follow it: portico runs tail {found.id}")

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from portico.cli.complete import app_names, schedule_names
-from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe, shorten
+from portico.cli.nouns import ID, OWNER, Everyone, print_listing, print_outcome, print_removed
+from portico.cli.render import moment, print_fields, print_json, print_rows, safe, shorten
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
+from portico.schemas.schedules import SCHEDULES, Schedule
 
-if TYPE_CHECKING:
-    from portico.schemas.schedules import Schedule
-
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Schedules: apps that run, and stores that sync, at given times.",
-    epilog='Example: portico schedules add morning --app digest --cron "0 7 * * 1-5" --timezone Europe/Berlin',
+app = group(
+    "schedules", 'portico schedules add morning --app digest --cron "0 7 * * 1-5" --timezone Europe/Berlin'
 )
 
 Ref = Annotated[
@@ -52,9 +50,6 @@ Overlap = Annotated[
 PauseAfter = Annotated[
     int | None, typer.Option(help="Failures in a row that pause it; 0: never (default: 5).", min=0)
 ]
-Everyone = Annotated[
-    bool, typer.Option("--all", help="For an admin: those of other keys too, with their ids.")
-]
 
 
 @app.command("list", epilog="Example: portico schedules list")
@@ -62,24 +57,13 @@ def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson
     """List the schedules."""
     with connected(context) as client:
         found = client.schedules.list(everyone=everyone)
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No schedules yet: portico schedules add NAME --app APP --cron '0 7 * * *'")
-    else:
-        print_rows(
-            (*(("ID", "OWNER") if everyone else ()), "NAME", "RUNS", "AT", "NEXT"),
-            (
-                (
-                    *((one.id, one.owner or "shared") if everyone else ()),
-                    one.name,
-                    target_of(one),
-                    times_of(one),
-                    "paused" if one.paused else moment(one.next_at),
-                )
-                for one in found
-            ),
-        )
+    print_listing(
+        found,
+        as_json,
+        (ID, OWNER, *SCHEDULES.columns) if everyone else SCHEDULES.columns,
+        "No schedules yet: portico schedules add NAME --app APP --cron '0 7 * * *'",
+        {"NEXT": lambda schedule: "paused" if schedule.paused else moment(schedule.next_at)},
+    )
 
 
 @app.command(
@@ -137,9 +121,9 @@ def show(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None
             ("id", found.id),
             ("name", found.name),
             ("shared", "yes" if found.shared else "no"),
-            ("runs", target_of(found)),
+            ("runs", found.target),
             ("input", shorten(safe(str(found.input)), 200) if found.input is not None else None),
-            ("at", times_of(found)),
+            ("at", found.times),
             ("missed", found.missed),
             ("overlap", found.overlap),
             ("pause after", f"{found.pause_after} failures" if found.pause_after else "never"),
@@ -238,10 +222,7 @@ def run(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
     """Begin a run of a schedule now, and print its id: portico runs show prints what became of it."""
     with connected(context) as client:
         run_id = client.schedules.run(schedule)
-    if as_json:
-        print_json({"run": run_id})
-    else:
-        typer.echo(run_id)
+    print_outcome({"run": run_id}, as_json, run_id)
 
 
 @app.command("next", epilog='Example: portico schedules next --cron "30 2 * * *" --timezone Europe/Berlin')
@@ -274,18 +255,6 @@ def _input(text: str | None, file: Path | None) -> Any:
     from portico.cli.running import given_input
 
     return given_input(text, file, None)
-
-
-def target_of(schedule: Schedule) -> str:
-    """What it calls or syncs."""
-    return f"app {schedule.app}" if schedule.app else f"store {schedule.store}"
-
-
-def times_of(schedule: Schedule) -> str:
-    """When it does so."""
-    if schedule.every:
-        return f"every {schedule.every}"
-    return f"{schedule.cron} ({schedule.timezone})"
 
 
 def _print(schedule: Schedule, as_json: bool) -> None:

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe, shorten
+from portico.cli.nouns import print_listing, print_outcome, print_removed
+from portico.cli.render import moment, print_fields, print_json, safe, shorten
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import Conflict, InvalidRequest, NotFound
+from portico.schemas.resource import Column
+from portico.schemas.sessions import SESSIONS, Session
 
 if TYPE_CHECKING:
     from portico.client import Client
-    from portico.schemas.sessions import Session
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Sessions: conversations with agents, with the memory of every agent in them.",
-    epilog="Example: portico sessions show clerk/monday",
-)
+app = group("sessions", "portico sessions show clerk/monday")
 
 Which = Annotated[
     str, typer.Argument(metavar="APP/NAME|ID", help="The session, by its app and name or its id.")
@@ -41,15 +40,7 @@ def show_all(
     """List the sessions, the one used last first."""
     with connected(context) as client:
         found = client.sessions.list(of, search=search, after=after, limit=limit)
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No sessions.")
-    else:
-        print_rows(
-            ("APP", "NAME", "TITLE", "USED", "ID"),
-            ((s.app, s.name, shorten(s.title, 60), moment(s.updated_at), s.id) for s in found),
-        )
+    print_listing(found, as_json, SESSIONS.columns, "No sessions.")
 
 
 @app.command(epilog="Example: portico sessions show clerk/monday")
@@ -127,10 +118,7 @@ def rate(
     with connected(context) as client:
         found = find_session(client, which)
         rated = client.sessions.rate(found.id, message, value, correction=correction, note=note)
-    if as_json:
-        print_json(rated)
-    else:
-        typer.echo(f"Message {message} is rated: {value}.")
+    print_outcome(rated, as_json, f"Message {message} is rated: {value}.")
 
 
 @app.command(epilog="Example: portico sessions ratings --value corrected --json")
@@ -145,25 +133,15 @@ def ratings(
     """List rated answers, the oldest first."""
     with connected(context) as client:
         found = client.sessions.ratings(app=of, model=model, value=value, limit=limit)
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No ratings.")
-    else:
-        print_rows(
-            ("RATING", "MODEL", "ANSWER", "NOTE", "RATED", "ID"),
-            (
-                (
-                    r.value,
-                    r.model,
-                    shorten(_text(r.answer), 60),
-                    shorten(r.note, 40),
-                    moment(r.rated_at),
-                    r.id,
-                )
-                for r in found
-            ),
-        )
+    columns = (
+        Column("RATING", "value"),
+        Column("MODEL"),
+        Column("ANSWER"),
+        Column("NOTE", width=40),
+        Column("RATED", "rated_at", kind="moment"),
+        Column("ID"),
+    )
+    print_listing(found, as_json, columns, "No ratings.", {"ANSWER": lambda r: shorten(_text(r.answer), 60)})
 
 
 @app.command(epilog="Example: portico sessions fork clerk/monday --name tuesday")
@@ -267,7 +245,4 @@ def _text(content: Any) -> str:
 
 
 def _say(found: Session, text: str, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(text)
+    print_outcome(found, as_json, text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from portico._read import read
-from portico.cli.render import print_json, print_rows
+from portico.cli.nouns import print_table
 from portico.cli.session import AsJson, connected, local_settings
 from portico.errors import ConnectionFailed
 from portico.schemas.daemon import Setting
@@ -22,9 +22,6 @@ def settings(context: typer.Context, as_json: AsJson = False) -> None:
     except ConnectionFailed:
         found = [read(Setting, row) for row in local_settings()]
         typer.echo("No daemon runs; these are the settings it would start with.", err=True)
-    if as_json:
-        print_json({"data": found})
-    else:
-        print_rows(
-            ("NAME", "VALUE", "FROM", "WHAT IT IS"), ((s.name, s.value, s.origin, s.doc) for s in found)
-        )
+    print_table(
+        found, as_json, ("NAME", "VALUE", "FROM", "WHAT IT IS"), lambda s: (s.name, s.value, s.origin, s.doc)
+    )

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows, safe, shorten
+from portico.cli.nouns import ID, OWNER, Everyone, print_listing, print_outcome, print_removed, print_table
+from portico.cli.render import moment, print_fields, print_json, print_rows, safe, shorten
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.schemas.resource import Column
+from portico.schemas.skills import SKILLS
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Skills: folders with instructions and scripts, which models read when they need them.",
-    epilog="Example: portico skills add ./pdf-forms",
-)
+app = group("skills", "portico skills add ./pdf-forms")
 
 Name = Annotated[str, typer.Argument(metavar="SKILL", help="The name or id of the skill.")]
 Version = Annotated[str, typer.Option(help="A number, latest or default.")]
@@ -32,37 +32,22 @@ def add(
     """Keep a skill; where there is one of its name, as its new default version."""
     with connected(context) as client:
         made = client.skills.add(source)
-    if as_json:
-        print_json(made)
-    else:
-        typer.echo(f"'{safe(made.name)}' is at version {made.default_version}.")
+    print_outcome(made, as_json, f"'{safe(made.name)}' is at version {made.default_version}.")
 
 
 @app.command("list", epilog="Example: portico skills list")
 def show_all(
     context: typer.Context,
-    everyone: Annotated[
-        bool, typer.Option("--all", help="For an admin: those of other keys too, with their ids.")
-    ] = False,
+    everyone: Everyone = False,
     as_json: AsJson = False,
 ) -> None:
     """List the skills."""
+    columns = (ID, Column("NAME"), OWNER, Column("VERSION", "default_version"))
     with connected(context) as client:
         found = client.skills.list(everyone=everyone)
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No skills yet: portico skills add FOLDER")
-    elif everyone:
-        print_rows(
-            ("ID", "NAME", "OWNER", "VERSION"),
-            ((skill.id, skill.name, skill.owner or "shared", skill.default_version) for skill in found),
-        )
-    else:
-        print_rows(
-            ("NAME", "VERSION", "DESCRIPTION"),
-            ((skill.name, skill.default_version, shorten(skill.description, 80)) for skill in found),
-        )
+    print_listing(
+        found, as_json, columns if everyone else SKILLS.columns, "No skills yet: portico skills add FOLDER"
+    )
 
 
 @app.command(epilog="Example: portico skills show pdf-forms")
@@ -96,16 +81,12 @@ def versions(context: typer.Context, name: Name, as_json: AsJson = False) -> Non
     """List the versions of a skill, newest first."""
     with connected(context) as client:
         found = client.skills.versions(name)
-    if as_json:
-        print_json({"data": found})
-    else:
-        print_rows(
-            ("VERSION", "SINCE", "FILES", "DESCRIPTION"),
-            (
-                (one.version, moment(one.created_at), len(one.files), shorten(one.description, 60))
-                for one in found
-            ),
-        )
+    print_table(
+        found,
+        as_json,
+        ("VERSION", "SINCE", "FILES", "DESCRIPTION"),
+        lambda one: (one.version, moment(one.created_at), len(one.files), shorten(one.description, 60)),
+    )
 
 
 @app.command(epilog="Example: portico skills default pdf-forms 1")
@@ -118,10 +99,7 @@ def default(
     """Let another version be the one that is meant where none is named."""
     with connected(context) as client:
         made = client.skills.set_default(name, version)
-    if as_json:
-        print_json(made)
-    else:
-        typer.echo(f"'{safe(made.name)}' is at version {made.default_version}.")
+    print_outcome(made, as_json, f"'{safe(made.name)}' is at version {made.default_version}.")
 
 
 @app.command(epilog="Example: portico skills export pdf-forms --to ./out.zip")
@@ -138,10 +116,11 @@ def export(
         data = client.skills.content(name, found.version)
     path = to or Path(f"{found.name}.zip")
     path.write_bytes(data)
-    if as_json:
-        print_json({"name": found.name, "version": found.version, "file": str(path), "bytes": len(data)})
-    else:
-        typer.echo(f"Wrote {safe(str(path))}.")
+    print_outcome(
+        {"name": found.name, "version": found.version, "file": str(path), "bytes": len(data)},
+        as_json,
+        f"Wrote {safe(str(path))}.",
+    )
 
 
 @app.command(epilog="Example: portico skills remove pdf-forms --yes")

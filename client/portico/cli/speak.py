@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from portico.cli.nouns import print_outcome
 from portico.cli.progress import Spinner
-from portico.cli.render import print_json
 from portico.cli.session import AsJson, connected
 from portico.errors import InvalidRequest
 
@@ -58,7 +58,4 @@ def speak(
             speed=speed,
             **options,
         )
-    if as_json:
-        print_json({"path": str(output), "bytes": size})
-    else:
-        typer.echo(output)
+    print_outcome({"path": str(output), "bytes": size}, as_json, output)

@@ -13,6 +13,7 @@ from portico.cli.archives import export_store, import_store
 from portico.cli.calibrate import calibrate
 from portico.cli.follow import follow_here, require_success
 from portico.cli.links import export_graph, neighbours
+from portico.cli.nouns import print_listing, print_outcome, print_removed
 from portico.cli.render import (
     amount,
     count_reasons,
@@ -20,21 +21,17 @@ from portico.cli.render import (
     one_line,
     print_fields,
     print_json,
-    print_removed,
     print_rows,
     shorten,
 )
+from portico.cli.root import group
 from portico.cli.search import StepsChoice
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
 from portico.client import Client
 from portico.errors import InvalidRequest, NotFound
-from portico.schemas.stores import SkippedFiles, Store, StoreFile, SyncPlan
+from portico.schemas.stores import STORES, SkippedFiles, Store, StoreFile, SyncPlan
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Stores: knowledge bases that you can search and ask.",
-    epilog="Example: portico stores add ./docs",
-)
+app = group("stores", "portico stores add ./docs")
 
 app.add_typer(groups.app, name="groups")
 app.command(epilog="Example: portico stores calibrate docs --questions questions.jsonl")(calibrate)
@@ -76,26 +73,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the stores."""
     with connected(context) as client:
         found = client.stores.list()
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No stores yet: portico stores add ./docs")
-    else:
-        print_rows(
-            ("NAME", "FILES", "WAITING", "FAILED", "SIZE", "APP", "FOLLOWS"),
-            (
-                (
-                    s.name,
-                    s.file_counts.completed,
-                    s.file_counts.in_progress,
-                    s.file_counts.failed,
-                    amount(s.usage_bytes),
-                    s.app,
-                    s.follows,
-                )
-                for s in found
-            ),
-        )
+    print_listing(found, as_json, STORES.columns, "No stores yet: portico stores add ./docs")
 
 
 @app.command(epilog="Example: portico stores add ./docs --name handbook")
@@ -251,10 +229,7 @@ def sync(
             _show_synced(client, _synced(context, client, found), as_json)
             return
         run = client.stores.sync(found.name)
-    if as_json:
-        print_json({"run": run})
-    else:
-        typer.echo(f"Begun: portico runs tail {run}")
+    print_outcome({"run": run}, as_json, f"Begun: portico runs tail {run}")
 
 
 @app.command(epilog="Example: portico stores reindex docs --files")
@@ -272,10 +247,7 @@ def reindex(
             require_success(follow_here(client.url, invocation(context).key, [run]))
             _print(client.stores.get(name), as_json)
             return
-    if as_json:
-        print_json({"run": run})
-    else:
-        typer.echo(f"Begun: portico runs tail {run}")
+    print_outcome({"run": run}, as_json, f"Begun: portico runs tail {run}")
 
 
 @app.command(epilog="Example: portico stores change docs --embedding-model wordllama-256")

@@ -12,22 +12,20 @@ import typer
 
 from portico._read import read
 from portico.cli.approvals import decide
+from portico.cli.nouns import print_listing, print_outcome, print_removed, print_table
 from portico.cli.pairs import pairs
-from portico.cli.render import print_fields, print_json, print_removed, print_rows, safe, shorten
+from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import Forbidden, InvalidRequest, NotFound, from_body
 from portico.schemas.artifacts import Artifact
-from portico.schemas.tools import Tool, ToolResult
+from portico.schemas.tools import TOOLS, Tool, ToolResult
 from portico.wire import Asked, Failed, Finished
 
 if TYPE_CHECKING:
     from portico.client import Client
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Tools: what models may call.",
-    epilog="Example: portico tools call current_time",
-)
+app = group("tools", "portico tools call current_time")
 
 
 @app.command("list", epilog="Example: portico tools list --search 'read a page'")
@@ -43,18 +41,8 @@ def show_all(
     """List the tools."""
     with connected(context) as client:
         found = client.tools.list(group=group, search=search, limit=limit)
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("No such tools here." if group or search else "No tools here.")
-    else:
-        print_rows(
-            ("NAME", "GROUP", "TAKES", "DESCRIPTION"),
-            (
-                (t.name, t.group, tuple(t.input_schema.get("properties") or ()), shorten(t.description, 100))
-                for t in found
-            ),
-        )
+    empty = "No such tools here." if group or search else "No tools here."
+    print_listing(found, as_json, TOOLS.columns, empty)
 
 
 @app.command(epilog="Example: portico tools show search")
@@ -107,15 +95,13 @@ def sources(context: typer.Context, as_json: AsJson = False) -> None:
     """List what was added: commands, functions, APIs and databases."""
     with connected(context) as client:
         found = client.tools.sources()
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("Nothing was added: portico tools add NAME -- COMMAND …")
-    else:
-        print_rows(
-            ("NAME", "KIND", "STATE", "TOOLS", "WHAT", "ERROR"),
-            ((s.name, s.kind, s.state, len(s.tools), s.what, shorten(s.error or "", 80)) for s in found),
-        )
+    print_table(
+        found,
+        as_json,
+        ("NAME", "KIND", "STATE", "TOOLS", "WHAT", "ERROR"),
+        lambda s: (s.name, s.kind, s.state, len(s.tools), s.what, shorten(s.error or "", 80)),
+        "Nothing was added: portico tools add NAME -- COMMAND …",
+    )
 
 
 @app.command(epilog="Example: portico tools add disk --describe 'Free space of a folder' -- df -h {folder}")
@@ -186,10 +172,7 @@ def add(
             timeout=timeout,
             **({"approval": approval} if approval else {}),
         )
-    if as_json:
-        print_json(made)
-    else:
-        typer.echo(f"Added {', '.join(made.tools)}.")
+    print_outcome(made, as_json, f"Added {', '.join(made.tools)}.")
     if made.warning:
         typer.echo(made.warning, err=True)
 

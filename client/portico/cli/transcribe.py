@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from portico.cli.nouns import print_outcome
 from portico.cli.progress import Spinner
-from portico.cli.render import print_json
 from portico.cli.session import AsJson, connected
 
 app = typer.Typer()
@@ -53,7 +53,4 @@ def transcribe(
             times="segment" if as_json else None,
             translate=translate,
         )
-    if as_json:
-        print_json(asdict(found))
-    else:
-        typer.echo(found.text)
+    print_outcome(asdict(found), as_json, found.text)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from portico.cli.nouns import print_listing, print_outcome
 from portico.cli.pairs import json_or_text
-from portico.cli.render import dollars, moment, one_line, print_fields, print_json, print_rows
+from portico.cli.render import dollars, moment, one_line, print_fields, print_json
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, connected
 from portico.errors import Conflict, InvalidRequest
-
-if TYPE_CHECKING:
-    from portico.schemas.fine_tuning import TuningJob
+from portico.schemas.fine_tuning import TUNING, TuningJob
 
 
 class _Shorthand(TyperGroup):
@@ -28,12 +28,7 @@ class _Shorthand(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(
-    cls=_Shorthand,
-    no_args_is_help=True,
-    help="Fine-tuning: train a model on your examples, and follow, pause or cancel that.",
-    epilog="Example: portico tune examples.jsonl --base default",
-)
+app = group("tune", "portico tune examples.jsonl --base default", cls=_Shorthand)
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the job.")]
 
@@ -183,18 +178,9 @@ def show_all(
     """List fine-tuning jobs, newest first."""
     with connected(context) as client:
         found = client.tuning.list(limit=limit).data
-    if as_json:
-        print_json({"data": found})
-    elif not found:
-        typer.echo("Nothing was trained yet: portico tune examples.jsonl --base default")
-    else:
-        print_rows(
-            ("ID", "BASE", "METHOD", "STATUS", "STEP", "BEGAN", "MODEL"),
-            (
-                (j.id, j.model, j.method, j.status, _step(j), moment(j.created_at), j.fine_tuned_model)
-                for j in found
-            ),
-        )
+    print_listing(
+        found, as_json, TUNING.columns, "Nothing was trained yet: portico tune examples.jsonl --base default"
+    )
 
 
 @app.command(epilog="Example: portico tune show ftjob-0192f6")
@@ -282,10 +268,9 @@ def convert(
         raise InvalidRequest("The file to write is the one that is read; name another one.", param="to")
     mapping = dict(_pair(item, "--map") for item in columns or ())
     count = _write_lines(to, converting.convert(file, format, mapping))
-    if as_json:
-        print_json({"examples": count, "file": str(to)})
-    else:
-        typer.echo(f"{count:,} examples in {one_line(str(to))}.")
+    print_outcome(
+        {"examples": count, "file": str(to)}, as_json, f"{count:,} examples in {one_line(str(to))}."
+    )
 
 
 @app.command(epilog="Example: portico tune collect examples.jsonl --eval items.jsonl --held-back 0.2")
@@ -392,14 +377,7 @@ def _end(job: TuningJob, as_json: bool) -> None:
 
 
 def _say(job: TuningJob, as_json: bool, words: str) -> None:
-    if as_json:
-        print_json(job)
-    else:
-        typer.echo(f"{job.id} {words.format(id=job.id)}")
-
-
-def _step(job: TuningJob) -> str:
-    return f"{job.step} of {job.total_steps}" if job.step and job.total_steps else ""
+    print_outcome(job, as_json, f"{job.id} {words.format(id=job.id)}")
 
 
 def _measures(job: TuningJob) -> str | None:
@@ -426,7 +404,7 @@ def _print(job: TuningJob) -> None:
             ("error", job.error),
             ("model", job.fine_tuned_model),
             ("held back", _measures(job)),
-            ("step", _step(job)),
+            ("step", job.progress),
             ("began", moment(job.created_at)),
             ("ended", moment(job.finished_at)),
             ("ends about", moment(job.estimated_finish)),

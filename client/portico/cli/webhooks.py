@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from portico.cli.complete import event_types
-from portico.cli.render import moment, print_fields, print_json, print_removed, print_rows
+from portico.cli.nouns import print_item, print_listing, print_outcome, print_removed
+from portico.cli.render import moment, print_json
+from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.schemas.resource import Column
+from portico.schemas.webhooks import WEBHOOKS, NewWebhook
 
-if TYPE_CHECKING:
-    from portico.schemas.webhooks import NewWebhook
-
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Webhooks: addresses that hear of what has ended.",
-    epilog="Example: portico webhooks create https://example.com/hook --event batch.completed",
-)
+app = group("webhooks", "portico webhooks create https://example.com/hook --event batch.completed")
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the webhook.")]
 Delivery = Annotated[str, typer.Argument(metavar="DELIVERY", help="The id of the delivery.")]
@@ -66,15 +63,8 @@ def show_all(
     """List webhooks, newest first."""
     with connected(context) as client:
         page = client.webhooks.list(limit=limit)
-    if as_json:
-        print_json(page)
-    elif not page.data:
-        typer.echo("No webhooks yet: portico webhooks create URL --event batch.completed")
-    else:
-        print_rows(
-            ("ID", "NAME", "URL", "EVENTS", "DISABLED"),
-            ((w.id, w.name, w.url, ", ".join(w.event_types), w.disabled or "") for w in page.data),
-        )
+    empty = "No webhooks yet: portico webhooks create URL --event batch.completed"
+    print_listing(page, as_json, WEBHOOKS.columns, empty)
 
 
 @app.command(epilog="Example: portico webhooks show wh_0192f6")
@@ -82,20 +72,17 @@ def show(context: typer.Context, webhook_id: Identity, as_json: AsJson = False) 
     """Show one webhook, without its secret."""
     with connected(context) as client:
         found = client.webhooks.get(webhook_id)
-    if as_json:
-        print_json(found)
-        return
-    print_fields(
-        [
-            ("id", found.id),
-            ("name", found.name),
-            ("url", found.url),
-            *(("event", name) for name in found.event_types),
-            ("secret", found.signing_secret_hint),
-            ("disabled", found.disabled),
-            ("made", moment(found.created_at)),
-            ("changed", moment(found.updated_at)),
-        ]
+    print_item(
+        found,
+        as_json,
+        ("id", found.id),
+        ("name", found.name),
+        ("url", found.url),
+        *(("event", name) for name in found.event_types),
+        ("secret", found.signing_secret_hint),
+        ("disabled", found.disabled),
+        ("made", moment(found.created_at)),
+        ("changed", moment(found.updated_at)),
     )
 
 
@@ -144,10 +131,11 @@ def send_test(
     with connected(context) as client:
         event = event or client.webhooks.get(webhook_id).event_types[0]
         status = client.webhooks.test(webhook_id, event)
-    if as_json:
-        print_json({"webhook": webhook_id, "event_type": event, "status_code": status})
-    else:
-        typer.echo(f"The receiver answered HTTP {status}.")
+    print_outcome(
+        {"webhook": webhook_id, "event_type": event, "status_code": status},
+        as_json,
+        f"The receiver answered HTTP {status}.",
+    )
     if not 200 <= status < 300:
         raise typer.Exit(1)
 
@@ -198,26 +186,16 @@ def deliveries(
     """List what was sent to a webhook, or is to be, newest first."""
     with connected(context) as client:
         page = client.webhooks.deliveries(webhook_id, after=after, limit=limit)
-    if as_json:
-        print_json(page)
-    elif not page.data:
-        typer.echo("Nothing was sent yet: an event is sent when something ends.")
-    else:
-        print_rows(
-            ("ID", "EVENT", "STATE", "ATTEMPTS", "MADE", "NEXT", "LAST ERROR"),
-            (
-                (
-                    one.id,
-                    one.event_type,
-                    one.state,
-                    one.attempts,
-                    moment(one.created_at),
-                    moment(one.next_at) if one.next_at else "",
-                    one.last_error or "",
-                )
-                for one in page.data
-            ),
-        )
+    columns = (
+        Column("ID"),
+        Column("EVENT", "event_type"),
+        Column("STATE"),
+        Column("ATTEMPTS"),
+        Column("MADE", "created_at", kind="moment"),
+        Column("NEXT", "next_at", kind="moment"),
+        Column("LAST ERROR", "last_error"),
+    )
+    print_listing(page, as_json, columns, "Nothing was sent yet: an event is sent when something ends.")
 
 
 @app.command(epilog="Example: portico webhooks redeliver wh_0192f6 evt_0192f7")
@@ -227,10 +205,7 @@ def redeliver(
     """Send an event once more, whatever has become of it."""
     with connected(context) as client:
         found = client.webhooks.redeliver(webhook_id, delivery_id)
-    if as_json:
-        print_json(found)
-    else:
-        typer.echo(f"{found.id} is {found.state}: portico webhooks deliveries {webhook_id}")
+    print_outcome(found, as_json, f"{found.id} is {found.state}: portico webhooks deliveries {webhook_id}")
 
 
 def _show_secret(made: NewWebhook, as_json: bool) -> None:

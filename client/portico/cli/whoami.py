@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from portico.cli.render import moment, plain, print_fields, print_json
+from portico.cli.nouns import print_item
+from portico.cli.render import moment, plain
 from portico.cli.session import AsJson, connected
 
 app = typer.Typer()
@@ -18,20 +19,17 @@ def whoami(context: typer.Context, as_json: AsJson = False) -> None:
     with connected(context) as client:
         found = client.whoami()
         url = client.url
-    if as_json:
-        print_json({"url": url, **plain(found)})
-        return
-    print_fields(
-        [
-            ("name", found.name),
-            ("id", found.id),
-            ("at", url),
-            ("by", _BY.get(found.by, found.by)),
-            ("issuer", found.issuer),
-            ("subject", found.subject),
-            ("role", found.role),
-            ("scopes", found.scopes),
-            ("limits", tuple(f"{name}={value}" for name, value in sorted(found.limits.items()))),
-            ("until", moment(found.expires_at)),
-        ]
+    print_item(
+        {"url": url, **plain(found)},
+        as_json,
+        ("name", found.name),
+        ("id", found.id),
+        ("at", url),
+        ("by", _BY.get(found.by, found.by)),
+        ("issuer", found.issuer),
+        ("subject", found.subject),
+        ("role", found.role),
+        ("scopes", found.scopes),
+        ("limits", tuple(f"{name}={value}" for name, value in sorted(found.limits.items()))),
+        ("until", moment(found.expires_at)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +44,14 @@ ADAPTERS = Resource(
         Verb("scale", "PATCH {name}", Adapter, slow=True),
         Verb("export", "POST {name}/export", str, key="run"),
         Verb("remove", "DELETE {name}", slow=True),
+    ),
+    columns=(
+        Column("NAME"),
+        Column("BASE"),
+        Column("STATE"),
+        Column("KIND"),
+        Column("SCALE", kind="number"),
+        Column("RANK"),
+        Column("SIZE", "bytes", kind="bytes"),
     ),
 )

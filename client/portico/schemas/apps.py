@@ -8,7 +8,7 @@ from typing import Any
 
 from portico.errors import InvalidRequest
 from portico.schemas.flows import CheckedSpec
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,13 @@ APPS = Resource(
         Verb("versions", "GET {name}/versions", list[AppVersion]),
         Verb("roll_back", "POST {name}/rollback", AppVersion, positional=("version",)),
         Verb("remove", "DELETE {name}"),
+    ),
+    columns=(
+        Column("NAME"),
+        Column("KIND"),
+        Column("VERSION", kind="count"),
+        Column("TITLE"),
+        Column("DESCRIPTION", width=80),
     ),
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from portico._read import Page
 from portico.schemas import json_at
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 ENDED = ("completed", "failed", "expired", "cancelled")
 
@@ -70,6 +70,11 @@ class Batch:
         """Requests that were asked."""
         return self.completed + self.failed
 
+    @property
+    def progress(self) -> str:
+        """``3 of 10``; nothing before the requests are counted."""
+        return f"{self.done:,} of {self.total:,}" if self.total else ""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
@@ -108,5 +113,14 @@ BATCHES = Resource(
         Verb("list", "GET", Page[Batch]),
         Verb("get", "GET {batch_id}", Batch),
         Verb("cancel", "POST {batch_id}/cancel", Batch),
+    ),
+    columns=(
+        Column("ID"),
+        Column("ENDPOINT"),
+        Column("MODEL"),
+        Column("STATUS"),
+        Column("DONE", "progress"),
+        Column("FAILED", kind="count"),
+        Column("BEGAN", "created_at", kind="moment"),
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +77,13 @@ CANARIES = Resource(
         Verb("history", "GET {alias}/history", list[Canary]),
         Verb("promote", "POST {alias}/promote", Canary),
         Verb("rollback", "POST {alias}/rollback", Canary),
+    ),
+    columns=(
+        Column("ALIAS"),
+        Column("STATUS"),
+        Column("BASELINE", "baseline.target"),
+        Column("CANARY", "canary.target"),
+        Column("WEIGHT", kind="share"),
+        Column("CALLS", "canary.calls"),
     ),
 )

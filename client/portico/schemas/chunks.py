@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 from portico.wire import Place
 
 
@@ -73,4 +73,11 @@ CHUNKERS = Resource(
     "Ways to cut documents.",
     {},
     (Verb("list", "GET", list[Chunker]),),
+    columns=(
+        Column("NAME"),
+        Column("SIZE"),
+        Column("OVERLAP"),
+        Column("WHAT IT DOES", "description"),
+        Column("USUAL FOR", "formats"),
+    ),
 )

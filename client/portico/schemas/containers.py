@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +49,11 @@ CONTAINERS = Resource(
         Verb("file", "GET {container_id}/files/{file_id}", ContainerFile),
         Verb("content", "GET {container_id}/files/{file_id}/content", bytes, slow=True),
         Verb("remove_file", "DELETE {container_id}/files/{file_id}"),
+    ),
+    columns=(
+        Column("ID"),
+        Column("NAME"),
+        Column("LAST USED", "last_active_at", kind="moment"),
+        Column("MINUTES"),
     ),
 )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from portico.schemas.configuration import Problem
 from portico.schemas.deployments import Deployment, Recommendation, SmallModel
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 from portico.schemas.stores import Store
 
 
@@ -98,6 +98,14 @@ PLUGINS = Resource(
     "What installed distributions add to the daemon.",
     {},
     (Verb("list", "GET", list[Plugin]),),
+    columns=(
+        Column("KIND"),
+        Column("NAME"),
+        Column("DISTRIBUTION"),
+        Column("VERSION"),
+        Column("STATE"),
+        Column("REASON"),
+    ),
 )
 
 
@@ -107,4 +115,12 @@ CONTENT_GUARDS = Resource(
     "What looks at the texts around models, apps, tools and stores.",
     {},
     (Verb("list", "GET", list[ConfiguredGuard]),),
+    columns=(
+        Column("GUARD", "name"),
+        Column("ON"),
+        Column("DETECTS"),
+        Column("WHERE"),
+        Column("ACTION"),
+        Column("ON ERROR", "on_error"),
+    ),
 )

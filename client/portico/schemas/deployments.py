@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,5 +144,14 @@ DEPLOYMENTS = Resource(
         Verb("load", "POST {name}/load", Deployment, slow=True),
         Verb("unload", "POST {name}/unload", Deployment, slow=True),
         Verb("logs", "GET {name}/logs", list[str], positional=("lines",)),
+    ),
+    columns=(
+        Column("NAME"),
+        Column("STATE"),
+        Column("ENGINE"),
+        Column("TASK"),
+        Column("MEMORY", "memory_bytes", kind="bytes"),
+        Column("ALIASES"),
+        Column("SOURCE"),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,5 +55,12 @@ ENGINES = Resource(
         Verb("parameters", "GET {name}/parameters", list[EngineParameter]),
         Verb("doctor", "POST {name}/doctor", list[Finding], slow=True),
         Verb("remove", "DELETE {name}", slow=True),
+    ),
+    columns=(
+        Column("NAME"),
+        Column("STATE"),
+        Column("VERSION"),
+        Column("BUILT", "built_at", kind="moment"),
+        Column("NOTE", "problem"),
     ),
 )

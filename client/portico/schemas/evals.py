@@ -8,7 +8,7 @@ from typing import Any
 
 from portico._read import Page, read_object
 from portico.schemas import json_at
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 ENDED = ("completed", "canceled", "failed", "stopped")
 
@@ -177,5 +177,11 @@ EVALS = Resource(
         Verb("get_search", "GET /api/evals/{eval_id}/searches/{search_id}", EvalSearch),
         Verb("cancel_search", "POST /api/evals/{eval_id}/searches/{search_id}/cancel", EvalSearch),
         Verb("apply", "POST /api/evals/{eval_id}/searches/{search_id}/apply", EvalApplied),
+    ),
+    columns=(
+        Column("ID"),
+        Column("NAME"),
+        Column("CRITERIA", "testing_criteria", kind="names"),
+        Column("MADE", "created_at", kind="moment"),
     ),
 )

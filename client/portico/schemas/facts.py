@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,11 @@ class FactSource:
     session: str | None
     message: int | None
     said: str | None
+
+    @property
+    def conversation(self) -> str:
+        """``guide/monday``; nothing for a session that is gone."""
+        return f"{self.app}/{self.name}" if self.app else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +49,14 @@ FACTS = Resource(
     (
         Verb("change", "PATCH {fact_id}", Fact),
         Verb("remove", "DELETE {fact_id}"),
+    ),
+    columns=(
+        Column("ID"),
+        Column("FACT", "text"),
+        Column("AGENT", "source.agent"),
+        Column("SESSION", "source.conversation"),
+        Column("MESSAGE", "source.message", kind="count"),
+        Column("SAID", "source.said", width=40),
+        Column("CHANGED", "changed_at", kind="moment"),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from portico._read import Page
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,5 +55,12 @@ FILES = Resource(
         Verb("cancel_upload", "POST /v1/uploads/{upload_id}/cancel", FileUpload),
         Verb("remove", "DELETE {file_id}"),
         Verb("content", "GET {file_id}/content", bytes, slow=True),
+    ),
+    columns=(
+        Column("ID"),
+        Column("NAME", "filename"),
+        Column("SIZE", "bytes", kind="bytes"),
+        Column("PURPOSE"),
+        Column("ADDED", "created_at", kind="moment"),
     ),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from portico._read import Page, read_object
 from portico.schemas import json_at
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 ENDED = ("succeeded", "failed", "cancelled")
 
@@ -66,6 +66,11 @@ class TuningJob:
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+    @property
+    def progress(self) -> str:
+        """``20 of 300`` steps; nothing before the first."""
+        return f"{self.step} of {self.total_steps}" if self.step and self.total_steps else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,5 +147,14 @@ TUNING = Resource(
         Verb("resume", "POST jobs/{job_id}/resume", TuningJob),
         Verb("events", "GET jobs/{job_id}/events", Page[TuningEvent]),
         Verb("checkpoints", "GET jobs/{job_id}/checkpoints", Page[TuningCheckpoint]),
+    ),
+    columns=(
+        Column("ID"),
+        Column("BASE", "model"),
+        Column("METHOD"),
+        Column("STATUS"),
+        Column("STEP", "progress"),
+        Column("BEGAN", "created_at", kind="moment"),
+        Column("MODEL", "fine_tuned_model"),
     ),
 )

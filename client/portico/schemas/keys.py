@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,5 +68,14 @@ KEYS = Resource(
         Verb("update", "PATCH {key_id}", Key),
         Verb("revoke", "DELETE {key_id}"),
         Verb("unblock", "POST {key_id}/unblock", Key),
+    ),
+    columns=(
+        Column("ID"),
+        Column("NAME"),
+        Column("SCOPES"),
+        Column("FILTERS", kind="pairs"),
+        Column("LIMITS", kind="pairs"),
+        Column("STORED", "stored_bytes", kind="bytes"),
+        Column("MADE", "created_at", kind="moment"),
     ),
 )

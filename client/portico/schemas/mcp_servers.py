@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,11 @@ class McpServer:
     reached_at: float | None
     """When that was, or when it last answered; seconds since 1970."""
 
+    @property
+    def where(self) -> str:
+        """The address, or the command that starts the server."""
+        return self.url or " ".join(self.command)
+
 
 @dataclass(frozen=True, slots=True)
 class McpArgument:
@@ -119,5 +124,12 @@ MCP = Resource(
             positional=("arguments",),
             aliases={"prompt": "name"},
         ),
+    ),
+    columns=(
+        Column("NAME"),
+        Column("STATE"),
+        Column("TOOLS", kind="size"),
+        Column("WHERE"),
+        Column("ERROR", width=80),
     ),
 )

@@ -11,7 +11,7 @@ from typing import Any
 from portico._read import read, read_object
 from portico.schemas import json_at
 from portico.schemas.deployments import BetterModel, Plan
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 from portico.wire import Usage
 
 
@@ -92,6 +92,12 @@ CHATS = Resource(
         Verb("get", "GET completions/{chat_id}", StoredChat),
         Verb("change", "POST completions/{chat_id}", StoredChat),
         Verb("remove", "DELETE completions/{chat_id}"),
+    ),
+    columns=(
+        Column("ID"),
+        Column("MODEL"),
+        Column("ANSWER", "text", width=60),
+        Column("MADE", "created", kind="moment"),
     ),
 )
 

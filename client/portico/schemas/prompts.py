@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,5 +57,11 @@ PROMPTS = Resource(
     (
         Verb("list", "GET", list[Prompt], aliases={"everyone": "all"}),
         Verb("load", "POST import", ImportedPrompts, slow=True, positional=("files",)),
+    ),
+    columns=(
+        Column("NAME"),
+        Column("VERSION"),
+        Column("TAKES", "arguments", kind="names"),
+        Column("DESCRIPTION", width=80),
     ),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from portico.schemas import json_at
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,13 @@ class Question:
     worker: str = ""
     key: str = ""
 
+    @property
+    def outcome(self) -> str:
+        """The status, with ``approved`` or ``refused`` for an answered question."""
+        if self.status != "answered":
+            return self.status
+        return "approved" if self.accepted else "refused"
+
 
 @dataclass(frozen=True, slots=True)
 class Claims:
@@ -55,5 +62,13 @@ QUESTIONS = Resource(
         Verb("list", "GET", list[Question]),
         Verb("get", "GET {question_id}", Question),
         Verb("answer", "POST {question_id}/answer", Question),
+    ),
+    columns=(
+        Column("ID"),
+        Column("KIND"),
+        Column("NAME"),
+        Column("WITH", "arguments", kind="pairs", width=80),
+        Column("STATUS", "outcome"),
+        Column("ASKED", "created_at", kind="moment"),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,29 @@ class Verb:
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a listing: the heading, and the attribute that its cells have, such as ``file_counts.failed``.
+
+    Without an ``attribute`` it is the heading in lower case. A ``width`` shortens texts to as many characters.
+    ``kind`` says how a value is printed:
+
+    - ``bytes``: ``98.3 MB``; ``moment``: seconds since 1970 as local time; ``share``: ``12.5%``; ``number``: ``0.5``.
+    - ``count``: nothing for 0; ``size``: how many items there are; ``names``: the name of each item.
+    - ``pairs``: ``name=value``; ``owner``: the key, or "shared".
+    """
+
+    heading: str
+    attribute: str = ""
+    kind: Literal[
+        "text", "bytes", "count", "moment", "names", "number", "owner", "pairs", "share", "size"
+    ] = "text"
+    width: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Resource:
     """A group of calls, which the SDK has as a class called ``name``. ``nouns`` says what a parameter in a path names,
-    for errors: ``{"schedule": "a schedule"}``.
+    for errors: ``{"schedule": "a schedule"}``. ``columns`` are those of its listing at the command line.
     """
 
     name: str
@@ -40,3 +60,4 @@ class Resource:
     doc: str
     nouns: Mapping[str, str]
     verbs: tuple[Verb, ...]
+    columns: tuple[Column, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from portico.schemas.flows import TraceStep
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 from portico.wire import ErrorBody, Event, Usage
 
 
@@ -62,5 +62,13 @@ RUNS = Resource(
         Verb("prune", "POST prune", Pruned, slow=True),
         Verb("trace", "GET {run_id}/trace", list[TraceStep], key="steps"),
         Verb("resume", "POST {run_id}/resume", Run, aliases={"start": "from"}),
+    ),
+    columns=(
+        Column("ID"),
+        Column("KIND"),
+        Column("NAME"),
+        Column("STATUS"),
+        Column("BEGAN", "created_at", kind="moment"),
+        Column("ERROR", "error.message"),
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,16 @@ class Schedule:
     shared: bool
     owner: str | None
     key: str | None
+
+    @property
+    def target(self) -> str:
+        """The app that the schedule calls, or the store that it syncs: ``app digest``."""
+        return f"app {self.app}" if self.app else f"store {self.store}"
+
+    @property
+    def times(self) -> str:
+        """When the schedule is due: ``every 15m``, or the cron line and its time zone."""
+        return f"every {self.every}" if self.every else f"{self.cron} ({self.timezone})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +84,11 @@ SCHEDULES = Resource(
         Verb("next", "GET {schedule}/next", list[float]),
         Verb("preview", "POST next", list[float]),
         Verb("runs", "GET {schedule}/runs", list[ScheduledRun]),
+    ),
+    columns=(
+        Column("NAME"),
+        Column("RUNS", "target"),
+        Column("AT", "times"),
+        Column("NEXT", "next_at", kind="moment"),
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +49,12 @@ SESSIONS = Resource(
         Verb("fork", "POST {session_id}/fork", Session, positional=("name",)),
         Verb("state", "GET {session_id}/state", dict[str, Any]),
         Verb("remove", "DELETE {session_id}"),
+    ),
+    columns=(
+        Column("APP"),
+        Column("NAME"),
+        Column("TITLE", width=60),
+        Column("USED", "updated_at", kind="moment"),
+        Column("ID"),
     ),
 )

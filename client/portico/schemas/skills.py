@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,4 +46,5 @@ SKILLS = Resource(
         Verb("get", "GET {skill}", Skill),
         Verb("set_default", "POST {skill}", Skill, aliases={"version": "default_version"}),
     ),
+    columns=(Column("NAME"), Column("VERSION", "default_version"), Column("DESCRIPTION", width=80)),
 )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from portico._read import Page
 from portico.schemas import json_at
 from portico.schemas.chunks import ChunkGroup, FileChunk
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 from portico.wire import Place
 
 
@@ -177,5 +177,14 @@ STORES = Resource(
         Verb("page", "POST {name}/files/{file_id}/page", bytes, slow=True, positional=("passage",)),
         Verb("attach", "POST /v1/vector_stores/{store_id}/files", StoreFile),
         Verb("detach", "DELETE /v1/vector_stores/{store_id}/files/{file_id}"),
+    ),
+    columns=(
+        Column("NAME"),
+        Column("FILES", "file_counts.completed"),
+        Column("WAITING", "file_counts.in_progress"),
+        Column("FAILED", "file_counts.failed"),
+        Column("SIZE", "usage_bytes", kind="bytes"),
+        Column("APP"),
+        Column("FOLLOWS"),
     ),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from portico.schemas.artifacts import Artifact
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,11 @@ class Tool:
     group: str = ""
     cost: float = 0.0
     source: str
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """The names of the arguments."""
+        return tuple(self.input_schema.get("properties") or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +71,5 @@ TOOLS = Resource(
         Verb("source", "GET /api/tool-sources/{name}", ToolSource),
         Verb("remove", "DELETE /api/tool-sources/{name}"),
     ),
+    columns=(Column("NAME"), Column("GROUP"), Column("TAKES"), Column("DESCRIPTION", width=100)),
 )

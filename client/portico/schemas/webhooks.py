@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from portico._read import Page
-from portico.schemas.resource import Resource, Verb
+from portico.schemas.resource import Column, Resource, Verb
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,5 +90,12 @@ WEBHOOKS = Resource(
         Verb(
             "redeliver", "POST /api/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", WebhookDelivery
         ),
+    ),
+    columns=(
+        Column("ID"),
+        Column("NAME"),
+        Column("URL"),
+        Column("EVENTS", "event_types"),
+        Column("DISABLED"),
     ),
 )

@@ -9,7 +9,6 @@ from typing import Any
 from textual.content import Content
 
 from portico.cli.pairs import json_or_text
-from portico.cli.schedules import target_of, times_of
 from portico.schemas.schedules import Schedule, ScheduledRun
 from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
 from portico_tui.text import cell, clock, one_line, shorten
@@ -26,8 +25,8 @@ class ScheduleList(Listing[Schedule]):
     TAB = "Schedules"
     COLUMNS = (
         Column[Schedule]("NAME", lambda one: one.name, "bold", 24),
-        Column[Schedule]("RUNS", target_of, "", 28),
-        Column[Schedule]("AT", times_of, "", 32),
+        Column[Schedule]("RUNS", lambda one: one.target, "", 28),
+        Column[Schedule]("AT", lambda one: one.times, "", 32),
         Column[Schedule](
             "NEXT",
             lambda one: cell("paused", "red") if one.paused else clock(one.next_at) if one.next_at else "",

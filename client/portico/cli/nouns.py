@@ -1,0 +1,134 @@
+"""What the commands of every noun do alike: they list, show, change and remove. ``--json`` prints one document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import Annotated, Any, Protocol
+
+import typer
+
+from portico.cli.render import amount, moment, print_fields, print_json, print_rows, safe, shorten
+from portico.cli.session import confirm
+from portico.schemas.resource import Column
+
+Everyone = Annotated[
+    bool, typer.Option("--all", help="For an admin: those of other keys too, with their ids.")
+]
+
+ID = Column("ID")
+OWNER = Column("OWNER", kind="owner")
+"""The columns that ``--all`` adds."""
+
+
+def print_listing(
+    found: Any,
+    as_json: bool,
+    columns: Sequence[Column],
+    empty: str = "",
+    cells: Mapping[str, Callable[[Any], Any]] | None = None,
+) -> None:
+    """Print a list or a page of values as a table with ``columns``.
+
+    ``cells`` computes, by the heading, what no column declares. The other parameters are those of `print_table`.
+    """
+    computed = cells or {}
+    headings = [column.heading for column in columns]
+    readers = [computed.get(column.heading) or _cell(column) for column in columns]
+    print_table(found, as_json, headings, lambda item: [read(item) for read in readers], empty)
+
+
+def print_table(
+    found: Any,
+    as_json: bool,
+    headings: Sequence[str],
+    row: Callable[[Any], Sequence[Any]],
+    empty: str = "",
+) -> None:
+    """Print a list or a page of values as a table with a ``row`` for each, or the sentence ``empty`` if there are none.
+
+    ``as_json``: print the page, or an object with the list as its ``data``.
+    """
+    if as_json:
+        print_json(found if is_dataclass(found) else {"data": found})
+    elif empty and not len(found):
+        typer.echo(empty)
+    else:
+        print_rows(headings, map(row, found))
+
+
+def _cell(column: Column) -> Callable[[Any], Any]:
+    """Return what reads a cell of ``column`` from a value."""
+    path = (column.attribute or column.heading.lower()).split(".")
+    write = _WRITERS[column.kind]
+
+    def read(item: Any) -> Any:
+        for name in path:
+            item = None if item is None else getattr(item, name)
+        return shorten(write(item), column.width) if column.width else write(item)
+
+    return read
+
+
+_WRITERS: Mapping[str, Callable[[Any], Any]] = {
+    "text": lambda value: value,
+    "bytes": amount,
+    "count": lambda value: value or "",
+    "moment": moment,
+    "names": lambda values: [each.get("name") for each in values],
+    "number": lambda value: f"{value:g}",
+    "owner": lambda value: value or "shared",
+    "pairs": lambda values: [f"{name}={value}" for name, value in (values or {}).items()],
+    "share": lambda value: f"{value:.1%}",
+    "size": len,
+}
+
+
+def print_item(value: Any, as_json: bool, *fields: tuple[str, Any]) -> None:
+    """Print the ``fields`` of a value, a line each, or the value as JSON."""
+    if as_json:
+        print_json(value)
+    else:
+        print_fields(fields)
+
+
+def print_outcome(value: Any, as_json: bool, text: object) -> None:
+    """Print a ``text`` that says what a command did, or the resulting value as JSON."""
+    if as_json:
+        print_json(value)
+    else:
+        typer.echo(text)
+
+
+class NounCalls(Protocol):
+    """A group of calls of the SDK that finds and removes things of one kind, such as ``client.models``."""
+
+    def get(self, name: str, /) -> Any: ...
+
+    def remove(self, name: str, /) -> Any: ...
+
+
+def remove_noun(
+    calls: NounCalls,
+    name: str,
+    question: str,
+    *,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+    what: str = "'{0.name}'",
+    key: str = "name",
+    verb: str = "remove",
+) -> None:
+    """Remove what ``name`` means, after asking. ``{0.name}`` in ``question`` and ``what`` is an attribute of it."""
+    found = calls.get(name)
+    if not dry_run:
+        confirm(question.format(found), yes=yes)
+        calls.remove(name)
+    print_removed(getattr(found, key), what.format(found), dry_run, as_json, verb)
+
+
+def print_removed(key: str, what: str, dry_run: bool, as_json: bool, verb: str = "remove") -> None:
+    """Say that ``what`` was taken away, or would be; as JSON by its ``key``."""
+    text = f"Would {verb} {safe(what)}." if dry_run else f"{verb.capitalize()}d {safe(what)}."
+    print_outcome({"removed": None if dry_run else key, "would_remove": key}, as_json, text)
