@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from portico.cli.nouns import print_item, print_listing, remove_noun
-from portico.cli.progress import Bars, Spinner
+from portico.cli.nouns import fields_of, print_item, print_listing, remove_noun
+from portico.cli.progress import Spinner, follow_result
 from portico.cli.render import amount, moment, print_json
 from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, connected
-from portico.errors import InvalidRequest, PorticoError
+from portico.errors import InvalidRequest
 from portico.schemas.adapters import ADAPTERS, Adapter
-from portico.wire import Failed, Finished
 
 app = group("adapters", "portico adapters add default ./my-adapter --name polite")
 
@@ -97,16 +95,7 @@ def export(
             format="gguf" if gguf else "safetensors",
             type=gguf or "f16",
         )
-        made: Mapping[str, Any] = {}
-        with Bars() as bars:
-            bar = bars.bar(f"Exporting {name}")
-            for item in client.runs.events(run):
-                bar.take(item)
-                match item.event:
-                    case Finished(result=found) if isinstance(found, Mapping):
-                        made = found
-                    case Failed(error=error):
-                        raise PorticoError(error.message, code=error.code)
+        made = follow_result(client, run, f"Exporting {name}")
     if as_json:
         print_json(made)
     else:
@@ -119,19 +108,14 @@ def remove(
 ) -> None:
     """Take an adapter away, with the daemon's copy of it."""
     with connected(context) as client:
-        question = "Remove the adapter '{0.name}'?"
-        remove_noun(client.adapters, name, question, yes=yes, dry_run=dry_run, as_json=as_json)
+        remove_noun(client.adapters, name, "Remove the adapter '{0.name}'?", yes, dry_run, as_json)
 
 
 def _print(found: Adapter, as_json: bool) -> None:
     print_item(
         found,
         as_json,
-        ("name", found.name),
-        ("base", found.base),
-        ("state", found.state),
-        ("engine", found.engine),
-        ("kind", found.kind),
+        *fields_of(found, "name", "base", "state", "engine", "kind"),
         ("scale", f"{found.scale:g}"),
         ("rank", found.rank),
         ("alpha", None if found.alpha is None else f"{found.alpha:g}"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from portico.cli.nouns import print_listing, print_outcome
+from portico.cli.nouns import fields_of, print_listing, print_outcome
 from portico.cli.pairs import json_or_text
 from portico.cli.render import console, moment, print_fields, print_json, safe
 from portico.cli.root import group
@@ -54,11 +54,7 @@ def show(context: typer.Context, question_id: Identity, as_json: AsJson = False)
         return
     print_fields(
         [
-            ("id", found.id),
-            ("run", found.run),
-            ("kind", found.kind),
-            ("name", found.name),
-            ("message", found.message),
+            *fields_of(found, "id", "run", "kind", "name", "message"),
             ("status", found.outcome),
             ("asked", moment(found.created_at)),
             ("waits until", moment(found.expires_at) if found.status == "pending" else ""),

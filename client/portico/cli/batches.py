@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from portico.cli.nouns import print_listing, print_outcome
+from portico.cli.nouns import fields_of, print_listing, print_outcome
 from portico.cli.render import moment, one_line, print_fields, print_json, print_rows
 from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, connected
@@ -79,10 +81,7 @@ def show(context: typer.Context, batch_id: Identity, as_json: AsJson = False) ->
     tokens = f"{batch.prompt_tokens:,} read, {batch.completion_tokens:,} written"
     print_fields(
         [
-            ("id", batch.id),
-            ("endpoint", batch.endpoint),
-            ("model", batch.model),
-            ("status", batch.status),
+            *fields_of(batch, "id", "endpoint", "model", "status"),
             ("done", batch.progress),
             ("failed", batch.failed or None),
             ("tokens", tokens if batch.done else None),
@@ -134,7 +133,10 @@ def results(
         found = client.batches.results(batch_id)
         if output is not None:
             with output.open("w", encoding="utf-8") as file:
-                written = sum(bool(file.write(_line(result))) for result in found)
+                written = sum(
+                    bool(file.write(f"{json.dumps(asdict(result), ensure_ascii=False)}\n"))
+                    for result in found
+                )
             print_outcome(
                 {"output": str(output), "results": written}, as_json, f"{written:,} results in {output}"
             )
@@ -144,13 +146,6 @@ def results(
             print_rows(
                 ("REQUEST", "STATUS", "ANSWER"), ((r.custom_id, r.status_code, _outcome(r)) for r in found)
             )
-
-
-def _line(result: BatchResult) -> str:
-    import json
-    from dataclasses import asdict
-
-    return json.dumps(asdict(result), ensure_ascii=False) + "\n"
 
 
 def _outcome(result: BatchResult) -> str:
@@ -173,13 +168,9 @@ def _checked(found: CheckedBatch, as_json: bool) -> None:
         print_json(found)
     elif not found.errors:
         typer.echo(f"{found.total:,} requests for '{found.model}': nothing is wrong. Nothing was asked.")
-    _end_of_problems(found.errors, as_json)
-
-
-def _end_of_problems(errors: tuple[BatchProblem, ...], as_json: bool) -> None:
-    if errors:
+    if found.errors:
         if not as_json:
-            _problems(errors)
+            _problems(found.errors)
         raise typer.Exit(1)
 
 

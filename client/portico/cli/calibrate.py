@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from portico.cli.progress import Bars
+from portico.cli.progress import follow_result
 from portico.cli.render import print_json, print_rows
 from portico.cli.session import AsJson, connected
-from portico.errors import InvalidRequest, PorticoError
-from portico.wire import Failed, Finished
+from portico.errors import InvalidRequest
 
 
 def calibrate(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The name or id of the store.")],
     questions: Annotated[
-        Path | None,
-        typer.Option(help="A file with one JSON object per line: question, and file or passage."),
+        Path | None, typer.Option(help="A file with one JSON object per line: question, and file or passage.")
     ] = None,
     generate: Annotated[
         int | None, typer.Option(min=1, max=500, help="Let a chat model ask so many questions instead.")
@@ -34,18 +31,9 @@ def calibrate(
     if (questions is None) == (generate is None):
         raise InvalidRequest("Give either --questions FILE or --generate NUMBER.", param="questions")
     rows = None if questions is None else _read(questions)
-    result: Mapping[str, Any] = {}
     with connected(context) as client:
         run = client.stores.calibrate(name, rows, generate=generate, model=model, apply=apply)
-        with Bars() as bars:
-            bar = bars.bar(f"Measuring {name}")
-            for item in client.runs.events(run):
-                bar.take(item)
-                match item.event:
-                    case Finished(result=found) if isinstance(found, Mapping):
-                        result = found
-                    case Failed(error=error):
-                        raise PorticoError(error.message, code=error.code)
+        result = follow_result(client, run, f"Measuring {name}")
     if as_json:
         print_json(result)
         return

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from portico.cli.nouns import print_listing, print_table
+from portico.cli.nouns import fields_of, print_listing, print_outcome, print_table
 from portico.cli.render import moment, print_fields, print_json, print_rows, safe
 from portico.cli.root import group
 from portico.cli.session import AsJson, connected
@@ -95,9 +95,7 @@ def show(context: typer.Context, alias: AliasName, as_json: AsJson = False) -> N
         return
     print_fields(
         [
-            ("alias", found.alias),
-            ("status", found.status),
-            ("reason", found.reason),
+            *fields_of(found, "alias", "status", "reason"),
             ("weight", share_of(found.weight)),
             ("keys", ", ".join(found.keys) or None),
             ("sticky", found.sticky),
@@ -192,15 +190,11 @@ def _figures(side: CanarySide) -> tuple[Any, ...]:
 
 
 def _print(canary: Canary, as_json: bool) -> None:
-    if as_json:
-        print_json(canary)
-        return
     name, target, baseline = safe(canary.alias), safe(canary.canary.target), safe(canary.baseline.target)
     if canary.status == "running":
         keys = f" and {len(canary.keys)} keys" if canary.keys else ""
-        typer.echo(
-            f"{name}: {target} gets {share_of(canary.weight)} of the calls{keys}, {baseline} the rest."
-        )
+        text = f"{name}: {target} gets {share_of(canary.weight)} of the calls{keys}, {baseline} the rest."
     else:
         meant = target if canary.status == "promoted" else baseline
-        typer.echo(f"{name} means {meant}: the canary was {canary.status.replace('_', ' ')}.")
+        text = f"{name} means {meant}: the canary was {canary.status.replace('_', ' ')}."
+    print_outcome(canary, as_json, text)

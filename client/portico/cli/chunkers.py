@@ -6,7 +6,7 @@ import typer
 
 from portico.cli.nouns import print_listing
 from portico.cli.session import AsJson, connected
-from portico.schemas.chunks import CHUNKERS
+from portico.schemas.chunks import CHUNKERS, Chunker
 
 app = typer.Typer()
 
@@ -16,11 +16,9 @@ def chunkers(context: typer.Context, as_json: AsJson = False) -> None:
     """List the ways to cut documents, and which files each is the usual one for."""
     with connected(context) as client:
         found = client.chunkers.list()
-    print_listing(
-        found, as_json, CHUNKERS.columns, cells={"USUAL FOR": lambda chunker: _some(chunker.formats)}
-    )
+    print_listing(found, as_json, CHUNKERS.columns, cells={"USUAL FOR": _formats})
 
 
-def _some(formats: tuple[str, ...]) -> str:
+def _formats(chunker: Chunker) -> str:
     """The first few, so that a row stays a row."""
-    return " ".join(formats[:8]) + (" …" if len(formats) > 8 else "")
+    return " ".join(chunker.formats[:8]) + (" …" if len(chunker.formats) > 8 else "")

@@ -222,12 +222,7 @@ def _print(
     print_rows(
         ("PROMPT", *models, "BETTER"),
         (
-            (
-                shorten(row.prompt, WIDTH),
-                shorten(row.base, WIDTH),
-                shorten(row.tuned, WIDTH),
-                _better(row),
-            )
+            (shorten(row.prompt, WIDTH), shorten(row.base, WIDTH), shorten(row.tuned, WIDTH), _better(row))
             for row in rows
         ),
     )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
 import typer
 
 from portico.cli.session import Invocation
 from portico.errors import PorticoError
+
+if TYPE_CHECKING:
+    from portico.client import Client
 
 TIMEOUT_S = 2.0
 """Seconds that somebody who presses the tab key waits."""
@@ -13,46 +19,36 @@ TIMEOUT_S = 2.0
 
 def app_names(_context: typer.Context, incomplete: str) -> list[str]:
     """The apps whose names begin like this; none where no daemon answers."""
-    from portico.client import Client
-
-    try:
-        with Client(Invocation().address(), timeout=TIMEOUT_S) as client:
-            return [found.name for found in client.apps.list() if found.name.startswith(incomplete)]
-    except PorticoError:
-        return []
+    return _names(incomplete, lambda client: (found.name for found in client.apps.list()))
 
 
 def engine_parameters(context: typer.Context, incomplete: str) -> list[str]:
     """The parameters of the engine that the command names, or whose model it names; none where no daemon answers."""
-    from portico.client import Client
 
-    engine = context.params.get("engine")
-    try:
-        with Client(Invocation().address(), timeout=TIMEOUT_S) as client:
-            engine = engine or client.deployments.get(str(context.params.get("name"))).engine
-            known = client.engines.parameters(engine)
-    except PorticoError:
-        return []
-    return [f"{one.name}=" for one in known if one.name.startswith(incomplete)]
+    def names(client: Client) -> Iterable[str]:
+        engine = (
+            context.params.get("engine") or client.deployments.get(str(context.params.get("name"))).engine
+        )
+        return (parameter.name for parameter in client.engines.parameters(engine))
+
+    return [f"{name}=" for name in _names(incomplete, names)]
 
 
 def event_types(_context: typer.Context, incomplete: str) -> list[str]:
     """The events that begin like this; none where no daemon answers."""
-    from portico.client import Client
-
-    try:
-        with Client(Invocation().address(), timeout=TIMEOUT_S) as client:
-            return [name for name in client.webhooks.event_types() if name.startswith(incomplete)]
-    except PorticoError:
-        return []
+    return _names(incomplete, lambda client: client.webhooks.event_types())
 
 
 def schedule_names(_context: typer.Context, incomplete: str) -> list[str]:
     """The schedules whose names begin like this; none where no daemon answers."""
+    return _names(incomplete, lambda client: (found.name for found in client.schedules.list()))
+
+
+def _names(incomplete: str, of: Callable[[Client], Iterable[str]]) -> list[str]:
     from portico.client import Client
 
     try:
         with Client(Invocation().address(), timeout=TIMEOUT_S) as client:
-            return [found.name for found in client.schedules.list() if found.name.startswith(incomplete)]
+            return [name for name in of(client) if name.startswith(incomplete)]
     except PorticoError:
         return []

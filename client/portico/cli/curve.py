@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -14,19 +15,13 @@ def curve(values: Sequence[float], width: int = 60) -> str:
     known = [value for value in values if value == value and abs(value) != float("inf")]
     if not known:
         return ""
-    points = [_mean(known[start:end]) for start, end in _parts(len(known), min(width, len(known)))]
+    count = min(width, len(known))
+    ends = [part * len(known) // count for part in range(count + 1)]
+    points = [sum(known[start:end]) / (end - start) for start, end in pairwise(ends)]
     low, high = min(points), max(points)
     if high == low:
         return BLOCKS[0] * len(points)
     return "".join(BLOCKS[round((point - low) / (high - low) * (len(BLOCKS) - 1))] for point in points)
-
-
-def _parts(count: int, parts: int) -> list[tuple[int, int]]:
-    return [(part * count // parts, (part + 1) * count // parts) for part in range(parts)]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def lasts(seconds: float | None) -> str:

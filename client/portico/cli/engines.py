@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from portico.cli.follow import follow_here, require_success
+from portico.cli.follow import follow_to_success
 from portico.cli.nouns import print_listing, print_outcome, print_removed, print_table
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.schemas.engines import ENGINES
 
 app = group("engines", "portico engines install vllm")
@@ -33,10 +33,9 @@ def install(
     as_json: AsJson = False,
 ) -> None:
     """Build the environment of an engine. What broke off is continued."""
-    ours = invocation(context)
     with connected(context) as client:
         run = client.engines.install(name, rebuild=rebuild)
-        require_success(follow_here(client.url, ours.key, [run]))
+        follow_to_success(context, client, [run])
         ended = client.runs.get(run)
     print_outcome(ended, as_json, f"The engine '{name}' is installed.")
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from portico.cli.nouns import print_listing
+from portico.cli.nouns import print_listing, print_outcome
 from portico.cli.render import print_json, safe
 from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest
 from portico.schemas.evals import EVALS, EvalRun, EvalSearch
-
-if TYPE_CHECKING:
-    from portico.client import Client
 
 app = group("evals", "portico evals run -f capitals.yaml")
 
@@ -37,7 +34,7 @@ def create(context: typer.Context, file: FilePath, as_json: AsJson = False) -> N
     given = evals_file.read(file)
     with connected(context) as client:
         found = evals_file.evaluation(client, given)
-    print_json(found) if as_json else typer.echo(found.id)
+    print_outcome(found, as_json, found.id)
 
 
 @app.command(epilog="Example: portico evals run -f capitals.yaml")
@@ -199,14 +196,9 @@ def cancel(
 ) -> None:
     """End a run or a search; what is done of it stays."""
     with connected(context) as client:
-        found = _cancelled(client, eval_id, work_id)
-    print_json(found) if as_json else typer.echo(f"{work_id} is canceled.")
-
-
-def _cancelled(client: Client, eval_id: str, work_id: str) -> EvalRun | EvalSearch:
-    if _is_search(work_id):
-        return client.evals.cancel_search(eval_id, work_id)
-    return client.evals.cancel_run(eval_id, work_id)
+        cancel_work = client.evals.cancel_search if _is_search(work_id) else client.evals.cancel_run
+        found = cancel_work(eval_id, work_id)
+    print_outcome(found, as_json, f"{work_id} is canceled.")
 
 
 def _is_search(work_id: str) -> bool:

@@ -8,18 +8,11 @@ from typing import Any
 
 import typer
 
+from portico.cli.nouns import fields_of
 from portico.cli.progress import Bars
 from portico.cli.render import dollars, moment, one_line, print_fields, print_rows, shorten
 from portico.client import Client
-from portico.schemas.evals import (
-    Eval,
-    EvalApplied,
-    EvalOutput,
-    EvalPlan,
-    EvalRun,
-    EvalSearch,
-    EvalTrial,
-)
+from portico.schemas.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch, EvalTrial
 
 WIDTH = 60
 """Characters of a text in a table."""
@@ -84,9 +77,7 @@ def print_run(run: EvalRun) -> None:
         [
             ("id", run.id),
             ("evaluation", run.eval_id),
-            ("status", run.status),
-            ("model", run.model),
-            ("error", run.error),
+            *fields_of(run, "status", "model", "error"),
             ("score", _score(run.score, run.standard_error)),
             ("passed", f"{counts.get('passed', 0):,} of {run.items:,}"),
             ("failed", counts.get("failed") or None),

@@ -7,19 +7,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import typer
+
 from portico.cli.progress import Bars
-from portico.cli.session import ReportedError
-from portico.client import AsyncClient
+from portico.cli.session import ReportedError, invocation
+from portico.client import AsyncClient, Client
 from portico.errors import NotFound, PorticoError
 from portico.schemas.runs import Run
 from portico.wire import Finished
 
-KINDS = {
-    "pull": "Fetching",
-    "sync": "Reading",
-    "ingest": "Indexing",
-    "environment": "Installing",
-}
+KINDS = {"pull": "Fetching", "sync": "Reading", "ingest": "Indexing", "environment": "Installing"}
 """Kinds of runs that a start or a sync brings with it, and what they do."""
 
 LABELS = {**KINDS, "better-model": "Fetching"}
@@ -109,8 +106,13 @@ def follow_here(
     return asyncio.run(work())
 
 
-def require_success(ended: Sequence[Ended]) -> None:
-    """Raise the first failure among runs, each of which has been told by its bar."""
-    for item in ended:
+def follow_to_success(
+    context: typer.Context,
+    client: Client,
+    run_ids: Sequence[str],
+    further: Callable[[Run], bool] | None = None,
+) -> None:
+    """Follow the runs of a command. Raise the first failure among them, each of which has been told by its bar."""
+    for item in follow_here(client.url, invocation(context).key, run_ids, further):
         if item.error:
             raise ReportedError(item.error, code="run_failed")

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from portico.cli.follow import follow_here, require_success
+from portico.cli.follow import follow_to_success
 from portico.cli.nouns import print_listing, print_outcome, print_removed
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import NotFound
 from portico.schemas.resource import Column
 
@@ -72,7 +72,7 @@ def add(
             store, group, chunking=chunking, parent=parent, embedding_model=embedding_model
         )
         if wait:
-            require_success(follow_here(client.url, invocation(context).key, [run]))
+            follow_to_success(context, client, [run])
     print_outcome(
         {"run": run}, as_json, f"Made the group '{group}'." if wait else f"Begun: portico runs tail {run}"
     )
@@ -90,7 +90,7 @@ def retry(
         failed = [error for group in client.stores.groups(store) for error in group.errors]
         runs = list(client.stores.retry_groups(store))
         if wait and runs:
-            require_success(follow_here(client.url, invocation(context).key, runs))
+            follow_to_success(context, client, runs)
     print_outcome(
         {"runs": runs}, as_json, f"Tried {len(failed)} files again." if runs else "Nothing had failed."
     )

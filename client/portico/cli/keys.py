@@ -10,19 +10,15 @@ from typing import Annotated, Any, Final
 import typer
 
 from portico.cli.limits import limits_of, shown
-from portico.cli.nouns import print_listing, print_outcome, print_table
-from portico.cli.render import amount, moment, print_fields, print_json
+from portico.cli.nouns import print_item, print_listing, print_outcome, print_table
+from portico.cli.render import amount, moment, print_json
 from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
 from portico.errors import InvalidRequest, NotFound
 from portico.schemas.keys import KEYS
 
 _KINDS: Final = {"=": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
-_SIGNS: Final = {
-    **{kind: sign for sign, kind in _KINDS.items()},
-    "in": " in ",
-    "nin": " not in ",
-}
+_SIGNS: Final = {**{kind: sign for sign, kind in _KINDS.items()}, "in": " in ", "nin": " not in "}
 _COMPARISON: Final = re.compile(r"([^=!<>]+)(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
 
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The id of the key.")]
@@ -102,10 +98,9 @@ def show(
         found = next((item for item in client.keys.list() if key in (item.id, item.name)), None)
     if found is None:
         raise NotFound(f"There is no key '{key}'; see: portico keys list", status=404, param="key")
-    if as_json:
-        print_json(found)
-        return
-    rows = (
+    print_item(
+        found,
+        as_json,
         ("id", found.id),
         ("name", found.name),
         ("issuer", found.issuer),
@@ -116,7 +111,6 @@ def show(
         *(("limit", item) for item in shown(found.limits)),
         ("stored", amount(found.stored_bytes)),
     )
-    print_fields(rows)
 
 
 @app.command(epilog="Example: portico keys update key_0192f6 --scope chat")
@@ -169,11 +163,7 @@ def update(
 
 @app.command(epilog="Example: portico keys revoke key_0192f6 --yes")
 def revoke(
-    context: typer.Context,
-    key_id: KeyId,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
+    context: typer.Context, key_id: KeyId, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
     """Make a key worthless at once."""
     with connected(context) as client:

@@ -57,23 +57,14 @@ def login(
         said = "Signed in"
     else:
         said = "Already signed in"
+    known = {name: getattr(who, name) for name in ("name", "role", "issuer", "subject", "expires_at")}
     if as_json:
-        print_json({"url": place, "changed": said == "Signed in", **_plain(who)})
+        print_json({"url": place, "changed": said == "Signed in", **known})
     else:
         role = f", role {one_line(who.role)}" if who.role else ""
         typer.echo(f"{said} at {one_line(place)} as {one_line(who.name)}{role}.")
     if invocation(context).key or os.environ.get("PORTICO_API_KEY"):
         typer.secho("A key is given, by --key or PORTICO_API_KEY: it counts first.", fg="yellow", err=True)
-
-
-def _plain(who: Whoami) -> dict[str, object]:
-    return {
-        "name": who.name,
-        "role": who.role,
-        "issuer": who.issuer,
-        "subject": who.subject,
-        "expires_at": who.expires_at,
-    }
 
 
 def _signed_in(place: str) -> Whoami | None:

@@ -15,20 +15,14 @@ from typing import Annotated, Any
 import typer
 
 from portico.cli.mcp_server_json import server_json
-from portico.cli.nouns import print_item, print_listing, print_outcome, remove_noun
+from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, print_table, remove_noun
 from portico.cli.pairs import pairs
 from portico.cli.progress import Spinner
-from portico.cli.render import (
-    moment,
-    one_line,
-    print_json,
-    print_rows,
-    safe,
-    shorten,
-)
+from portico.cli.render import moment, one_line, print_json, safe, shorten
 from portico.cli.session import AsJson, DryRun, Yes, connected, invocation
 from portico.errors import InvalidRequest, PorticoError
 from portico.schemas.mcp_servers import MCP, McpServer
+from portico.schemas.resource import Column
 
 _SETTINGS = '{"mcpServers": {"portico": {"command": "portico", "args": ["mcp"]}}}'
 
@@ -164,8 +158,7 @@ def remove(
 ) -> None:
     """End a server and forget it; its tools are gone at once."""
     with connected(context) as client:
-        question = "Remove the MCP server '{0.name}'?"
-        remove_noun(client.mcp, name, question, yes=yes, dry_run=dry_run, as_json=as_json)
+        remove_noun(client.mcp, name, "Remove the MCP server '{0.name}'?", yes, dry_run, as_json)
 
 
 @app.command(epilog="Example: portico mcp restart files")
@@ -207,27 +200,21 @@ def resources(
     """List what a server has to read, or print what stands at an address."""
     with connected(context) as client:
         if uri is None:
-            listed = client.mcp.resources(name)
-        else:
-            contents = client.mcp.read(name, uri)
-    if uri is not None:
-        if as_json:
-            print_json({"data": list(contents)})
-            return
-        for content in contents:
-            size = len(content.data or "") * 3 // 4
-            typer.echo(
-                safe(content.text)
-                if content.text is not None
-                else f"[{content.mime_type}, {size} bytes; --json has it]"
+            print_table(
+                client.mcp.resources(name),
+                as_json,
+                ("ADDRESS", "NAME", "TYPE", "WHAT IT IS"),
+                lambda one: (one.uri, one.title or one.name, one.mime_type, shorten(one.description, 80)),
             )
-    elif as_json:
-        print_json({"data": list(listed)})
-    else:
-        print_rows(
-            ("ADDRESS", "NAME", "TYPE", "WHAT IT IS"),
-            ((one.uri, one.title or one.name, one.mime_type, shorten(one.description, 80)) for one in listed),
-        )
+            return
+        contents = client.mcp.read(name, uri)
+    if as_json:
+        print_json({"data": contents})
+        return
+    for content in contents:
+        size = len(content.data or "") * 3 // 4
+        unread = f"[{content.mime_type}, {size} bytes; --json has it]"
+        typer.echo(unread if content.text is None else safe(content.text))
 
 
 @app.command(epilog="Example: portico mcp prompts files review --argument language=python")
@@ -246,29 +233,19 @@ def prompts(
     """List the prompts of a server, or fill one in."""
     with connected(context) as client:
         if prompt is None:
-            listed = client.mcp.prompts(name)
-        else:
-            messages = client.mcp.render(name, prompt, pairs(argument, "--argument"))
-    if prompt is not None:
-        if as_json:
-            print_json({"data": list(messages)})
+            columns = (
+                Column("PROMPT", "name"),
+                Column("TAKES", "arguments", kind="names"),
+                Column("WHAT IT IS", "description", width=80),
+            )
+            print_listing(client.mcp.prompts(name), as_json, columns)
             return
-        for message in messages:
-            typer.echo(f"{message.role}: {safe(message.text)}")
-    elif as_json:
-        print_json({"data": list(listed)})
-    else:
-        print_rows(
-            ("PROMPT", "TAKES", "WHAT IT IS"),
-            (
-                (
-                    one.name,
-                    ", ".join(each.name for each in one.arguments),
-                    shorten(one.description, 80),
-                )
-                for one in listed
-            ),
-        )
+        messages = client.mcp.render(name, prompt, pairs(argument, "--argument"))
+    if as_json:
+        print_json({"data": messages})
+        return
+    for message in messages:
+        typer.echo(f"{message.role}: {safe(message.text)}")
 
 
 @app.command("import", epilog="Example: portico mcp import ~/.cursor/mcp.json")
@@ -354,9 +331,7 @@ def _print(found: McpServer, as_json: bool) -> None:
     print_item(
         found,
         as_json,
-        ("name", found.name),
-        ("state", found.state),
-        ("error", found.error),
+        *fields_of(found, "name", "state", "error"),
         ("title", found.card.title),
         ("version", found.card.version),
         ("protocol", found.card.protocol),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +11,10 @@ import typer
 
 from portico.cli.complete import engine_parameters
 from portico.cli.models_simulate import simulate_load
-from portico.cli.nouns import print_item, print_listing, print_outcome, remove_noun
+from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, remove_noun
+from portico.cli.pairs import json_or_text
 from portico.cli.progress import Spinner
-from portico.cli.render import (
-    amount,
-    moment,
-    one_line,
-    print_fields,
-    print_json,
-    safe,
-)
+from portico.cli.render import amount, moment, one_line, print_fields, print_json, safe
 from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, connected
 from portico.errors import InvalidRequest, NotFound
@@ -111,9 +104,7 @@ def plan(
         return
     print_fields(
         [
-            ("model", found.model),
-            ("hardware", found.hardware),
-            ("engine", found.engine),
+            *fields_of(found, "model", "hardware", "engine"),
             *found.parameters.items(),
             ("fits", "yes" if found.fits else "no"),
         ]
@@ -235,8 +226,7 @@ def remove(
 ) -> None:
     """Forget a model. Its files stay in the cache."""
     with connected(context) as client:
-        question = "Remove the model '{0.name}'?"
-        remove_noun(client.deployments, name, question, yes=yes, dry_run=dry_run, as_json=as_json)
+        remove_noun(client.deployments, name, "Remove the model '{0.name}'?", yes, dry_run, as_json)
 
 
 @app.command(epilog="Example: portico models load default")
@@ -274,10 +264,7 @@ def _pairs(given: Sequence[str], what: str) -> dict[str, Any]:
         name, equals, text = pair.partition("=")
         if not name or not equals:
             raise InvalidRequest(f"'{pair}' is not a {what}: expected NAME=VALUE.", param=what)
-        try:
-            found[name] = json.loads(text)
-        except json.JSONDecodeError:
-            found[name] = text
+        found[name] = json_or_text(text)
     return found
 
 
@@ -298,13 +285,7 @@ def _print(found: Deployment, as_json: bool) -> None:
     print_item(
         found,
         as_json,
-        ("name", found.name),
-        ("aliases", found.aliases),
-        ("state", found.state),
-        ("error", found.error),
-        ("source", found.source),
-        ("engine", found.engine),
-        ("task", found.task),
+        *fields_of(found, "name", "aliases", "state", "error", "source", "engine", "task"),
         ("answers", ANSWERS.get(found.answers or "")),
         ("context", f"{found.context_length} tokens" if found.context_length else None),
         ("dimensions", found.dimensions),

@@ -13,14 +13,7 @@ from portico.cli.render import print_json, print_rows
 from portico.cli.session import AsJson
 from portico.cli.source import document_of
 from portico.errors import InvalidRequest
-from portico.simulation import (
-    SimulationSummary,
-    TracedCall,
-    read_cluster,
-    read_trace,
-    simulate,
-    summarize,
-)
+from portico.simulation import SimulationSummary, TracedCall, read_cluster, read_trace, simulate, summarize
 
 REPORT_CALLS = 5_000
 """Calls after which progress is shown again."""

@@ -39,11 +39,7 @@ def print_listing(
 
 
 def print_table(
-    found: Any,
-    as_json: bool,
-    headings: Sequence[str],
-    row: Callable[[Any], Sequence[Any]],
-    empty: str = "",
+    found: Any, as_json: bool, headings: Sequence[str], row: Callable[[Any], Sequence[Any]], empty: str = ""
 ) -> None:
     """Print a list or a page of values as a table with a ``row`` for each, or the sentence ``empty`` if there are none.
 
@@ -92,6 +88,11 @@ def print_item(value: Any, as_json: bool, *fields: tuple[str, Any]) -> None:
         print_fields(fields)
 
 
+def fields_of(value: Any, *names: str) -> list[tuple[str, Any]]:
+    """Return attributes of a value for `print_item`, each under its own name."""
+    return [(name.replace("_", " "), getattr(value, name)) for name in names]
+
+
 def print_outcome(value: Any, as_json: bool, text: object) -> None:
     """Print a ``text`` that says what a command did, or the resulting value as JSON."""
     if as_json:
@@ -112,7 +113,6 @@ def remove_noun(
     calls: NounCalls,
     name: str,
     question: str,
-    *,
     yes: bool,
     dry_run: bool,
     as_json: bool,

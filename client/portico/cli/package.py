@@ -15,7 +15,7 @@ import typer
 
 from portico.cli.complete import app_names
 from portico.cli.progress import Spinner
-from portico.cli.render import amount, print_fields, print_json, safe
+from portico.cli.render import amount, plain, print_fields, print_json, safe
 from portico.cli.session import AsJson, DryRun, connected
 from portico.errors import Conflict, InvalidRequest
 from portico.schemas.packages import PackagedContents
@@ -137,7 +137,7 @@ def package(
                 size = client.apps.package(name, archive, **asked)
                 _put(archive, Path(scratch), to)
     if as_json:
-        print_json({**_fields(found), "out": None if dry_run else str(to), "bytes": size})
+        print_json({**plain(found), "out": None if dry_run else str(to), "bytes": size})
     else:
         _print(found, to, size)
 
@@ -190,10 +190,6 @@ def _unpack(archive: Path, folder: Path) -> None:
                 raise Conflict(f"{entry.filename} of the package is damaged. Package the app again.")
             if path.suffix == ".sh":
                 target.chmod(0o755)
-
-
-def _fields(found: PackagedContents) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in PackagedContents.__dataclass_fields__}
 
 
 def _print(found: PackagedContents, to: Path, size: int | None) -> None:

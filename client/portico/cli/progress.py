@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.text import Text
 
 from portico.cli.render import amount, console, one_line, shorten
+from portico.errors import PorticoError
 from portico.schemas.runs import RunEvent
 from portico.wire import Failed, Finished, Status
+
+if TYPE_CHECKING:
+    from portico.client import Client
 
 SPINNER_WIDTH = 2
 """Columns before the text of a line that is updated."""
@@ -56,6 +62,21 @@ class Bars:
     ) -> None:
         if self._line is not None:
             self._line.stop()
+
+
+def follow_result(client: Client, run: str, label: str) -> Mapping[str, Any]:
+    """Show a run with a bar until it ends, and return its result. Raise `PorticoError` if it failed."""
+    result: Mapping[str, Any] = {}
+    with Bars() as bars:
+        bar = bars.bar(label)
+        for item in client.runs.events(run):
+            bar.take(item)
+            match item.event:
+                case Finished(result=found) if isinstance(found, Mapping):
+                    result = found
+                case Failed(error=error):
+                    raise PorticoError(error.message, code=error.code)
+    return result
 
 
 class Bar:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from portico.cli.nouns import ID, OWNER, Everyone, print_listing, print_outcome, print_table, remove_noun
-from portico.cli.pairs import pairs
+from portico.cli.pairs import json_or_text, pairs
 from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
 from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, connected
@@ -99,7 +98,7 @@ def render(
         prompt = client.prompts.get(name, version)
         texts = {item["name"] for item in prompt.arguments if item["type"] == "string"}
         given = {
-            key: value if key in texts else _json(value)
+            key: value if key in texts else json_or_text(value)
             for key, value in pairs(arguments, "arguments").items()
         }
         messages = client.prompts.render(name, given, version=prompt.version)
@@ -232,20 +231,13 @@ def remove(
     """Forget a prompt with all its versions."""
     with connected(context) as client:
         question = "Remove '{0.name}' with {0.version} versions?"
-        remove_noun(client.prompts, name, question, yes=yes, dry_run=dry_run, as_json=as_json)
+        remove_noun(client.prompts, name, question, yes, dry_run, as_json)
 
 
 def _print_messages(messages: Any) -> None:
     for message in messages:
         typer.secho(f"\n{message['role']}", bold=True)
         typer.echo(safe(message["content"]))
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def prompt_files(source: Path) -> dict[str, str]:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from portico.cli.follow import follow_here, require_success
+from portico.cli.follow import follow_to_success
 from portico.cli.nouns import print_outcome
-from portico.cli.session import AsJson, connected, invocation
+from portico.cli.session import AsJson, connected
 
 app = typer.Typer()
 
@@ -20,9 +20,8 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Fetch a model's files into the cache and check them. What broke off is continued."""
-    ours = invocation(context)
     with connected(context) as client:
         run = client.models.pull(source)
-        require_success(follow_here(client.url, ours.key, [run]))
+        follow_to_success(context, client, [run])
         ended = client.runs.get(run)
     print_outcome(ended, as_json, f"{source} is here.")

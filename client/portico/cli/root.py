@@ -62,7 +62,7 @@ PANELS = {
         "if the second is not promoted.",
     },
     "Evaluation": {
-        "evals": "Evaluations: judge what models, apps and stores answer, and look for better settings.",
+        "evals": "Evaluations: judge what models, apps and stores answer, and look for better settings."
     },
     "Knowledge": {
         "stores": "Stores: knowledge bases that you can search and ask.",

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from portico.cli.nouns import print_item, print_listing, print_outcome
+from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome
 from portico.cli.render import dollars, moment, print_json, print_rows
 from portico.cli.root import group
 from portico.cli.runs_trace import fork, resume, trace
@@ -56,10 +56,7 @@ def show(context: typer.Context, run_id: Identity, as_json: AsJson = False) -> N
     print_item(
         found,
         as_json,
-        ("id", found.id),
-        ("kind", found.kind),
-        ("name", found.name),
-        ("status", found.status),
+        *fields_of(found, "id", "kind", "name", "status"),
         *(("waits for", _waits_for(question)) for question in questions),
         ("error", found.error.message if found.error else None),
         ("began", moment(found.created_at)),

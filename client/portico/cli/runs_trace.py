@@ -43,7 +43,7 @@ def trace(
     with connected(context) as client:
         if mermaid:
             chart = client.runs.chart(run_id)
-            print_json({"mermaid": chart}) if as_json else typer.echo(safe(chart).rstrip())
+            print_outcome({"mermaid": chart}, as_json, safe(chart).rstrip())
             return
         steps = client.runs.trace(run_id, full=full)
     if as_json:
@@ -72,7 +72,14 @@ def _cells(step: TraceStep, full: bool) -> tuple[Any, ...]:
     content = (json.dumps(step.input, ensure_ascii=False), json.dumps(step.output, ensure_ascii=False))
     error = str((step.error or {}).get("message", ""))
     spent = (_time(step), _tokens(step), "" if step.cost is None else dollars(step.cost))
-    return (step.path, step.kind, _standing(step), *spent, error, *(content if full else ()))
+    return (
+        step.path,
+        step.kind,
+        "cached" if step.hit else step.status,
+        *spent,
+        error,
+        *(content if full else ()),
+    )
 
 
 def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> Tree:
@@ -128,10 +135,6 @@ def step_label(name: str, step: TraceStep) -> Text:
     if step.error:
         parts.append((f"  {one_line(step.error.get('message', ''))}", "red"))
     return Text.assemble(*parts)
-
-
-def _standing(step: TraceStep) -> str:
-    return "cached" if step.hit else step.status
 
 
 def _time(step: TraceStep) -> str:

@@ -186,11 +186,7 @@ def change(
 
 @app.command(epilog="Example: portico schedules remove morning --yes")
 def remove(
-    context: typer.Context,
-    schedule: Ref,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
+    context: typer.Context, schedule: Ref, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
     """Remove a schedule. A run under way continues."""
     with connected(context) as client:
@@ -258,11 +254,8 @@ def _input(text: str | None, file: Path | None) -> Any:
 
 
 def _print(schedule: Schedule, as_json: bool) -> None:
-    if as_json:
-        print_json(schedule)
-        return
     when = f"is paused: {schedule.paused}" if schedule.paused else f"is due next {moment(schedule.next_at)}."
-    typer.echo(f"{safe(schedule.name)} {when}")
+    print_outcome(schedule, as_json, f"{safe(schedule.name)} {when}")
 
 
 def _print_times(times: Sequence[float], as_json: bool) -> None:

@@ -50,91 +50,72 @@ class RankerChoice(StrEnum):
     rrf = "rrf"
 
 
-TheStore = Annotated[str, typer.Argument(help="The store to search.")]
-Query = Annotated[str, typer.Argument(help="What to look for.")]
-Number = Annotated[int, typer.Option("-n", "--number", min=1, max=50, help="How many passages.")]
-Ranker = Annotated[RankerChoice, typer.Option(help="How passages are ranked.")]
-Threshold = Annotated[float, typer.Option(min=0, max=1, help="The least score of a passage.")]
-Also = Annotated[list[str] | None, typer.Option(help="A further store to search; may be repeated.")]
-Route = Annotated[
-    bool, typer.Option(help="Let a chat model choose, of several stores, those the question is for.")
-]
-Groups = Annotated[
-    list[str] | None,
-    typer.Option(help="A chunk group to search instead of the store's own; may be repeated."),
-]
-VectorWeight = Annotated[
-    float | None, typer.Option(min=0, max=1, help="What the vectors count beside the words.")
-]
-Rewrite = Annotated[
-    Rewriting | None, typer.Option(help="Search for what a chat model makes of the question, too.")
-]
-Writer = Annotated[str | None, typer.Option(help="That model (default: default).")]
-Reranker = Annotated[str | None, typer.Option(help="A model that judges the best candidates.")]
-Diversity = Annotated[
-    float | None, typer.Option(min=0, max=1, help="What likeness to better passages costs.")
-]
-NearDuplicates = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="The share of common words from which two passages are one."),
-]
-HalfLife = Annotated[float | None, typer.Option(min=0, help="Days in which a score halves.")]
-DecayBy = Annotated[
-    str | None,
-    typer.Option(help="The attribute with the time from which on it does (default: the file's arrival)."),
-]
-Parents = Annotated[
-    str | None,
-    typer.Option(help="The group whose chunks are shown in place of those found; '*': each one's parent."),
-]
-Neighbours = Annotated[
-    int | None, typer.Option(min=0, max=10, help="Chunks to add before and behind each passage.")
-]
-InferFilters = Annotated[
-    bool, typer.Option(help="Search only files that meet what the question says, such as 'since 2024'.")
-]
-Links = Annotated[
-    bool | None,
-    typer.Option("--links/--no-links", help="Follow links between passages (default: as the store does)."),
-]
-Steps = Annotated[
-    StepsChoice | None,
-    typer.Option(
-        help="Search again for what the first passages lack: where they lack much, or up to so often."
-    ),
-]
-StepsModel = Annotated[
-    str | None, typer.Option(help="The chat model that says what to search for next (default: rules do).")
-]
-Explain = Annotated[bool, typer.Option(help="Show each stage of the search.")]
-
-
 @app.command(epilog="Example: portico search docs 'which port' -n 5")
 def search(
     context: typer.Context,
-    store: TheStore,
-    query: Query,
-    number: Number = 10,
-    ranker: Ranker = RankerChoice.auto,
-    threshold: Threshold = 0.0,
-    also: Also = None,
-    route: Route = False,
-    group: Groups = None,
-    vector_weight: VectorWeight = None,
-    rewrite: Rewrite = None,
-    writer: Writer = None,
-    reranker: Reranker = None,
-    diversity: Diversity = None,
-    near_duplicates: NearDuplicates = None,
-    half_life: HalfLife = None,
-    decay_by: DecayBy = None,
-    parents: Parents = None,
-    neighbours: Neighbours = None,
-    infer_filters: InferFilters = False,
-    links: Links = None,
-    steps: Steps = None,
-    steps_model: StepsModel = None,
-    explain: Explain = False,
+    store: Annotated[str, typer.Argument(help="The store to search.")],
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=50, help="How many passages.")] = 10,
+    ranker: Annotated[RankerChoice, typer.Option(help="How passages are ranked.")] = RankerChoice.auto,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="The least score of a passage.")] = 0.0,
+    also: Annotated[
+        list[str] | None, typer.Option(help="A further store to search; may be repeated.")
+    ] = None,
+    route: Annotated[
+        bool, typer.Option(help="Let a chat model choose, of several stores, those the question is for.")
+    ] = False,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="A chunk group to search instead of the store's own; may be repeated."),
+    ] = None,
+    vector_weight: Annotated[
+        float | None, typer.Option(min=0, max=1, help="What the vectors count beside the words.")
+    ] = None,
+    rewrite: Annotated[
+        Rewriting | None, typer.Option(help="Search for what a chat model makes of the question, too.")
+    ] = None,
+    writer: Annotated[str | None, typer.Option(help="That model (default: default).")] = None,
+    reranker: Annotated[str | None, typer.Option(help="A model that judges the best candidates.")] = None,
+    diversity: Annotated[
+        float | None, typer.Option(min=0, max=1, help="What likeness to better passages costs.")
+    ] = None,
+    near_duplicates: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="The share of common words from which two passages are one."),
+    ] = None,
+    half_life: Annotated[float | None, typer.Option(min=0, help="Days in which a score halves.")] = None,
+    decay_by: Annotated[
+        str | None,
+        typer.Option(help="The attribute with the time from which on it does (default: the file's arrival)."),
+    ] = None,
+    parents: Annotated[
+        str | None,
+        typer.Option(
+            help="The group whose chunks are shown in place of those found; '*': each one's parent."
+        ),
+    ] = None,
+    neighbours: Annotated[
+        int | None, typer.Option(min=0, max=10, help="Chunks to add before and behind each passage.")
+    ] = None,
+    infer_filters: Annotated[
+        bool, typer.Option(help="Search only files that meet what the question says, such as 'since 2024'.")
+    ] = False,
+    links: Annotated[
+        bool | None,
+        typer.Option(
+            "--links/--no-links", help="Follow links between passages (default: as the store does)."
+        ),
+    ] = None,
+    steps: Annotated[
+        StepsChoice | None,
+        typer.Option(
+            help="Search again for what the first passages lack: where they lack much, or up to so often."
+        ),
+    ] = None,
+    steps_model: Annotated[
+        str | None, typer.Option(help="The chat model that says what to search for next (default: rules do).")
+    ] = None,
+    explain: Annotated[bool, typer.Option(help="Show each stage of the search.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Search a store: ranked passages with scores and their places."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from portico.cli.nouns import print_listing, print_outcome, print_removed
+from portico.cli.nouns import fields_of, print_listing, print_outcome, print_removed
 from portico.cli.render import moment, print_fields, print_json, safe, shorten
 from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
@@ -65,10 +65,7 @@ def show(
         return
     print_fields(
         [
-            ("id", found.id),
-            ("app", found.app),
-            ("name", found.name),
-            ("title", found.title),
+            *fields_of(found, "id", "app", "name", "title"),
             ("begun", moment(found.created_at)),
             ("used", moment(found.updated_at)),
         ]
@@ -91,7 +88,7 @@ def rename(
     """Give a session a title."""
     with connected(context) as client:
         changed = client.sessions.change(find_session(client, which).id, title=title)
-    _say(changed, f"'{safe(changed.name)}' is now called '{safe(changed.title)}'.", as_json)
+    print_outcome(changed, as_json, f"'{safe(changed.name)}' is now called '{safe(changed.title)}'.")
 
 
 class RatingValue(StrEnum):
@@ -154,7 +151,7 @@ def fork(
     """Make a copy of a session, which goes its own way from here."""
     with connected(context) as client:
         made = client.sessions.fork(find_session(client, which).id, name)
-    _say(made, f"The copy is {safe(made.app)}/{safe(made.name)}.", as_json)
+    print_outcome(made, as_json, f"The copy is {safe(made.app)}/{safe(made.name)}.")
 
 
 @app.command(epilog="Example: portico sessions reset clerk/monday --yes")
@@ -164,7 +161,7 @@ def reset(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJso
         found = find_session(client, which)
         confirm(f"Forget what was said in '{found.name}'?", yes=yes)
         found = client.sessions.reset(found.id)
-    _say(found, f"'{safe(found.name)}' is empty.", as_json)
+    print_outcome(found, as_json, f"'{safe(found.name)}' is empty.")
 
 
 @app.command(epilog="Example: portico sessions delete clerk/monday --yes")
@@ -208,7 +205,7 @@ def import_(
         if client.sessions.messages(found.id, limit=1):
             confirm(f"Replace what was said in '{name}'?", yes=yes)
         found = client.sessions.load(found.id, state)
-    _say(found, f"{safe(found.app)}/{safe(found.name)} is there.", as_json)
+    print_outcome(found, as_json, f"{safe(found.app)}/{safe(found.name)} is there.")
 
 
 def find_session(client: Client, which: str) -> Session:
@@ -242,7 +239,3 @@ def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     return "\n".join(str(part.get("text") or f"[{part.get('type')}]") for part in content or ())
-
-
-def _say(found: Session, text: str, as_json: bool) -> None:
-    print_outcome(found, as_json, text)

@@ -36,11 +36,7 @@ def add(
 
 
 @app.command("list", epilog="Example: portico skills list")
-def show_all(
-    context: typer.Context,
-    everyone: Everyone = False,
-    as_json: AsJson = False,
-) -> None:
+def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson = False) -> None:
     """List the skills."""
     columns = (ID, Column("NAME"), OWNER, Column("VERSION", "default_version"))
     with connected(context) as client:

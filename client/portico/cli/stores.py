@@ -11,9 +11,9 @@ import typer
 from portico.cli import groups
 from portico.cli.archives import export_store, import_store
 from portico.cli.calibrate import calibrate
-from portico.cli.follow import follow_here, require_success
+from portico.cli.follow import follow_to_success
 from portico.cli.links import export_graph, neighbours
-from portico.cli.nouns import print_listing, print_outcome, print_removed
+from portico.cli.nouns import fields_of, print_listing, print_outcome, remove_noun
 from portico.cli.render import (
     amount,
     count_reasons,
@@ -26,7 +26,7 @@ from portico.cli.render import (
 )
 from portico.cli.root import group
 from portico.cli.search import StepsChoice
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, invocation
+from portico.cli.session import AsJson, DryRun, Yes, connected
 from portico.client import Client
 from portico.errors import InvalidRequest, NotFound
 from portico.schemas.stores import STORES, SkippedFiles, Store, StoreFile, SyncPlan
@@ -244,7 +244,7 @@ def reindex(
     with connected(context) as client:
         run = client.stores.reindex(name, files=files)
         if wait:
-            require_success(follow_here(client.url, invocation(context).key, [run]))
+            follow_to_success(context, client, [run])
             _print(client.stores.get(name), as_json)
             return
     print_outcome({"run": run}, as_json, f"Begun: portico runs tail {run}")
@@ -275,31 +275,23 @@ def change(
     as_json: AsJson = False,
 ) -> None:
     """Change a store's description, embedding model, vectors, links, what stays or how its app answers."""
+    given: dict[str, Any] = {
+        "description": description,
+        "embedding_model": embedding_model,
+        "answers": answers,
+        "vector_weight": vector_weight,
+        "links": links,
+        "keep_removed": keep_removed,
+        "search": {"steps": steps.given} if steps else None,
+    }
     with connected(context) as client:
         if dry_run:
-            given = {
-                "description": description,
-                "embedding_model": embedding_model,
-                "answers": answers,
-                "vector_weight": vector_weight,
-                "links": links,
-                "keep_removed": keep_removed,
-                "search": {"steps": steps.given} if steps else None,
-            }
             wanted = {name: value for name, value in given.items() if value is not None}
             _print_change(client.stores.get(name), wanted, as_json)
             return
-        changed = client.stores.change(
-            name,
-            description=description,
-            embedding_model=embedding_model,
-            answers=answers,
-            vector_weight=vector_weight,
-            links=links,
-            keep_removed=keep_removed,
-            search={**client.stores.get(name).search, "steps": steps.given} if steps else None,
-        )
-        _print(changed, as_json)
+        if steps:
+            given["search"] = {**client.stores.get(name).search, **given["search"]}
+        _print(client.stores.change(name, **given), as_json)
 
 
 @app.command(epilog="Example: portico stores pause docs")
@@ -321,13 +313,9 @@ def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
     """Delete a store and its index. What it mirrors is left alone."""
+    what = "the store '{0.name}' with {0.file_counts.total} files"
     with connected(context) as client:
-        found = client.stores.get(name)
-        what = f"the store '{found.name}' with {found.file_counts.total} files"
-        if not dry_run:
-            confirm(f"Delete {what}?", yes=yes)
-            client.stores.remove(name)
-    print_removed(found.id, what, dry_run, as_json, verb="delete")
+        remove_noun(client.stores, name, f"Delete {what}?", yes, dry_run, as_json, what, "id", "delete")
 
 
 def _print_change(store: Store, wanted: Mapping[str, Any], as_json: bool) -> None:
@@ -381,8 +369,7 @@ def _files(client: Client, store: Store) -> Iterator[StoreFile]:
 def _synced(context: typer.Context, client: Client, store: Store) -> Store:
     """Read the folder, index what is new, and the store as it is then."""
     run = client.stores.sync(store.name)
-    ended = follow_here(client.url, invocation(context).key, [run], further=lambda r: r.name == store.id)
-    require_success(ended)
+    follow_to_success(context, client, [run], further=lambda r: r.name == store.id)
     return client.stores.get(store.id)
 
 
@@ -414,9 +401,7 @@ def _print(found: Store, as_json: bool = False, *, listed: bool = False) -> None
     reasons = f"portico stores show {found.name} --files" if counts.failed and not listed else None
     print_fields(
         [
-            ("name", found.name),
-            ("id", found.id),
-            ("description", found.description),
+            *fields_of(found, "name", "id", "description"),
             ("follows", f"{found.follows} (paused)" if found.paused else found.follows),
             ("keeps what is removed", found.keep_removed or None),
             ("app", found.app),

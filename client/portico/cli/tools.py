@@ -13,7 +13,7 @@ import typer
 from portico._read import read
 from portico.cli.approvals import decide
 from portico.cli.nouns import print_listing, print_outcome, print_removed, print_table
-from portico.cli.pairs import pairs
+from portico.cli.pairs import json_or_text, pairs
 from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
 from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
@@ -47,9 +47,7 @@ def show_all(
 
 @app.command(epilog="Example: portico tools show search")
 def show(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The tool.")],
-    as_json: AsJson = False,
+    context: typer.Context, name: Annotated[str, typer.Argument(help="The tool.")], as_json: AsJson = False
 ) -> None:
     """Show one tool and the arguments it takes."""
     with connected(context) as client:
@@ -278,8 +276,5 @@ def _arguments(given_pairs: list[str], document: str | None) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         if not equals:
             raise InvalidRequest(f"'{pair}' is not NAME=VALUE.", param="arguments")
-        try:
-            given[name] = json.loads(value)
-        except ValueError:
-            given[name] = value
+        given[name] = json_or_text(value)
     return given

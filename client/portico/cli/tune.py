@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from portico.cli.nouns import print_listing, print_outcome
+from portico.cli.nouns import fields_of, print_listing, print_outcome
 from portico.cli.pairs import json_or_text
 from portico.cli.render import dollars, moment, one_line, print_fields, print_json
 from portico.cli.root import group
@@ -397,11 +397,7 @@ def _print(job: TuningJob) -> None:
         [
             ("id", job.id),
             ("base", job.model),
-            ("app", job.app),
-            ("method", job.method),
-            ("store", job.store),
-            ("status", job.status),
-            ("error", job.error),
+            *fields_of(job, "app", "method", "store", "status", "error"),
             ("model", job.fine_tuned_model),
             ("held back", _measures(job)),
             ("step", job.progress),

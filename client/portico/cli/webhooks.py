@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from portico.cli.complete import event_types
-from portico.cli.nouns import print_item, print_listing, print_outcome, print_removed
+from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, remove_noun
 from portico.cli.render import moment, print_json
 from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
@@ -17,7 +17,6 @@ from portico.schemas.webhooks import WEBHOOKS, NewWebhook
 app = group("webhooks", "portico webhooks create https://example.com/hook --event batch.completed")
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the webhook.")]
-Delivery = Annotated[str, typer.Argument(metavar="DELIVERY", help="The id of the delivery.")]
 
 
 @app.command(
@@ -75,9 +74,7 @@ def show(context: typer.Context, webhook_id: Identity, as_json: AsJson = False) 
     print_item(
         found,
         as_json,
-        ("id", found.id),
-        ("name", found.name),
-        ("url", found.url),
+        *fields_of(found, "id", "name", "url"),
         *(("event", name) for name in found.event_types),
         ("secret", found.signing_secret_hint),
         ("disabled", found.disabled),
@@ -167,12 +164,11 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Delete a webhook, and what was sent to it."""
+    what = "the webhook to {0.url}"
     with connected(context) as client:
-        found = client.webhooks.get(webhook_id)
-        if not dry_run:
-            confirm(f"Delete the webhook to {found.url}?", yes=yes)
-            client.webhooks.remove(webhook_id)
-    print_removed(found.id, f"the webhook to {found.url}", dry_run, as_json, "delete")
+        remove_noun(
+            client.webhooks, webhook_id, f"Delete {what}?", yes, dry_run, as_json, what, "id", "delete"
+        )
 
 
 @app.command(epilog="Example: portico webhooks deliveries wh_0192f6")
@@ -200,7 +196,10 @@ def deliveries(
 
 @app.command(epilog="Example: portico webhooks redeliver wh_0192f6 evt_0192f7")
 def redeliver(
-    context: typer.Context, webhook_id: Identity, delivery_id: Delivery, as_json: AsJson = False
+    context: typer.Context,
+    webhook_id: Identity,
+    delivery_id: Annotated[str, typer.Argument(metavar="DELIVERY", help="The id of the delivery.")],
+    as_json: AsJson = False,
 ) -> None:
     """Send an event once more, whatever has become of it."""
     with connected(context) as client:

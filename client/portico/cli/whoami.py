@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from portico.cli.nouns import print_item
+from portico.cli.nouns import fields_of, print_item
 from portico.cli.render import moment, plain
 from portico.cli.session import AsJson, connected
 
@@ -26,10 +26,7 @@ def whoami(context: typer.Context, as_json: AsJson = False) -> None:
         ("id", found.id),
         ("at", url),
         ("by", _BY.get(found.by, found.by)),
-        ("issuer", found.issuer),
-        ("subject", found.subject),
-        ("role", found.role),
-        ("scopes", found.scopes),
+        *fields_of(found, "issuer", "subject", "role", "scopes"),
         ("limits", tuple(f"{name}={value}" for name, value in sorted(found.limits.items()))),
         ("until", moment(found.expires_at)),
     )
