@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from portico.cli.limits import limits_of, shown
-from portico.cli.nouns import print_item, print_listing, print_outcome, print_table
+from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, print_table
 from portico.cli.render import amount, moment, print_json
 from portico.cli.root import group
 from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
@@ -101,10 +101,7 @@ def show(
     print_item(
         found,
         as_json,
-        ("id", found.id),
-        ("name", found.name),
-        ("issuer", found.issuer),
-        ("subject", found.subject),
+        *fields_of(found, "id", "name", "issuer", "subject"),
         ("made", moment(found.created_at)),
         *(("scope", scope) for scope in found.scopes),
         *(("filter", item) for item in _format_filters(found.filters)),
