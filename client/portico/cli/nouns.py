@@ -71,7 +71,7 @@ _WRITERS: Mapping[str, Callable[[Any], Any]] = {
     "bytes": amount,
     "count": lambda value: value or "",
     "moment": moment,
-    "names": lambda values: [each.get("name") for each in values],
+    "names": lambda values: [each["name"] if isinstance(each, Mapping) else each.name for each in values],
     "number": lambda value: f"{value:g}",
     "owner": lambda value: value or "shared",
     "pairs": lambda values: [f"{name}={value}" for name, value in (values or {}).items()],
