@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from portico.cli.nouns import fields_of, print_item, print_listing, remove_noun
+from portico.cli.nouns import fields_of, print_item, print_listing, print_removed
 from portico.cli.progress import Spinner, follow_result
 from portico.cli.render import amount, moment, print_json
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.errors import InvalidRequest
 from portico.schemas.adapters import ADAPTERS, Adapter
 
@@ -108,7 +108,10 @@ def remove(
 ) -> None:
     """Take an adapter away, with the daemon's copy of it."""
     with connected(context) as client:
-        remove_noun(client.adapters, name, "Remove the adapter '{0.name}'?", yes, dry_run, as_json)
+        found = client.adapters.get(name)
+        if may_remove(f"Remove the adapter '{found.name}'?", yes=yes, dry_run=dry_run):
+            client.adapters.remove(name)
+    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
 
 
 def _print(found: Adapter, as_json: bool) -> None:

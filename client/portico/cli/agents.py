@@ -13,7 +13,7 @@ from portico.cli.cite import print_hint, write_answer
 from portico.cli.nouns import print_listing, print_removed
 from portico.cli.render import print_fields, print_json, safe
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.errors import NotFound
 from portico.schemas.apps import APPS, AppVersion
 
@@ -105,8 +105,7 @@ def remove(
     """Remove an agent with all its versions. Its sessions stay: portico sessions list."""
     with connected(context) as client:
         found = _agent(client, name)
-        if not dry_run:
-            confirm(f"Remove '{found.name}' with {found.version} versions?", yes=yes)
+        if may_remove(f"Remove '{found.name}' with {found.version} versions?", yes=yes, dry_run=dry_run):
             client.apps.remove(name)
     print_removed(name, f"'{name}'", dry_run, as_json)
 

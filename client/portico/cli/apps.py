@@ -17,7 +17,7 @@ from portico.cli.nouns import ID, OWNER, Everyone, print_listing, print_outcome,
 from portico.cli.render import moment, print_fields, print_json, safe
 from portico.cli.root import group
 from portico.cli.running import given_input, show_run
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.errors import InvalidRequest
 from portico.schemas.apps import APPS
 from portico.schemas.resource import Column
@@ -173,7 +173,6 @@ def remove(
     """Remove a deployed app with all its versions. Runs in progress continue."""
     with connected(context) as client:
         count = len(client.apps.versions(name))
-        if not dry_run:
-            confirm(f"Remove '{name}' with {count} versions?", yes=yes)
+        if may_remove(f"Remove '{name}' with {count} versions?", yes=yes, dry_run=dry_run):
             client.apps.remove(name)
     print_removed(name, f"'{name}'", dry_run, as_json)

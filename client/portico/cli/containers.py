@@ -10,7 +10,7 @@ import typer
 from portico.cli.nouns import print_listing, print_outcome, print_removed
 from portico.cli.render import moment, print_fields, print_json, print_rows, safe
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.errors import NotFound
 from portico.schemas.containers import CONTAINERS, ContainerFile
 
@@ -126,8 +126,7 @@ def remove(
         found = client.containers.get(container)
         one = None if file is None else _file(client, container, file)
         what = f"'{found.name}'" if one is None else f"{one.path} of '{found.name}'"
-        if not dry_run:
-            confirm(f"Remove {what}?", yes=yes)
+        if may_remove(f"Remove {what}?", yes=yes, dry_run=dry_run):
             if one is None:
                 client.containers.remove(container)
             else:

@@ -9,7 +9,7 @@ import typer
 from portico.cli.follow import follow_to_success
 from portico.cli.nouns import print_listing, print_outcome, print_removed, print_table
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.schemas.engines import ENGINES
 
 app = group("engines", "portico engines install vllm")
@@ -46,8 +46,7 @@ def remove(
 ) -> None:
     """Delete the environment of an engine. Its models stay."""
     with connected(context) as client:
-        if not dry_run:
-            confirm(f"Remove the engine '{name}'?", yes=yes)
+        if may_remove(f"Remove the engine '{name}'?", yes=yes, dry_run=dry_run):
             client.engines.remove(name)
     print_removed(name, f"'{name}'", dry_run, as_json)
 

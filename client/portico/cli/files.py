@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from portico.cli.nouns import print_item, print_listing, remove_noun
+from portico.cli.nouns import print_item, print_listing, print_removed
 from portico.cli.progress import Spinner
 from portico.cli.render import amount, moment, print_json, print_rows
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.errors import ConnectionFailed, InvalidRequest
 from portico.schemas.files import FILES, File
 
@@ -106,6 +106,8 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Delete a file, from every store too."""
-    question, what = "Delete the file '{0.filename}' from every store?", "'{0.filename}'"
     with connected(context) as client:
-        remove_noun(client.files, file_id, question, yes, dry_run, as_json, what, "id", "delete")
+        found = client.files.get(file_id)
+        if may_remove(f"Delete the file '{found.filename}' from every store?", yes=yes, dry_run=dry_run):
+            client.files.remove(file_id)
+    print_removed(found.id, f"'{found.filename}'", dry_run, as_json, "delete")

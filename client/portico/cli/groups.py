@@ -8,7 +8,7 @@ import typer
 
 from portico.cli.follow import follow_to_success
 from portico.cli.nouns import print_listing, print_outcome, print_removed
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.errors import NotFound
 from portico.schemas.resource import Column
 
@@ -110,8 +110,7 @@ def remove(
         found = next((item for item in client.stores.groups(store) if item.name == group), None)
         if found is None:
             raise NotFound(f"The store '{store}' has no group '{group}'.", param="group")
-        if not dry_run:
-            confirm(f"Remove the group '{group}' with {found.chunks} chunks?", yes=yes)
+        if may_remove(f"Remove the group '{group}' with {found.chunks} chunks?", yes=yes, dry_run=dry_run):
             client.stores.remove_group(store, group)
     print_removed(group, f"the group '{group}' with {found.chunks} chunks", dry_run, as_json)
 

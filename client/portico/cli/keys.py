@@ -13,7 +13,7 @@ from portico.cli.limits import limits_of, shown
 from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, print_table
 from portico.cli.render import amount, moment, print_json
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.errors import InvalidRequest, NotFound
 from portico.schemas.keys import KEYS
 
@@ -167,8 +167,7 @@ def revoke(
         found = next((key for key in client.keys.list() if key.id == key_id), None)
         if found is None:
             raise NotFound(f"There is no key '{key_id}'; see: portico keys list", status=404, param="id")
-        if not dry_run:
-            confirm(f"Revoke the key '{found.name}'?", yes=yes)
+        if may_remove(f"Revoke the key '{found.name}'?", yes=yes, dry_run=dry_run):
             client.keys.revoke(key_id)
     print_outcome(
         {"revoked": None if dry_run else key_id, "would_revoke": key_id},

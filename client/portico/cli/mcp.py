@@ -15,11 +15,18 @@ from typing import Annotated, Any
 import typer
 
 from portico.cli.mcp_server_json import server_json
-from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, print_table, remove_noun
+from portico.cli.nouns import (
+    fields_of,
+    print_item,
+    print_listing,
+    print_outcome,
+    print_removed,
+    print_table,
+)
 from portico.cli.pairs import pairs
 from portico.cli.progress import Spinner
 from portico.cli.render import moment, one_line, print_json, safe, shorten
-from portico.cli.session import AsJson, DryRun, Yes, connected, invocation
+from portico.cli.session import AsJson, DryRun, Yes, connected, invocation, may_remove
 from portico.errors import InvalidRequest, PorticoError
 from portico.schemas.mcp_servers import MCP, McpServer
 from portico.schemas.resource import Column
@@ -158,7 +165,10 @@ def remove(
 ) -> None:
     """End a server and forget it; its tools are gone at once."""
     with connected(context) as client:
-        remove_noun(client.mcp, name, "Remove the MCP server '{0.name}'?", yes, dry_run, as_json)
+        found = client.mcp.get(name)
+        if may_remove(f"Remove the MCP server '{found.name}'?", yes=yes, dry_run=dry_run):
+            client.mcp.remove(name)
+    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
 
 
 @app.command(epilog="Example: portico mcp restart files")

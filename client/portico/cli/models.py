@@ -11,12 +11,12 @@ import typer
 
 from portico.cli.complete import engine_parameters
 from portico.cli.models_simulate import simulate_load
-from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, remove_noun
+from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, print_removed
 from portico.cli.pairs import json_or_text
 from portico.cli.progress import Spinner
 from portico.cli.render import amount, moment, one_line, print_fields, print_json, safe
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.errors import InvalidRequest, NotFound
 from portico.schemas.deployments import DEPLOYMENTS, Deployment, Plan
 
@@ -226,7 +226,10 @@ def remove(
 ) -> None:
     """Forget a model. Its files stay in the cache."""
     with connected(context) as client:
-        remove_noun(client.deployments, name, "Remove the model '{0.name}'?", yes, dry_run, as_json)
+        found = client.deployments.get(name)
+        if may_remove(f"Remove the model '{found.name}'?", yes=yes, dry_run=dry_run):
+            client.deployments.remove(name)
+    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
 
 
 @app.command(epilog="Example: portico models load default")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import typer
 
 from portico.cli.render import amount, moment, print_fields, print_json, print_rows, safe, shorten
-from portico.cli.session import confirm
 from portico.schemas.resource import Column
 
 Everyone = Annotated[
@@ -99,33 +98,6 @@ def print_outcome(value: Any, as_json: bool, text: object) -> None:
         print_json(value)
     else:
         typer.echo(text)
-
-
-class NounCalls(Protocol):
-    """A group of calls of the SDK that finds and removes things of one kind, such as ``client.models``."""
-
-    def get(self, name: str, /) -> Any: ...
-
-    def remove(self, name: str, /) -> Any: ...
-
-
-def remove_noun(
-    calls: NounCalls,
-    name: str,
-    question: str,
-    yes: bool,
-    dry_run: bool,
-    as_json: bool,
-    what: str = "'{0.name}'",
-    key: str = "name",
-    verb: str = "remove",
-) -> None:
-    """Remove what ``name`` means, after asking. ``{0.name}`` in ``question`` and ``what`` is an attribute of it."""
-    found = calls.get(name)
-    if not dry_run:
-        confirm(question.format(found), yes=yes)
-        calls.remove(name)
-    print_removed(getattr(found, key), what.format(found), dry_run, as_json, verb)
 
 
 def print_removed(key: str, what: str, dry_run: bool, as_json: bool, verb: str = "remove") -> None:

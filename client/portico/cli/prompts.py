@@ -9,11 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-from portico.cli.nouns import ID, OWNER, Everyone, print_listing, print_outcome, print_table, remove_noun
+from portico.cli.nouns import (
+    ID,
+    OWNER,
+    Everyone,
+    print_listing,
+    print_outcome,
+    print_removed,
+    print_table,
+)
 from portico.cli.pairs import json_or_text, pairs
 from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.errors import InvalidRequest
 from portico.schemas.prompts import PROMPTS, Prompt
 from portico.schemas.resource import Column
@@ -230,8 +238,10 @@ def remove(
 ) -> None:
     """Forget a prompt with all its versions."""
     with connected(context) as client:
-        question = "Remove '{0.name}' with {0.version} versions?"
-        remove_noun(client.prompts, name, question, yes, dry_run, as_json)
+        found = client.prompts.get(name)
+        if may_remove(f"Remove '{found.name}' with {found.version} versions?", yes=yes, dry_run=dry_run):
+            client.prompts.remove(name)
+    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
 
 
 def _print_messages(messages: Any) -> None:

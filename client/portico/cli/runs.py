@@ -11,7 +11,7 @@ from portico.cli.nouns import fields_of, print_item, print_listing, print_outcom
 from portico.cli.render import dollars, moment, print_json, print_rows
 from portico.cli.root import group
 from portico.cli.runs_trace import fork, resume, trace
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.schemas.questions import Question
 from portico.schemas.runs import RUNS, Pruned
 from portico.wire import Event, event_to_json
@@ -116,8 +116,7 @@ def prune(
     """Remove old runs and what they left, as the daemon does every hour."""
     with connected(context) as client:
         found = client.runs.prune(days=days, dry_run=True)
-        if not dry_run:
-            confirm(f"Remove {_amounts(found)}?", yes=yes)
+        if may_remove(f"Remove {_amounts(found)}?", yes=yes, dry_run=dry_run):
             found = client.runs.prune(days=days)
     print_outcome(found, as_json, f"{'Would remove' if dry_run else 'Removed'} {_amounts(found)}.")
 

@@ -13,7 +13,7 @@ from portico.cli.complete import app_names, schedule_names
 from portico.cli.nouns import ID, OWNER, Everyone, print_listing, print_outcome, print_removed
 from portico.cli.render import moment, print_fields, print_json, print_rows, safe, shorten
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.errors import InvalidRequest
 from portico.schemas.schedules import SCHEDULES, Schedule
 
@@ -191,8 +191,7 @@ def remove(
     """Remove a schedule. A run under way continues."""
     with connected(context) as client:
         found = client.schedules.get(schedule)
-        if not dry_run:
-            confirm(f"Remove the schedule '{found.name}'?", yes=yes)
+        if may_remove(f"Remove the schedule '{found.name}'?", yes=yes, dry_run=dry_run):
             client.schedules.remove(found.id)
     print_removed("schedule", found.name, dry_run, as_json)
 

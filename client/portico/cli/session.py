@@ -159,3 +159,10 @@ def confirm(question: str, *, yes: bool) -> None:
             f"{question} Say --yes to do it without being asked.", code="confirmation_needed"
         )
     typer.confirm(question, abort=True)
+
+
+def may_remove(question: str, *, yes: bool, dry_run: bool) -> bool:
+    """`confirm` unless it is a dry run; whether to go on and remove something."""
+    if not dry_run:
+        confirm(question, yes=yes)
+    return not dry_run

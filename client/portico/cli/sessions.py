@@ -13,7 +13,7 @@ import typer
 from portico.cli.nouns import fields_of, print_listing, print_outcome, print_removed
 from portico.cli.render import moment, print_fields, print_json, safe, shorten
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, may_remove
 from portico.errors import Conflict, InvalidRequest, NotFound
 from portico.schemas.resource import Column
 from portico.schemas.sessions import SESSIONS, Session
@@ -171,8 +171,7 @@ def delete(
     """Remove a session with all that was said in it."""
     with connected(context) as client:
         found = find_session(client, which)
-        if not dry_run:
-            confirm(f"Remove the session '{found.name}' of '{found.app}'?", yes=yes)
+        if may_remove(f"Remove the session '{found.name}' of '{found.app}'?", yes=yes, dry_run=dry_run):
             client.sessions.remove(found.id)
     print_removed(found.id, f"'{found.name}'", dry_run, as_json)
 

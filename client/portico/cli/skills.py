@@ -10,7 +10,7 @@ import typer
 from portico.cli.nouns import ID, OWNER, Everyone, print_listing, print_outcome, print_removed, print_table
 from portico.cli.render import moment, print_fields, print_json, print_rows, safe, shorten
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.schemas.resource import Column
 from portico.schemas.skills import SKILLS
 
@@ -134,7 +134,6 @@ def remove(
     with connected(context) as client:
         found = client.skills.get(name)
         what = f"'{found.name}'" if version is None else f"version {version} of '{found.name}'"
-        if not dry_run:
-            confirm(f"Remove {what}?", yes=yes)
+        if may_remove(f"Remove {what}?", yes=yes, dry_run=dry_run):
             client.skills.remove(name, version)
     print_removed(found.name, what, dry_run, as_json)

@@ -13,7 +13,7 @@ from portico.cli.archives import export_store, import_store
 from portico.cli.calibrate import calibrate
 from portico.cli.follow import follow_to_success
 from portico.cli.links import export_graph, neighbours
-from portico.cli.nouns import fields_of, print_listing, print_outcome, remove_noun
+from portico.cli.nouns import fields_of, print_listing, print_outcome, print_removed
 from portico.cli.render import (
     amount,
     count_reasons,
@@ -26,7 +26,7 @@ from portico.cli.render import (
 )
 from portico.cli.root import group
 from portico.cli.search import StepsChoice
-from portico.cli.session import AsJson, DryRun, Yes, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.client import Client
 from portico.errors import InvalidRequest, NotFound
 from portico.schemas.stores import STORES, SkippedFiles, Store, StoreFile, SyncPlan
@@ -313,9 +313,12 @@ def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
     """Delete a store and its index. What it mirrors is left alone."""
-    what = "the store '{0.name}' with {0.file_counts.total} files"
     with connected(context) as client:
-        remove_noun(client.stores, name, f"Delete {what}?", yes, dry_run, as_json, what, "id", "delete")
+        found = client.stores.get(name)
+        what = f"the store '{found.name}' with {found.file_counts.total} files"
+        if may_remove(f"Delete {what}?", yes=yes, dry_run=dry_run):
+            client.stores.remove(name)
+    print_removed(found.id, what, dry_run, as_json, "delete")
 
 
 def _print_change(store: Store, wanted: Mapping[str, Any], as_json: bool) -> None:

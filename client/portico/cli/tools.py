@@ -16,7 +16,7 @@ from portico.cli.nouns import print_listing, print_outcome, print_removed, print
 from portico.cli.pairs import json_or_text, pairs
 from portico.cli.render import print_fields, print_json, print_rows, safe, shorten
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.session import AsJson, DryRun, Yes, connected, may_remove
 from portico.errors import Forbidden, InvalidRequest, NotFound, from_body
 from portico.schemas.artifacts import Artifact
 from portico.schemas.tools import TOOLS, Tool, ToolResult
@@ -186,8 +186,7 @@ def remove(
     """Take a tool that was added out again."""
     with connected(context) as client:
         found = client.tools.source(name)
-        if not dry_run:
-            confirm(f"Remove {', '.join(found.tools) or found.name}?", yes=yes)
+        if may_remove(f"Remove {', '.join(found.tools) or found.name}?", yes=yes, dry_run=dry_run):
             client.tools.remove(name)
     print_removed(found.name, f"'{found.name}'", dry_run, as_json)
 

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from portico.cli.complete import event_types
-from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, remove_noun
+from portico.cli.nouns import fields_of, print_item, print_listing, print_outcome, print_removed
 from portico.cli.render import moment, print_json
 from portico.cli.root import group
-from portico.cli.session import AsJson, DryRun, Yes, confirm, connected
+from portico.cli.session import AsJson, DryRun, Yes, confirm, connected, may_remove
 from portico.schemas.resource import Column
 from portico.schemas.webhooks import WEBHOOKS, NewWebhook
 
@@ -164,11 +164,12 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Delete a webhook, and what was sent to it."""
-    what = "the webhook to {0.url}"
     with connected(context) as client:
-        remove_noun(
-            client.webhooks, webhook_id, f"Delete {what}?", yes, dry_run, as_json, what, "id", "delete"
-        )
+        found = client.webhooks.get(webhook_id)
+        what = f"the webhook to {found.url}"
+        if may_remove(f"Delete {what}?", yes=yes, dry_run=dry_run):
+            client.webhooks.remove(webhook_id)
+    print_removed(found.id, what, dry_run, as_json, "delete")
 
 
 @app.command(epilog="Example: portico webhooks deliveries wh_0192f6")
