@@ -110,7 +110,7 @@ def remove(
     with connected(context) as client:
         found = client.adapters.get(name)
         if may_remove(f"Remove the adapter '{found.name}'?", yes=yes, dry_run=dry_run):
-            client.adapters.remove(name)
+            client.adapters.remove(found.name)
     print_removed(found.name, f"'{found.name}'", dry_run, as_json)
 
 
