@@ -215,7 +215,7 @@ class Daemon:
             await self.services.configured_apps.deploy(self._configuration.apps)
             for schedule in self._configuration.schedules:
                 await self.services.schedules.put(schedule)
-            await self.services.canaries.start()
+            await self.services.canaries.routing.refresh()
             await self._apply_aliases()
         await self.services.tuning.start()
         await self.services.batches.start()

@@ -388,7 +388,7 @@ class Services:
         self.feed.refresh("mcp_servers", self.mcp.refresh)
         self.feed.refresh("prompts", self.prompts.refresh)
         self.feed.refresh("apps", self.apps.refresh)
-        self.feed.refresh("canaries", self.canaries.refresh)
+        self.feed.refresh("canaries", self.canaries.routing.refresh)
         for kind, quotas in (("keys used", self.runner.quotas), ("apps used", self.runner.app_quotas)):
             quotas.wake = self.feed.report(kind, quotas.report)
             self.feed.receive(kind, quotas.hear)
@@ -397,7 +397,7 @@ class Services:
 
     async def _refresh_models(self) -> None:
         await self.models.refresh()
-        await self.canaries.refresh()
+        await self.canaries.routing.refresh()
 
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs until the daemon ends, by name."""

@@ -1,4 +1,4 @@
-"""What a canary is to do: parsed from a request or a configuration, once, into a typed value; and its rules. Pure."""
+"""What a canary is to do: parsed from a request or a configuration, once, into a typed value. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.names import check_name
+from portico_server.db.canaries import CanaryRow
 
 Sticky: TypeAlias = Literal["session", "caller", "request"]
 """What stays on its side: a conversation, all calls of a key, or nothing."""
@@ -42,7 +43,7 @@ RULE_FIELDS: Final = (
     "max_error_rate",
     "max_latency_ratio",
 )
-SCORED: Final = ("min_score", "max_drop")
+SCORED_CONDITIONS: Final = ("min_score", "max_drop")
 _COMPARED: Final = ("max_drop", "max_latency_ratio")
 _BOUNDS: Final = {"min_score": 1.0, "max_drop": 1.0, "max_error_rate": 1.0, "max_latency_ratio": 1_000.0}
 
@@ -72,7 +73,7 @@ class CanaryRule:
     def document(self) -> dict[str, Any]:
         """As a request writes it."""
         found: dict[str, Any] = {"after": self.after, **self.conditions}
-        if any(name in found for name in SCORED):
+        if any(name in found for name in SCORED_CONDITIONS):
             found["min_samples"] = self.min_samples
         return found
 
@@ -215,7 +216,7 @@ def _rule(given: Any, at: str, promotes: bool, judged: bool, weight: float) -> C
     for name, most in _BOUNDS.items():
         if fields.get(name) is not None:
             values[name] = _number(fields[name], f"{at}.{name}", most)
-    for name in SCORED:
+    for name in SCORED_CONDITIONS:
         if name in values and not judged:
             wrong(f"{at}.{name}", "needs an 'eval': the name or id of an evaluation that judges the answers")
     for name in _COMPARED:
@@ -225,3 +226,9 @@ def _rule(given: Any, at: str, promotes: bool, judged: bool, weight: float) -> C
     if not promotes and not rule.conditions:
         wrong(at, f"names no condition, so it would never take effect: one of {', '.join(_BOUNDS)}")
     return rule
+
+
+def stored_spec(row: CanaryRow) -> CanarySpec:
+    """What a canary is to do, as its row keeps it."""
+    fields = {name: value for name, value in row.spec.items() if name not in ("key_ids", "eval_id")}
+    return parse({"target": row.target, **fields})

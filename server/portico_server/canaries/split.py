@@ -13,16 +13,23 @@ from hashlib import blake2b
 from time import perf_counter
 from typing import Any, Final
 
-import orjson
-
 from portico.wire import Usage
+from portico_server.canaries.samples import (
+    MAX_SAMPLE_BYTES,
+    LiveSample,
+    answer_of,
+    last_question,
+    question_of,
+    relayed_answer,
+    text_of,
+)
 from portico_server.canaries.spec import CanarySpec
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay, RelayResponse
-from portico_server.core.request import AppInput, AppOutput, Chat, Reply, Request, Result
+from portico_server.core.request import AppInput, Chat, Request, Result
 from portico_server.core.servable import Card, Servable, relays
 from portico_server.db.canaries import Side, SideCounts
 from portico_server.runs.run import BEHIND
@@ -33,24 +40,11 @@ MAX_BEGINNING_CHARS: Final = 2_000
 STREAM_FACTOR: Final = 4
 """A streamed answer takes more bytes than a whole one: each token stands in a frame."""
 
-MAX_SAMPLE_BYTES: Final = 256 * 1024
-"""Bytes of a question with its answer that are judged; larger ones are left out."""
-
 WITHIN: ContextVar[frozenset[str]] = ContextVar("within", default=frozenset())
 """The aliases whose calls this task is in, before their first byte."""
 
 # The scores are a sample, nothing that must not be guessed.
 _random = random.Random()  # noqa: S311
-
-
-@dataclass(frozen=True, slots=True)
-class LiveSample:
-    """A question and its answer, as graders see them: ``item`` has ``input``, the last message of the user, and
-    ``messages``; ``sample`` has ``output_text``.
-    """
-
-    item: Mapping[str, Any]
-    sample: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +100,7 @@ class SplitSide:
         usage = getattr(result, "usage", None)
         self._count(None, perf_counter() - began, usage if isinstance(usage, Usage) else Usage())
         if self._sampled():
-            self._judge(_asked(request), _answer(result))
+            self._judge(question_of(request), answer_of(result))
         return result
 
     def _count(self, error: PorticoError | None, seconds: float, usage: Usage) -> None:
@@ -124,7 +118,7 @@ class SplitSide:
 
     def _judge(self, messages: Sequence[Mapping[str, Any]] | None, sample: Mapping[str, Any] | None) -> None:
         if messages is not None and sample is not None:
-            item = {"input": _last(messages), "messages": list(messages)}
+            item = {"input": last_question(messages), "messages": list(messages)}
             self._split.parts.judge(self._split.id, self._side, LiveSample(item, sample))
 
 
@@ -184,7 +178,7 @@ class ModelSide(SplitSide):
                 await close()
         self._count(None, seconds, relayed.usage)
         if kept is not None and relayed.protocol == "openai":
-            self._judge(request.body.get("messages"), _relayed(b"".join(kept), stream=request.stream))
+            self._judge(request.body.get("messages"), relayed_answer(b"".join(kept), stream=request.stream))
 
 
 class Split:
@@ -286,79 +280,4 @@ def _session(request: Request | Relay, caller: str) -> str:
     if isinstance(name, str) and name:
         return f"{caller} {name}"
     first = next((one for one in messages or () if one.get("role") == "user"), None)
-    return f"{caller} {_text(first.get('content'))[:MAX_BEGINNING_CHARS]}" if first else ""
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else ()
-    return "".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))
-
-
-# A question and its answer, for graders.
-
-
-def _last(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The last message of the user."""
-    return next((_text(one.get("content")) for one in reversed(messages) if one.get("role") == "user"), "")
-
-
-def _asked(request: Request) -> list[Mapping[str, Any]] | None:
-    if isinstance(request, Chat):
-        return list(request.messages)
-    if isinstance(request, AppInput):
-        value = request.value
-        text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
-        return [{"role": "user", "content": text}]
-    return None
-
-
-def _answer(result: Result) -> dict[str, Any] | None:
-    if isinstance(result, Reply):
-        found: dict[str, Any] = {"output_text": result.content}
-        if result.tool_calls:
-            found["output_tools"] = [
-                {"type": "function", "function": {"name": one.name, "arguments": one.arguments}, "id": one.id}
-                for one in result.tool_calls
-            ]
-        return found
-    if isinstance(result, AppOutput):
-        value = result.value
-        return {"output_text": value if isinstance(value, str) else orjson.dumps(value, default=str).decode()}
-    return None
-
-
-def _relayed(data: bytes, *, stream: bool) -> dict[str, Any] | None:
-    """The answer in OpenAI's bytes; ``None`` if it cannot be read."""
-    frames = data.split(b"\n\n") if stream else [b"data: " + data]
-    text: list[str] = []
-    calls: dict[int, dict[str, str]] = {}
-    try:
-        for frame in frames:
-            if not frame.startswith(b"data: {"):
-                continue
-            for choice in orjson.loads(frame[6:]).get("choices") or ():
-                if choice.get("index"):
-                    continue
-                said = choice.get("delta") or choice.get("message") or {}
-                text.append(said.get("content") or "")
-                for number, call in enumerate(said.get("tool_calls") or ()):
-                    known = calls.setdefault(call.get("index", number), {"name": "", "arguments": ""})
-                    for part, more in (call.get("function") or {}).items():
-                        if part in known and isinstance(more, str):
-                            known[part] += more
-    except (orjson.JSONDecodeError, AttributeError, TypeError):
-        return None
-    found: dict[str, Any] = {"output_text": "".join(text)}
-    if calls:
-        found["output_tools"] = [{"type": "function", "function": calls[index]} for index in sorted(calls)]
-    return found
-
-
-def is_small(sample: LiveSample) -> bool:
-    """Whether a question with its answer is small enough to be judged."""
-    try:
-        return len(orjson.dumps([sample.item, sample.sample])) <= MAX_SAMPLE_BYTES
-    except TypeError:
-        return False
+    return f"{caller} {text_of(first.get('content'))[:MAX_BEGINNING_CHARS]}" if first else ""

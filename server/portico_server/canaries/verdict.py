@@ -1,10 +1,10 @@
-"""What the rules say of what was counted."""
+"""What the rules of a canary say of what was counted. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import field
 
-from portico_server.canaries.spec import DEFAULT_ROLLBACK_CALLS, SCORED, CanaryRule, CanarySpec
+from portico_server.canaries.spec import DEFAULT_ROLLBACK_CALLS, SCORED_CONDITIONS, CanaryRule, CanarySpec
 from portico_server.core.dataclass import dataclass
 from portico_server.db.canaries import CanaryCounts, Decision, SideCounts
 
@@ -82,7 +82,7 @@ def _duration(side: SideCounts) -> float:
 
 def _needed(rule: CanaryRule, name: str, canary: SideCounts, baseline: SideCounts) -> str | None:
     """What is missing before a condition can be looked at; ``None`` if nothing is."""
-    if name in SCORED:
+    if name in SCORED_CONDITIONS:
         for side, counted in (("canary", canary), ("baseline", baseline)):
             if counted.samples < rule.min_samples and (side == "canary" or name == "max_drop"):
                 return f"judged answers of the {side}: {counted.samples} of {rule.min_samples}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
@@ -39,21 +38,3 @@ class SkillTexts(Protocol):
 
     async def text(self, ref: str, caller: Principal, path: str | None) -> str:
         """A file of it as a model reads it, its SKILL.md unless another is named. Raises `NotFound`."""
-
-
-class LiveJudge(Protocol):
-    """Judges answers to live calls by the criteria of an evaluation."""
-
-    async def find(self, ref: str, caller: Principal) -> str:
-        """The id of an evaluation of the caller, by its name or id.
-
-        Raises `NotFound`, and `InvalidRequest` for one that needs more than a question and its answer.
-        """
-
-    async def judge(
-        self, eval_id: str, owner: str, item: Mapping[str, Any], sample: Mapping[str, Any]
-    ) -> float:
-        """The score of an answer, from 0 to 1, with the rights and at the expense of the key ``owner``.
-
-        Raises `PorticoError` if it cannot be judged.
-        """

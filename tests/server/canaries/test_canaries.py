@@ -241,8 +241,8 @@ async def test_one_that_begins_while_another_ends_splits_its_calls(
         return found
 
     ended = False
-    canaries = splitter.served.services.canaries
-    restore = canaries._restore
+    routing = splitter.served.services.canaries.routing
+    restore = routing.restore
 
     async def restoring(alias: str) -> None:
         nonlocal ended
@@ -250,7 +250,7 @@ async def test_one_that_begins_while_another_ends_splits_its_calls(
         await restore(alias)
 
     monkeypatch.setattr(database, "read", slowly)
-    monkeypatch.setattr(canaries, "_restore", restoring)
+    monkeypatch.setattr(routing, "restore", restoring)
     async with asyncio.timeout(60):
         first = asyncio.create_task(splitter.ask("POST", f"/api/canaries/{splitter.alias}/rollback", {}))
         await ending.wait()

@@ -1,0 +1,49 @@
+"""Judges of live answers: a queue between the calls and the evaluation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from portico_server.canaries.samples import LiveSample, is_small
+from portico_server.core.errors import PorticoError
+from portico_server.core.live_judge import LiveJudge
+from portico_server.db.canaries import CanaryRow, Side, SideCounts
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING_SAMPLES: Final = 64
+"""Answers that wait to be judged; of more, the new ones are not judged."""
+
+
+class SampleJudging:
+    """Has answers judged in the background and hands what came of it to ``count``."""
+
+    def __init__(self, live: LiveJudge, count: Callable[[str, Side, SideCounts], None]) -> None:
+        self._live = live
+        self._count = count
+        self._samples: asyncio.Queue[tuple[str, Side, LiveSample]] = asyncio.Queue(MAX_WAITING_SAMPLES)
+
+    def add(self, canary_id: str, side: Side, sample: LiveSample) -> None:
+        """Have an answer judged, unless it is too large or too many wait."""
+        if not self._samples.full() and is_small(sample):
+            self._samples.put_nowait((canary_id, side, sample))
+
+    async def run(self, find: Callable[[str], CanaryRow | None]) -> None:
+        """Judge one answer after the other, until cancelled; ``find`` gives the canary with an id, while it runs."""
+        while True:
+            canary_id, side, sample = await self._samples.get()
+            row = find(canary_id)
+            if row is None:
+                continue  # it has ended
+            try:
+                score = await self._live.judge(
+                    str(row.spec.get("eval_id")), row.key, sample.item, sample.sample
+                )
+            except PorticoError as error:
+                logger.warning("an answer of %s could not be judged: %s", row.alias, error.message)
+                self._count(canary_id, side, SideCounts(unjudged=1))
+            else:
+                self._count(canary_id, side, SideCounts(samples=1, score=score))

@@ -1,0 +1,100 @@
+"""The splits of this daemon: which aliases have one now, and what their sides are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from portico_server.canaries.samples import LiveSample
+from portico_server.canaries.spec import stored_spec
+from portico_server.canaries.split import ModelSplit, Split, SplitParts
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.registry import Registry
+from portico_server.core.servable import Servable
+from portico_server.db import canaries as rows
+from portico_server.db.canaries import CanaryRow, Side, SideCounts
+from portico_server.db.database import Database
+from portico_server.runs.runner import Runner
+
+logger = logging.getLogger(__name__)
+
+
+class SplitRouting:
+    """Has the aliases that have a canary split their calls; each split hands its results to ``count`` and ``judge``."""
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        runner: Runner,
+        count: Callable[[str, Side, SideCounts], None],
+        judge: Callable[[str, Side, LiveSample], None],
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._runner = runner
+        self._splits: dict[str, tuple[CanaryRow, Split]] = {}
+        """By alias."""
+        self._versions: dict[str, Servable] = {}
+        """Versions of apps that are sides, by target."""
+        self._parts = SplitParts(self._find, count, judge, self._answered)
+
+    def row(self, canary_id: str) -> CanaryRow | None:
+        """The canary with an id, while it runs."""
+        return next((row for row, _split in self._splits.values() if row.id == canary_id), None)
+
+    async def refresh(self) -> None:
+        """Take over what other daemons on the same database set or ended."""
+        listed = {row.alias: row for row in await self._database.read(rows.running)}
+        for alias in self._splits.keys() - listed.keys():
+            await self.restore(alias)
+        for alias, row in listed.items():
+            known = self._splits.get(alias)
+            # A model that was replaced has taken its aliases with it.
+            if known is None or known[0] != row or self._registry.get(alias) is not known[1]:
+                await self.install(row)
+
+    async def install(self, row: CanaryRow) -> None:
+        """Split the calls of an alias from now on."""
+        for target in (row.baseline, row.target):
+            if self._registry.get(target) is None:
+                try:
+                    found = await self._registry.version(target)
+                except PorticoError as error:
+                    logger.error("%s, a side of the canary of %s: %s", target, row.alias, error.message)
+                    found = None
+                if found is not None:
+                    self._versions[target] = found
+        here = self._find(row.baseline)
+        if here is None:
+            logger.error("the canary of %s waits: there is no %s", row.alias, row.baseline)
+            return
+        kind = ModelSplit if here.card.kind == "model" else Split
+        keys = frozenset(row.spec.get("key_ids") or ())
+        split = kind(row.id, row.alias, row.baseline, stored_spec(row), keys, self._parts)
+        self._splits[row.alias] = (row, split)
+        self._registry.aliases.set(row.alias, row.baseline, split)
+
+    async def restore(self, alias: str) -> None:
+        """Let an alias whose canary has ended mean one thing again."""
+        self._splits.pop(alias, None)
+        target = await self._database.read(rows.alias_target, alias)
+        used = {name for row, _split in self._splits.values() for name in (row.baseline, row.target)}
+        self._versions = {name: found for name, found in self._versions.items() if name in used}
+        meant = None if target is None else await self._registry.version(target)
+        if alias in self._splits:
+            return  # another one has begun meanwhile
+        if target is None:
+            self._registry.aliases.remove(alias)
+        else:
+            self._registry.aliases.set(alias, target, meant)
+
+    def _find(self, target: str) -> Servable | None:
+        return self._versions.get(target) or self._registry.get(target)
+
+    def _answered(self, context: Context, alias: str, target: str) -> None:
+        """Have the usage row of a call say which side answered."""
+        run = self._runner.get(context.run)
+        if run is not None and run.name == alias:
+            run.model = target

@@ -1,0 +1,99 @@
+"""A question and its answer, as graders see them: read from what a call brought and gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from portico_server.core.dataclass import dataclass
+from portico_server.core.request import AppInput, AppOutput, Chat, Reply, Request, Result
+
+MAX_SAMPLE_BYTES: Final = 256 * 1024
+"""Bytes of a question with its answer that are judged; larger ones are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSample:
+    """A question and its answer, as graders see them: ``item`` has ``input``, the last message of the user, and
+    ``messages``; ``sample`` has ``output_text``.
+    """
+
+    item: Mapping[str, Any]
+    sample: Mapping[str, Any]
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a message, without what is not text in it."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else ()
+    return "".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))
+
+
+def last_question(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The last message of the user."""
+    return next((text_of(one.get("content")) for one in reversed(messages) if one.get("role") == "user"), "")
+
+
+def question_of(request: Request) -> list[Mapping[str, Any]] | None:
+    """Return the messages of a request; ``None`` if it asks nothing."""
+    if isinstance(request, Chat):
+        return list(request.messages)
+    if isinstance(request, AppInput):
+        value = request.value
+        text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+        return [{"role": "user", "content": text}]
+    return None
+
+
+def answer_of(result: Result) -> dict[str, Any] | None:
+    """Return an answer as graders see it; ``None`` if it has no text."""
+    if isinstance(result, Reply):
+        found: dict[str, Any] = {"output_text": result.content}
+        if result.tool_calls:
+            found["output_tools"] = [
+                {"type": "function", "function": {"name": one.name, "arguments": one.arguments}, "id": one.id}
+                for one in result.tool_calls
+            ]
+        return found
+    if isinstance(result, AppOutput):
+        value = result.value
+        return {"output_text": value if isinstance(value, str) else orjson.dumps(value, default=str).decode()}
+    return None
+
+
+def relayed_answer(data: bytes, *, stream: bool) -> dict[str, Any] | None:
+    """The answer in OpenAI's bytes; ``None`` if it cannot be read."""
+    frames = data.split(b"\n\n") if stream else [b"data: " + data]
+    text: list[str] = []
+    calls: dict[int, dict[str, str]] = {}
+    try:
+        for frame in frames:
+            if not frame.startswith(b"data: {"):
+                continue
+            for choice in orjson.loads(frame[6:]).get("choices") or ():
+                if choice.get("index"):
+                    continue
+                said = choice.get("delta") or choice.get("message") or {}
+                text.append(said.get("content") or "")
+                for number, call in enumerate(said.get("tool_calls") or ()):
+                    known = calls.setdefault(call.get("index", number), {"name": "", "arguments": ""})
+                    for part, more in (call.get("function") or {}).items():
+                        if part in known and isinstance(more, str):
+                            known[part] += more
+    except (orjson.JSONDecodeError, AttributeError, TypeError):
+        return None
+    found: dict[str, Any] = {"output_text": "".join(text)}
+    if calls:
+        found["output_tools"] = [{"type": "function", "function": calls[index]} for index in sorted(calls)]
+    return found
+
+
+def is_small(sample: LiveSample) -> bool:
+    """Whether a question with its answer is small enough to be judged."""
+    try:
+        return len(orjson.dumps([sample.item, sample.sample])) <= MAX_SAMPLE_BYTES
+    except TypeError:
+        return False

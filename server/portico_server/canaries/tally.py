@@ -1,0 +1,78 @@
+"""What was counted of canaries and is not written yet; their rules look at it as it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from portico_server.canaries.spec import stored_spec
+from portico_server.canaries.verdict import decide
+from portico_server.core.errors import PorticoError
+from portico_server.db import canaries as rows
+from portico_server.db.canaries import CanaryCounts, CanaryRow, Decision, Side, SideCounts
+from portico_server.db.database import Database
+
+logger = logging.getLogger(__name__)
+
+WRITE_INTERVAL_S: Final = 0.5
+"""Seconds between two writes of what was counted; a `kill -9` loses at most the counts of one period."""
+
+RETRY_INTERVAL_S: Final = 5.0
+"""Seconds after which counts that could not be written are tried again."""
+
+
+class CanaryTally:
+    """Counts what came of calls in memory, and writes it from time to time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._counted: dict[str, CanaryCounts] = {}
+        """What has not been written yet, by the id of the canary."""
+        self._some = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._pause = WRITE_INTERVAL_S
+
+    def count(self, canary_id: str, side: Side, more: SideCounts) -> None:
+        """Add to what was counted of one side, until `flush` writes it."""
+        known = self._counted.get(canary_id) or CanaryCounts()
+        added = getattr(known, side) + more
+        self._counted[canary_id] = replace(known, **{side: added})
+        self._some.set()
+
+    async def wait(self) -> None:
+        """Return when the next write is due."""
+        await self._some.wait()
+        await asyncio.sleep(self._pause)
+
+    async def flush(self) -> Sequence[CanaryRow]:
+        """Write what was counted. Return the canaries that their rules ended with it."""
+        async with self._writing:
+            self._some.clear()
+            added, self._counted = self._counted, {}
+            if not added:
+                return ()
+            try:
+                ended = await self._database.write(rows.add_counts, added, _decide)
+            except PorticoError as error:
+                if self._pause == WRITE_INTERVAL_S:
+                    logger.error("counts of canaries cannot be written, and wait: %s", error.message)
+                self._keep(added)
+                return ()
+            self._pause = WRITE_INTERVAL_S
+        return ended
+
+    def _keep(self, added: dict[str, CanaryCounts]) -> None:
+        for canary_id, counts in added.items():
+            known = self._counted.get(canary_id) or CanaryCounts()
+            self._counted[canary_id] = CanaryCounts(
+                known.baseline + counts.baseline, known.canary + counts.canary
+            )
+        self._pause = RETRY_INTERVAL_S
+        self._some.set()
+
+
+def _decide(row: CanaryRow, counts: CanaryCounts) -> Decision | None:
+    return decide(stored_spec(row), counts).decision

@@ -1,0 +1,65 @@
+"""Which target can stand in for what an alias means."""
+
+from __future__ import annotations
+
+from portico_server.core.errors import InvalidRequest, NotFound, nearest
+from portico_server.core.registry import Registry
+from portico_server.core.servable import Card
+
+
+async def check_target(registry: Registry, alias: str, baseline: str, target: str) -> None:
+    """Raise `PorticoError` unless the target can stand in for the baseline."""
+    if target in (alias, baseline):
+        raise InvalidRequest(
+            f"'{alias}' means '{baseline}' already. Name what it may mean next.", param="target"
+        )
+    if target in registry.aliases:
+        raise InvalidRequest(
+            f"'{target}' is an alias itself. Name what it means: '{registry.aliases[target]}'.",
+            param="target",
+        )
+    here, there = await _card(registry, baseline), await _card(registry, target)
+    if here is None or there is None:
+        missing = baseline if here is None else target
+        known = [card.name for card in _shared(registry)]
+        raise NotFound(
+            f"There is no model '{missing}' and no version of an app. A version is written NAME@NUMBER, as "
+            f"portico apps versions NAME numbers them.{nearest(missing, known)}",
+            code="model_not_found",
+            param="target",
+        )
+    for card, name in ((here, baseline), (there, target)):
+        if "chat" not in card.capabilities:
+            raise InvalidRequest(
+                f"'{name}' answers no chat; calls are split between what does.",
+                code="unsupported_operation",
+                param="target",
+            )
+        if card.kind == "app" and name == card.name:
+            at = f"{name}@{card.labels.get('version') or 'NUMBER'}"
+            fix = (
+                f"Let the alias mean one first: portico models alias '{alias}' '{at}'."
+                if name == baseline
+                else f"Name one, such as '{at}'."
+            )
+            raise InvalidRequest(
+                f"'{name}' is whatever version of the app was deployed last, and calls are split between versions. "
+                f"{fix}",
+                code="version_needed",
+                param="target",
+            )
+    if here.kind != there.kind or here.id != there.id:
+        raise InvalidRequest(
+            f"Calls are split between two models, or two versions of one app: '{baseline}' and '{target}' are "
+            "neither.",
+            param="target",
+        )
+
+
+def _shared(registry: Registry) -> list[Card]:
+    return [servable.card for servable in registry if servable.card.kind in ("model", "app")]
+
+
+async def _card(registry: Registry, target: str) -> Card | None:
+    found = registry.get(target) or await registry.version(target)
+    return None if found is None else found.card

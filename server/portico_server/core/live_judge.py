@@ -1,0 +1,26 @@
+"""What canaries ask of the evaluations: a judgement of live answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from portico_server.core.principal import Principal
+
+
+class LiveJudge(Protocol):
+    """Judges answers to live calls by the criteria of an evaluation."""
+
+    async def find(self, ref: str, caller: Principal) -> str:
+        """The id of an evaluation of the caller, by its name or id.
+
+        Raises `NotFound`, and `InvalidRequest` for one that needs more than a question and its answer.
+        """
+
+    async def judge(
+        self, eval_id: str, owner: str, item: Mapping[str, Any], sample: Mapping[str, Any]
+    ) -> float:
+        """The score of an answer, from 0 to 1, with the rights and at the expense of the key ``owner``.
+
+        Raises `PorticoError` if it cannot be judged.
+        """
