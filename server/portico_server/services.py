@@ -39,8 +39,9 @@ from portico_server.evals.runs import EvalRuns
 from portico_server.evals.searches import EvalSearches
 from portico_server.evals.spec import EvalServices
 from portico_server.finetune.fake_trainer import FakeTrainer
-from portico_server.finetune.jobs import FineTuningJobs, SearchJobs
+from portico_server.finetune.jobs import FineTuningJobs
 from portico_server.finetune.local_trainer import LocalTrainer
+from portico_server.finetune.search_jobs import SearchJobs
 from portico_server.finetune.spec import FineTuningSpec, Trainer
 from portico_server.guards.guard import ContentGuard
 from portico_server.guards.servable import guarded

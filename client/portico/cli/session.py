@@ -85,7 +85,7 @@ def deferred(*modules: str) -> Iterator[None]:
 def connected(context: typer.Context) -> Iterator[Client]:
     """The SDK's client, at the address and with the key of the command line."""
     with deferred("httpx._main"):  # httpx's own command line: takes longer than httpx
-        from portico import Client  # not before it is needed
+        from portico import Client
 
     ours = invocation(context)
     with Client(ours.address(), ours.key) as client:

@@ -18,7 +18,7 @@ app = typer.Typer()
 def version(context: typer.Context, as_json: AsJson = False) -> None:
     """Print the versions of this client and of the daemon, if one answers."""
     with deferred("httpx._main"):
-        from portico._transport import TIMEOUT_S, Address, Transport  # a quarter of what the whole SDK takes
+        from portico._transport import TIMEOUT_S, Address, Transport
 
     ours = invocation(context)
     try:

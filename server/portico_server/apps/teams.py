@@ -20,7 +20,7 @@ def team_flow(value: Any, name: str, at: str) -> dict[str, Any]:
     ``kind`` is one of `KINDS`; ``members`` are names of what is deployed, or ``{"human": NAME, "limit": SECONDS}``.
     Raises `InvalidRequest` that names the place of what is wrong.
     """
-    from portico import flow  # only who has a team pays for what composes it
+    from portico import flow
 
     fields = Fields(value, at)
     kind = fields.needed("kind", f"one of {', '.join(KINDS)}")

@@ -155,7 +155,7 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
 
 def check_database(path: Path) -> None:
     """Raise `InvalidRequest` unless a database is sound and of a schema that this Portico opens."""
-    from portico_server.db import migrate  # brings Alembic along
+    from portico_server.db import migrate
 
     if found := snapshot.problems(path):
         raise refused(f"its database is damaged ({found[0][:200]})")

@@ -334,7 +334,7 @@ def check_schema(whose: str, schema: Any, path: str) -> None:
 
     Patterns only have to be regular expressions: an engine may support some that the linear engine does not.
     """
-    from portico_server.core.json_schema import require_schema  # jsonschema is slow to import
+    from portico_server.core.json_schema import require_schema
     from portico_server.core.pattern import require_python_pattern
 
     named = whose[:MAX_SHOWN_CHARS]

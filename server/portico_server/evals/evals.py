@@ -171,7 +171,7 @@ def _config(given: Any) -> dict[str, Any]:
         missing(f"{at}.item_schema")
     if not isinstance(schema, Mapping):
         wrong_type(f"{at}.item_schema", "a JSON schema", schema)
-    from portico_server.core.json_schema import require_schema  # jsonschema is slow to import
+    from portico_server.core.json_schema import require_schema
 
     require_schema("the items", schema, f"{at}.item_schema")
     return {

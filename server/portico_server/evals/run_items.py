@@ -53,7 +53,7 @@ def _lines(path: Path, param: str) -> Iterator[tuple[str, Any]]:
 
 
 def _checked(given: Iterable[tuple[str, Any]], schema: Mapping[str, Any], param: str) -> list[ItemRow]:
-    from portico_server.core.json_schema import JsonSchema  # jsonschema is slow to import
+    from portico_server.core.json_schema import JsonSchema
 
     shape = JsonSchema("the item schema", schema)
     found: list[ItemRow] = []

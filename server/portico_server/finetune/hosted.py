@@ -32,15 +32,10 @@ from portico_server.db.steps import StepRow
 from portico_server.db.tuning import NewEvent
 from portico_server.finetune import data
 from portico_server.finetune.data import CHARS_PER_TOKEN
+from portico_server.finetune.job_context import WORKING_STATUSES, JobContext, StoppedError
+from portico_server.finetune.job_files import APP_STATE, training_files
 from portico_server.finetune.spec import FineTuningSpec, Job, PreparedData
-from portico_server.finetune.work import (
-    APP_STATE,
-    WORKING_STATUSES,
-    JobContext,
-    JobWork,
-    StoppedError,
-    training_files,
-)
+from portico_server.finetune.work import JobWork
 
 T = TypeVar("T")
 
@@ -66,6 +61,9 @@ MAX_MISSES: Final = 3
 
 MAX_MESSAGE_CHARS: Final = 2_000
 """Characters of one event of a provider."""
+
+CANCEL_TIMEOUT_S: Final = 30.0
+"""Seconds in which a provider must have cancelled a job."""
 
 TOKENS_PRICED: Final = 1_000_000
 """Tokens that the price of a training is for."""
@@ -134,8 +132,6 @@ class HostedWork(JobWork):
         row = StepRow(f"hosted/{name}", 0, "hosted", "completed", output="null", started_at=time.time())
         place = self._job_context
         await place.database.write(steps.record, self._context.run, [row], place.holder)
-
-    # --- until it has begun there ------------------------------------------------------------------------------
 
     async def _begin(self) -> str:
         """The provider's id of the job."""
@@ -236,8 +232,6 @@ class HostedWork(JobWork):
             await asyncio.sleep(pause)
             await self._record_events()  # raises where another daemon has cancelled it meanwhile
             pause = min(2 * pause, MAX_PAUSE_S)
-
-    # --- while it works there ----------------------------------------------------------------------------------
 
     async def _mirror(self, job_id: str) -> Mapping[str, Any]:
         """Write down what happens there until it has ended; what the run's result is."""
@@ -375,6 +369,27 @@ class HostedWork(JobWork):
             raise StoppedError
         await pools.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
         return {"job": job.id, "model": job.model}
+
+
+async def cancel_there(place: JobContext, job: Job) -> None:
+    """End a job at its provider too. What goes wrong is an event: here it has ended in any case."""
+    tuner = place.bases.tuner(job.base)
+    row = await place.database.read(tuning.get, job.id)
+    state = row.state if row is not None else {}
+    known, file = state.get(JOB_STATE), (state.get(FILE_STATE) or {}).get("training_file")
+    if tuner is None or not (known or file):
+        return
+    try:
+        async with asyncio.timeout(CANCEL_TIMEOUT_S):
+            if not known:  # the answer to its beginning may have been lost with the run
+                found = await tuner.find(job.id, str(file))
+                known = found.id if found is not None else None
+            if known:
+                await tuner.cancel(str(known))
+    except (PorticoError, TimeoutError) as error:
+        why = error.message if isinstance(error, PorticoError) else "it does not answer"
+        words = f"The job could not be cancelled at {tuner.provider}: {why}. Cancel it there."
+        await place.database.write(tuning.note, job.id, [NewEvent("message", words, "error")])
 
 
 def _convert(source: Path, target: Path, tuner: HostedTuner, method: str, param: str) -> None:

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from portico.wire import ErrorBody
 from portico_server.core import pools
-from portico_server.core.base_models import BaseModel, BaseModels, OnProgress
+from portico_server.core.base_models import BaseModel, BaseModels
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
-from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import (
-    Conflict,
-    Forbidden,
-    InvalidRequest,
-    NotFound,
-    PorticoError,
-    Unavailable,
-)
+from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavailable
 from portico_server.core.ids import new_id
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.registry import Registry
@@ -35,30 +26,15 @@ from portico_server.db.database import Database
 from portico_server.db.rows import RowPage, json_bytes
 from portico_server.db.tuning import EventRow, JobJson, JobRow, NewEvent
 from portico_server.finetune import app_prompts, hosted
+from portico_server.finetune.admission import FINETUNE_SCOPE, check_spec
 from portico_server.finetune.app_prompts import AppCheck
-from portico_server.finetune.local_trainer import NODES_LAUNCHER
-from portico_server.finetune.recipe_choice import choose_recipe
-from portico_server.finetune.spec import (
-    RETRIEVAL_METHODS,
-    DataFacts,
-    FineTuningSpec,
-    Job,
-    Trainer,
-    TrainingRecipe,
-    check_overrides,
-)
-from portico_server.finetune.work import (
-    APP_STATE,
-    WORKING_STATUSES,
-    JobContext,
-    JobWork,
-    TrainingQueue,
-    Uploads,
-    examine_files,
-)
-from portico_server.grading import graders
+from portico_server.finetune.job_context import WORKING_STATUSES, JobContext, Uploads
+from portico_server.finetune.job_files import APP_STATE
+from portico_server.finetune.plan import JobPlan, make_plan
+from portico_server.finetune.spec import FineTuningSpec, Job, Trainer
+from portico_server.finetune.training_queue import TrainingQueue
+from portico_server.finetune.work import JobWork
 from portico_server.launchers.local import LOCAL
-from portico_server.launchers.protocol import Resources
 from portico_server.runs.quotas import StorageQuota
 from portico_server.runs.run import RunContext
 from portico_server.runs.runner import Runner
@@ -72,14 +48,7 @@ MAX_ENDED_AT_ONCE: Final = 8
 MAX_ACTIVE_JOBS: Final = 64
 """Jobs whose files are checked or that wait for their turn to train; one trains."""
 
-FINETUNE_SCOPE: Final = "finetune"
-
-FILE_PURPOSE: Final = "fine-tune"
-
 PAGE_SIZE: Final = 500
-
-CANCEL_TIMEOUT_S: Final = 30.0
-"""Seconds in which a provider must have cancelled a job."""
 
 MIN_POLL_S: Final = 0.01
 """Seconds between two looks at a provider, at least."""
@@ -89,16 +58,6 @@ POLL_INTERVAL_S: Final = 1.0
 
 
 _REVOKED: Final = "Fine-tuning job cancelled: its key was revoked"
-
-
-@dataclass(frozen=True, slots=True)
-class JobPlan:
-    """What would be done, without doing it."""
-
-    base: BaseModel
-    facts: DataFacts
-    recipe: TrainingRecipe
-    warnings: tuple[str, ...]
 
 
 class FineTuningJobs:
@@ -147,8 +106,6 @@ class FineTuningJobs:
         kept = await self._database.read(tuning.unfinished)
         await pools.TRAINING.run(_clean, self._job_context.folder, kept)
 
-    # --- making one --------------------------------------------------------------------------------------------
-
     async def create(
         self,
         spec: FineTuningSpec,
@@ -164,7 +121,7 @@ class FineTuningJobs:
         has as many as a key may have.
         """
         with binding() as names:
-            spec = await self._checked(spec, caller)
+            spec = await check_spec(self._job_context, spec, caller)
         job_id, run_id = new_id("ftjob-"), new_id("run_")
         row: JobJson = JobRow(
             id=job_id,
@@ -192,11 +149,11 @@ class FineTuningJobs:
 
     async def check(self, spec: FineTuningSpec, caller: Principal) -> None:
         """What `create` would raise, without beginning anything."""
-        await self._checked(spec, caller)
+        await check_spec(self._job_context, spec, caller)
 
     async def plan(self, spec: FineTuningSpec, caller: Principal) -> JobPlan:
         """Check the files and choose the recipe, as a job would. Raises as that would fail."""
-        spec = await self._checked(spec, caller)
+        spec = await check_spec(self._job_context, spec, caller)
         if (tuner := self._bases.tuner(spec.base)) is not None:
             raise InvalidRequest(
                 f"'{spec.base}' is trained at {tuner.provider}, which makes the plan; begin the job.",
@@ -204,130 +161,9 @@ class FineTuningJobs:
                 param="model",
             )
 
-        async def work(context: Context) -> JobPlan:
-            folder = Path(await pools.TRAINING.run(self._scratch))
-            try:
-                base, prepared, warnings, _kept = await examine_files(
-                    self._job_context, spec, folder, context, caller, context
-                )
-            finally:
-                await asyncio.shield(pools.TRAINING.run(shutil.rmtree, folder, ignore_errors=True))
-            machine = await self._bases.machine()
-            recipe = choose_recipe(
-                base,
-                prepared.facts,
-                machine,
-                spec.method,
-                spec.hyperparameters,
-                spec.overrides,
-                seed=spec.seed,
-                packages=self._job_context.packages,
-                resources=self._job_context.scheduled(spec),
-            )
-            return JobPlan(base, prepared.facts, recipe, warnings)
-
+        work = partial(make_plan, self._job_context, spec, caller)
         found: JobPlan = await self._runner.wait(self._runner.begin("finetune_plan", spec.base, caller, work))
         return found
-
-    def _scratch(self) -> str:
-        self._job_context.folder.mkdir(parents=True, exist_ok=True)
-        return tempfile.mkdtemp(prefix="plan-", dir=self._job_context.folder)
-
-    async def _checked(self, spec: FineTuningSpec, caller: Principal) -> FineTuningSpec:
-        caller.require(FINETUNE_SCOPE)
-        base = self._bases.check(spec.base, caller, task=spec.task)
-        check_overrides(spec.overrides, "recipe")
-        launcher = spec.launcher or self._job_context.launcher
-        if Resources.parse(spec.resources).nodes > 1 and launcher != NODES_LAUNCHER:
-            raise InvalidRequest(
-                f"The launcher '{launcher}' starts a training on one node. Use '{NODES_LAUNCHER}', or leave out "
-                "'nodes'.",
-                param="resources.nodes",
-            )
-        spec = await self._checked_store(spec, caller)
-        if (tuner := self._bases.tuner(base)) is not None:
-            hosted.check(replace(spec, base=base), tuner)
-        if spec.app:
-            app = await app_prompts.find_app(spec.app, self._registry, caller)
-            spec = replace(spec, app=app.card.name)
-        if spec.method == "reinforcement":
-            graders.check(spec.grader)
-            graders.require_rights(spec.grader, caller)
-            for judge in sorted(graders.judges(spec.grader)):
-                await self._registry.resolve(judge, caller)
-        for param, file_id in (
-            ("training_file", spec.training_file),
-            ("validation_file", spec.validation_file),
-        ):
-            if not file_id:
-                continue
-            try:
-                file = await self._job_context.files.get(file_id, caller)
-            except NotFound as error:
-                raise InvalidRequest(error.message, code="file_not_found", param=param) from error
-            if file.purpose != FILE_PURPOSE:
-                raise InvalidRequest(
-                    f"'{file.filename}' was uploaded for '{file.purpose}'; upload it with the purpose "
-                    f"'{FILE_PURPOSE}'.",
-                    code="invalid_file_purpose",
-                    param=param,
-                )
-        return FineTuningSpec.from_json({**spec.to_json(), "base": base})
-
-    async def _checked_store(self, spec: FineTuningSpec, caller: Principal) -> FineTuningSpec:
-        """With the name of the store as it is reached, where the method trains on one."""
-        alone = {"validation_file": spec.validation_file, "grader": spec.grader, "app": spec.app}
-        of_stores = {"store": spec.store, "questions": spec.questions}
-        if spec.method not in RETRIEVAL_METHODS:
-            given = next((name for name, value in of_stores.items() if value), None)
-            if given is not None:
-                raise InvalidRequest(
-                    f"'{given}' goes with the methods {' and '.join(RETRIEVAL_METHODS)}, and the method is "
-                    f"'{spec.method}'.",
-                    param=given,
-                )
-            if not spec.training_file:
-                raise InvalidRequest(
-                    "'training_file' is missing: the id of an uploaded file with the purpose 'fine-tune'.",
-                    code="missing_required_parameter",
-                    param="training_file",
-                )
-            return spec
-        for name, value in alone.items():
-            if value:
-                why = (
-                    "whole files of the store are held back"
-                    if name == "validation_file"
-                    else "no chat is trained"
-                )
-                raise InvalidRequest(
-                    f"'{name}' does not go with the method '{spec.method}': {why}. Leave it out.", param=name
-                )
-        if not spec.store:
-            raise InvalidRequest(
-                f"The method '{spec.method}' trains on the passages of a store: name it in 'store'.",
-                code="missing_required_parameter",
-                param="store",
-            )
-        if spec.training_file and spec.questions:
-            raise InvalidRequest(
-                "Give either a file with questions or the 'questions' that are to be made, not both.",
-                param="questions",
-            )
-        if spec.overrides.get("kind") == "qlora":
-            raise InvalidRequest(
-                f"The method '{spec.method}' trains all weights ('full') or an adapter that becomes a part of them "
-                "('lora').",
-                param="recipe.kind",
-            )
-        if spec.asker:
-            asker = await self._registry.resolve(spec.asker, caller)
-            if "chat" not in asker.card.capabilities:
-                raise InvalidRequest(
-                    f"'{spec.asker}' is not a chat model, so it cannot ask questions.",
-                    param="questions.model",
-                )
-        return replace(spec, store=await self._job_context.stores.readable(spec.store, caller))
 
     async def check_app(self, job_id: str, caller: Principal) -> AppCheck:
         """Whether the app of a job still writes the prompts that were trained on. Raises `Conflict` without an app."""
@@ -351,8 +187,6 @@ class FineTuningJobs:
         run = self._runner.begin("finetune_check", job.spec.app, caller, work)
         found: AppCheck = await self._runner.wait(run)
         return found
-
-    # --- what there is -----------------------------------------------------------------------------------------
 
     async def get(self, job_id: str, caller: Principal) -> Job:
         """One job. Raises `NotFound`."""
@@ -407,7 +241,7 @@ class FineTuningJobs:
             ended=True,
         )
         if status == "cancelled":
-            await self._cancel_there(Job.of(row))
+            await hosted.cancel_there(self._job_context, Job.of(row))
             await pools.TRAINING.run(shutil.rmtree, self._job_context.folder_of(row.id), ignore_errors=True)
         return await self._database.read(tuning.get, row.id) or row
 
@@ -454,8 +288,6 @@ class FineTuningJobs:
                 after = row.seq
                 yield row
 
-    # --- changes -----------------------------------------------------------------------------------------------
-
     async def cancel(self, job_id: str, caller: Principal) -> Job:
         """End a job for good. Raises `Conflict` if it has ended."""
         return await self._end(job_id, caller, "Fine-tuning job cancelled", (*WORKING_STATUSES, "paused"))
@@ -476,29 +308,9 @@ class FineTuningJobs:
     async def _end(self, job_id: str, caller: Principal, message: str, since: tuple[str, ...]) -> Job:
         job = await self._move(job_id, caller, "cancelled", message, since)
         await self._stop(job)
-        await self._cancel_there(job)
+        await hosted.cancel_there(self._job_context, job)
         await pools.TRAINING.run(shutil.rmtree, self._job_context.folder_of(job.id), ignore_errors=True)
         return await self.get(job_id, caller)
-
-    async def _cancel_there(self, job: Job) -> None:
-        """End a job at its provider too. What goes wrong is an event: here it has ended in any case."""
-        tuner = self._bases.tuner(job.base)
-        row = await self._database.read(tuning.get, job.id)
-        state = row.state if row is not None else {}
-        known, file = state.get(hosted.JOB_STATE), (state.get(hosted.FILE_STATE) or {}).get("training_file")
-        if tuner is None or not (known or file):
-            return
-        try:
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                if not known:  # the answer to its beginning may have been lost with the run
-                    found = await tuner.find(job.id, str(file))
-                    known = found.id if found is not None else None
-                if known:
-                    await tuner.cancel(str(known))
-        except (PorticoError, TimeoutError) as error:
-            why = error.message if isinstance(error, PorticoError) else "it does not answer"
-            words = f"The job could not be cancelled at {tuner.provider}: {why}. Cancel it there."
-            await self._database.write(tuning.note, job.id, [NewEvent("message", words, "error")])
 
     async def pause(self, job_id: str, caller: Principal) -> Job:
         """Stop a job behind its last checkpoint; `resume` continues from there. Raises `Conflict`."""
@@ -558,8 +370,6 @@ class FineTuningJobs:
         error = ErrorBody("The job was stopped before it began.", "server_error", "cancelled")
         await self._database.write(runs.cancel_elsewhere, job.run_id, error.to_json()["error"])
 
-    # --- the run -----------------------------------------------------------------------------------------------
-
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         run = self._runner.get(context.run)
         # Before anything is awaited: the scheduler begins them in the order in which they came.
@@ -597,54 +407,3 @@ def _clean(folder: Path, kept: set[str]) -> None:
         for found in folder.iterdir():
             if found.name not in kept:
                 shutil.rmtree(found, ignore_errors=True)
-
-
-# Jobs that a search over settings orders: `portico_server.core.interfaces.TrialTrainer` over the jobs of the daemon.
-
-
-SEARCH_METADATA_KEY: Final = "portico_search"
-TRIAL_METADATA_KEY: Final = "portico_trial"
-"""What the metadata of such a job has: its search, and which of its trials it is for."""
-
-MAX_SEARCH_JOBS: Final = 1_000
-
-
-class SearchJobs:
-    """``read`` makes a specification of a wish; it raises `InvalidRequest`."""
-
-    def __init__(self, jobs: FineTuningJobs, read: Callable[[Mapping[str, Any]], FineTuningSpec]) -> None:
-        self._jobs = jobs
-        self._read = read
-
-    async def check(self, request: Mapping[str, Any], caller: Principal) -> None:
-        await self._jobs.check(self._read(request), caller)
-
-    async def begin(self, request: Mapping[str, Any], search: str, key: str, caller: Principal) -> str:
-        known = await self._jobs.list(
-            caller, limit=1, metadata={SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
-        )
-        if known.data:
-            return known.data[0].id
-        spec = self._read(request)
-        metadata = {**spec.metadata, SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
-        return (await self._jobs.create(replace(spec, metadata=metadata), caller, of_search=True)).id
-
-    async def trained(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
-        async for found in self._jobs.follow(job_id, caller):
-            if not isinstance(found, Job):
-                if found.kind == "metrics" and found.step is not None:
-                    await on_progress(found.step, found.data.get("total_steps"))
-                continue
-            if found.status == "succeeded":
-                return found.model
-            why = (found.error or {}).get("message") or f"It is {found.status}."
-            raise Unavailable(
-                f"The fine-tuning job '{found.id}' made no model: {why}", code="training_failed"
-            )
-        raise Unavailable(f"The fine-tuning job '{job_id}' cannot be followed.", code="training_failed")
-
-    async def stop(self, search: str, caller: Principal) -> None:
-        found = await self._jobs.list(caller, limit=MAX_SEARCH_JOBS, metadata={SEARCH_METADATA_KEY: search})
-        for job in found.data:
-            if not job.ended:
-                await self._jobs.cancel(job.id, caller)

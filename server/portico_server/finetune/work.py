@@ -2,78 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
-import csv
-import io
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    aclosing,
-    asynccontextmanager,
-    contextmanager,
-)
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import asdict
-from functools import partial
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from portico.wire import Status as Progress
 from portico_server.core import pools
-from portico_server.core.base_models import BaseModel, BaseModels
+from portico_server.core.base_models import BaseModel
 from portico_server.core.context import Context
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
-from portico_server.core.principal import SYSTEM, Principal
-from portico_server.core.registry import Registry
-from portico_server.core.training_passages import ReadableStores
+from portico_server.core.principal import SYSTEM
 from portico_server.db import steps, tuning
-from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.steps import StepRow
 from portico_server.db.tuning import NewEvent
-from portico_server.finetune import app_prompts, data, questions
-from portico_server.finetune.data import ModelTokenCounter
+from portico_server.finetune import app_prompts
+from portico_server.finetune.job_context import WORKING_STATUSES, JobContext, StoppedError
+from portico_server.finetune.job_files import APP_STATE, examine_files
+from portico_server.finetune.metrics_table import metrics_table
 from portico_server.finetune.recipe_choice import choose_recipe
 from portico_server.finetune.spec import (
-    RETRIEVAL_METHODS,
     Checkpoint,
     DataFacts,
-    FineTuningSpec,
     Job,
     Metrics,
     PreparedData,
     TrainedWeights,
-    Trainer,
     TrainEvent,
     TrainingRecipe,
     TrainingTask,
     TrainLog,
 )
-from portico_server.launchers.local import LOCAL
-
-# What a job leaves behind beyond its model: the measurements of each step as a table.
-
-
-METRIC_COLUMNS: Final = (
-    *("step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "reward", "margin", "kl"),
-    *("valid_ndcg_10", "valid_recall_5"),
-    *("learning_rate", "tokens_per_second", "memory_bytes"),
-)
-
-
-def metrics_table(metrics: Iterable[Mapping[str, Any]]) -> bytes:
-    """CSV with a row for each step; cells are empty where a step did not measure."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, METRIC_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(metrics)
-    return out.getvalue().encode()
-
-
-WORKING_STATUSES: Final = ("validating_files", "queued", "running")
 
 MAX_ESTIMATE_UPDATES: Final = 100
 """How often a job's expected end is written down."""
@@ -83,177 +45,6 @@ FIRST_ESTIMATE_STEPS: Final = 5
 
 EVENT_PAGE_ROWS: Final = 5_000
 """Events that are read at once."""
-
-
-class Uploads(Protocol):
-    """The files of the daemon, as far as training needs them."""
-
-    async def get(self, file_id: str, caller: Principal) -> FileRow: ...
-
-    def open(self, sha256: str) -> AbstractAsyncContextManager[Path]: ...
-
-    async def create(
-        self,
-        filename: str,
-        purpose: str,
-        chunks: AsyncIterator[bytes],
-        caller: Principal,
-        *,
-        expires_at: float | None = None,
-        owner: str | None = None,
-    ) -> FileRow: ...
-
-
-class StoppedError(Exception):
-    """The job was paused or cancelled while it was worked on."""
-
-
-class TrainingQueue:
-    """Who trains next: one at a time, and the jobs of a key in the order in which their runs began, whichever of them
-    has read its files first.
-    """
-
-    def __init__(self) -> None:
-        self._device = asyncio.Lock()
-        self._keys: dict[str, str] = {}
-        """By run, the one that began first at the front."""
-        self._left = asyncio.Event()
-
-    @contextmanager
-    def place(self, run: str, key: str) -> Iterator[None]:
-        """The run of a job of ``key`` is in the queue."""
-        self._keys[run] = key
-        try:
-            yield
-        finally:
-            self.leave(run)
-
-    def leave(self, run: str) -> None:
-        """Nobody waits for it: it has ended, or trains nothing here."""
-        self._keys.pop(run, None)
-        self._left.set()
-        self._left = asyncio.Event()
-
-    @asynccontextmanager
-    async def turn(self, run: str) -> AsyncIterator[None]:
-        """Within it, it trains."""
-        while next(other for other, key in self._keys.items() if key == self._keys[run]) != run:
-            await self._left.wait()
-        async with self._device:
-            yield
-
-
-@dataclass(frozen=True, slots=True)
-class JobContext:
-    """What the work needs. ``trainer`` gives what trains a base; ``packages`` are the optional ones that it has."""
-
-    database: Database
-    registry: Registry
-    bases: BaseModels
-    files: Uploads
-    trainer: Callable[[BaseModel], Trainer]
-    folder: Path
-    holder: str
-    packages: frozenset[str]
-    queue: TrainingQueue
-    stores: ReadableStores
-    poll_s: float = 10.0
-    """Seconds between two looks at a job at a provider."""
-    launcher: str = LOCAL.name
-    """Starts the trainings that name none."""
-
-    def scheduled(self, spec: FineTuningSpec) -> Mapping[str, Any]:
-        """What a scheduler is asked for; on this machine there is none."""
-        return spec.resources if (spec.launcher or self.launcher) != LOCAL.name else {}
-
-    def folder_of(self, job_id: str) -> Path:
-        """The job's own folder."""
-        return self.folder / job_id
-
-
-APP_STATE: Final = "app_prompts"
-"""What the state of a job keeps of its app: the ``version``, and ``examples`` to compare with later."""
-
-
-@asynccontextmanager
-async def training_files(
-    place: JobContext, spec: FineTuningSpec, folder: Path, context: Context, caller: Principal
-) -> AsyncIterator[tuple[Path, Path | None, Mapping[str, Any]]]:
-    """The training file and the validation file, as they were uploaded or with the prompts of the app; and what the
-    state keeps of the app. ``context`` has the rights of the job's owner, ``caller`` those to the files.
-    """
-    ids = {"training_file": spec.training_file, "validation_file": spec.validation_file}
-    rows = {param: await place.files.get(one, caller) for param, one in ids.items() if one}
-    async with AsyncExitStack() as opened:
-        paths = {
-            param: await opened.enter_async_context(place.files.open(row.sha256))
-            for param, row in rows.items()
-        }
-        state: dict[str, Any] = {}
-        if spec.app:
-            app = await app_prompts.find_app(spec.app, place.registry, context.caller)
-            await pools.TRAINING.run(partial(folder.mkdir, parents=True, exist_ok=True))
-
-            async def report(done: int) -> None:
-                await context.emit(Progress("prompts", f"Prompts of '{spec.app}'", done, None, "examples"))
-
-            for param, path in paths.items():
-                paths[param] = folder / f"{param}.prompts.jsonl"
-                try:
-                    examples = await app_prompts.write_prompts(
-                        app, spec, path, paths[param], param, place.registry, context, report
-                    )
-                except FileNotFoundError as error:
-                    raise data.content_missing(param) from error
-                if param == "training_file":
-                    kept = [asdict(example) for example in examples]
-                    state = {"version": app_prompts.version_of(app.card), "examples": kept}
-        yield paths["training_file"], paths.get("validation_file"), state
-
-
-async def examine_files(
-    place: JobContext,
-    spec: FineTuningSpec,
-    folder: Path,
-    context: Context,
-    caller: Principal,
-    judging: Context,
-) -> tuple[BaseModel, PreparedData, tuple[str, ...], Mapping[str, Any]]:
-    """Fetch the base, check the files, and write what training reads into ``folder``; with sentences of warning, and
-    what the state keeps of the app. ``judging`` is the context with the rights of the job's owner.
-    """
-
-    async def fetched(done: int, total: int | None) -> None:
-        await context.emit(Progress("download", spec.base, done, total, "bytes"))
-
-    async def report(done: int, total: int) -> None:
-        await context.emit(Progress("validate", "Reading the examples", done, total, "bytes"))
-
-    base = await place.bases.base(spec.base, caller, fetched, task=spec.task)
-    if spec.method in RETRIEVAL_METHODS:
-
-        async def told(stage: str, words: str, done: int, total: int) -> None:
-            await context.emit(Progress(stage, words, done, total, "questions"))
-
-        async with AsyncExitStack() as opened:
-            file = None
-            if spec.training_file:
-                row = await place.files.get(spec.training_file, caller)
-                file = await opened.enter_async_context(place.files.open(row.sha256))
-            asked, sentences = await questions.prepare_questions(
-                spec, file, folder, place.stores, judging, base.longest, told
-            )
-        return base, asked, sentences, {}
-    async with training_files(place, spec, folder, judging, caller) as (training, validation, kept):
-        prepared, warnings = await data.prepare_data(
-            spec,
-            (training, validation),
-            folder,
-            ModelTokenCounter(context, base.name),
-            base.longest,
-            report,
-        )
-    return base, prepared, warnings, kept
 
 
 class JobWork:
@@ -327,8 +118,6 @@ class JobWork:
         if not (self._folder / "checkpoints").is_dir():
             await pools.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
 
-    # --- before training ---------------------------------------------------------------------------------------
-
     async def _prepare(self) -> tuple[BaseModel, PreparedData, TrainingRecipe]:
         """Examples and recipe: those of an earlier attempt, or new ones."""
         job, state = self._job, self._job.state
@@ -373,8 +162,6 @@ class JobWork:
         validation = self._folder / "validation.jsonl"
         held_out = validation if validation.is_file() else None
         return PreparedData(self._folder / "training.jsonl", held_out, DataFacts(**facts))
-
-    # --- training ----------------------------------------------------------------------------------------------
 
     async def _train(
         self, base: BaseModel, prepared: PreparedData, recipe: TrainingRecipe
@@ -453,8 +240,6 @@ class JobWork:
         await self._job_context.database.write(
             steps.record, self._context.run, [row], self._job_context.holder
         )
-
-    # --- after training ----------------------------------------------------------------------------------------
 
     async def _finish(self, trained: TrainedWeights) -> Mapping[str, Any]:
         """Serve the result, keep its measurements, clear up."""

@@ -100,7 +100,7 @@ class StoreTarget:
 
 def with_links(store_id: str, batch: Sequence[IndexedChunks]) -> list[IndexedChunks]:
     """Runs of chunks with what each chunk names. For a worker thread."""
-    from portico_server.knowledge.links.rules import LinkSource, new_links  # which loads dictionaries
+    from portico_server.knowledge.links.rules import LinkSource, new_links
 
     def linked(item: IndexedChunks) -> IndexedChunks:
         sources = (

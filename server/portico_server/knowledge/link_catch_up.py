@@ -62,7 +62,7 @@ class LinkCatchUp:
 def _named(
     store_id: str, texts: Sequence[tuple[int, str, str, str, str, int]]
 ) -> Mapping[int, Sequence[NewLink]]:
-    from portico_server.knowledge.links.rules import LinkSource, new_links  # which loads dictionaries
+    from portico_server.knowledge.links.rules import LinkSource, new_links
 
     return {
         chunk: new_links(

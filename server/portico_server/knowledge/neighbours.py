@@ -150,7 +150,7 @@ def require_links(store: StoreView) -> None:
 
 def _texts(store_id: str, rows: Sequence[HitRow]) -> dict[int, str]:
     """What the keys of terms in passages stand for: found again in their texts, as it is not kept."""
-    from portico_server.knowledge.links.rules import LinkSource, terms  # which loads dictionaries
+    from portico_server.knowledge.links.rules import LinkSource, terms
 
     return {
         term.key(store_id): term.text

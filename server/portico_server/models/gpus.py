@@ -134,7 +134,7 @@ def gpu_environment(numbers: Sequence[int]) -> dict[str, str]:
     """
     if not numbers:
         return {}
-    from portico_server.models.hardware import visible_names  # psutil is imported by now
+    from portico_server.models.hardware import visible_names
 
     visible = visible_names(os.environ)
     names = [visible[number] if visible is not None else str(number) for number in numbers]

@@ -364,7 +364,7 @@ def _is_granted(row: QuestionRow, granted: Collection[str]) -> bool:
 def _check(row: QuestionRow, value: Any) -> None:
     if row.answer_schema is None:
         return
-    from portico_server.core.json_schema import JsonSchema  # jsonschema is slow to import
+    from portico_server.core.json_schema import JsonSchema
 
     schema: Mapping[str, Any] = row.answer_schema
     fault = JsonSchema(row.name, schema).fault(value)

@@ -117,7 +117,7 @@ class ServedTools:
         Raises `Conflict` if a name is shared by something else, or by another admin's function, `Forbidden` if the
         caller may not call what it wants to serve, `InvalidRequest` for a name or schema that is none.
         """
-        from portico_server.core.json_schema import require_schema  # jsonschema is slow to import
+        from portico_server.core.json_schema import require_schema
 
         check_plain(worker, "a worker", "worker")
         owner = owner_of(caller)

@@ -309,7 +309,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from portico_server.backup import restore
-from portico_server.db import migrate  # else each child imports it
+from portico_server.db import migrate
 from portico_server.home import Home
 
 left = 0

@@ -189,7 +189,7 @@ import os, shutil, sys
 from pathlib import Path
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from portico_server.db import database, migrate  # before the forks: each would have to import it
+from portico_server.db import database, migrate
 from portico_server.db.database import Database
 from tests.server.db import chain
 

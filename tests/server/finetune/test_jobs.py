@@ -20,7 +20,7 @@ from tests.daemon import Daemon
 from portico.client import Client
 from portico_server.db import tuning
 from portico_server.db.tuning import JobRow
-from portico_server.finetune.work import TrainingQueue
+from portico_server.finetune.training_queue import TrainingQueue
 from portico_server.runs.scheduler import new_run
 
 CONFIGURATION = """

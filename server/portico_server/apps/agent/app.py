@@ -96,7 +96,7 @@ class AgentApps:
 
     @staticmethod
     def _described(name: str, schema: Mapping[str, Any], at: str) -> None:
-        from portico_server.core.json_schema import require_schema  # jsonschema is slow to import
+        from portico_server.core.json_schema import require_schema
 
         require_schema(name, schema, at)
 

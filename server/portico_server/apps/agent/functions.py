@@ -31,7 +31,7 @@ async def ask_client(
 
     ``key``: see `Question`.
     """
-    from portico_server.core.json_schema import JsonSchema  # jsonschema is slow to import
+    from portico_server.core.json_schema import JsonSchema
 
     assert use.function is not None
     fault = JsonSchema(use.name, use.function.schema).fault(dict(arguments))

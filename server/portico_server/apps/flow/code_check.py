@@ -44,7 +44,7 @@ def _are_schemas(flow: FlowSpec) -> None:
     for at, schema in _schemas(flow):
         if schema is None or repr(schema) in seen:
             continue
-        from portico_server.core.json_schema import require_schema  # jsonschema is slow to import
+        from portico_server.core.json_schema import require_schema
 
         require_schema(flow.name, schema, at)
         seen.add(repr(schema))

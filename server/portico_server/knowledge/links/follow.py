@@ -230,7 +230,7 @@ def follow_links(
     connection: Any, store_id: str, question: str, ranking: Ranking, files: AbstractSet[str] | None
 ) -> tuple[list[tuple[int, float]], str]:
     """``ranking`` with the passages that chains lead to, and a note on it; run by `Database.read`."""
-    from portico_server.knowledge.links.rules import question_terms  # which loads dictionaries
+    from portico_server.knowledge.links.rules import question_terms
 
     graph = read_graph(connection, question_terms(question, store_id), ranking, files)
     note = (

@@ -114,7 +114,7 @@ class BucketSource:
         return taken
 
     async def _page(self, session: FetchSession, token: str) -> tuple[list[dict[str, str]], str]:
-        from portico_server.knowledge.sources import listing  # lxml is not for the start of the daemon
+        from portico_server.knowledge.sources import listing
 
         query = {"list-type": "2", "encoding-type": "url"}
         if self._prefix:

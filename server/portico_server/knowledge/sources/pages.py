@@ -59,7 +59,7 @@ class PageLister:
         """
         if urlsplit(address).path.endswith("/"):
             return await self._index(address)
-        from portico_server.knowledge.sources import listing  # lxml is not for the start of the daemon
+        from portico_server.knowledge.sources import listing
 
         base = urljoin(address, "/")
         async with self._session.open(address, seconds=PAGE_TIMEOUT_S) as came:

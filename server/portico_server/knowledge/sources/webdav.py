@@ -151,7 +151,7 @@ class WebDavSource:
 
     async def _asked(self, session: FetchSession, url: str) -> list[Member]:
         """What the server lists of a folder, without the folder itself."""
-        from portico_server.knowledge.sources import listing  # lxml is not for the start of the daemon
+        from portico_server.knowledge.sources import listing
 
         headers = {**self._headers, "Depth": "1", "Content-Type": "application/xml; charset=utf-8"}
         async with session.open(url, headers, seconds=LIST_TIMEOUT_S, method="PROPFIND", body=_ASKED) as came:

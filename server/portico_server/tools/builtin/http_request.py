@@ -67,10 +67,7 @@ def tool(policy: AddressPolicy) -> Tool:
 
 
 async def _work(arguments: Mapping[str, Any], policy: AddressPolicy) -> ToolResult:
-    from portico_server.tools.fetch.client import (  # aiohttp is not for the start of the daemon
-        FetchRequest,
-        fetch,
-    )
+    from portico_server.tools.fetch.client import FetchRequest, fetch
 
     headers = dict(arguments.get("headers", {}))
     if forbidden := sorted(name for name in headers if name.lower() in _NOT_YOURS):

@@ -121,10 +121,7 @@ def tool(policy: AddressPolicy, choice: SearchSettings) -> Tool:
 async def _work(
     query: str, count: int, policy: AddressPolicy, choice: SearchSettings, caller: str
 ) -> ToolResult:
-    from portico_server.tools.fetch.client import (  # aiohttp is not for the start of the daemon
-        FetchRequest,
-        fetch,
-    )
+    from portico_server.tools.fetch.client import FetchRequest, fetch
 
     provider = PROVIDERS.get(choice.provider)
     if provider is None:

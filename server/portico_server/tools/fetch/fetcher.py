@@ -28,7 +28,7 @@ class OutwardFetcher:
 
     @asynccontextmanager
     async def session(self, trusted: Collection[str] = ()) -> AsyncIterator[FetchSession]:
-        from portico_server.tools.fetch import client  # aiohttp is not for the start of the daemon
+        from portico_server.tools.fetch import client
 
         policy = replace(self._policy, hosts=self._policy.hosts | frozenset(trusted))
         async with client.opened(policy, keep=True) as opened:

@@ -78,7 +78,7 @@ class HeldServer:
                 self._add(tool)
 
     def _add(self, found: types.Tool) -> None:
-        from portico_server.tools.mcp.translate import name_of, tool_of  # with the connection, by now
+        from portico_server.tools.mcp.translate import name_of, tool_of
 
         spec = self.spec
 
@@ -102,8 +102,6 @@ class HeldServer:
 
 
 def _connection_class() -> type[ServerConnection]:
-    from portico_server.tools.mcp.connection import (
-        ServerConnection,  # imports mcp: only who holds servers pays
-    )
+    from portico_server.tools.mcp.connection import ServerConnection
 
     return ServerConnection

@@ -84,10 +84,7 @@ class Operation:
     timeout: float
 
     async def __call__(self, call: ToolCall, _context: Context) -> ToolResult:
-        from portico_server.tools.fetch.client import (  # aiohttp is not for the start of the daemon
-            FetchRequest,
-            fetch,
-        )
+        from portico_server.tools.fetch.client import FetchRequest, fetch
 
         query, headers, body = list(self.query), dict(self.headers), None
         arguments = call.arguments
@@ -184,7 +181,7 @@ async def tools_of(spec: ToolSpec, policy: AddressPolicy) -> list[Tool]:
 
 
 def _read(spec: ToolSpec, text: str, origin: str, policy: AddressPolicy) -> list[Tool]:
-    from portico_server.core.json_schema import oversize  # jsonschema is slow to import
+    from portico_server.core.json_schema import oversize
 
     document = _parsed(text)
     if not isinstance(document, dict):

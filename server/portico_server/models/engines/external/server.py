@@ -131,7 +131,7 @@ class GpuWatchdog:
             raise
 
     async def _well(self) -> bool:
-        from portico_server.models.transport import CONNECTION_ERRORS  # aiohttp is imported by now
+        from portico_server.models.transport import CONNECTION_ERRORS
 
         try:
             await self._transport.get(
@@ -193,7 +193,7 @@ vLLM 0.32 without a GPU and with a model of 0.3 GB: 4.55 GB, of which 4 are for 
 
 def host_memory(path: Path | None) -> int:
     """Bytes of the machine's memory that a model takes on a server of its own. Blocks."""
-    from portico_server.models.hardware import this_machine  # psutil: it is imported after this module
+    from portico_server.models.hardware import this_machine
 
     if path is None or any(not gpu.shared for gpu in this_machine().gpus):
         return HOST_BYTES

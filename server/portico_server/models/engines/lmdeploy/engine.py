@@ -221,7 +221,7 @@ class LmDeploy:
 
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
         """See `portico_server.models.protocol.OccupiesGpus`."""
-        from portico_server.models.hardware import this_machine  # psutil: it is imported after this module
+        from portico_server.models.hardware import this_machine
         from portico_server.models.plan.choice import fill_parameters
 
         machine = this_machine()
@@ -236,7 +236,7 @@ class LmDeploy:
         return GpuShare(tensor * given.get("data_parallel", 1), weights + cache)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        from portico_server.models.plan.choice import fill_parameters  # psutil: see `occupies`
+        from portico_server.models.plan.choice import fill_parameters
 
         machine = await pools.MODELS.run(site.machine)
         spec = await pools.MODELS.run(fill_parameters, spec, path, machine, self)

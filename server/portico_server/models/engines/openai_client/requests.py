@@ -145,7 +145,7 @@ def schema_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def check_alternatives(body: Mapping[str, Any], model: str, max_alternatives: int) -> None:
     """Raise `InvalidRequest` for a schema that an engine's grammar would hold up every other call with."""
-    from portico_server.core.json_schema import survey  # jsonschema is slow to import
+    from portico_server.core.json_schema import survey
 
     schemas = [("response_format", schema_of(body))]
     for index, tool in enumerate(body.get("tools") or ()):

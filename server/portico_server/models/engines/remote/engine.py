@@ -274,7 +274,7 @@ class Remote:
         form = spec.parameters.get("tuning") or provider.tuning
         if not form:
             return None
-        from portico_server.models.engines.remote.tuning import TUNERS  # it imports aiohttp
+        from portico_server.models.engines.remote.tuning import TUNERS
 
         target = find_target(spec)
         source = parse_source(spec.source)

@@ -211,7 +211,7 @@ class Vllm:
         return GpuShare(count, int(given.get("memory_share", DEFAULT_GPU_SHARE) * min(sizes)))
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        from portico_server.models.plan.choice import fill_parameters  # psutil: see `occupies`
+        from portico_server.models.plan.choice import fill_parameters
 
         machine = await pools.MODELS.run(site.machine)
         spec = await pools.MODELS.run(fill_parameters, spec, path, machine, self)

@@ -1,0 +1,104 @@
+"""The files of a job: fetched, checked, and written as training reads them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from portico.wire import Status as Progress
+from portico_server.core import pools
+from portico_server.core.base_models import BaseModel
+from portico_server.core.context import Context
+from portico_server.core.principal import Principal
+from portico_server.finetune import app_prompts, data, questions
+from portico_server.finetune.data import ModelTokenCounter
+from portico_server.finetune.job_context import JobContext
+from portico_server.finetune.spec import RETRIEVAL_METHODS, FineTuningSpec, PreparedData
+
+APP_STATE: Final = "app_prompts"
+"""What the state of a job keeps of its app: the ``version``, and ``examples`` to compare with later."""
+
+
+@asynccontextmanager
+async def training_files(
+    place: JobContext, spec: FineTuningSpec, folder: Path, context: Context, caller: Principal
+) -> AsyncIterator[tuple[Path, Path | None, Mapping[str, Any]]]:
+    """The training file and the validation file, as they were uploaded or with the prompts of the app; and what the
+    state keeps of the app. ``context`` has the rights of the job's owner, ``caller`` those to the files.
+    """
+    ids = {"training_file": spec.training_file, "validation_file": spec.validation_file}
+    rows = {param: await place.files.get(one, caller) for param, one in ids.items() if one}
+    async with AsyncExitStack() as opened:
+        paths = {
+            param: await opened.enter_async_context(place.files.open(row.sha256))
+            for param, row in rows.items()
+        }
+        state: dict[str, Any] = {}
+        if spec.app:
+            app = await app_prompts.find_app(spec.app, place.registry, context.caller)
+            await pools.TRAINING.run(partial(folder.mkdir, parents=True, exist_ok=True))
+
+            async def report(done: int) -> None:
+                await context.emit(Progress("prompts", f"Prompts of '{spec.app}'", done, None, "examples"))
+
+            for param, path in paths.items():
+                paths[param] = folder / f"{param}.prompts.jsonl"
+                try:
+                    examples = await app_prompts.write_prompts(
+                        app, spec, path, paths[param], param, place.registry, context, report
+                    )
+                except FileNotFoundError as error:
+                    raise data.content_missing(param) from error
+                if param == "training_file":
+                    kept = [asdict(example) for example in examples]
+                    state = {"version": app_prompts.version_of(app.card), "examples": kept}
+        yield paths["training_file"], paths.get("validation_file"), state
+
+
+async def examine_files(
+    place: JobContext,
+    spec: FineTuningSpec,
+    folder: Path,
+    context: Context,
+    caller: Principal,
+    judging: Context,
+) -> tuple[BaseModel, PreparedData, tuple[str, ...], Mapping[str, Any]]:
+    """Fetch the base, check the files, and write what training reads into ``folder``; with sentences of warning, and
+    what the state keeps of the app. ``judging`` is the context with the rights of the job's owner.
+    """
+
+    async def fetched(done: int, total: int | None) -> None:
+        await context.emit(Progress("download", spec.base, done, total, "bytes"))
+
+    async def report(done: int, total: int) -> None:
+        await context.emit(Progress("validate", "Reading the examples", done, total, "bytes"))
+
+    base = await place.bases.base(spec.base, caller, fetched, task=spec.task)
+    if spec.method in RETRIEVAL_METHODS:
+
+        async def told(stage: str, words: str, done: int, total: int) -> None:
+            await context.emit(Progress(stage, words, done, total, "questions"))
+
+        async with AsyncExitStack() as opened:
+            file = None
+            if spec.training_file:
+                row = await place.files.get(spec.training_file, caller)
+                file = await opened.enter_async_context(place.files.open(row.sha256))
+            asked, sentences = await questions.prepare_questions(
+                spec, file, folder, place.stores, judging, base.longest, told
+            )
+        return base, asked, sentences, {}
+    async with training_files(place, spec, folder, judging, caller) as (training, validation, kept):
+        prepared, warnings = await data.prepare_data(
+            spec,
+            (training, validation),
+            folder,
+            ModelTokenCounter(context, base.name),
+            base.longest,
+            report,
+        )
+    return base, prepared, warnings, kept

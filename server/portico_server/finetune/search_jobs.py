@@ -1,0 +1,64 @@
+"""Jobs that a search over settings orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from portico_server.core.base_models import OnProgress
+from portico_server.core.errors import Unavailable
+from portico_server.core.principal import Principal
+from portico_server.finetune.jobs import FineTuningJobs
+from portico_server.finetune.spec import FineTuningSpec, Job
+
+SEARCH_METADATA_KEY: Final = "portico_search"
+
+TRIAL_METADATA_KEY: Final = "portico_trial"
+"""What the metadata of such a job has: its search, and which of its trials it is for."""
+
+MAX_SEARCH_JOBS: Final = 1_000
+
+
+class SearchJobs:
+    """A `portico_server.core.interfaces.TrialTrainer` over the jobs of the daemon.
+
+    ``read`` makes a specification of a wish; it raises `InvalidRequest`.
+    """
+
+    def __init__(self, jobs: FineTuningJobs, read: Callable[[Mapping[str, Any]], FineTuningSpec]) -> None:
+        self._jobs = jobs
+        self._read = read
+
+    async def check(self, request: Mapping[str, Any], caller: Principal) -> None:
+        await self._jobs.check(self._read(request), caller)
+
+    async def begin(self, request: Mapping[str, Any], search: str, key: str, caller: Principal) -> str:
+        known = await self._jobs.list(
+            caller, limit=1, metadata={SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
+        )
+        if known.data:
+            return known.data[0].id
+        spec = self._read(request)
+        metadata = {**spec.metadata, SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
+        return (await self._jobs.create(replace(spec, metadata=metadata), caller, of_search=True)).id
+
+    async def trained(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
+        async for found in self._jobs.follow(job_id, caller):
+            if not isinstance(found, Job):
+                if found.kind == "metrics" and found.step is not None:
+                    await on_progress(found.step, found.data.get("total_steps"))
+                continue
+            if found.status == "succeeded":
+                return found.model
+            why = (found.error or {}).get("message") or f"It is {found.status}."
+            raise Unavailable(
+                f"The fine-tuning job '{found.id}' made no model: {why}", code="training_failed"
+            )
+        raise Unavailable(f"The fine-tuning job '{job_id}' cannot be followed.", code="training_failed")
+
+    async def stop(self, search: str, caller: Principal) -> None:
+        found = await self._jobs.list(caller, limit=MAX_SEARCH_JOBS, metadata={SEARCH_METADATA_KEY: search})
+        for job in found.data:
+            if not job.ended:
+                await self._jobs.cancel(job.id, caller)
