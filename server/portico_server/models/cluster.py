@@ -90,7 +90,7 @@ class ClusterService:
         """All of it. A scheduler that does not answer is an ``error`` of its launcher."""
         held = await self._database.read(runs.count_held)
         own = [ClusterJob(**asdict(job), daemon=self._id) for job in self._launchers.jobs()]
-        names = self._launchers.in_use(process.launcher for process in self._models.processes())
+        names = self._launchers.in_use(process.spec.launcher for process in self._models.processes())
         launchers = await asyncio.gather(*(self._nodes(name) for name in names))
         now = time.monotonic()
         self._heard = {id: heard for id, heard in self._heard.items() if now - heard.at < FORGET_S}
@@ -158,7 +158,8 @@ class ClusterService:
             {
                 process.name
                 for process in self._models.processes()
-                if process.runs_at(launcher, found.name) or (process.starting and process.name in there)
+                if process.replacement.runs_at(launcher, found.name)
+                or (process.starting and process.name in there)
             }
         )
         if not dry_run:
@@ -186,7 +187,7 @@ class ClusterService:
 
     def _leave(self, launcher: str, node: str) -> None:
         for process in self._models.processes():
-            process.leave_node(launcher, node)
+            process.replacement.leave_node(launcher, node)
 
     # --- the other daemons ---------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from portico.wire import Event, Usage, flat_options
+from portico.wire import Usage, flat_options
 from portico_server.core.attached_files import ReadsFiles
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
@@ -16,19 +16,21 @@ from portico_server.core.media import FILES_CAPABILITY, Draw, Speak, Transcribe,
 from portico_server.core.relay import CAPABILITY, AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Chat, Detokenize, Embed, Moderate, Request, Rerank, Result, Tokenize
 from portico_server.core.servable import FUSION_WEIGHT, Card
-from portico_server.models import answers
+from portico_server.models import answers, attachment
 from portico_server.models.catalog import engines_that
+from portico_server.models.engine_launch import ChooseEngine, FetchModel, MakeLaunchContext
 from portico_server.models.in_flight import HeldAnswer
 from portico_server.models.known_models import profile_of
 from portico_server.models.memory import Residency
 from portico_server.models.openai_wire import estimate_tokens, frame
 from portico_server.models.prices import Tariff
-from portico_server.models.process import DRAIN_S, ChooseEngine, FetchModel, MakeLaunchContext, ModelProcess
+from portico_server.models.process import DRAIN_S, ModelProcess
 from portico_server.models.prompt import ModelPrompt
 from portico_server.models.protocol import Engine, ModelDescription, RunningEngine, TellsTokens
 from portico_server.models.replicas import ReplicaLease, ReplicaPool
 from portico_server.models.sources.source import public_source
 from portico_server.models.spec import DeploymentInfo, ModelSpec
+from portico_server.models.startup_progress import unheard
 
 _USES = ("chat", "embeddings", "rerank", "moderation", "speech", "transcription", "image")
 """What a model may be for, a word each."""
@@ -116,7 +118,7 @@ class Deployment:
         known = self._description
         labels: dict[str, object] = {
             "source": public_source(self.spec.source),
-            "engine": self.process.kind.name,
+            "engine": self.process.launch.kind.name,
             **known.labels,
         }
         if known.context_length:
@@ -164,7 +166,7 @@ class Deployment:
         return DeploymentInfo(
             name=self.spec.name,
             source=self.spec.source,
-            engine=self.process.kind.name,
+            engine=self.process.launch.kind.name,
             task=self._description.task,
             state=pool.state,
             pid=pool.pid,
@@ -230,8 +232,8 @@ class Deployment:
             running = await lease.engine(context.emit)
             if running.tokenizer is None:
                 raise InvalidRequest(
-                    f"The engine '{lease.process.kind.name}' of '{self.spec.name}' does not tell its tokens; models on "
-                    f"{engines_that(TellsTokens)} do.",
+                    f"The engine '{lease.process.launch.kind.name}' of '{self.spec.name}' does not tell its tokens; "
+                    f"models on {engines_that(TellsTokens)} do.",
                     code="tokens_unsupported",
                     param="model",
                 )
@@ -331,10 +333,10 @@ class Deployment:
     async def _wait_briefly(self, lease: ReplicaLease, context: Context) -> RunningEngine | None:
         """The running engine, or ``None`` if it is not there within `COMMENT_INTERVAL_S`."""
         try:
-            async with asyncio.timeout(COMMENT_INTERVAL_S) as drain_s:
+            async with asyncio.timeout(COMMENT_INTERVAL_S) as timeout:
                 return await lease.engine(context.emit)
         except TimeoutError:
-            if not drain_s.expired():
+            if not timeout.expired():
                 raise
             return None
 
@@ -363,7 +365,8 @@ class Deployment:
             relayed.usage = inner.usage
 
     def _comment(self, process: ModelProcess) -> bytes:
-        stage, done, total = process.stage.stage, process.stage.done, process.stage.total
+        status = process.launch.progress.stage
+        stage, done, total = status.stage, status.done, status.total
         word = {
             "cold": "loading",
             "load": "loading",
@@ -374,13 +377,13 @@ class Deployment:
         }.get(stage, stage)
         progress = "" if done is None else f": {done / 1e6:.0f} MB"
         if done is not None and total:
-            sizes = f" ({done / 1e6:.0f} of {total / 1e6:.0f} MB)" if process.stage.unit == "bytes" else ""
+            sizes = f" ({done / 1e6:.0f} of {total / 1e6:.0f} MB)" if status.unit == "bytes" else ""
             progress = f": {100 * done / total:.0f} %{sizes}"
         return f": {word} {self.spec.name}{progress}\n\n".encode()
 
     async def load(self) -> RunningEngine:
         """Fetch and start it, unless it runs; callers at the same time share one start."""
-        return await self.pool.load(_nobody)
+        return await self.pool.load(unheard)
 
     async def unload(self, *, drain: float | None = DRAIN_S) -> None:
         """Give its memory back once the calls that are here have ended, or after ``drain`` seconds."""
@@ -390,23 +393,23 @@ class Deployment:
 
     async def try_adapter(self, adapter: AdapterScale) -> None:
         """Find out whether it can be loaded, beside what runs; fetches the model. Raises `PorticoError`."""
-        await self.process.try_adapter(adapter)
+        await self.process.launch.try_adapter(adapter)
 
     async def attach(self, adapter: AdapterScale) -> None:
         """Have every process that runs answer with it; those that cannot take it as they run restart, one after
         another, each after the calls that it has. Raises `PorticoError`.
         """
         for process in self.pool.processes:
-            await process.adapting.attach(adapter)
+            await attachment.attach(process, adapter)
 
     async def detach(self, name: str) -> None:
         """The reverse of `attach`."""
         for process in self.pool.processes:
-            await process.adapting.detach(name)
+            await attachment.detach(process, name)
 
     def takes(self, adapter: AdapterScale) -> bool:
         """Whether no process that runs lacks it."""
-        return all(process.adapting.takes(adapter) for process in self.pool.processes)
+        return all(attachment.takes(process, adapter) for process in self.pool.processes)
 
     async def close(self) -> None:
         """End it now and for good, calls in flight included."""
@@ -415,10 +418,6 @@ class Deployment:
 
 def _ignore(_description: ModelDescription) -> None:
     """What a further process turned out to be: the first one speaks for all."""
-
-
-async def _nobody(_event: Event) -> None:
-    """For a start that no run is waiting for."""
 
 
 def _chars_of(request: Tokenize) -> int:

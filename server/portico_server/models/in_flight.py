@@ -31,12 +31,32 @@ class InFlight:
         self._empty.set()
 
     async def wait_until_empty(self, timeout_s: float | None) -> None:
-        """Until the last call has left, or ``patience`` seconds have passed."""
+        """Until the last call has left, or ``timeout_s`` seconds have passed."""
         waiter = asyncio.ensure_future(self._empty.wait())
         try:
             await asyncio.wait([waiter], timeout=timeout_s)
         finally:
             waiter.cancel()
+
+
+class CallTurns:
+    """The calls of a model, by the unload that waits for them."""
+
+    def __init__(self) -> None:
+        self.current = InFlight()
+        """The turn that calls enter now."""
+        self.ending: InFlight | None = None
+        """The turn whose end an unload waits for."""
+
+    @property
+    def calls(self) -> int:
+        """Calls that wait for the model or are being answered."""
+        return self.current.calls + (self.ending.calls if self.ending else 0)
+
+    def renew(self) -> InFlight:
+        """Let later calls enter a turn of their own. Return the turn of the calls that are here."""
+        turn, self.current = self.current, InFlight()
+        return turn
 
 
 class InFlightCall:

@@ -10,9 +10,13 @@ from portico.schemas.deployments import Replica
 from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.relay import Relay
 from portico_server.models.in_flight import InFlightCall
-from portico_server.models.process import QUEUE_FULL_RETRY_S, EmitEvent, ModelProcess
+from portico_server.models.process import ModelProcess
 from portico_server.models.protocol import RunningEngine
 from portico_server.models.spec import State
+from portico_server.models.startup_progress import EmitEvent
+
+QUEUE_FULL_RETRY_S = 2.0
+"""Seconds after which a caller who found the queue full may try again."""
 
 MAX_EXTRA_CALLS = 2
 """Calls by which the process that knows a conversation may be busier than the least busy one."""
@@ -41,12 +45,10 @@ class ReplicaPool:
         self._queue_limit = queue_limit
         self._by_opening: OrderedDict[int, ModelProcess] = OrderedDict()
 
-    # --- calls ---------------------------------------------------------------------------------------------
-
     @property
     def calls(self) -> int:
         """Calls that wait for one of them or are being answered."""
-        return sum(process.calls for process in self.processes)
+        return sum(process.turns.calls for process in self.processes)
 
     def enter(self, request: Relay) -> ReplicaLease:
         """A lease for a call that has come; whoever takes it must `ReplicaLease.leave` it. Raises `TooMany`."""
@@ -63,12 +65,14 @@ class ReplicaPool:
     def _choose(self, request: Relay) -> ModelProcess:
         able = self._candidates()
         self.wake()
-        least = min(able, key=lambda process: (process.calls, process.last_used))
+        least = min(able, key=lambda process: (process.turns.calls, process.last_used))
         opening = _opening(request)
         if opening is None:
             return least
         known = self._by_opening.pop(opening, least)
-        chosen = known if known in able and known.calls - least.calls <= MAX_EXTRA_CALLS else least
+        chosen = (
+            known if known in able and known.turns.calls - least.turns.calls <= MAX_EXTRA_CALLS else least
+        )
         self._by_opening[opening] = chosen
         if len(self._by_opening) > MAX_CONVERSATIONS:
             self._by_opening.popitem(last=False)
@@ -88,15 +92,13 @@ class ReplicaPool:
     def other_running(self, failed: ModelProcess) -> ModelProcess | None:
         """A process that runs, for a call whose own could not be started."""
         running = [process for process in self.processes if process is not failed and process.is_ready]
-        return min(running, key=lambda process: process.calls, default=None)
-
-    # --- life ----------------------------------------------------------------------------------------------
+        return min(running, key=lambda process: process.turns.calls, default=None)
 
     async def load(self, emit: EmitEvent) -> RunningEngine:
         """Start all of them; returns when none is starting any more. Raises if none runs then."""
         running = await self._candidates()[0].load(emit)
         self.wake()
-        starts = [process.start for process in self.processes if process.start is not None]
+        starts = [process.launch.task for process in self.processes if process.launch.task is not None]
         if starts:
             await asyncio.wait(starts)
         return running
@@ -108,8 +110,6 @@ class ReplicaPool:
     async def close(self) -> None:
         """End all of them now and for good."""
         await asyncio.gather(*(process.close() for process in self.processes))
-
-    # --- what is known of them -----------------------------------------------------------------------------
 
     @property
     def state(self) -> State:
@@ -135,7 +135,9 @@ class ReplicaPool:
     @property
     def error(self) -> PorticoError | None:
         """Why the first that does not run does not."""
-        return next((process.error for process in self.processes if process.error is not None), None)
+        return next(
+            (process.launch.error for process in self.processes if process.launch.error is not None), None
+        )
 
     @property
     def used_at(self) -> float | None:
@@ -145,7 +147,11 @@ class ReplicaPool:
     def loaded_at(self) -> float | None:
         """When the first of those that run was loaded."""
         return min(
-            (process.loaded_at for process in self.processes if process.running and process.loaded_at),
+            (
+                process.slot.loaded_at
+                for process in self.processes
+                if process.running and process.slot.loaded_at
+            ),
             default=None,
         )
 
@@ -158,26 +164,26 @@ class ReplicaPool:
 
     @property
     def starts(self) -> int:
-        return sum(process.starts for process in self.processes)
+        return sum(process.slot.starts for process in self.processes)
 
     @property
     def crashes(self) -> int:
-        return sum(process.crashes for process in self.processes)
+        return sum(process.slot.crashes for process in self.processes)
 
     def replicas(self) -> tuple[Replica, ...]:
         """Each of them by itself; none where there is only one."""
         if len(self.processes) == 1:
             return ()
-        return tuple(process.info() for process in self.processes)
+        return tuple(_replica(process) for process in self.processes)
 
     def log(self, lines: int) -> list[str]:
         """The last lines of their logs; with the number of the process before each where there are several."""
         if len(self.processes) == 1:
-            return self.processes[0].log(lines)
+            return self.processes[0].slot.log(lines)
         return [
             f"[{number}] {line}"
             for number, process in enumerate(self.processes, 1)
-            for line in process.log(lines // len(self.processes) or 1)
+            for line in process.slot.log(lines // len(self.processes) or 1)
         ]
 
 
@@ -217,6 +223,22 @@ class ReplicaLease:
             self._call.leave()
         else:
             self._process.leave(self._call, running, error)
+
+
+def _replica(process: ModelProcess) -> Replica:
+    """One of several processes, as the daemon shows it."""
+    error = process.launch.error
+    return Replica(
+        source=process.spec.source,
+        engine=process.launch.kind.name,
+        state=process.state,
+        pid=process.pid,
+        memory_bytes=process.memory,
+        error=error.message if error else None,
+        calls=process.turns.calls,
+        starts=process.slot.starts,
+        crashes=process.slot.crashes,
+    )
 
 
 def _opening(request: Relay) -> int | None:

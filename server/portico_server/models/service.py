@@ -34,11 +34,12 @@ from portico_server.models.deployment import Deployment, ModelOrigin
 from portico_server.models.environments.installed import Environments
 from portico_server.models.fallback import WithFallback, fallbacks
 from portico_server.models.memory import Residency
-from portico_server.models.process import ModelProcess, unheard
+from portico_server.models.process import ModelProcess
 from portico_server.models.protocol import Engine, LaunchContext
 from portico_server.models.sources import ModelFetcher, ModelSource, Progress, parse_source, require_file
 from portico_server.models.sources.local import DownloadReceipt
 from portico_server.models.spec import DeploymentInfo, ModelSpec, check_name
+from portico_server.models.startup_progress import unheard
 from portico_server.models.training import ModelBases, ModelTrainingEnvironment, TrainedModels
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
@@ -576,7 +577,7 @@ class ModelService:
             now, shortest = time.monotonic(), 60.0
             for name, deployment in list(self._deployments.items()):
                 for process in deployment.pool.processes:
-                    if process.leaving and process.idle_since is not None:
+                    if process.replacement.leaving and process.idle_since is not None:
                         await process.unload()
                 own = deployment.spec.keep_alive
                 limit = self._settings.keep_alive if own is None else own

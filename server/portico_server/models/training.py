@@ -217,7 +217,7 @@ class ModelBases:
         found = self._find(name)
         if found is None or "chat" not in found.card.capabilities:
             return None
-        kind = found.process.kind
+        kind = found.process.launch.kind
         return kind.tuner(found.spec) if isinstance(kind, TunesElsewhere) else None
 
     async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
@@ -236,7 +236,7 @@ class ModelBases:
                 code="model_not_found",
                 param="model",
             )
-        kind = found.process.kind
+        kind = found.process.launch.kind
         if task == "chat" and self.tuner(found.spec.name) is not None:
             return found
         if "hosted" in found.card.capabilities:
@@ -267,7 +267,7 @@ class ModelBases:
     ) -> BaseModel:
         """See `portico_server.core.interfaces.BaseModels`."""
         found = self._deployment(name, caller, task)
-        spec, kind = found.spec, found.process.kind
+        spec, kind = found.spec, found.process.launch.kind
         source = parse_source(spec.source)
         if isinstance(kind, TriesAdapters) and kind.adapter_format == "script":
             length = kind.describe(spec, None).context_length or 0

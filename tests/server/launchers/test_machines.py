@@ -16,9 +16,9 @@ from portico.testing.model_fixture import model_fixture, user
 from portico_server.core.errors import Unavailable
 from portico_server.launchers import launchers
 from portico_server.launchers.slurm import read_nodes
-from portico_server.models.process import unheard
 from portico_server.models.protocol import RunningEngine
 from portico_server.models.spec import ModelSpec
+from portico_server.models.startup_progress import unheard
 
 
 @pytest.mark.parametrize(
@@ -49,24 +49,24 @@ async def test_a_call_is_answered_by_the_process_that_moves_away(
         [process] = [one for one in models.models.processes() if one.name == "m"]
         call = process.enter()
         first = (await process.engine(call, unheard)).process
-        process.move()
-        process.move()  # it moves already
-        assert process._moving is not None and first is not None
-        await process._moving
+        process.replacement.move()
+        process.replacement.move()  # it moves already
+        assert process.replacement._moving is not None and first is not None
+        await process.replacement._moving
         second = process.running
         assert second is not None and second.process is not first and first.alive
         assert (await models.ask("m", {"messages": user("again")}))["choices"]
         call.leave()
         await first.wait()
-        assert (process.starts, process.crashes, process.leaving) == (2, 0, False)
+        assert (process.slot.starts, process.slot.crashes, process.replacement.leaving) == (2, 0, False)
 
         async def no_room(*_given: object) -> RunningEngine:
             raise Unavailable("There is no other node.")
 
-        monkeypatch.setattr(process.kind, "start", no_room)
-        process.move()
-        await process._moving
-        assert process.leaving and process.running is second, "it answers until it is idle"
+        monkeypatch.setattr(process.launch.kind, "start", no_room)
+        process.replacement.move()
+        await process.replacement._moving
+        assert process.replacement.leaving and process.running is second, "it answers until it is idle"
 
 
 async def test_an_engine_that_is_still_starting_on_a_drained_node_moves_once_it_is_ready(
@@ -76,29 +76,29 @@ async def test_an_engine_that_is_still_starting_on_a_drained_node_moves_once_it_
         await models.models.add(ModelSpec("m", "fake://"))
         [process] = [one for one in models.models.processes() if one.name == "m"]
         begun, go_on = asyncio.Semaphore(0), asyncio.Semaphore(0)
-        start = process.kind.start
+        start = process.launch.kind.start
 
         async def held_up(*given: Any) -> RunningEngine:
             begun.release()
             await go_on.acquire()
             return await start(*given)
 
-        monkeypatch.setattr(process.kind, "start", held_up)
+        monkeypatch.setattr(process.launch.kind, "start", held_up)
         loading = asyncio.create_task(models.models.load("m"))
         await begun.acquire()
-        process.leave_node("local", "")
-        process.leave_node("local", "another")
+        process.replacement.leave_node("local", "")
+        process.replacement.leave_node("local", "another")
         go_on.release()
         await loading
         await begun.acquire()
-        assert process._moving is not None
-        process.leave_node("local", "")  # it moves away already
+        assert process.replacement._moving is not None
+        process.replacement.leave_node("local", "")  # it moves away already
         go_on.release()
-        await process._moving
-        assert (process.starts, process.crashes) == (2, 0)
+        await process.replacement._moving
+        assert (process.slot.starts, process.slot.crashes) == (2, 0)
         assert (await models.ask("m", {"messages": user("there")}))["choices"]
-        process.leave_node("local", "another")
-        assert process._moving.done() and not process._leaves
+        process.replacement.leave_node("local", "another")
+        assert process.replacement._moving.done() and not process.replacement._leaves
 
 
 async def test_nodes_of_slurm_are_listed_drained_and_resumed(

@@ -46,7 +46,7 @@ def deployment(models: ModelFixture) -> Deployment:
 
 async def running(models: ModelFixture) -> ServerProcess:
     """The engine's process, once the calls have it; the back-off is not under test here."""
-    deployment(models).process.reset_failures()
+    deployment(models).process.launch.reset_failures()
     child = (await deployment(models).load()).process
     assert child is not None
     return child
@@ -78,7 +78,7 @@ async def test_an_engine_killed_under_load_leaves_everyone_with_an_answer_or_one
                     bad += 1
                     deployment(
                         daemon
-                    ).process.reset_failures()  # another client would wait for its Retry-After
+                    ).process.launch.reset_failures()  # another client would wait for its Retry-After
             return good, bad
 
         clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]

@@ -45,7 +45,7 @@ async def ignore(_event: Event) -> None:
 
 
 def busy(fleet: ReplicaPool) -> list[int]:
-    return [life.calls for life in fleet.processes]
+    return [life.turns.calls for life in fleet.processes]
 
 
 def chat(*messages: tuple[str, str]) -> Relay:
@@ -115,9 +115,9 @@ async def test_a_process_that_is_killed_comes_back_by_itself_and_nobody_waits_fo
     await child.wait()
     answer = await models.ask("m", {"messages": user("hello")})
     assert answer["choices"][0]["message"]["content"] == "hello"
-    assert lost.start is not None, "the call that came next began its start"
-    await lost.start
-    assert lost.pid not in (None, first) and (lost.crashes, lost.starts) == (1, 2)
+    assert lost.launch.task is not None, "the call that came next began its start"
+    await lost.launch.task
+    assert lost.pid not in (None, first) and (lost.slot.crashes, lost.slot.starts) == (1, 2)
 
 
 async def test_a_crash_hits_the_calls_of_one_process_alone(models: ModelFixture) -> None:
@@ -154,7 +154,7 @@ async def test_a_further_process_sends_no_other_model_away_but_leaves_for_one(tm
         assert daemon.models.get("other").state == "ready"
         assert [life.state for life in fleet.processes] == ["ready", "failed"]
         await daemon.models.unload("other")
-        fleet.processes[1].reset_failures()
+        fleet.processes[1].launch.reset_failures()
         await daemon.models.load("m")
         assert [life.state for life in fleet.processes] == ["ready", "ready"]
         await daemon.models.load("other")
@@ -185,11 +185,11 @@ async def test_a_server_elsewhere_is_a_further_process(tmp_path: Path) -> None:
         async with model_fixture(tmp_path / "here") as daemon:
             fleet = await add(daemon, (f"{endpoint.url}#theirs",), api_key=endpoint.key)
             await daemon.models.load("m")
-            assert [life.kind.name for life in fleet.processes] == ["fake", "remote"]
+            assert [life.launch.kind.name for life in fleet.processes] == ["fake", "remote"]
             held = await hold(daemon)
             answer = await daemon.ask("m", {"messages": user("over there")})
             assert answer["choices"][0]["message"]["content"] == "over there"
-            assert theirs.process.calls == 0 and fleet.processes[1].used_at is not None
+            assert theirs.process.turns.calls == 0 and fleet.processes[1].used_at is not None
             assert daemon.models.get("m").replicas[1].pid is None
             await held.aclose()
 

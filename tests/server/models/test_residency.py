@@ -23,11 +23,11 @@ from portico.wire import Status
 from portico_server.core.errors import PorticoError, TooMany, Unavailable
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat
-from portico_server.models import process
+from portico_server.models import replicas
+from portico_server.models.change_cost import ChangeCost
 from portico_server.models.deployment import Deployment
 from portico_server.models.hardware import Gpu, GpuUse
 from portico_server.models.memory import MemoryBudget, Residency, resident_bytes
-from portico_server.models.process import ChangeCost
 from portico_server.models.spec import ModelSpec
 
 SLOW = {"match": "slow", "content": "one two three", "interval": 0.05}
@@ -169,7 +169,7 @@ async def test_a_full_queue_is_refused_with_retry_after(tmp_path: Path) -> None:
         held = await asyncio.gather(*calls)
         with pytest.raises(TooMany) as raised:
             await say(daemon, "a")
-        assert raised.value.status == 429 and raised.value.retry_after == process.QUEUE_FULL_RETRY_S
+        assert raised.value.status == 429 and raised.value.retry_after == replicas.QUEUE_FULL_RETRY_S
         for relayed in held:
             assert (await Streamed.of(relayed)).text() == "one two three"
         assert await say(daemon, "a") == "hello"

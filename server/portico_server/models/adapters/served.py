@@ -121,7 +121,7 @@ class AdaptedModel:
             kind=str(facts.get("kind", "")),
             scale=self.adapter.scale,
             state=self._state(base),
-            engine=base.process.kind.name if base is not None else None,
+            engine=base.process.launch.kind.name if base is not None else None,
             rank=facts.get("rank"),
             alpha=facts.get("alpha"),
             targets=tuple(facts.get("targets") or ()),

@@ -405,7 +405,7 @@ class AdapterService:
         self._models.pop(model.name, None)
 
     async def _take_in(self, path: Path, deployment: Deployment) -> StoredAdapter:
-        kind = deployment.process.kind
+        kind = deployment.process.launch.kind
         scripted = isinstance(kind, TriesAdapters) and kind.adapter_format == "script"
         return await pools.MODELS.run(store_adapter, path, self._folder, scripted=scripted)
 
@@ -428,7 +428,7 @@ class AdapterService:
                 code="model_not_found",
                 param="base",
             )
-        kind = found.process.kind
+        kind = found.process.launch.kind
         if not isinstance(kind, TriesAdapters):
             raise InvalidRequest(
                 f"The engine '{kind.name}' of '{found.spec.name}' takes no adapters. "

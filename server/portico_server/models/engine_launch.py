@@ -1,0 +1,227 @@
+"""The start of one model's engine: its files, its memory and its process, with pauses after failures."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from portico.wire import Status
+from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
+from portico_server.core.relay import AdapterScale
+from portico_server.models.engine_slot import EngineSlot
+from portico_server.models.memory_reservation import MemoryReservation
+from portico_server.models.protocol import (
+    Engine,
+    LaunchContext,
+    ModelDescription,
+    RunningEngine,
+    TriesAdapters,
+)
+from portico_server.models.sources import Progress
+from portico_server.models.spec import ModelSpec, State
+from portico_server.models.startup_progress import StartupProgress
+
+logger = logging.getLogger(__name__)
+
+MAX_PAUSE_S = 60.0
+"""Seconds between two attempts to start an engine that does not start."""
+
+FetchModel = Callable[[Progress], Awaitable[Path]]
+MakeLaunchContext = Callable[[], Awaitable[LaunchContext]]
+ChooseEngine = Callable[[ModelSpec, Path | None], Engine]
+
+
+class EngineLaunch:
+    """Fills the ``slot`` of a model with a running engine; everybody who wants it at the same time shares one start.
+
+    ``fetch`` brings the model's files here, ``choose`` says which engine takes them, ``site`` is asked for when it
+    starts, and ``describe`` is called whenever more is known of the model. ``on_ready`` is called with the engine and
+    the time, by `time.monotonic`, at which its start began; ``on_end`` after each start, failed ones included.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        engine: Engine,
+        slot: EngineSlot,
+        reservation: MemoryReservation,
+        *,
+        choose: ChooseEngine,
+        fetch: FetchModel,
+        site: MakeLaunchContext,
+        describe: Callable[[ModelDescription], None],
+        on_ready: Callable[[RunningEngine, float], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._spec = spec
+        self.kind = engine
+        """The engine; of a model whose files are not here yet it is the likely one."""
+        self._slot = slot
+        self._reservation = reservation
+        self._choose = choose
+        self._fetch = fetch
+        self._site = site
+        self._describe = describe
+        self._on_ready = on_ready
+        self._on_end = on_end
+        self.progress = StartupProgress(spec.name)
+        self.state: State = "cold"
+        """The state after the last step of a start or an end, whatever has become of the process since."""
+        self.task: asyncio.Task[RunningEngine] | None = None
+        """The start that is under way."""
+        self.begun: tuple[Path | None, LaunchContext] | None = None
+        """What the process that runs was started from."""
+        self.error: PorticoError | None = None
+        self._failures = 0
+        self._retry_at = 0.0
+
+    @property
+    def pause_s(self) -> float:
+        """Seconds until a start may be tried again after a failure."""
+        if self.error is None:
+            return 0.0
+        return max(0.0, self._retry_at - asyncio.get_running_loop().time())
+
+    def begin(self, *, spare: bool = False) -> asyncio.Task[RunningEngine]:
+        """The start that is under way, or a new one; nobody leaves memory for a ``spare`` one."""
+        if self.task is None:
+            self.task = asyncio.create_task(self._start(spare=spare), name=f"load {self._spec.name}")
+            self.task.add_done_callback(self._on_done)
+        return self.task
+
+    async def wait(self, task: asyncio.Task[RunningEngine]) -> RunningEngine:
+        """What a start that others may wait for as well comes to."""
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if task.cancelled() and me is not None and not me.cancelling():
+                raise Unavailable(f"'{self._spec.name}' was unloaded while it was being loaded.") from None
+            raise
+
+    def _on_done(self, task: asyncio.Task[RunningEngine]) -> None:
+        self.task = None
+        self.progress.finish()
+        self._on_end()
+        if task.cancelled() or task.exception() is not None:  # whoever waits has it; info() shows it
+            self._reservation.release()
+
+    async def _start(self, *, spare: bool) -> RunningEngine:
+        self.lose()
+        if self.error is not None and (pause_s := self.pause_s):
+            raise Unavailable(
+                f"{self.error.message} It is tried again in {pause_s:.0f} s at the earliest.",
+                code=self.error.code,
+                retry_after=pause_s,
+            )
+        try:
+            path = await self._fetch_files() if self.kind.fetches else None
+            self.state = "loading"
+            self.kind = self._choose(self._spec, path)
+            self._describe(self.kind.describe(self._spec, path))
+            site = await self._site()
+            if site.furnish is not None:
+                await site.furnish(self.kind.name, self._report_build)
+            if site.launcher.here:
+                await self._reservation.take(
+                    self.kind, path, spare=spare, waits=lambda: self.progress.report("memory")
+                )
+            self.progress.report("load")
+            begin = time.monotonic()
+            site = replace(
+                site,
+                report=self.progress.progress,
+                gpus=tuple(self._reservation.gpus),
+                waits=self._report_wait,
+                described=self._describe,
+            )
+            running = await self.kind.start(self._spec, path, site)
+        except PorticoError as error:
+            ours = error if error.status >= 500 else _unloadable(self._spec.name, error)
+            self.state, self.error = "failed", ours
+            self._back_off()
+            logger.warning("model %s: %s", self._spec.name, error.message)
+            raise ours from error
+        except BaseException:
+            self.state = "cold"
+            raise
+        self._slot.fill(running)
+        self.state, self.error, self.begun = "ready", None, (path, site)
+        self._describe(running.description)
+        logger.info("model %s is ready", self._spec.name)
+        self._on_ready(running, begin)
+        return running
+
+    async def start_another(self) -> RunningEngine:
+        """Start a process that is to take the place of the one that runs. Raises `PorticoError`."""
+        assert self.begun is not None
+        path, site = self.begun
+        adapters = (await self._site()).adapters
+        return await self.kind.start(
+            self._spec, path, replace(site, adapters=adapters, report=None, waits=None)
+        )
+
+    async def try_adapter(self, adapter: AdapterScale) -> None:
+        """Find out whether the model can be loaded with it; fetches its files. Raises `PorticoError`."""
+        path = await self._fetch(_quietly) if self.kind.fetches else None
+        kind = self._choose(self._spec, path)
+        site = await self._site()
+        if not isinstance(kind, TriesAdapters):
+            raise InvalidRequest(
+                f"The engine '{kind.name}' of '{self._spec.name}' takes no adapters.",
+                code="adapters_unsupported",
+                param="base",
+            )
+        await kind.try_adapter(self._spec, path, adapter, site)
+
+    def _report_build(self, told: Status) -> None:
+        self.progress.set_stage(replace(told, message=f"{self._spec.name}: {told.message}"))
+
+    def _report_wait(self, words: str) -> None:
+        self.progress.set_stage(Status("queued", f"{self._spec.name} {words}"))
+
+    async def _fetch_files(self) -> Path:
+        async def report(done: int, total: int | None) -> None:
+            self.state = "downloading"
+            self.progress.report("download", done, total, "bytes")
+
+        return await self._fetch(report)
+
+    def lose(self) -> None:
+        """Note that the process behind the engine, if there is one, has ended by itself."""
+        ending = self._slot.lose()
+        if ending is None:
+            return
+        self.state = "cold"
+        self._reservation.release()
+        self.error = Unavailable(f"The engine of '{self._spec.name}' {ending}.", code="engine_crashed")
+        self._back_off()
+        logger.warning("%s", self.error.message)
+
+    def _back_off(self) -> None:
+        """After a first failure the next call may try at once; then it waits 1, 2, 4 … seconds."""
+        self._failures += 1
+        pause = 0.0 if self._failures == 1 else min(MAX_PAUSE_S, 2.0 ** (self._failures - 2))
+        self._retry_at = asyncio.get_running_loop().time() + pause
+
+    def record_answer(self) -> None:
+        """Forget how often it failed in a row: a call has its answer."""
+        self._failures = 0
+
+    def reset_failures(self) -> None:
+        """Let the next call start it at once, whatever happened before."""
+        self.error, self._failures, self._retry_at = None, 0, 0.0
+
+
+async def _quietly(_done: int, _total: int | None) -> None:
+    """For a download that nobody watches."""
+
+
+def _unloadable(name: str, error: PorticoError) -> PorticoError:
+    """A 4xx about the model's own source is not the caller's mistake."""
+    code = "model_not_found" if isinstance(error, NotFound) else "model_not_loadable"
+    return Unavailable(f"The model '{name}' cannot be loaded. {error.message}", code=code)

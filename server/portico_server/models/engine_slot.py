@@ -1,0 +1,84 @@
+"""The engine that runs for one model: how it is started again, lost and ended, and what its log says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from portico_server.core.errors import PorticoError
+from portico_server.models.protocol import KeepsPrompts, RunningEngine
+
+logger = logging.getLogger(__name__)
+
+KEEP_TIMEOUT_S = 5.0
+"""Seconds for writing down prompts before a process is ended."""
+
+KEPT_LOG_LINES = 1_000
+"""Lines that are kept of the log of a process that has ended."""
+
+
+class EngineSlot:
+    """Holds the engine that answers for a model, and remembers what ran before."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.current: RunningEngine | None = None
+        """The engine that was started last. Its process may have ended by itself since."""
+        self.loaded_at: float | None = None
+        self.starts = 0
+        """How often its process was started."""
+        self.crashes = 0
+        """How often its process ended by itself."""
+        self._last_log: list[str] = []
+
+    @property
+    def running(self) -> RunningEngine | None:
+        """What answers now, if something does."""
+        current = self.current
+        return current if current is not None and (current.process is None or current.process.alive) else None
+
+    @property
+    def pid(self) -> int | None:
+        running = self.running
+        return running.process.pid if running and running.process else None
+
+    def log(self, lines: int) -> list[str]:
+        """The last lines of its engine's log, of the last process if none runs."""
+        current = self.current
+        return current.process.lines(lines) if current and current.process else self._last_log[-lines:]
+
+    def fill(self, running: RunningEngine) -> None:
+        """Let an engine that has been started answer from now on."""
+        self.current = running
+        self.loaded_at = time.time()
+        self.starts += 1
+
+    def lose(self) -> str | None:
+        """Forget an engine whose process has ended by itself. Return how it ended, or ``None`` if it has no process."""
+        current = self.current
+        if current is None or current.process is None:
+            return None
+        self.current = None
+        self.crashes += 1
+        self._last_log = current.process.lines(KEPT_LOG_LINES)
+        return current.process.exit_description()
+
+    async def end(self) -> bool:
+        """Stop the engine, after it has written down the prompts that it has read. Return whether it had a process."""
+        running, self.current = self.current, None
+        if running is None or running.process is None:
+            return False
+        await self._keep_prompts(running)
+        await running.process.stop()
+        self._last_log = running.process.lines(KEPT_LOG_LINES)
+        return True
+
+    async def _keep_prompts(self, running: RunningEngine) -> None:
+        """Have the engine write down what it has read, if it can."""
+        if not isinstance(running.client, KeepsPrompts):
+            return
+        try:
+            await running.client.keep_prompts(asyncio.get_running_loop().time() + KEEP_TIMEOUT_S)
+        except (PorticoError, OSError) as error:
+            logger.warning("prompts of %s are not kept: %s", self._name, error)

@@ -1,0 +1,66 @@
+"""What one process of a model holds: memory of the machine, and shares of its GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from portico_server.core import pools
+from portico_server.models.gpus import NO_GPU_SHARE
+from portico_server.models.memory import MemoryHolder, Residency, resident_bytes
+from portico_server.models.protocol import Engine, MeasuresMemory, OccupiesGpus
+from portico_server.models.spec import ModelSpec
+from portico_server.settings import MB_BYTES
+
+
+class MemoryReservation:
+    """Memory is promised before a start, by what was measured the last time or is estimated; afterwards what the system
+    counts is what is held. GPUs are promised for as long as the process lives.
+    """
+
+    def __init__(self, spec: ModelSpec, residency: Residency, holder: MemoryHolder) -> None:
+        self._spec = spec
+        self._residency = residency
+        self._holder = holder
+        self._promised = 0
+        self._measured = 0
+        self.gpus: Mapping[int, int] = {}
+        """Bytes by the number of the GPU."""
+
+    def measure(self, pid: int | None) -> int | None:
+        """Bytes that its process and those it started hold, as the system counts them; ``None`` without a process."""
+        size = resident_bytes(pid, children=True) if pid else None
+        self._measured = max(self._measured, size or 0)
+        return size
+
+    def holds(self, pid: int | None, *, loading: bool) -> int:
+        """Bytes of the machine's memory; asks the system where it must."""
+        if self._spec.memory_mb is not None:
+            return self._spec.memory_mb * MB_BYTES if self._promised or pid is not None else 0
+        return self._promised if loading else self.measure(pid) or 0
+
+    async def take(self, kind: Engine, path: Path | None, *, spare: bool, waits: Callable[[], None]) -> None:
+        """Have as much set aside as this model is known or thought to need. ``waits`` is called if it needs any.
+
+        Raises `Unavailable`, or `InvalidRequest` for a model that fits no GPU of this machine.
+        """
+        need = self._measured
+        if self._spec.memory_mb is not None:
+            need = self._spec.memory_mb * MB_BYTES
+        elif not need and isinstance(kind, MeasuresMemory):
+            need = await pools.MODELS.run(kind.memory, self._spec, path)
+        share = (
+            await pools.MODELS.run(kind.occupies, self._spec, path)
+            if isinstance(kind, OccupiesGpus)
+            else NO_GPU_SHARE
+        )
+        if need or share.count:
+            waits()
+            self.gpus = await self._residency.admit(self._holder, need, share, spare=spare)
+            self._promised = need
+
+    def release(self) -> None:
+        """Nothing is held any more."""
+        self._promised = 0
+        self.gpus = {}
+        self._residency.leave(self._holder)

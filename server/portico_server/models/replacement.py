@@ -1,0 +1,142 @@
+"""A process in place of another: before the time limit of its job comes, or because its node is drained."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+from portico_server.core.errors import PorticoError
+from portico_server.models.engine_launch import EngineLaunch
+from portico_server.models.engine_slot import EngineSlot
+from portico_server.models.in_flight import CallTurns, InFlight
+from portico_server.models.protocol import RunningEngine
+
+logger = logging.getLogger(__name__)
+
+
+class ProcessReplacement:
+    """Starts a successor of the process that runs; the calls that are there end on the old one."""
+
+    def __init__(self, name: str, slot: EngineSlot, launch: EngineLaunch, turns: CallTurns) -> None:
+        self._name = name
+        self._slot = slot
+        self._launch = launch
+        self._turns = turns
+        self.leaving = False
+        """Whether it is to be unloaded when it is idle, wherever that comes from."""
+        self._replacing: asyncio.Task[None] | None = None
+        """Waits for the time limit of its process's job, or moves it away from its node."""
+        self._moving: asyncio.Task[None] | None = None
+        self._succeeding = False
+        """Whether a process is being started that takes the place of the one that runs."""
+        self._leaves: set[tuple[str, str]] = set()
+        """Launchers and nodes that a process which is being started moves away from once it is ready."""
+        self._endings: set[asyncio.Task[None]] = set()
+        """Each waits for the calls of a process that was replaced."""
+
+    def tasks(self) -> Iterator[asyncio.Task[None]]:
+        """What is under way and must end with the process."""
+        if self._replacing is not None:
+            yield self._replacing
+        yield from self._endings
+
+    def watch_time_limit(self, running: RunningEngine) -> None:
+        """Replace an engine that has been started in time, if the job of its process has a limit."""
+        if self._replacing is not None and self._replacing is not asyncio.current_task():
+            self._replacing.cancel()  # it waits for the end of a process that is gone
+        if running.process is not None and running.process.ends_at is not None:
+            ends_at = running.process.ends_at
+            self._replace_by(self._replace_in_time(running, ends_at), f"replace {self._name}")
+
+    def _replace_by(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        self._replacing = task = asyncio.create_task(work, name=name)
+        task.add_done_callback(lambda _: self.leave_nodes())
+        return task
+
+    async def _replace_in_time(self, running: RunningEngine, ends_at: float) -> None:
+        """Before the job of its process reaches its time limit, start another."""
+        assert self._launch.begun is not None
+        left = ends_at - time.time()
+        # A limit shorter than the time to replace leaves half of it for work.
+        await asyncio.sleep(max(left - self._launch.begun[1].replace_s, left / 2, 0.0))
+        if self._slot.current is not running:
+            return
+        logger.info("model %s is replaced: the time limit of its job comes", self._name)
+        await self._replace(running, ends_at)
+
+    def runs_at(self, launcher: str, node: str) -> bool:
+        """Whether its process is one of that launcher's on that node."""
+        running, begun = self._slot.running, self._launch.begun
+        if running is None or running.process is None or begun is None:
+            return False
+        return begun[1].launcher.name == launcher and running.process.node == node
+
+    def leave_node(self, launcher: str, node: str) -> None:
+        """Move away from a node that is drained. A process that is still being started there does once it is ready."""
+        if self.runs_at(launcher, node):
+            self.move()
+        elif self._launch.task is not None or self._succeeding:
+            self._leaves.add((launcher, node))
+
+    def leave_nodes(self) -> None:
+        """What was being started is ready, or has failed."""
+        leaves, self._leaves = self._leaves, set()
+        if any(self.runs_at(launcher, node) for launcher, node in leaves):
+            self.move()
+
+    def move(self) -> None:
+        """Have its launcher start another process, and end this one when the calls that are here have their answers.
+        Where none can be had, this one answers on until it is idle.
+        """
+        running = self._slot.running
+        moves = self._moving is not None and not self._moving.done()
+        if running is None or self._turns.ending is not None or moves:
+            return
+        if self._replacing is not None:
+            self._replacing.cancel()
+        self._moving = self._replace_by(self._move(running), f"move {self._name}")
+
+    async def _move(self, running: RunningEngine) -> None:
+        logger.info("model %s moves away from its node", self._name)
+        if not await self._replace(running, None) and self._slot.current is running:
+            self.leaving = True
+            self.watch_time_limit(running)
+
+    async def _replace(self, running: RunningEngine, ends_at: float | None) -> bool:
+        """Start another process; calls that are here end on the old one. Whether there is another."""
+        self._succeeding = True
+        try:
+            successor = await self._launch.start_another()
+        except PorticoError as error:  # the next call after the end starts one
+            logger.warning("model %s could not be replaced: %s", self._name, error.message)
+            return False
+        finally:
+            self._succeeding = False
+        if self._slot.current is not running:  # it was unloaded or lost meanwhile
+            await _end(successor)
+            return False
+        ending = self._turns.renew()
+        self._slot.fill(successor)
+        self.leaving = False
+        left = None if ends_at is None else max(0.0, ends_at - time.time())
+        task = asyncio.create_task(_end_when_empty(running, ending, left), name=f"end {self._name}")
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        self.watch_time_limit(successor)
+        return True
+
+
+async def _end(running: RunningEngine) -> None:
+    if running.process is not None:
+        await asyncio.shield(running.process.stop())
+
+
+async def _end_when_empty(running: RunningEngine, calls: InFlight, timeout_s: float | None) -> None:
+    """End what was replaced once its calls have left, or after that time."""
+    try:
+        await calls.wait_until_empty(timeout_s)
+    finally:
+        await _end(running)
