@@ -193,7 +193,7 @@ def remove(
         found = client.schedules.get(schedule)
         if may_remove(f"Remove the schedule '{found.name}'?", yes=yes, dry_run=dry_run):
             client.schedules.remove(found.id)
-    print_removed("schedule", found.name, dry_run, as_json)
+    print_removed(found.name, found.name, dry_run, as_json)
 
 
 @app.command(epilog="Example: portico schedules pause morning")

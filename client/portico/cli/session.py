@@ -162,7 +162,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def may_remove(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """`confirm` unless it is a dry run; whether to go on and remove something."""
+    """Ask as `confirm` does, unless it is a dry run. Return whether to remove it."""
     if not dry_run:
         confirm(question, yes=yes)
     return not dry_run

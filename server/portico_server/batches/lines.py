@@ -83,7 +83,7 @@ def check(path: Path, endpoint: str, longest: int) -> CheckedLines:
 
 
 def _require(raw: bytes, endpoint: str, longest: int, seen: set[str], model: str) -> str:
-    """The model of a line that is right; of the first one if ``model`` is empty. Raises `_Wrong`."""
+    """The model of a line that is right; of the first one if ``model`` is empty. Raises `_InvalidLine`."""
     if len(raw) > longest:
         most = longest // 1024**2
         raise _InvalidLine(

@@ -43,7 +43,7 @@ class Pool:
         return asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     async def run_for(self, key: str, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """`run` for a key that may hold only a part of the threads. Raises `Overloaded` if too many wait already."""
+        """`run` for a key that may hold only a part of the threads. Raises `TooMany` if too many wait already."""
         if self._slots is None:
             return await self.run(work, *args, **kwargs)
         async with self._slots.taken(key):

@@ -134,7 +134,7 @@ class JoinedCluster:
         return {"ended": False, "reason": "it starts"}
 
     def nodes(self) -> dict[str, Any]:
-        """All of them, also those that were lost; fields as `NodeInfo` has them."""
+        """All of them, also those that were lost; fields as `portico.schemas.cluster.ClusterNode` has them."""
         draining = ray._private.state.state.get_draining_nodes()
         free = ray._private.state.available_resources_per_node()
         return {"nodes": [_node(node, node["NodeID"] in draining, free) for node in ray.nodes()]}

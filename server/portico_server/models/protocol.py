@@ -68,7 +68,7 @@ class ModelDescription:
 
     ``context_length`` in tokens for one call; ``parameters`` is how many the model has; ``vision`` is whether it takes
     images in a chat; ``spans`` whether it returns vectors of parts of a text (see `Embed`);
-    ``messages`` whether it takes a request of Anthropic's Messages API as its caller wrote it (see `Original`);
+    ``messages`` whether it takes a request of Anthropic's Messages API as its caller wrote it;
     ``edits`` whether a model that draws also changes pictures; ``voices`` of a model that speaks, the first one first;
     ``words`` whether its vectors are made of those of single words, so that hundreds of them cost next to nothing;
     ``answers`` is ``write`` for a chat model that answers from passages without having been tested for it;

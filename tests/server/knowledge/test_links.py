@@ -20,7 +20,7 @@ from portico_server.db import links, links_progress
 from portico_server.db.schema import chunks as chunk_table
 from portico_server.db.schema import links as link_table
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge import jobs
+from portico_server.knowledge import link_catch_up
 from portico_server.knowledge.links.rules import LinkSource, question_terms, terms
 
 CHAIN = chain(12)
@@ -192,7 +192,7 @@ async def test_a_changed_and_a_removed_file_change_and_lose_their_links(
 async def test_a_store_that_turns_links_on_catches_up_and_a_run_that_was_cut_off_continues(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "MAX_BATCH_CHUNKS", 3)
+    monkeypatch.setattr(link_catch_up, "MAX_LINKED_CHUNKS", 3)
     store = await shop.filled(CHAIN)
     assert await count(shop) == 0
     # The first portion alone has been written when the daemon ends.

@@ -90,7 +90,7 @@ def as_floats(data: bytes, dtype: str) -> Array:
 
 
 def pack_floats(array: Array, dtype: str) -> bytes:
-    """The reverse of `floats`; bfloat16 is rounded to the nearest, ties to even."""
+    """The reverse of reading an array; bfloat16 is rounded to the nearest, ties to even."""
     import numpy as np
 
     if dtype == "F32":

@@ -212,7 +212,7 @@ def options(environment: Path, skills: Path, limits: SandboxLimits, *, filter_fd
     """The options of bubblewrap: what a kernel sees.
 
     ``environment`` is a virtual environment, ``skills`` a folder that it reads at ``/skills``,
-    ``filter_fd`` an open file with the program of `seccomp`.
+    ``filter_fd`` an open file with a seccomp program.
     """
     half = str(limits.disk // 2)
     return [

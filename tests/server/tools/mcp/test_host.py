@@ -121,7 +121,7 @@ async def test_what_it_says_of_itself_is_known_as_text_and_stays_when_it_is_gone
     await case.use("odd_die")
     assert case.host.get("odd").card == info.card
     other = await case.host.add(spec("bare", "bare"), None)
-    assert other.card.capabilities == ["tools"]
+    assert other.card.capabilities == ("tools",)
     gone = await case.host.add(ServerSpec("nobody", command=("/no/such/program",)), None)
     assert (gone.card.protocol, gone.reached_at) == ("", None)
     assert gone.error == "There is no program '/no/such/program' here."
@@ -134,7 +134,7 @@ async def test_without_a_prefix_a_taken_name_gets_one(case: Case) -> None:
 
 async def test_what_is_allowed_and_not_denied_is_there(case: Case) -> None:
     info = await case.host.add(spec(allow=["e*", "fail"], deny=["env*"]), None)
-    assert info.tools == ["odd_echo", "odd_fail"]
+    assert info.tools == ("odd_echo", "odd_fail")
 
 
 async def test_it_sees_nothing_of_our_environment(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ async def test_it_sees_nothing_of_our_environment(case: Case, monkeypatch: pytes
         *("HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
         *("GIVEN_TOKEN", "PWD"),
     }
-    assert case.host.get("odd").env == ["GIVEN_TOKEN"]
+    assert case.host.get("odd").env == ("GIVEN_TOKEN",)
 
 
 async def test_one_that_dies_is_told_of_and_started_again(case: Case) -> None:

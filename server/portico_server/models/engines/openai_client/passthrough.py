@@ -371,7 +371,7 @@ def _without_comments(data: bytes) -> bytes:
 
 
 class FixedAdapterClient:
-    """A `EngineClient` that also `Attaches`: what its engine got when it started is there, nothing else."""
+    """An `EngineClient` whose engine has the adapters that it got when it started, and no others."""
 
     def __init__(self, inner: EngineClient, name: str, adapters: Sequence[AdapterScale]) -> None:
         self._inner = inner
@@ -395,7 +395,7 @@ class FixedAdapterClient:
 
 
 class LiveAdapterClient:
-    """A `EngineClient` that also `Attaches`: its engine loads adapters while it runs.
+    """An `EngineClient` whose engine loads adapters while it runs.
 
     ``load`` and ``unload`` ask the engine and raise `PorticoError`; ``fits`` says whether it was started for such an
     adapter.

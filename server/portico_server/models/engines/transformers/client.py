@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class TransformersClient(ChoiceStreamClient):
-    """A `EngineClient` that `Attaches`."""
+    """An `EngineClient` that attaches adapters."""
 
     def __init__(
         self,

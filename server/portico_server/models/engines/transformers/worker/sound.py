@@ -212,5 +212,5 @@ class _Presence(StoppingCriteria):  # type: ignore[misc]  # transformers has no 
 
 
 def stop_when_caller_leaves(client: Caller) -> Any:
-    """For ``stopping_criteria``: raises `Gone` after the first token that nobody waits for."""
+    """For ``stopping_criteria``: raises `CallerGone` after the first token that nobody waits for."""
     return StoppingCriteriaList([_Presence(client)])
