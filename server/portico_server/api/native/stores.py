@@ -379,16 +379,8 @@ def shown(info: StoreInfo, services: ApiServices, caller: Principal) -> Store:
 
 
 def _file(row: StoreFileRow) -> StoreFile:
-    return StoreFile(
-        id=row.file_id,
-        filename=row.filename,
-        bytes=row.bytes,
-        status=row.status,
-        error=row.error_message if row.status == "failed" else None,
-        usage_bytes=row.usage_bytes,
-        attributes=dict(row.attributes),
-        created_at=row.created_at,
-    )
+    error = row.error_message if row.status == "failed" else None
+    return shaped(StoreFile, row, id=row.file_id, error=error)
 
 
 async def _shown(services: ApiServices, row: StoreRow, caller: Principal) -> Store:
