@@ -166,7 +166,7 @@ class Daemon:
         The modules are some hundred thousand objects: walking them would hold up every request for 0.1 s, once a
         second under load.
         """
-        await self.services.models.warm()
+        await self.services.models.factory.load_transport()
         await self.gateway.adapters.furnished.wait()
         self._freeze()
         await self.gateway.adapters.has_mcp.wait()
@@ -354,9 +354,9 @@ class Daemon:
 
     async def _fetch_default(self) -> None:
         """Fetch the file of the default chat model in the background, if it is not here yet."""
-        missing = self.services.models.missing("default")
+        missing = self.services.models.downloads.missing("default")
         if missing and not self._settings.offline:
-            self._report_runs(await self.services.models.pull(missing, SYSTEM))
+            self._report_runs(await self.services.models.downloads.pull(missing, SYSTEM))
 
 
 class _UntilEnd(asyncio.Protocol):

@@ -22,7 +22,8 @@ from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import SYSTEM, Principal
 from portico_server.core.prompts import builtin
 from portico_server.knowledge.stores import StoreService
-from portico_server.models.service import BUILT_IN, ModelService
+from portico_server.models.built_in import BUILT_IN
+from portico_server.models.service import ModelService
 from portico_server.models.spec import ModelSpec
 from portico_server.reconcile_stores import StoreReconciler
 from portico_server.schedules.schedules import ScheduleService, differing
@@ -124,7 +125,7 @@ class Reconciler:
         return [*planned, *reversed(gone)]
 
     def _model(self, spec: ModelSpec) -> _Step:
-        self._models.check(spec)
+        self._models.factory.check(spec)
         known = self._models.spec(spec.name)
         if known is None:
             return _Step(Change("models", spec.name, "create"), lambda: self._models.add(spec))
@@ -264,7 +265,7 @@ class Reconciler:
                 fields = await self._canaries.differing(spec)
                 sides = (spec.target, spec.canary.target) if spec.canary is not None else (spec.target,)
                 if fields != () and coming.isdisjoint(side.partition("@")[0] for side in sides):
-                    await self._models.check_target(spec.name, spec.target)
+                    await self._models.aliases.check_target(spec.name, spec.target)
                     if fields is None or "canary" in fields:
                         with _in_canary():
                             await self._canaries.check(spec, caller)
@@ -281,7 +282,7 @@ class Reconciler:
         """Let an alias and its canary be what a configuration wants. Raises `PorticoError`."""
         fields = await self._canaries.differing(spec)
         if fields is None or "target" in fields:
-            await self._models.set_alias(spec.name, spec.target)
+            await self._models.aliases.set(spec.name, spec.target)
             fields = await self._canaries.differing(spec)
         if fields and spec.canary is not None:
             with _in_canary():
@@ -302,7 +303,7 @@ class Reconciler:
         times = list(await self._schedules.shared())
         skills = list(await self._skills.shared())
         brought = {alias for spec in wanted.models for alias in spec.aliases}
-        aliases = [name for name in self._models.aliases() if name not in brought]
+        aliases = [name for name in self._models.aliases.names() if name not in brought]
         found: list[_Step] = []
         for kind, here, named, remove in (
             ("models", models, wanted.models, lambda name: self._models.remove(name)),
@@ -313,7 +314,7 @@ class Reconciler:
             ("skills", skills, wanted.skills, lambda name: self._skills.remove(name, SYSTEM)),
             ("apps", apps, wanted.apps, lambda name: self._apps.remove(name, SYSTEM)),
             ("schedules", times, wanted.schedules, lambda name: self._schedules.remove(name, SYSTEM)),
-            ("aliases", aliases, wanted.aliases, self._models.remove_alias),
+            ("aliases", aliases, wanted.aliases, self._models.aliases.remove),
         ):
             if not prune.intersection((kind, "agents") if kind == "apps" else (kind,)):
                 continue

@@ -316,7 +316,7 @@ class Services:
             self.code.light,
             settings.logs,
             nice=settings.finetune_nice,
-            answering=self.models.answering if settings.finetune_yields else None,
+            answering=self.models.deployments.answering if settings.finetune_yields else None,
             find_launcher=self.models.launchers.get,
             replace_s=settings.launcher_replace,
         )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from portico.schemas.deployments import BetterModel, Recommendation, TriedSource
 from portico.wire import Status
@@ -18,84 +17,11 @@ from portico_server.core.errors import Conflict, PorticoError, Unavailable
 from portico_server.core.principal import Principal
 from portico_server.db import runs
 from portico_server.db.database import Database
-from portico_server.models.memory import MemoryBudget
-from portico_server.models.protocol import MEMORY_SHARE
+from portico_server.models.local_machine import LocalMachine
 from portico_server.models.sources import ModelFetcher, parse_source
 from portico_server.models.spec import ModelSpec
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import MB_BYTES, Settings
-
-if TYPE_CHECKING:
-    from portico_server.models.hardware import Gpu, GpuUse, Hardware
-
-
-# The machine that the daemon runs on: what its models may hold, and which model would suit it better.
-#
-# `portico_server.models.hardware` imports psutil and asks programs of the GPU's makers: in a thread, when first asked.
-
-
-class LocalMachine:
-    """``memory_budget_mb`` of the settings goes before what the machine has."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._chosen = settings.memory_budget_mb
-        self._looking: asyncio.Task[None] | None = None
-        self.recommended: Recommendation | None = None
-        """A better open model for this machine, once it has been looked at."""
-
-    def start(self) -> None:
-        """Look for a better model in the background."""
-        self._looking = asyncio.create_task(self._search(), name="recommend a model")
-
-    async def better(self) -> Recommendation | None:
-        """`recommended`, after the look that `start` began."""
-        if self._looking is not None:
-            await asyncio.wait([self._looking])
-        return self.recommended
-
-    async def budget(self) -> MemoryBudget:
-        """What all models may hold together: the setting, or a share of the memory."""
-        if self._chosen:
-            return MemoryBudget(self._chosen * MB_BYTES, chosen=True)
-        machine = await self.hardware()
-        return MemoryBudget(
-            int(machine.memory_bytes * MEMORY_SHARE), chosen=False, machine=machine.memory_bytes
-        )
-
-    async def gpus(self) -> Sequence[Gpu]:
-        """Those with memory of their own; others share the machine's, which has its budget."""
-        return [gpu for gpu in (await self.hardware()).gpus if not gpu.shared]
-
-    async def free_memory(self) -> int:
-        """Bytes that no process holds now."""
-        module = await pools.LOADING.run(importlib.import_module, "portico_server.models.hardware")
-        free: int = await pools.MODELS.run(module.free_memory)
-        return free
-
-    async def gpu_use(self) -> GpuUse:
-        """What is taken of them now, by whatever program."""
-        module = await pools.LOADING.run(importlib.import_module, "portico_server.models.hardware")
-        use: GpuUse = await pools.MODELS.run(module.gpu_use)
-        return use
-
-    async def _search(self) -> None:
-        machine = await self.hardware()
-        module = await pools.LOADING.run(importlib.import_module, "portico_server.models.known_models")
-        # The wheel of llama.cpp on PyPI uses the GPU on macOS alone.
-        self.recommended = module.recommend(machine, accelerated=sys.platform == "darwin")
-
-    async def hardware(self) -> Hardware:
-        """What this machine has."""
-        module = await pools.LOADING.run(importlib.import_module, "portico_server.models.hardware")
-        machine: Hardware = await pools.LOADING.run(module.this_machine)
-        return machine
-
-    async def close(self) -> None:
-        """End the look."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
-
 
 PROBE_TIMEOUT_S = 5.0
 """How long one source is given to say that it has the model."""

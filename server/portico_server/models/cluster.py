@@ -90,7 +90,9 @@ class ClusterService:
         """All of it. A scheduler that does not answer is an ``error`` of its launcher."""
         held = await self._database.read(runs.count_held)
         own = [ClusterJob(**asdict(job), daemon=self._id) for job in self._launchers.jobs()]
-        names = self._launchers.in_use(process.spec.launcher for process in self._models.processes())
+        names = self._launchers.in_use(
+            process.spec.launcher for process in self._models.deployments.processes()
+        )
         launchers = await asyncio.gather(*(self._nodes(name) for name in names))
         now = time.monotonic()
         self._heard = {id: heard for id, heard in self._heard.items() if now - heard.at < FORGET_S}
@@ -157,7 +159,7 @@ class ClusterService:
         moves = sorted(
             {
                 process.name
-                for process in self._models.processes()
+                for process in self._models.deployments.processes()
                 if process.replacement.runs_at(launcher, found.name)
                 or (process.starting and process.name in there)
             }
@@ -186,7 +188,7 @@ class ClusterService:
         return await self._launchers.node(launcher, found.name)
 
     def _leave(self, launcher: str, node: str) -> None:
-        for process in self._models.processes():
+        for process in self._models.deployments.processes():
             process.replacement.leave_node(launcher, node)
 
     # --- the other daemons ---------------------------------------------------------------------------------

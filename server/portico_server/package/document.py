@@ -211,7 +211,7 @@ class DocumentWriter:
             return self._references.of(
                 spec.source, f"The address of the model '{spec.name}'", "model", spec.name, "source"
             ), []
-        receipt = self._service.receipt(source)
+        receipt = self._service.downloads.receipt(source)
         if receipt is None:
             if source.fetchable and not source.revision:
                 self._contents.notes.append(

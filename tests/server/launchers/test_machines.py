@@ -46,7 +46,7 @@ async def test_a_call_is_answered_by_the_process_that_moves_away(
     async with model_fixture(tmp_path) as models:
         await models.models.add(ModelSpec("m", "fake://"))
         await models.models.load("m")
-        [process] = [one for one in models.models.processes() if one.name == "m"]
+        [process] = [one for one in models.models.deployments.processes() if one.name == "m"]
         call = process.enter()
         first = (await process.engine(call, unheard)).process
         process.replacement.move()
@@ -74,7 +74,7 @@ async def test_an_engine_that_is_still_starting_on_a_drained_node_moves_once_it_
 ) -> None:
     async with model_fixture(tmp_path) as models:
         await models.models.add(ModelSpec("m", "fake://"))
-        [process] = [one for one in models.models.processes() if one.name == "m"]
+        [process] = [one for one in models.models.deployments.processes() if one.name == "m"]
         begun, go_on = asyncio.Semaphore(0), asyncio.Semaphore(0)
         start = process.launch.kind.start
 

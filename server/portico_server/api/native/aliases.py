@@ -37,5 +37,5 @@ async def list_aliases(services: TheServices, caller: ModelsReader) -> Listed[Al
 @router.put("/{name:path}")
 async def set_alias(name: str, body: AliasTarget, services: TheServices, _caller: Admin) -> Alias:
     """Let a name mean a model or app from now on, and after a restart."""
-    await services.models.set_alias(name, body.target)
+    await services.models.aliases.set(name, body.target)
     return Alias(name=name, target=services.registry.aliases[name])

@@ -97,7 +97,7 @@ async def _problems(services: ApiServices) -> list[Problem]:
     found = list(await services.problems.current())
     if (wrong := await services.places.problem()) is not None:
         found.append(Problem(name="", place="settings.files", reason=wrong.message))
-    if (wrong := await services.models.bucket_problem()) is not None:
+    if (wrong := await services.models.downloads.bucket_problem()) is not None:
         found.append(Problem(name="", place="settings.models_bucket", reason=wrong.message))
     return found + [
         Problem(

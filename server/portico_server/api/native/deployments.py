@@ -187,7 +187,7 @@ async def decide_better_model(body: BetterDecision, services: TheServices, calle
 @router.post("/models/pull")
 async def pull_model(body: PullRequest, services: TheServices, caller: Admin) -> StartedRun:
     """Fetch the files of a model source, in a durable run."""
-    return StartedRun(run=await services.models.pull(body.source, caller))
+    return StartedRun(run=await services.models.downloads.pull(body.source, caller))
 
 
 def shown(models: ModelService, caller: Principal) -> list[Deployment]:

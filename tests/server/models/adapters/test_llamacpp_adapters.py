@@ -274,7 +274,7 @@ async def test_names_that_are_taken_are_refused(models: ModelFixture, tmp_path: 
         with pytest.raises(Conflict, match="taken"):
             await models.models.adapters.add("m", folder, name)
     with pytest.raises(Conflict):
-        await models.models.set_alias("strong", "m")
+        await models.models.aliases.set("strong", "m")
     with pytest.raises(PorticoError, match="must be a number"):
         await models.models.adapters.add("m", folder, "x", scale=1e9)
 
@@ -317,7 +317,7 @@ async def test_adapters_survive_a_restart_and_a_damaged_one_does_not_take_the_mo
             await daemon.models.adapters.add(
                 "m", peft_files.smollm(tmp_path / name, seed=seed), name, scale=0.5
             )
-        await daemon.models.set_alias("default", "good")
+        await daemon.models.aliases.set("default", "good")
         bad = daemon.models.adapters.get("bad")
     (tmp_path / "adapters" / bad.sha256 / "adapter_model.safetensors").write_bytes(b"gone")
     for converted in (tmp_path / "adapters" / bad.sha256).glob("*.gguf"):

@@ -38,7 +38,7 @@ def spec(engine: str, folder: Path, story: str = "", **parameters: Any) -> Model
 
 
 def child_of(models: ModelFixture) -> ServerProcess:
-    running = models.models._deployments["m"].running
+    running = models.models.deployments["m"].running
     assert running is not None and running.process is not None
     return running.process
 

@@ -63,7 +63,7 @@ async def test_what_another_process_of_a_model_has_kept_is_found(tmp_path: Path)
         await add(daemon, replicas=2)
         await cached(daemon)
         await daemon.models.load("m")
-        [first, second] = daemon.models._deployments["m"].pool.processes
+        [first, second] = daemon.models.deployments["m"].pool.processes
         knows = first if first.slot.starts and first.used_at else second
         await knows.unload()
         assert (await cached(daemon))[0] > 300

@@ -285,7 +285,7 @@ async def test_texts_in_its_tokens_and_back(models: ModelFixture) -> None:
 
 async def test_adapters_come_and_go_while_the_model_answers(models: ModelFixture) -> None:
     await models.ask("chat", asked())
-    running = models.models._deployments["chat"].running.client
+    running = models.models.deployments["chat"].running.client
     assert isinstance(running, AttachesAdapters) and isinstance(Transformers(), TriesAdapters)
     client: Any = running
     folder = environment.models() / "adapter"
@@ -327,7 +327,7 @@ async def test_an_adapter_is_a_model_of_its_own(models: ModelFixture) -> None:
 
 
 async def test_an_adapter_that_is_none_is_refused(models: ModelFixture, tmp_path: Path) -> None:
-    client: Any = models.models._deployments["chat"].running.client
+    client: Any = models.models.deployments["chat"].running.client
     pickle = tmp_path / "pickle"
     shutil.copytree(environment.models() / "adapter", pickle)
     (pickle / "adapter_model.safetensors").rename(pickle / "adapter_model.bin")

@@ -1,0 +1,137 @@
+"""Deployments made from specs: what each of their processes is started from."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from portico_server.core import pools
+from portico_server.core.registry import Registry
+from portico_server.launchers.launchers import Launchers
+from portico_server.launchers.protocol import Resources
+from portico_server.models import prices
+from portico_server.models.adapters.service import AdapterService
+from portico_server.models.catalog import engine_for
+from portico_server.models.deployment import Deployment, ModelOrigin
+from portico_server.models.environments.installed import Environments
+from portico_server.models.memory import Residency
+from portico_server.models.protocol import Engine, LaunchContext
+from portico_server.models.sources import ModelFetcher, Progress, parse_source, require_file
+from portico_server.models.spec import ModelSpec
+from portico_server.settings import MB_BYTES, Settings
+
+if TYPE_CHECKING:
+    from portico_server.models.transport import EngineTransport
+
+
+class DeploymentFactory:
+    """Gives every deployment the same memory, launchers, environments, prices and connections."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        fetcher: ModelFetcher,
+        residency: Residency,
+        launchers: Launchers,
+        environments: Environments,
+        adapters: AdapterService,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._fetcher = fetcher
+        self._residency = residency
+        self._launchers = launchers
+        self._environments = environments
+        self._adapters = adapters
+        self._prices = (
+            prices.read_prices(Path(settings.prices).expanduser()) if settings.prices else prices.Prices()
+        )
+        self._transport: EngineTransport | None = None
+        self._transport_lock = asyncio.Lock()
+
+    def check(self, spec: ModelSpec) -> None:
+        """Raise `InvalidRequest` for a spec that cannot work."""
+        self.make(spec, None, 0.0)
+        for source in spec.sources:
+            require_file(source)
+
+    def make(self, spec: ModelSpec, owner: str | None, created: float) -> Deployment:
+        """A deployment that nobody can call yet. Raises `InvalidRequest` for a spec that cannot work."""
+        source = parse_source(spec.source)
+        cached = self._fetcher.cached(source) if source.fetchable else None
+        return Deployment(
+            spec,
+            self._origins(spec, cached),
+            owner=owner,
+            created=created,
+            cached=cached,
+            choose=engine_for,
+            residency=self._residency,
+            queue_limit=self._settings.queue_limit,
+            changed=lambda: self._registry.changed("model"),
+            files=lambda: self._registry.files,
+        )
+
+    def _origins(self, spec: ModelSpec, cached: Path | None) -> Sequence[ModelOrigin]:
+        """One for each process of a model. What comes from elsewhere has the model's task, and its parameters if it
+        is on the same engine.
+        """
+        engine = engine_for(spec, cached)
+        origins = [self._origin(spec, engine, 1)]
+        for number, source in enumerate(spec.sources[1:], 2):
+            own = replace(spec, source=source, replicas=1)
+            if source != spec.source:
+                own = replace(own, engine="auto", task=engine.describe(spec, cached).task)
+                if engine_for(own).name != engine.name:
+                    own = replace(own, parameters={})
+                engine_for(own).describe(own, None)  # refuses what cannot work
+            origins.append(self._origin(own, engine_for(own, cached), number))
+        return origins
+
+    def _origin(self, spec: ModelSpec, engine: Engine, number: int) -> ModelOrigin:
+        source = parse_source(spec.source)
+        file = quote(spec.name, safe="") + ("" if number == 1 else f".{number}")
+        tariff = self._prices.of(spec.source)
+
+        async def fetch(progress: Progress) -> Path:
+            return await self._fetcher.fetch(source, progress)
+
+        async def site() -> LaunchContext:
+            if tariff is not None:
+                await pools.LOADING.run(lambda: tariff.prices)
+            return LaunchContext(
+                self._settings.logs / f"{file}.log",
+                self._settings.load_timeout,
+                await self.load_transport(),
+                self._settings.environments,
+                self._adapters.of(spec.name),
+                prompts=self._settings.prompts if self._settings.kept_prompts_mb > 0 else None,
+                prompts_bytes=self._settings.kept_prompts_mb * MB_BYTES,
+                launcher=await self._launchers.get(spec.launcher),
+                resources=Resources.parse(spec.resources),
+                replace_s=self._settings.launcher_replace,
+                furnish=None if "python" in spec.parameters else self._environments.furnish,
+            )
+
+        return ModelOrigin(spec, engine, fetch, site, tariff)
+
+    async def load_transport(self) -> EngineTransport:
+        """The connections to engines; imports what the first call to a model needs."""
+        async with self._transport_lock:
+            if self._transport is None:
+                # aiohttp takes 0.3 s to import: in a thread, and only once a model is wanted.
+                module = await pools.LOADING.run(importlib.import_module, "portico_server.models.transport")
+                transport: EngineTransport = module.EngineTransport()
+                self._transport = transport
+            return self._transport
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._transport is not None:
+            await self._transport.close()

@@ -1,0 +1,69 @@
+"""The models of this daemon by name and alias, and the processes of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from portico_server.core.errors import NotFound, nearest
+from portico_server.core.registry import Registry
+from portico_server.models.deployment import Deployment
+from portico_server.models.fallback import WithFallback, fallbacks
+from portico_server.models.process import ModelProcess
+
+
+class Deployments(Mapping[str, Deployment]):
+    """Deployments by their own names. What enters here can be called through the registry, under its aliases too."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._by_name: dict[str, Deployment] = {}
+
+    def __getitem__(self, name: str) -> Deployment:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def find(self, name: str) -> Deployment | None:
+        """One of them, by name or alias."""
+        return self._by_name.get(name) or self._by_name.get(self._registry.aliases.get(name, ""))
+
+    def require(self, name: str) -> Deployment:
+        """One of them, by name or alias. Raises `NotFound`."""
+        found = self.find(name)
+        if found is None:
+            known = [known for known, each in self._by_name.items() if each.owner is None]
+            known += [alias for alias in self._registry.aliases if ":" not in alias]
+            raise NotFound(
+                f"There is no deployment '{name}'.{nearest(name, known)}",
+                code="model_not_found",
+                param="name",
+            )
+        return found
+
+    def enter(self, deployment: Deployment) -> None:
+        """Let it answer to its name and its aliases."""
+        spec = deployment.spec
+        others = fallbacks(spec)
+        self._registry.add(WithFallback(deployment, others, self._registry) if others else deployment)
+        self._by_name[spec.name] = deployment
+        for alias in spec.aliases:
+            self._registry.aliases.set(alias, spec.name)
+
+    def withdraw(self, deployment: Deployment) -> None:
+        """Let it not answer to its name any more; its process goes on."""
+        self._registry.remove(deployment.spec.name, deployment.owner)
+        self._by_name.pop(deployment.spec.name, None)
+
+    def processes(self) -> list[ModelProcess]:
+        """The replicas of all deployments, whether they run or not."""
+        return [process for deployment in self._by_name.values() for process in deployment.pool.processes]
+
+    def answering(self) -> bool:
+        """Whether a process on this machine's processor has calls."""
+        return any(
+            process.busy and not process.gpus and process.pid is not None for process in self.processes()
+        )

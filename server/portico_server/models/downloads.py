@@ -1,0 +1,75 @@
+"""Downloads of models' files, in durable runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from portico.wire import Status
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.principal import Principal
+from portico_server.models.deployments import Deployments
+from portico_server.models.sources import ModelFetcher, ModelSource, parse_source, require_file
+from portico_server.models.sources.local import DownloadReceipt
+from portico_server.runs.scheduler import Scheduler
+
+MAX_PROGRESS_EVENTS = 100
+"""Progress events of one download, at most about this many."""
+
+
+class ModelDownloads:
+    """Each is a run of the kind ``pull``; two at a time."""
+
+    def __init__(self, fetcher: ModelFetcher, scheduler: Scheduler, deployments: Deployments) -> None:
+        self._fetcher = fetcher
+        self._deployments = deployments
+        self._scheduler = scheduler
+        scheduler.handle("pull", self._pull, concurrency=2)
+
+    async def pull(self, source: str, caller: Principal) -> str:
+        """Fetch a source, or the source of a deployment, in a durable run.
+
+        Return the run's id, of the one that is under way if there is one. Raises `InvalidRequest`.
+        """
+        found = self._deployments.find(source)
+        if found is not None:
+            source = found.spec.source
+        await pools.MODELS.run(require_file, source)
+        parse_source(source)
+        return await self._scheduler.ensure("pull", source, {"source": source}, caller=caller)
+
+    def missing(self, name: str) -> str | None:
+        """The source of a model whose file has still to be fetched; ``None`` if it is here or needs no
+        file.
+        """
+        found = self._deployments.find(name)
+        if found is None:
+            return None
+        source = parse_source(found.spec.source)
+        return str(source) if source.fetchable and self._fetcher.cached(source) is None else None
+
+    def receipt(self, source: ModelSource) -> DownloadReceipt | None:
+        """What was fetched of a source, if it is here. Blocks."""
+        return self._fetcher.receipt(source)
+
+    async def bucket_problem(self) -> PorticoError | None:
+        """What keeps the bucket with model files from answering, if there is one and anything does."""
+        return await self._fetcher.problem()
+
+    async def _pull(self, payload: Mapping[str, Any], context: Context) -> Any:
+        source = parse_source(payload["source"])
+        if not source.fetchable:
+            return {"source": str(source), "path": None}
+        reported = -1.0
+
+        async def report(done: int, total: int | None) -> None:
+            nonlocal reported
+            share = done / total if total else done / 1e8
+            if share - reported >= 1 / MAX_PROGRESS_EVENTS or done == total:
+                reported = share
+                await context.emit(Status("download", str(source), done, total, "bytes"))
+
+        path = await self._fetcher.fetch(source, report)
+        return {"source": str(source), "path": str(path)}

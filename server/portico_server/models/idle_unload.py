@@ -1,0 +1,48 @@
+"""Models that nobody has used for a while give their memory back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from portico_server.models.deployments import Deployments
+
+logger = logging.getLogger(__name__)
+
+
+class IdleUnload:
+    """Unloads idle models; ``keep_alive`` holds where a spec has none of its own, in seconds, 0 for ever."""
+
+    def __init__(self, deployments: Deployments, keep_alive: float) -> None:
+        self._deployments = deployments
+        self._keep_alive = keep_alive
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._sweeping = asyncio.create_task(self._sweep(), name="unload idle models")
+
+    async def close(self) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait([self._sweeping])
+
+    async def _sweep(self) -> None:
+        """Unload what has not been used for its ``keep_alive``, or for the setting of that name."""
+        while True:
+            now, shortest = time.monotonic(), 60.0
+            for name, deployment in list(self._deployments.items()):
+                for process in deployment.pool.processes:
+                    if process.replacement.leaving and process.idle_since is not None:
+                        await process.unload()
+                own = deployment.spec.keep_alive
+                limit = self._keep_alive if own is None else own
+                if not limit or deployment.spec.pin:
+                    continue
+                shortest = min(shortest, limit)
+                since = deployment.pool.idle_since
+                if since and now - since >= limit and name in self._deployments:
+                    logger.info("model %s has been idle for %g s and is unloaded", name, limit)
+                    await deployment.unload()
+            # Nothing announces that time has passed.
+            await asyncio.sleep(max(1.0, shortest / 4))
