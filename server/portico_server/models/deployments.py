@@ -54,7 +54,7 @@ class Deployments(Mapping[str, Deployment]):
             self._registry.aliases.set(alias, spec.name)
 
     def withdraw(self, deployment: Deployment) -> None:
-        """Let it not answer to its name any more; its process goes on."""
+        """Let it not answer to its name any more; its process continues."""
         self._registry.remove(deployment.spec.name, deployment.owner)
         self._by_name.pop(deployment.spec.name, None)
 
