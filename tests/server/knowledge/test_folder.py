@@ -59,7 +59,7 @@ async def test_files_that_are_gone_stay_where_that_is_wanted(shop: StoreServices
     (folder / "a.md").rename(folder / "b.md")
     shutil.rmtree(folder / "deep")
     plan = await shop.stores.plan(store)
-    assert (plan.added, plan.moved, plan.removed) == (["b.md"], [], [])
+    assert (plan.added, plan.moved, plan.removed) == (("b.md",), (), ())
     result = await shop.sync(store)
     assert (result["added"], result["removed"]) == (1, 0)
     assert set(await names(shop, store)) == {"a.md", "b.md", "deep/deeper/文档 😀.txt"}
@@ -278,7 +278,7 @@ async def test_a_file_that_is_moved_keeps_its_id_its_chunks_and_its_vectors(
     asked = len(shop.model.asked)
     (folder / "a.md").rename(folder / "deep" / "port.md")
     plan = await shop.stores.plan(store)
-    assert (plan.moved, plan.added, plan.removed, plan.unchanged) == ([("a.md", "deep/port.md")], [], [], 1)
+    assert (plan.moved, plan.added, plan.removed, plan.unchanged) == ((("a.md", "deep/port.md"),), (), (), 1)
     result = await shop.sync(store)
     assert (result["moved"], result["indexed"]) == (1, 0)
     after = {row.filename: row.file_id for row in (await shop.stores.contents.list(store)).data}
@@ -326,7 +326,7 @@ async def test_a_plan_tells_what_a_sync_does_and_changes_nothing(shop: StoreServ
     (folder / "photo.bin").write_bytes(b"\x00\x01")
     shutil.rmtree(folder / "deep")
     plan = await shop.stores.plan(store)
-    assert (plan.added, plan.changed, plan.removed) == (["new.txt"], ["a.md"], ["deep/deeper/文档 😀.txt"])
+    assert (plan.added, plan.changed, plan.removed) == (("new.txt",), ("a.md",), ("deep/deeper/文档 😀.txt",))
     assert (plan.unchanged, plan.skipped) == (0, {"of an unknown kind": 1})
     assert list((await shop.stores.contents.list(store)).data) == before
     result = await shop.sync(store)

@@ -82,7 +82,7 @@ async def test_changes_moves_and_deletions_are_mirrored(shop: StoreServices, buc
     objects["a.txt"] = b"A gardens!"  # as long as it was, within the same second
     del objects["c.txt"]
     plan = await shop.stores.plan(store)
-    assert (plan.changed, plan.removed, plan.unchanged) == (["a.txt"], ["c.txt"], 1)
+    assert (plan.changed, plan.removed, plan.unchanged) == (("a.txt",), ("c.txt",), 1)
     result = await shop.sync(store)
     assert (result["changed"], result["removed"], bucket.taken()) == (1, 1, ["a.txt"])
     assert (await shop.search(store, "gardens")).passages[0].filename == "a.txt"

@@ -54,8 +54,8 @@ async def test_a_folder_is_mirrored_and_only_new_messages_are_fetched(
         server.remove(102, expunge=False)
         plan = await shop.stores.plan(store)
         assert (plan.added, plan.removed) == (
-            ["Rules (105).eml"],
-            ["Port of the lighthouse (101).eml", "雪莲花 (102).eml"],
+            ("Rules (105).eml",),
+            ("Port of the lighthouse (101).eml", "雪莲花 (102).eml"),
         )
         result = await shop.sync(store)
         assert (result["added"], result["removed"], result["unchanged"]) == (1, 2, 2)

@@ -43,8 +43,8 @@ async def test_a_branch_is_mirrored_and_only_what_changed_is_read_again(
         server.git("mv", "docs/port.md", "docs/harbour.md")
         server.commit(docs__flower_txt="雪莲花已经谢了。", code_py=None)
         plan = await shop.stores.plan(store)
-        assert plan.moved == [("docs/port.md", "docs/harbour.md")]
-        assert (plan.changed, plan.removed) == (["docs/flower.txt"], ["code.py"])
+        assert plan.moved == (("docs/port.md", "docs/harbour.md"),)
+        assert (plan.changed, plan.removed) == (("docs/flower.txt",), ("code.py",))
         result = await shop.sync(store)
         assert (result["moved"], result["changed"], result["removed"], result["added"]) == (1, 1, 1, 0)
         assert "谢了" in (await shop.search(store, "雪莲花")).passages[0].text

@@ -71,7 +71,7 @@ async def test_the_entries_of_a_feed_stay_when_it_lists_later_ones(shop: StoreSe
     assert (await shop.sync(store))["added"] == 2
     site.put("/feed", ATOM, "application/atom+xml; charset=utf-8")
     plan = await shop.stores.plan(store)
-    assert (plan.added, plan.removed) == (["news/three.html"], [])
+    assert (plan.added, plan.removed) == (("news/three.html",), ())
     result = await shop.sync(store)
     assert (result["added"], result["unchanged"], result["removed"]) == (1, 1, 0)
     assert set(await names(shop, store)) == {"news/one.html", "news/two.html", "news/three.html"}
@@ -105,7 +105,7 @@ async def test_only_what_changed_is_sent_again_and_what_is_gone_goes(shop: Store
     del site.pages["/c.html"]  # still listed, but gone
     site.sitemap("/b.html", "/c.html")  # a is listed no longer
     plan = await shop.stores.plan(store)
-    assert (plan.changed, plan.removed) == (["b.html", "c.html"], ["a.html"])
+    assert (plan.changed, plan.removed) == (("b.html", "c.html"), ("a.html",))
     site.taken()
     result = await shop.sync(store)
     assert (result["changed"], result["removed"], result["unchanged"]) == (1, 2, 0)

@@ -43,7 +43,7 @@ async def test_a_folder_is_mirrored_and_only_what_changed_is_fetched(
 
         server.write(port_md="The lighthouse listens on port 80 and no other.", rules__harbour_md=None)
         plan = await shop.stores.plan(store)
-        assert (plan.changed, plan.removed) == (["port.md"], ["rules/harbour.md"])
+        assert (plan.changed, plan.removed) == (("port.md",), ("rules/harbour.md",))
         result = await shop.sync(store)
         assert (result["changed"], result["removed"]) == (1, 1)
         assert server.taken() == ["/dav/port.md"]
@@ -111,7 +111,7 @@ async def test_a_folder_that_does_not_open_keeps_what_was_in_it(tmp_path: Path, 
         await shop.sync(store)
         server.instead["/dav/inner/"] = ("403 Forbidden", [], b"")
         plan = await shop.stores.plan(store)
-        assert (plan.removed, plan.skipped) == ([], {"not permitted": 1})
+        assert (plan.removed, plan.skipped) == ((), {"not permitted": 1})
         server.instead.clear()
         server.write(c_md="The nets.")
         with pytest.raises(InvalidRequest, match="more than 2 files"):
