@@ -121,7 +121,7 @@ def test_yaml_from_outside_has_no_aliases() -> None:
 
 UNPACKED = {
     "tarfile": {},
-    "gzip": {"api/openai/embeddings.py": "only packs"},
+    "gzip": {"api/openai/token_input.py": "only packs"},
     "bz2": {"archives/tar.py": "the bounded reader itself"},
     "lzma": {"archives/tar.py": "the bounded reader itself"},
 }
@@ -178,7 +178,7 @@ def test_no_password_of_a_netrc_goes_to_servers_of_others() -> None:
 
 
 SESSIONS_OF_OUR_OWN = {
-    "http_answer.py": "the sessions themselves",
+    "http/client.py": "the sessions themselves",
     "launchers/remote.py": "processes that the daemon has started",
     "share.py": "the daemon on this machine",
     "tools/fetch/client.py": "the client that reaches public addresses alone",

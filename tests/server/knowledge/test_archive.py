@@ -181,7 +181,7 @@ async def test_little_of_an_archive_is_in_memory_at_a_time(
     path = await exported(shop, await filled(shop), tmp_path / "book.zip")
     with closing(await shop.stores.portable.open(path)) as archive:
         whole = [len(page) async for page in restore._pages(archive, archive.chunks())]
-        monkeypatch.setattr(archives, "PAGE_BYTES", 1)
+        monkeypatch.setattr(restore, "PAGE_BYTES", 1)
         assert [len(page) async for page in restore._pages(archive, archive.chunks())] == [1] * sum(whole)
     await shop.stores.portable.require_portable(await shop.stores.get("book", LOCAL))
     monkeypatch.setattr(archives, "MAX_STORE_BLOBS", 0)

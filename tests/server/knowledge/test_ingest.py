@@ -23,7 +23,7 @@ from portico_server.db import chunks as chunk_rows
 from portico_server.db import runs as run_rows
 from portico_server.db import stores
 from portico_server.db.files import FileRow
-from portico_server.knowledge import ingest, model_calls
+from portico_server.knowledge import ingest, model_calls, write_queue
 from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.parse.pool import ReaderPool
@@ -110,6 +110,7 @@ async def test_a_long_text_is_written_in_several_transactions_and_whole(
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 50)
+    monkeypatch.setattr(write_queue, "MAX_BATCH_CHUNKS", 50)
     text = "".join(f"Paragraph number {i} has words of its own. " + "sea " * 60 + "\n\n" for i in range(900))
     store = await shop.stores.create("long", LOCAL)
     row = await shop.upload("long.txt", text)
@@ -211,7 +212,7 @@ async def test_a_model_that_fails_in_the_middle_of_a_file_is_asked_for_the_rest(
 ) -> None:
     monkeypatch.setattr(model_calls, "MAX_ATTEMPTS", 1)
     monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 20)
-    monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 20)
+    monkeypatch.setattr(write_queue, "MAX_BATCH_CHUNKS", 20)
     text = "".join(f"Paragraph number {i} has words of its own. " + "sea " * 60 + "\n\n" for i in range(300))
     async with store_services(tmp_path / "home", ingest_workers=2) as first:
         store = await first.stores.create("long", LOCAL)
@@ -289,6 +290,7 @@ async def test_progress_names_the_file_that_is_read_and_how_much_of_it_is_writte
     shop: StoreServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingest, "MAX_BATCH_CHUNKS", 20)
+    monkeypatch.setattr(write_queue, "MAX_BATCH_CHUNKS", 20)
     store = await shop.stores.create("told", LOCAL)
     row = await shop.upload("big.txt", "".join(f"Word number {i} of many. " for i in range(20_000)))
     await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)

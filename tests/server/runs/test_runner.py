@@ -20,7 +20,7 @@ from portico_server.core.request import AppOutput, Chat, Reply, Request, Result,
 from portico_server.core.servable import Card
 from portico_server.db import usage
 from portico_server.db.database import Database
-from portico_server.runs import runner
+from portico_server.runs import ended_runs
 from portico_server.runs.runner import Runner
 from portico_server.runs.usage import UsageLog
 
@@ -78,7 +78,7 @@ async def test_a_call_returns_its_result_and_leaves_a_usage_row(daemon: RunnerFi
 async def test_ended_runs_are_forgotten_for_the_room_that_their_results_take(
     daemon: RunnerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "MAX_ENDED_BYTES", 3_500_000)
+    monkeypatch.setattr(ended_runs, "MAX_ENDED_BYTES", 3_500_000)
     results = iter(
         [["a" * 1_000_000], {"b": "b" * 1_000_000}, *("c" * 1_000_000 for _ in range(3)), "d" * 9_000_000]
     )
@@ -99,7 +99,7 @@ async def test_ended_runs_are_forgotten_for_the_room_that_their_results_take(
 async def test_what_is_large_at_the_end_of_a_result_or_in_its_events_counts_too(
     daemon: RunnerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "MAX_ENDED_BYTES", 1_000_000)
+    monkeypatch.setattr(ended_runs, "MAX_ENDED_BYTES", 1_000_000)
 
     async def hidden(_context: Context) -> Result:
         return AppOutput([*[0] * 5_000, "a" * 600_000])
