@@ -60,7 +60,7 @@ async def test_a_chat_completion_crosses_seven_files(tmp_path: Path) -> None:
     ]
 
 
-async def test_a_search_crosses_six_files_from_its_task_to_the_index(tmp_path: Path) -> None:
+async def test_a_search_crosses_seven_files_from_its_task_to_the_index(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
     (notes / "port.md").write_text("The lighthouse daemon listens on port 7419.\n", encoding="utf-8")
@@ -81,9 +81,10 @@ async def test_a_search_crosses_six_files_from_its_task_to_the_index(tmp_path: P
             await events.aread()
         question = {"stores": ["notes"], "query": "port"}
         assert (await client.post("/api/search", json=question)).json()["data"]
-        with traced("knowledge/search.py", "knowledge/index/handle.py") as files:
+        with traced("knowledge/many_stores.py", "knowledge/index/handle.py") as files:
             assert (await client.post("/api/search", json=question)).json()["data"]
     assert files == [
+        "knowledge/many_stores.py",
         "knowledge/search.py",
         "runs/run.py",
         "knowledge/store.py",

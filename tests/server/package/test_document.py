@@ -29,6 +29,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class Fetched:
     """What was fetched: the GGUF of one repository."""
 
+    @property
+    def downloads(self) -> Fetched:
+        return self
+
     def receipt(self, source: ModelSource) -> DownloadReceipt | None:
         if source.scheme != "hf":
             return None
