@@ -85,9 +85,9 @@ async def test_a_search_crosses_seven_files_from_its_task_to_the_index(tmp_path:
             assert (await client.post("/api/search", json=question)).json()["data"]
     assert files == [
         "knowledge/many_stores.py",
-        "knowledge/search.py",
         "runs/run.py",
         "knowledge/store.py",
+        "knowledge/search.py",
         "knowledge/rank.py",
         "knowledge/index/manager.py",
         "knowledge/index/handle.py",

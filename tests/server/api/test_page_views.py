@@ -597,7 +597,7 @@ async def test_the_page_speaks_chinese_and_remembers_it(seen: Seen) -> None:
 async def test_configuration_problems_are_one_line_that_opens_and_is_dismissed(seen: Seen) -> None:
     page, notice = seen.page, "document.querySelector('#problems')"
     await page.until(f"{notice} && !{notice}.querySelector('details').open")
-    assert await page.run(f"{notice}.getBoundingClientRect().height < 60")
+    await page.until(f"{notice}.getBoundingClientRect().height < 60")
     await page.run(f"{notice}.querySelector('summary').click()")
     assert "'nonsense" in await page.until(f"{notice}.querySelector('details[open] li')?.innerText")
     await click(page, "Dismiss the configuration problems")
@@ -618,6 +618,7 @@ async def test_every_view_is_accessible_and_as_wide_as_its_window(seen: Seen, lo
     page = seen.page
     await page.resize(seen.width, 800, dark=look.startswith("dark"))
     if look == "problems":
+        await page.until("document.querySelector('#problems summary') && true")
         await page.run("document.querySelector('#problems summary').click()")
         await page.until("document.querySelector('#problems details[open]') && true")
     # However wide a table is, it is the table that scrolls, not the page.
