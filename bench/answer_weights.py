@@ -32,7 +32,7 @@ from portico_server.apps.answer.chains import SentenceChain, sentence_chains
 from portico_server.apps.answer.judge import MAX_COMPARED_PASSAGES, SEARCH_RESULTS
 from portico_server.apps.answer.material import Material
 from portico_server.apps.answer.weights import CHAIN
-from portico_server.knowledge.steps import names_in
+from portico_server.knowledge.name_walk import names_in
 
 RIGHT_REFUSALS = 0.94
 FALSE_REFUSALS = 0.05

@@ -44,7 +44,7 @@ from portico_server.finetune.local_trainer import LocalTrainer
 from portico_server.finetune.search_jobs import SearchJobs
 from portico_server.finetune.spec import FineTuningSpec, Trainer
 from portico_server.guards.guard import ContentGuard
-from portico_server.guards.servable import guarded
+from portico_server.guards.guarded import guarded
 from portico_server.knowledge import filter as filters
 from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.facts import StoredFacts

@@ -203,9 +203,6 @@ def remove(connection: Connection, response_id: str) -> None:
     connection.execute(delete(responses).where(responses.c.id == response_id))
 
 
-# --- the stream of one in the background ----------------------------------------------------------------------
-
-
 def append_events(connection: Connection, response_id: str, events: Sequence[tuple[int, bytes]]) -> None:
     """Add numbered events; nothing if the response is gone."""
     if events and get(connection, response_id) is not None:

@@ -7,8 +7,9 @@ from collections import Counter
 from typing import Final
 
 from portico_server.guards.call_guards import Guards
-from portico_server.guards.detectors import Detection, find, last_read, without_unread
+from portico_server.guards.detectors import Detection, find
 from portico_server.guards.guard import ContentGuard
+from portico_server.guards.reading import last_read, without_unread
 
 MAX_HELD_CHARS: Final = 8_192
 """Of something that is found and has not ended, such as a key; of a longer one no more than `_KEPT_CHARS` is kept. Of

@@ -1,6 +1,4 @@
-"""Chunks that a model makes: written by a chat model, cut where the meaning turns, embedded within the document; and
-the runs that make them.
-"""
+"""Chunks that a chat model writes, and the runs that make chunks with the help of models."""
 
 from __future__ import annotations
 
@@ -9,16 +7,13 @@ import logging
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from portico.wire import JSON, Place, Status
-from portico_server.core import pools
 from portico_server.core.context import Context
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.request import Chat, Embed, Reply, Vectors
+from portico_server.core.request import Chat, Reply
 from portico_server.db import groups
 from portico_server.db import stores as rows
 from portico_server.db.chunks import NewChunk
@@ -28,14 +23,15 @@ from portico_server.db.indexed import IndexedChunks
 from portico_server.db.stores import StoreFileRow, StoreRow
 from portico_server.knowledge.chunk.chunkers import CHUNKERS, is_late, needs_model
 from portico_server.knowledge.chunk.prompts import ChunkPrompt, answer_text
-from portico_server.knowledge.chunk.spans import width
 from portico_server.knowledge.document import Part, Unreadable
 from portico_server.knowledge.embedding import embed_texts
 from portico_server.knowledge.files import FileStorage
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.ingest import DAEMON_ERROR_CODES, Ingest
+from portico_server.knowledge.late_vectors import late_vectors
 from portico_server.knowledge.model_calls import call_model
 from portico_server.knowledge.parse.pool import ReaderPool
+from portico_server.knowledge.semantic_chunks import semantic_chunks
 from portico_server.runs.scheduler import Scheduler
 
 MAX_CONCURRENT_PIECES = 4
@@ -151,184 +147,6 @@ def join_pieces(pieces: Sequence[Part]) -> str:
 def chunk_prompt(chunking: Mapping[str, Any]) -> ChunkPrompt | None:
     """The form of a checked strategy by which a chat model writes."""
     return CHUNKERS[chunking["type"]].prompt
-
-
-# Chunks of sentences that mean the same: cut where the distance between neighbours is large.
-#
-# Each sentence is embedded together with its neighbours, and the text is cut where two windows that follow each other
-# are further apart than most are (G. Kamradt, 5 Levels of Text Splitting, 2024).
-
-
-NEIGHBOUR_SENTENCES = 1
-"""Sentences on each side that are embedded with one."""
-
-MIN_SENTENCES = 4
-"""Sentences that stay together in any case where they fit."""
-
-
-async def semantic_chunks(
-    sentences: Sequence[Part], size: int, percentile: int, model: str, context: Context
-) -> list[Part]:
-    """Sentences put together up to ``size`` columns, cut at distances above the ``percentile`` of the document."""
-    runs = [run for run in _adjacent_runs(sentences) if run]
-    windows = [
-        "".join(
-            item.text for item in run[max(0, i - NEIGHBOUR_SENTENCES) : i + NEIGHBOUR_SENTENCES + 1]
-        ).strip()
-        for run in runs
-        if len(run) > MIN_SENTENCES
-        for i in range(len(run))
-    ]
-    vectors = await embed_texts(windows, model, context)
-    distances = await pools.INDEX.run(_distances, vectors) if vectors else []
-    found: list[Part] = []
-    at = 0
-    for run in runs:
-        if len(run) <= MIN_SENTENCES:
-            found.extend(_cut_at_distances(run, [0.0] * len(run), 1.0, size))
-            continue
-        # The distance before a sentence; the first of a run has none before it.
-        before = [0.0, *distances[at : at + len(run) - 1]]
-        at += len(run)
-        found.extend(_cut_at_distances(run, before, _percentile_distance(before[1:], percentile), size))
-    return found
-
-
-def _adjacent_runs(sentences: Sequence[Part]) -> list[list[Part]]:
-    """Sentences that follow each other without a gap at one page and under one heading."""
-    runs: list[list[Part]] = []
-    for item in sentences:
-        last = runs[-1][-1] if runs else None
-        if last is not None and last.place.end == item.place.start and _location(last) == _location(item):
-            runs[-1].append(item)
-        else:
-            runs.append([item])
-    return runs
-
-
-def _location(part: Part) -> tuple[object, ...]:
-    place = part.place
-    return place.page, place.heading, place.row, place.sheet, place.cell, place.seconds
-
-
-def _distances(vectors: Sequence[bytes]) -> list[float]:
-    """The cosine distance from each vector to the next one."""
-    import numpy as np  # here, in a worker thread, and not when the daemon starts
-
-    rows = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
-    norms = np.linalg.norm(rows, axis=1)
-    products = (rows[:-1] * rows[1:]).sum(axis=1)
-    return [float(x) for x in 1 - products / np.maximum(norms[:-1] * norms[1:], 1e-12)]
-
-
-def _percentile_distance(distances: Sequence[float], percentile: int) -> float:
-    """The distance above which the text is cut: the percentile, between two ranks in proportion."""
-    ranked = sorted(distances)
-    rank = (len(ranked) - 1) * percentile / 100
-    low = int(rank)
-    high = min(low + 1, len(ranked) - 1)
-    return ranked[low] + (ranked[high] - ranked[low]) * (rank - low)
-
-
-def _cut_at_distances(run: Sequence[Part], before: Sequence[float], limit: float, size: int) -> list[Part]:
-    found: list[list[Part]] = []
-    wide = 0
-    for item, distance in zip(run, before, strict=True):
-        columns = width(item.text)
-        if not found or distance > limit or wide + columns > size:
-            found.append([])
-            wide = 0
-        found[-1].append(item)
-        wide += columns
-    return [_join_sentences(items) for items in found]
-
-
-def _join_sentences(items: Sequence[Part]) -> Part:
-    """Sentences as one chunk, without white space at its ends."""
-    text = "".join(item.text for item in items)
-    place = items[0].place
-    stripped = text.lstrip()
-    skipped = len(text) - len(stripped)
-    line = None if place.line is None else place.line + text.count("\n", 0, skipped)
-    start = place.start + skipped
-    stripped = stripped.rstrip()
-    return Part(stripped, replace(place, line=line, start=start, end=start + len(stripped)))
-
-
-# Late chunking: the vector of a passage is made of what its tokens mean within the document.
-#
-# M. Günther et al., 2024, https://arxiv.org/abs/2409.04701: a passage that says "the city" has a vector that is near
-# the name of the city, which stands before it.
-
-
-CALL_CHARS = 50_000
-"""Characters of passages in one call of the model, about."""
-
-CONTEXT_CHARS = 8_000
-"""Characters of the document that are shown with them on each side; a model reads as many as its context holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class PassageWindow:
-    """The passages ``first`` to ``last`` of a document: a text in which they stand, and where each does."""
-
-    first: int
-    last: int
-    text: str
-    spans: tuple[tuple[int, int], ...]
-
-
-async def late_vectors(
-    pieces: Sequence[Part], model: str, context: Context, start: int = 0
-) -> AsyncGenerator[tuple[int, list[Part], list[bytes]], None]:
-    """From the piece ``start`` on: how many pieces are done, those that are, and their vectors."""
-    begin = start
-    while begin < len(pieces):
-        part = passage_window(pieces, begin)
-        result = await call_model(context, model, Embed((part.text,), spans=(part.spans,)))
-        if not isinstance(result, Vectors) or len(result.data) != len(part.spans):
-            raise EngineFailed(f"'{model}' gave other vectors than those of the passages it was asked about.")
-        yield part.last, list(pieces[part.first : part.last]), list(result.data)
-        begin = part.last
-
-
-def passage_window(pieces: Sequence[Part], first: int) -> PassageWindow:
-    """As many pieces from ``first`` on as one call takes, with what stands around them."""
-    last, wide = first, 0
-    while last < len(pieces) and (last == first or wide + len(pieces[last].text) <= CALL_CHARS):
-        wide += len(pieces[last].text)
-        last += 1
-    before, behind = first, last
-    wide = 0
-    while before and wide + len(pieces[before - 1].text) <= CONTEXT_CHARS:
-        before -= 1
-        wide += len(pieces[before].text)
-    wide = 0
-    while behind < len(pieces) and wide + len(pieces[behind].text) <= CONTEXT_CHARS:
-        wide += len(pieces[behind].text)
-        behind += 1
-    text, spans = join_with_spans(pieces[before:behind])
-    return PassageWindow(first, last, text, spans[first - before : last - before])
-
-
-def join_with_spans(pieces: Sequence[Part]) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Pieces in their order as one text, and where each stands in it; what two of them share stands there once."""
-    found: list[str] = []
-    spans: list[tuple[int, int]] = []
-    length = 0
-    last: Part | None = None
-    for piece in pieces:
-        shared = 0 if last is None else last.place.end - piece.place.start
-        if last is not None and not (shared >= 0 and last.text.endswith(piece.text[:shared])):
-            shared = -1  # something lies between them, or they are of two documents of one archive
-        gap = "\n" if shared < 0 else ""
-        shared = max(0, shared)
-        found += (gap, piece.text[shared:])
-        begin = length + len(gap) - shared
-        spans.append((begin, begin + len(piece.text)))
-        length = max(length, spans[-1][1])
-        last = piece
-    return "".join(found), tuple(spans)
 
 
 logger = logging.getLogger(__name__)

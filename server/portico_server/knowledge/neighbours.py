@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from collections.abc import Set as AbstractSet
-from html import escape
 
 from portico.schemas.stores import LinkedPassage
 from portico_server.core import pools
@@ -15,6 +14,7 @@ from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
 from portico_server.db.hits import HitRow
 from portico_server.db.links import LinkRow
+from portico_server.knowledge.graphml import GRAPH_HEAD, graph_elements
 from portico_server.knowledge.store import StoreView
 
 MAX_NEIGHBOURS_ROWS = 100
@@ -22,9 +22,6 @@ MAX_NEIGHBOURS_ROWS = 100
 
 MAX_PAGE_CHUNKS = 100
 """Passages of a graph that are written together."""
-
-MAX_LABEL_CHARS = 120
-"""Characters of a passage that stand in a graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,7 @@ class StoreLinks:
 
     async def graph(self, store: StoreView) -> AsyncIterator[bytes]:
         """All passages and the terms that link at least two of them, as GraphML, piece by piece."""
-        yield _HEAD.encode()
+        yield GRAPH_HEAD.encode()
         permitted = await self._permitted(store)
         ids = await self._database.read(chunks.ids, store.id)
         for at in range(0, len(ids), MAX_PAGE_CHUNKS):
@@ -106,7 +103,7 @@ class StoreLinks:
             for i in range(0, len(terms), _TERMS_READ_ROWS):
                 named |= await self._naming(terms[i : i + _TERMS_READ_ROWS], permitted)
             texts = await pools.SEARCH.run(_texts, store.id, kept)
-            yield "".join(_elements(kept, own, named, texts)).encode(errors="replace")
+            yield "".join(graph_elements(kept, own, named, texts)).encode(errors="replace")
         yield b"</graph>\n</graphml>\n"
 
     async def _hits(self, store: StoreView, wanted: Sequence[int]) -> dict[int, HitRow]:
@@ -164,54 +161,4 @@ def _texts(store_id: str, rows: Sequence[HitRow]) -> dict[int, str]:
 def _linked(row: HitRow, term: str, kind: int) -> LinkedPassage:
     return LinkedPassage(
         row.id, term, links.KINDS.get(kind, "name"), row.text, row.file_id, row.filename, row.place
-    )
-
-
-# GraphML (http://graphml.graphdrawing.org): passages and terms are nodes, what names what is an edge.
-
-
-_HEAD = """<?xml version="1.0" encoding="UTF-8"?>
-<graphml xmlns="http://graphml.graphdrawing.org/xmlns">
-<key id="type" for="node" attr.name="type" attr.type="string"/>
-<key id="label" for="node" attr.name="label" attr.type="string"/>
-<key id="file" for="node" attr.name="file" attr.type="string"/>
-<key id="kind" for="edge" attr.name="kind" attr.type="string"/>
-<key id="weight" for="edge" attr.name="weight" attr.type="int"/>
-<graph id="links" edgedefault="undirected">
-"""
-
-
-def _elements(
-    rows: Sequence[HitRow],
-    own: Sequence[LinkRow],
-    named: dict[int, list[LinkRow]],
-    texts: dict[int, str],
-) -> list[str]:
-    """The nodes and edges of some passages; a term's node stands with the first passage that names it."""
-    parts = [
-        f'<node id="c{row.id}"><data key="type">passage</data><data key="label">'
-        f'{_plain(row.text[:MAX_LABEL_CHARS])}</data><data key="file">{_plain(row.filename)}</data></node>\n'
-        for row in rows
-    ]
-    for link in own:
-        holders = named.get(link.term, ())
-        if len(holders) < 2:
-            continue
-        if link.chunk_id == min(holder.chunk_id for holder in holders):
-            label = _plain(texts.get(link.term, ""))
-            parts.append(
-                f'<node id="t{link.term}"><data key="type">term</data><data key="label">{label}</data></node>\n'
-            )
-        parts.append(
-            f'<edge source="c{link.chunk_id}" target="{escape(f"t{link.term}")}">'
-            f'<data key="kind">{links.KINDS.get(link.kind, "name")}</data>'
-            f'<data key="weight">{link.weight}</data></edge>\n'
-        )
-    return parts
-
-
-def _plain(text: str) -> str:
-    """A text as XML can hold it: without control characters."""
-    return escape(
-        "".join(char if char >= " " and char not in "\ufffe\uffff" else " " for char in text), quote=False
     )

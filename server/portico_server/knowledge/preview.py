@@ -14,9 +14,10 @@ from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.knowledge.chunk.chunkers import check_chunking, is_late, needs_model
 from portico_server.knowledge.document import Part, Unreadable
-from portico_server.knowledge.generated import ChunkWriter, chunk_prompt, semantic_chunks
+from portico_server.knowledge.generated import ChunkWriter, chunk_prompt
 from portico_server.knowledge.model_check import check_model
 from portico_server.knowledge.parse.pool import ReaderPool
+from portico_server.knowledge.semantic_chunks import semantic_chunks
 from portico_server.runs.runner import Runner
 
 DEFAULT_EMBEDDING_MODEL = "default-embedding"

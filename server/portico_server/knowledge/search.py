@@ -26,11 +26,12 @@ from portico_server.knowledge.fusion import fuse_best
 from portico_server.knowledge.index.handle import Ranking
 from portico_server.knowledge.index.manager import IndexManager
 from portico_server.knowledge.links.follow import follow_links
+from portico_server.knowledge.name_walk import names_in
 from portico_server.knowledge.question_rewrite import rewrite_question
 from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker
 from portico_server.knowledge.refine import Refiner
 from portico_server.knowledge.search_trace import SearchTrace
-from portico_server.knowledge.steps import StepSearch, check_steps, names_in, search_further
+from portico_server.knowledge.steps import StepSearch, check_steps, search_further
 
 MAX_QUERY_CHARS = 100_000
 """Characters of a question."""

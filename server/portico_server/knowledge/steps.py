@@ -13,8 +13,6 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import field
-from itertools import islice
 from typing import Any
 
 from portico.wire import Status
@@ -24,20 +22,11 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.prompts import builtin
 from portico_server.core.request import Chat, Reply, Steps
-from portico_server.core.stopwords import says
-from portico_server.db.links import FILE, REFERENCE, LinkRow
+from portico_server.db.links import LinkRow
 from portico_server.knowledge.chunk.prompts import answer_text
 from portico_server.knowledge.fusion import best_first
 from portico_server.knowledge.index.handle import Ranking
-from portico_server.knowledge.links.follow import (
-    HITS_WEIGHT,
-    MAX_HITS_ROWS,
-    LinkGraph,
-    best_chains,
-    fuse_chains,
-    reach,
-    start,
-)
+from portico_server.knowledge.name_walk import MAX_READ_PASSAGES, MAX_TERM_HITS, NameWalk
 from portico_server.knowledge.search_trace import SearchTrace
 
 MAX_STEPS = 4
@@ -55,14 +44,10 @@ MAX_SECOND_RATIO = 0.7
 MIN_LONG_WORDS = 5
 """… nor for a question of fewer words: whoever asks for something over several passages says more."""
 
-MAX_READ_PASSAGES = 10
-"""First passages in which the names of the question are looked for …"""
 
 FAR_PASSAGES = slice(20, 60)
 """Candidates that stand for the rest of the store …"""
 
-MAX_FAR_HITS = 2
-"""… and how many of them may say what is taken for a name."""
 
 MAX_JUDGED_PASSAGES = 3
 """… and those by which it is said whether they are enough."""
@@ -70,20 +55,6 @@ MAX_JUDGED_PASSAGES = 3
 MAX_QUESTION_CHARS = 2_000
 """Characters of a question that the steps look at."""
 
-MAX_NAMED_TERMS = 8
-"""Terms of a question at which chains begin."""
-
-MAX_STEP_PASSAGES = 8
-"""Passages that one step begins at …"""
-
-MAX_PASSAGE_TERMS, MAX_STEP_TERMS = 8, 24
-"""… terms of one of them, and of all, that are searched for."""
-
-MAX_TERM_HITS = 24
-"""Passages that are found by one term; one with as many leads nowhere."""
-
-FRESH_WEIGHT = 0.6
-"""What a passage is worth in addition that says a name which none of the others has: a last hop ends there."""
 
 MAX_QUERIES = 3
 """Searches that a model may ask for in one step …"""
@@ -176,7 +147,7 @@ class _FurtherSteps:
         self._context = context
         self._trace = trace
         self._texts: dict[int, str] = {}
-        self._walk: _NameWalk | None = None
+        self._walk: NameWalk | None = None
         self._further: list[tuple[int, Ranking]] = []
         """Rankings of a model's searches, with the number of their step."""
         self._useful: dict[int, None] = {}
@@ -244,7 +215,7 @@ class _FurtherSteps:
         await self._read([chunk for chunk, _ in ranking[:MAX_READ_PASSAGES]])
         far = [chunk for chunk, _ in self._first[FAR_PASSAGES]]
         await self._read(far)
-        walk = _NameWalk(self._question, ranking, self._texts, far)
+        walk = NameWalk(self._question, ranking, self._texts, far)
         named = await pools.SEARCH.run(walk.named_terms)
         if not named:
             self._trace.of(str(step)).add("step", started, note="the question names nothing that was found")
@@ -268,7 +239,7 @@ class _FurtherSteps:
                 break
             step, started = step + 1, time.perf_counter()
 
-    async def _naming(self, walk: _NameWalk, names: Sequence[str]) -> dict[int, list[LinkRow]]:
+    async def _naming(self, walk: NameWalk, names: Sequence[str]) -> dict[int, list[LinkRow]]:
         """The passages that say each of ``names``, as links."""
         if not names:
             return {}
@@ -389,142 +360,3 @@ def covered_share(question: str, passages: Sequence[str]) -> tuple[float, int]:
         return 1.0, 0
     held = (len(wanted & set(analyse(text).words)) for text in passages)
     return max(held, default=0) / len(wanted), len(wanted)
-
-
-# Chains of what passages name, read by searching for it.
-
-
-@dataclass(slots=True)
-class _WalkedPassage:
-    """A passage: its text as words are compared, and what it names with the worth of each, the best first."""
-
-    text: str
-    terms: dict[str, int]
-
-
-@dataclass(slots=True)
-class _NameWalk:
-    """A walk from what a question names. ``texts`` are those of the passages that are known; they become more."""
-
-    question: str
-    ranking: Ranking
-    texts: Mapping[int, str]
-    far: Sequence[int]
-    graph: LinkGraph = field(default_factory=LinkGraph)
-    texts_of_terms: dict[int, str] = field(default_factory=dict)
-    _numbers: dict[str, int] = field(default_factory=dict)
-    _weights: dict[int, int] = field(default_factory=dict)
-    _passages: dict[int, _WalkedPassage] = field(default_factory=dict)
-    _stepped: set[int] = field(default_factory=set)
-
-    def named_terms(self) -> list[str]:
-        """What the question and its first passages both name."""
-        from portico_server.knowledge.analyse import fold
-
-        asked = fold(self.question)
-        found: dict[str, int] = {}
-        for chunk, _ in self.ranking[:MAX_READ_PASSAGES]:
-            if chunk in self.texts:
-                own = self._passage(chunk).terms
-                found |= {text: weight for text, weight in own.items() if says(asked, text)}
-        best = sorted(found, key=lambda text: (-found[text], -len(text), text))[:MAX_NAMED_TERMS]
-        for text in best:
-            self._number(text, found[text])
-        return best
-
-    def rows(self, names: Sequence[str], found: Sequence[Ranking]) -> dict[int, list[LinkRow]]:
-        """Links to the passages that say each name; none for one that is everywhere."""
-        rows: dict[int, list[LinkRow]] = {}
-        for name, ranking in zip(names, found, strict=True):
-            term = self._numbers[name]
-            here = [
-                chunk for chunk, _ in ranking if chunk in self.texts and says(self._passage(chunk).text, name)
-            ]
-            if here and len(here) < MAX_TERM_HITS:
-                rows[term] = [LinkRow(term, chunk, 1, self._weights[term]) for chunk in here]
-        return rows
-
-    def begin(self, found: dict[int, list[LinkRow]]) -> None:
-        """Start at the passages that name what the question does, and at the best ones of the search."""
-        start(self.graph, found, {term: self.texts_of_terms[term] for term in found})
-        for chunk, score in self.ranking[:MAX_HITS_ROWS]:
-            if chunk in self.texts:
-                self.graph.reached.setdefault(chunk, HITS_WEIGHT * score)
-        self.graph.steps.append(list(self.graph.reached))
-
-    def next_terms(self) -> dict[int, float]:
-        """What the passages of the last step name and nothing before, with its worth, the best first."""
-        prior = dict(self.ranking)
-        reached = self.graph.reached
-        fresh = [chunk for chunk in reached if chunk not in self._stepped]
-        fresh.sort(key=lambda chunk: (-reached[chunk] * (1 + prior.get(chunk, 0.0)), chunk))
-        worth: dict[int, float] = {}
-        for chunk in fresh[:MAX_STEP_PASSAGES]:
-            self._stepped.add(chunk)
-            left = MAX_PASSAGE_TERMS
-            for text, weight in self._passage(chunk).terms.items():
-                if left and text not in self._numbers and not self._is_common(text):
-                    left -= 1
-                    worth[self._number(text, weight)] = reached[chunk]
-        best = sorted(worth, key=lambda term: (-self._weights[term], -worth[term], term))
-        return {term: worth[term] for term in best[:MAX_STEP_TERMS]}
-
-    def _is_common(self, text: str) -> bool:
-        """Whether passages that have nothing to do with the question say it."""
-        hits = (chunk for chunk in self.far if chunk in self.texts and says(self._passage(chunk).text, text))
-        return next(islice(hits, MAX_FAR_HITS, None), None) is not None
-
-    def go(self, found: dict[int, list[LinkRow]], worth: Mapping[int, float]) -> None:
-        """One step: to the passages that say those terms."""
-        reach(self.graph, found, worth)
-
-    def chains(self) -> Ranking:
-        """Passages by the best chain on which each lies."""
-        seen: dict[str, int] = {}
-        for passage in self._passages.values():
-            for text, weight in passage.terms.items():
-                if weight > 1:
-                    seen[text] = seen.get(text, 0) + 1
-        for chunk in self.graph.reached:
-            own = self._passage(chunk)
-            if any(
-                weight > 1 and seen[text] == 1 and not says(self.question_folded, text)
-                for text, weight in own.terms.items()
-            ):
-                self.graph.extra[chunk] = FRESH_WEIGHT
-        return best_chains(self.graph, self.ranking)
-
-    @property
-    def question_folded(self) -> str:
-        from portico_server.knowledge.analyse import fold
-
-        return fold(self.question)
-
-    def fused(self, ranking: Ranking) -> Ranking:
-        """``ranking`` with the chains."""
-        return fuse_chains(ranking, self.chains())
-
-    def _number(self, text: str, weight: int) -> int:
-        number = self._numbers.setdefault(text, len(self._numbers) + 1)
-        self.texts_of_terms[number] = text
-        self._weights[number] = weight
-        return number
-
-    def _passage(self, chunk: int) -> _WalkedPassage:
-        known = self._passages.get(chunk)
-        if known is None:
-            from portico_server.knowledge.analyse import fold
-
-            text = self.texts[chunk]
-            known = self._passages[chunk] = _WalkedPassage(fold(text), names_in(text))
-        return known
-
-
-def names_in(text: str) -> dict[str, int]:
-    """What a passage names, folded, with the worth of each, the best first."""
-    from portico_server.knowledge.links.rules import LinkSource, short_names, terms
-
-    found = {term.text: term.weight for term in terms(LinkSource(text)) if term.kind not in (REFERENCE, FILE)}
-    for name in short_names(found):
-        found.setdefault(name, 1)
-    return found

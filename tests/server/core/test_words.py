@@ -11,7 +11,7 @@ from portico_server.core.words import decoded, whole_number
 
 NAMES_ALONE = {
     *("core/words.py", "api/openai/form.py", "models/openai_wire.py", "tools/fetch/client.py"),
-    *("knowledge/links/rules.py", "guards/detectors.py"),
+    *("knowledge/links/rules.py", "guards/checks.py"),
     *(
         "apps/answer/differences.py",
         "apps/answer/claims.py",

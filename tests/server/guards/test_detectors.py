@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from portico_server.guards.detectors import GROUPS, Detection, Detector, find, luhn, mask
+from portico_server.guards.checks import luhn
+from portico_server.guards.detectors import GROUPS, Detection, Detector, find, mask
 
 EVERY = tuple(detector for group in GROUPS.values() for detector in group)
 

@@ -35,7 +35,7 @@ from portico_server.core.servable import Card
 from portico_server.guards.call_guards import Guards
 from portico_server.guards.guard import parse_guard
 from portico_server.guards.held_text import MAX_FED_CHARS, MAX_HELD_CHARS, HeldTexts, TextBlocked
-from portico_server.guards.servable import GuardedModel
+from portico_server.guards.model import GuardedModel
 from portico_server.models.spec import ModelSpec
 
 CARD = "4111 1111 1111 1111"

@@ -19,7 +19,7 @@ from portico_server.core.principal import LOCAL
 from portico_server.core.request import Found, Search
 from portico_server.core.servable import Card
 from portico_server.db.stores import StoreRow
-from portico_server.knowledge import generated, model_calls
+from portico_server.knowledge import late_vectors, model_calls
 from portico_server.knowledge.chunk.chunkers import chunk_parts
 from portico_server.knowledge.contents import FileToAttach
 from portico_server.knowledge.document import Part
@@ -29,8 +29,8 @@ from portico_server.knowledge.groups import GroupSpec
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several stretches without a long text."""
-    monkeypatch.setattr(generated, "CALL_CHARS", 6_000)
-    monkeypatch.setattr(generated, "CONTEXT_CHARS", 2_000)
+    monkeypatch.setattr(late_vectors, "CALL_CHARS", 6_000)
+    monkeypatch.setattr(late_vectors, "CONTEXT_CHARS", 2_000)
 
 
 LATE = {"type": "late", "size": 500, "overlap": 0}
@@ -46,22 +46,22 @@ def test_each_stretch_shows_its_passages_where_they_stand_with_what_is_around_th
     pieces = cut(STORY, overlap)
     done = 0
     while done < len(pieces):
-        one = generated.passage_window(pieces, done)
+        one = late_vectors.passage_window(pieces, done)
         assert one.first == done
         assert [one.text[first:last] for first, last in one.spans] == [
             piece.text for piece in pieces[one.first : one.last]
         ]
         first, last = pieces[one.first].place, pieces[one.last - 1].place
-        assert len(one.text) - (last.end - first.start) < 2 * generated.CONTEXT_CHARS + 1_000
-        assert one.first == 0 or one.spans[0][0] > generated.CONTEXT_CHARS / 2
-        assert one.last == len(pieces) or len(one.text) - one.spans[-1][1] > generated.CONTEXT_CHARS / 2
+        assert len(one.text) - (last.end - first.start) < 2 * late_vectors.CONTEXT_CHARS + 1_000
+        assert one.first == 0 or one.spans[0][0] > late_vectors.CONTEXT_CHARS / 2
+        assert one.last == len(pieces) or len(one.text) - one.spans[-1][1] > late_vectors.CONTEXT_CHARS / 2
         assert " ".join(one.text.split()) in " ".join(STORY.split())
         done = one.last
 
 
 def test_parts_of_several_documents_in_one_file_are_not_run_together() -> None:
     pieces = [Part("One ends.", Place(start=0, end=9)), Part("Two begins.", Place(start=0, end=11))]
-    assert generated.join_with_spans(pieces) == ("One ends.\nTwo begins.", ((0, 9), (10, 21)))
+    assert late_vectors.join_with_spans(pieces) == ("One ends.\nTwo begins.", ((0, 9), (10, 21)))
 
 
 @pytest_asyncio.fixture
@@ -116,7 +116,7 @@ async def test_a_passage_is_found_by_what_stands_around_it(shop: StoreServices) 
     scores = []
     done = 0
     while done < len(pieces):
-        one = generated.passage_window(pieces, done)
+        one = late_vectors.passage_window(pieces, done)
         whole = vector(one.text)
         scores += [
             float(asked_for @ np.frombuffer(within_text(one.text[a:b], whole), "<f4")) for a, b in one.spans

@@ -9,7 +9,8 @@ from tests.server.knowledge.reading import Reading, stand_in_one_text
 from portico.wire import Place
 from portico_server.knowledge.document import SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import is_document
-from portico_server.knowledge.parse.sheet import letters, shown
+from portico_server.knowledge.parse.sheet import shown
+from portico_server.knowledge.parse.sheet_formulas import letters
 from portico_server.knowledge.parse.text import read as read_text
 
 # --- office ------------------------------------------------------------------------------------------------------

@@ -33,9 +33,9 @@ from portico_server.core.errors import DeadlineExceeded, InvalidRequest, Portico
 from portico_server.core.interfaces import require_code
 from portico_server.core.question import Question, QuestionAnswer
 from portico_server.db.steps import StepRow, step_usage
+from portico_server.runs.enclosing_step import EnclosingStep, enclosed
 from portico_server.runs.journal import Journal, effect_key, specified
 from portico_server.runs.run import Deadline
-from portico_server.runs.turn_steps import EnclosingStep, enclosed
 
 _MAKES_VALUES: Final = frozenset({"pipeline", "graph", "parallel", "diverter"})
 """Steps of steps whose output may be another value than those that these put out."""

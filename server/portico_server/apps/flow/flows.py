@@ -34,12 +34,13 @@ from portico_server.db.apps import AppRow
 from portico_server.db.database import Database
 from portico_server.db.runs import RunRow
 from portico_server.db.steps import StepRow
+from portico_server.runs.enclosing_step import AROUND, EnclosingStep, durable_step, enclosed
 from portico_server.runs.journal import InnerJournal, Journal
 from portico_server.runs.redaction import NO_RULES, Redaction, RedactionRules
 from portico_server.runs.run import Run, RunContext
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
-from portico_server.runs.turn_steps import AROUND, EnclosingStep, durable_step, enclosed, place_of_flow
+from portico_server.runs.turn_steps import place_of_flow
 
 KIND: Final = "flow"
 

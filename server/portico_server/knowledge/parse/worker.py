@@ -19,110 +19,18 @@ import resource
 import select
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
-from portico.wire import Place
 from portico_server.knowledge.chunk.chunkers import chunk_parts
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse import ocr
+from portico_server.knowledge.parse.documents import document_format, documents, place
 from portico_server.knowledge.parse.formats import (
-    READ_AS,
     TEXT,
-    FileFormat,
-    format_of,
-    looks_like_text,
-    older,
 )
-
-# A document and those inside it: archives hold files, mails have attachments.
-
-
-MAX_DOCUMENT_DEPTH = 3
-"""How deep documents may lie in documents: a file in a zip that is attached to a mail is two deep."""
-
-MAX_NAMED_DOCUMENTS = 100
-"""Documents that could not be read are named up to this number."""
-
-
-def documents(source: SourceDocument) -> Iterator[tuple[FileFormat, Part]]:
-    """The parts of a document and of those inside it, each with the format it was read by. Raises `Unreadable`.
-
-    Offsets run on from one document to the next, so that all of them stand in one text. A document inside that is
-    damaged costs the others nothing: it is named in a last part. Kinds that are not read here are left out.
-    """
-    walk = _DocumentWalk()
-    yield from walk.read(source, 0)
-    unread = [*walk.unread[:MAX_NAMED_DOCUMENTS], *filter(None, [ocr.left_out()])]
-    if unread:
-        text = "Not read:\n" + "\n".join(unread)
-        yield TEXT, Part(text, Place(start=walk.end, end=walk.end + len(text)))
-
-
-class _DocumentWalk:
-    """How far the text reaches, and what could not be read."""
-
-    def __init__(self) -> None:
-        self.end = 0
-        self.unread: list[str] = []
-
-    def read(self, source: SourceDocument, depth: int) -> Iterator[tuple[FileFormat, Part]]:
-        form = document_format(source)
-        shift = self.end
-        for found in form.reader()(source):
-            if isinstance(found, Part):
-                place = found.place
-                start, end = place.start + shift, place.end + shift
-                self.end = max(self.end, end + 1)
-                heading = (*source.heading, *place.heading)
-                yield form, Part(found.text, replace(place, heading=heading, start=start, end=end))
-                continue
-            begin = self.end
-            yield from self._inner(replace(found, heading=(*source.heading, *found.heading)), depth + 1)
-            shift += self.end - begin
-
-    def _inner(self, source: SourceDocument, depth: int) -> Iterator[tuple[FileFormat, Part]]:
-        name = " › ".join(source.heading) or source.name
-        if depth > MAX_DOCUMENT_DEPTH:
-            self.unread.append(
-                f"{name} lies in documents more than {MAX_DOCUMENT_DEPTH} deep. Unpack it first."
-            )
-            return
-        try:
-            yield from self.read(source, depth)
-        except Unreadable as error:
-            if error.code != "unsupported_file":
-                self.unread.append(f"{name} {error.message}")
-
-
-def document_format(source: SourceDocument) -> FileFormat:
-    """The format of a document by its name, else by its first bytes. Raises `Unreadable`."""
-    form = format_of(source.name)
-    if form is not None and form.name == "recording":
-        # The daemon hands on what a model has written down, as subtitles.
-        raise Unreadable(
-            "is a recording, and no model is set to write down what is said in it. Deploy one that transcribes, and "
-            "name it in the setting recording_model.",
-            "unsupported_file",
-        )
-    if form is None:
-        with source.open() as file:
-            head = file.read(8192)
-        if head.startswith(b"%PDF-"):
-            form = format_of("x.pdf")
-        elif kind := older(head):
-            raise Unreadable(f"is {kind}. Save it as {READ_AS[kind]} and add that.", "unsupported_file")
-        elif head and not looks_like_text(head):
-            raise Unreadable(
-                "is of a kind that is not read here. Text, Markdown, HTML, PDF, Office documents, OpenDocument, "
-                "spreadsheets, notebooks, mail, EPUB, subtitles, source code and archives of these are.",
-                "unsupported_file",
-            )
-    return form or TEXT
-
 
 IDLE_EXIT_S = 60.0
 """Seconds without a job after which the process ends."""
@@ -250,11 +158,6 @@ def terms(parts: list[Part]) -> list[tuple[str, str]]:
     )  # its dictionaries take a while, and not every job needs them
 
     return [analyse(part.text).joined() for part in parts]
-
-
-def place(part: Part) -> dict[str, Any]:
-    """Where a part stands, without what its format does not have."""
-    return {name: value for name, value in asdict(part.place).items() if value not in (None, ())}
 
 
 def send(out: BinaryIO, message: dict[str, Any]) -> None:

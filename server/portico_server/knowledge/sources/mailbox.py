@@ -371,8 +371,6 @@ class _Mailbox(imaplib.IMAP4):
         if text:
             yield text, data
 
-    # What imaplib reads and writes with.
-
     def open(self, host: str = "", port: int = 0, timeout: float | None = None) -> None:
         self.sock = self._line.open()
         assert self._line.input is not None, "it is open"

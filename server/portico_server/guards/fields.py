@@ -1,0 +1,89 @@
+"""Guards at the texts of a request or an answer, wherever they stand in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from portico.wire import Passage
+from portico_server.core.context import Context
+from portico_server.core.request import (
+    Message,
+)
+from portico_server.guards.call_guards import Guards
+from portico_server.guards.guard import ContentBlocked, GuardPlace
+
+CONTENT_FILTER: Final = "content_filter"
+"""Why an answer ended, in OpenAI's word."""
+
+
+LEGACY_CALL: Final = "function_call"
+"""The one call of a function, as it was before there were several."""
+
+
+CALL_FIELDS: Final = frozenset(("tool_calls", LEGACY_CALL))
+
+
+_UNREAD_OF_MESSAGE: Final = frozenset(("role", "tool_call_id")) | CALL_FIELDS
+
+
+_UNREAD_OF_CALL: Final = frozenset(("id", "type", "index"))
+
+
+async def guard_messages(
+    messages: Iterable[Message], guards: Guards, context: Context
+) -> list[Mapping[str, Any]]:
+    """Messages of a chat as they may pass: texts of tools as results, those of everybody else as input, calls of tools
+    as arguments. All texts of one place are searched together: of many messages it is done in a thread.
+    """
+    passed: list[dict[str, Any]] = [dict(message) for message in messages]
+    read: dict[GuardPlace, list[tuple[dict[str, Any], str]]] = {}
+    for message in passed:
+        place: GuardPlace = "tool_results" if message.get("role") in ("tool", "function") else "input"
+        for name in message.keys() - _UNREAD_OF_MESSAGE:
+            read.setdefault(place, []).append((message, name))
+        for name in CALL_FIELDS & message.keys():
+            message[name] = calls = _copied(message[name])
+            for call in calls if isinstance(calls, list) else [calls]:
+                if isinstance(call, dict):
+                    fields = [(call, field) for field in call.keys() - _UNREAD_OF_CALL]
+                    read.setdefault("tool_arguments", []).extend(fields)
+    for place, fields in read.items():
+        found = await guards.value([{name: holder[name]} for holder, name in fields], place, context)
+        for (holder, name), changed in zip(fields, found, strict=True):
+            del holder[name]
+            holder |= changed
+    return list(passed)
+
+
+def _copied(calls: Any) -> Any:
+    """Calls of tools whose fields can be changed."""
+    if isinstance(calls, list):
+        return [_copied(call) for call in calls]
+    return dict(calls) if isinstance(calls, dict) else calls
+
+
+async def guard_fields(
+    given: Mapping[str, Any], but: frozenset[str], place: GuardPlace, guards: Guards, context: Context
+) -> dict[str, Any]:
+    """An object of which all fields but some are as they may pass."""
+    read = {name: value for name, value in given.items() if name not in but}
+    if not read:
+        return dict(given)
+    kept = {name: value for name, value in given.items() if name in but}
+    return {**kept, **await guards.value(read, place, context)}
+
+
+async def guard_passages(
+    passages: Iterable[Passage], guards: Guards, context: Context
+) -> tuple[Passage, ...]:
+    """Passages that were found as they may pass; one that must not is left out."""
+    passed = []
+    for passage in passages:
+        try:
+            (text,) = await guards.texts([passage.text], "tool_results", context)
+        except ContentBlocked:
+            continue
+        passed.append(passage if text == passage.text else replace(passage, text=text))
+    return tuple(passed)

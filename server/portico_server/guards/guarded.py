@@ -1,0 +1,38 @@
+"""Put guards around a Servable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from portico_server.core.attached_files import ReadsFiles
+from portico_server.core.servable import Servable, relays
+from portico_server.guards.call_guards import Guards
+from portico_server.guards.guard import EVERYTHING, ContentGuard
+from portico_server.guards.model import GuardedModel
+from portico_server.guards.servable import GuardedServable
+
+
+def guarded(
+    servable: Servable,
+    guards: Iterable[ContentGuard],
+    aliases: Mapping[str, str],
+    files: ReadsFiles | None = None,
+) -> Servable:
+    """The servable within the guards that are around it; itself if there are none. ``files`` reads what comes with a
+    question: guards see its text, and so does the model.
+    """
+    key = servable.card.key
+    # What is around either side of a split is around both, and an alias of a version means its app.
+    names = frozenset({key}) | getattr(servable, "names", frozenset())
+    around = tuple(
+        guard
+        for guard in guards
+        if EVERYTHING in guard.on
+        or not names.isdisjoint(guard.on)
+        or any(aliases.get(name) in names for name in guard.on)
+    )
+    if not around:
+        return servable
+    if relays(servable):
+        return GuardedModel(servable, Guards(around), files)  # type: ignore[arg-type]  # it is a servable too
+    return GuardedServable(servable, Guards(around), files)

@@ -1,0 +1,60 @@
+"""GraphML (http://graphml.graphdrawing.org): passages and terms are nodes, what names what is an edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from portico_server.db import links
+from portico_server.db.hits import HitRow
+from portico_server.db.links import LinkRow
+
+MAX_LABEL_CHARS = 120
+"""Characters of a passage that stand in a graph."""
+
+
+GRAPH_HEAD = """<?xml version="1.0" encoding="UTF-8"?>
+<graphml xmlns="http://graphml.graphdrawing.org/xmlns">
+<key id="type" for="node" attr.name="type" attr.type="string"/>
+<key id="label" for="node" attr.name="label" attr.type="string"/>
+<key id="file" for="node" attr.name="file" attr.type="string"/>
+<key id="kind" for="edge" attr.name="kind" attr.type="string"/>
+<key id="weight" for="edge" attr.name="weight" attr.type="int"/>
+<graph id="links" edgedefault="undirected">
+"""
+
+
+def graph_elements(
+    rows: Sequence[HitRow],
+    own: Sequence[LinkRow],
+    named: dict[int, list[LinkRow]],
+    texts: dict[int, str],
+) -> list[str]:
+    """The nodes and edges of some passages; a term's node stands with the first passage that names it."""
+    parts = [
+        f'<node id="c{row.id}"><data key="type">passage</data><data key="label">'
+        f'{_plain(row.text[:MAX_LABEL_CHARS])}</data><data key="file">{_plain(row.filename)}</data></node>\n'
+        for row in rows
+    ]
+    for link in own:
+        holders = named.get(link.term, ())
+        if len(holders) < 2:
+            continue
+        if link.chunk_id == min(holder.chunk_id for holder in holders):
+            label = _plain(texts.get(link.term, ""))
+            parts.append(
+                f'<node id="t{link.term}"><data key="type">term</data><data key="label">{label}</data></node>\n'
+            )
+        parts.append(
+            f'<edge source="c{link.chunk_id}" target="{escape(f"t{link.term}")}">'
+            f'<data key="kind">{links.KINDS.get(link.kind, "name")}</data>'
+            f'<data key="weight">{link.weight}</data></edge>\n'
+        )
+    return parts
+
+
+def _plain(text: str) -> str:
+    """A text as XML can hold it: without control characters."""
+    return escape(
+        "".join(char if char >= " " and char not in "\ufffe\uffff" else " " for char in text), quote=False
+    )

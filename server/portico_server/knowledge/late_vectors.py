@@ -1,0 +1,86 @@
+"""Late chunking: the vector of a passage is made of what its tokens mean within the document.
+
+M. Günther et al., 2024, https://arxiv.org/abs/2409.04701: a passage that says "the city" has a vector that is near
+the name of the city, which stands before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from portico_server.core.context import Context
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import EngineFailed
+from portico_server.core.request import Embed, Vectors
+from portico_server.knowledge.document import Part
+from portico_server.knowledge.model_calls import call_model
+
+CALL_CHARS = 50_000
+"""Characters of passages in one call of the model, about."""
+
+
+CONTEXT_CHARS = 8_000
+"""Characters of the document that are shown with them on each side; a model reads as many as its context holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassageWindow:
+    """The passages ``first`` to ``last`` of a document: a text in which they stand, and where each does."""
+
+    first: int
+    last: int
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+
+async def late_vectors(
+    pieces: Sequence[Part], model: str, context: Context, start: int = 0
+) -> AsyncGenerator[tuple[int, list[Part], list[bytes]], None]:
+    """From the piece ``start`` on: how many pieces are done, those that are, and their vectors."""
+    begin = start
+    while begin < len(pieces):
+        part = passage_window(pieces, begin)
+        result = await call_model(context, model, Embed((part.text,), spans=(part.spans,)))
+        if not isinstance(result, Vectors) or len(result.data) != len(part.spans):
+            raise EngineFailed(f"'{model}' gave other vectors than those of the passages it was asked about.")
+        yield part.last, list(pieces[part.first : part.last]), list(result.data)
+        begin = part.last
+
+
+def passage_window(pieces: Sequence[Part], first: int) -> PassageWindow:
+    """As many pieces from ``first`` on as one call takes, with what stands around them."""
+    last, wide = first, 0
+    while last < len(pieces) and (last == first or wide + len(pieces[last].text) <= CALL_CHARS):
+        wide += len(pieces[last].text)
+        last += 1
+    before, behind = first, last
+    wide = 0
+    while before and wide + len(pieces[before - 1].text) <= CONTEXT_CHARS:
+        before -= 1
+        wide += len(pieces[before].text)
+    wide = 0
+    while behind < len(pieces) and wide + len(pieces[behind].text) <= CONTEXT_CHARS:
+        wide += len(pieces[behind].text)
+        behind += 1
+    text, spans = join_with_spans(pieces[before:behind])
+    return PassageWindow(first, last, text, spans[first - before : last - before])
+
+
+def join_with_spans(pieces: Sequence[Part]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Pieces in their order as one text, and where each stands in it; what two of them share stands there once."""
+    found: list[str] = []
+    spans: list[tuple[int, int]] = []
+    length = 0
+    last: Part | None = None
+    for piece in pieces:
+        shared = 0 if last is None else last.place.end - piece.place.start
+        if last is not None and not (shared >= 0 and last.text.endswith(piece.text[:shared])):
+            shared = -1  # something lies between them, or they are of two documents of one archive
+        gap = "\n" if shared < 0 else ""
+        shared = max(0, shared)
+        found += (gap, piece.text[shared:])
+        begin = length + len(gap) - shared
+        spans.append((begin, begin + len(piece.text)))
+        length = max(length, spans[-1][1])
+        last = piece
+    return "".join(found), tuple(spans)

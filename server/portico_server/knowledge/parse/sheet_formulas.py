@@ -1,0 +1,98 @@
+"""Formulas of an xlsx workbook without a value: programs that only write such files have not worked them out."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
+
+from lxml import etree
+
+MAX_SHEET_BYTES = 64 * 1024 * 1024
+"""Bytes of a sheet, unpacked; a larger one is not looked at."""
+
+
+_MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+
+
+_ID = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
+
+
+_EMPTY = re.compile(rb"</f>\s*(?:<v\s*/>|<v></v>)?\s*</c>")
+
+
+_CELL_NAME = re.compile(r"([A-Z]{1,3})(\d{1,7})")
+
+
+FormulaCells = Mapping[tuple[int, int], str]
+"""Formulas by row and column, both from 0."""
+
+
+def unsolved_formulas(file: BinaryIO) -> Mapping[str, FormulaCells]:
+    """By the name of the sheet the formulas without a value, each with ``=`` before it; nothing of what is not xlsx."""
+    file.seek(0)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return {
+                name: cells
+                for name, path in _sheet_parts(archive)
+                if (cells := _formula_cells(archive, path))
+            }
+    except (zipfile.BadZipFile, KeyError, etree.XMLSyntaxError, NotImplementedError, RuntimeError):
+        return {}  # a sheet of another kind; what is damaged is said by whoever reads the values
+    finally:
+        file.seek(0)
+
+
+def _sheet_parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
+    """Name and part of each sheet."""
+    if "xl/workbook.xml" not in archive.NameToInfo:
+        return
+    targets = {
+        item.get("Id"): item.get("Target", "") for item in _xml_tree(archive, "xl/_rels/workbook.xml.rels")
+    }
+    for sheet in _xml_tree(archive, "xl/workbook.xml").iter(f"{_MAIN}sheet"):
+        target = str(targets.get(sheet.get(_ID), ""))
+        path = target[1:] if target.startswith("/") else posixpath.normpath(posixpath.join("xl", target))
+        if path in archive.NameToInfo and archive.NameToInfo[path].file_size <= MAX_SHEET_BYTES:
+            yield str(sheet.get("name", "")), path
+
+
+def _formula_cells(archive: zipfile.ZipFile, path: str) -> FormulaCells:
+    data = archive.read(path)
+    if not _EMPTY.search(data):
+        return {}
+    found: dict[tuple[int, int], str] = {}
+    for cell in etree.fromstring(data, _xml_parser()).iter(f"{_MAIN}c"):
+        formula, value = cell.findtext(f"{_MAIN}f"), cell.findtext(f"{_MAIN}v")
+        place = _CELL_NAME.fullmatch(cell.get("r", ""))
+        if formula and not value and place:
+            found[int(place[2]) - 1, _column_number(place[1])] = f"={' '.join(formula.split())}"
+    return found
+
+
+def _column_number(letters: str) -> int:
+    number = 0
+    for letter in letters:
+        number = 26 * number + ord(letter) - 64
+    return number - 1
+
+
+def _xml_tree(archive: zipfile.ZipFile, path: str) -> etree._Element:
+    return etree.fromstring(archive.read(path), _xml_parser())
+
+
+def _xml_parser() -> etree.XMLParser:
+    return etree.XMLParser(resolve_entities=False, no_network=True)
+
+
+def letters(column: int) -> str:
+    """The name of a column, from 0: A, B … Z, AA."""
+    name = ""
+    column += 1
+    while column:
+        column, rest = divmod(column - 1, 26)
+        name = chr(65 + rest) + name
+    return name

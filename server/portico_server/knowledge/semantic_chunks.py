@@ -1,0 +1,112 @@
+"""Chunks of sentences that mean the same: cut where the distance between neighbours is large.
+
+Each sentence is embedded together with its neighbours, and the text is cut where two windows that follow each other
+are further apart than most are (G. Kamradt, 5 Levels of Text Splitting, 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from portico_server.core import pools
+from portico_server.core.context import Context
+from portico_server.knowledge.chunk.spans import width
+from portico_server.knowledge.document import Part
+from portico_server.knowledge.embedding import embed_texts
+
+NEIGHBOUR_SENTENCES = 1
+"""Sentences on each side that are embedded with one."""
+
+
+MIN_SENTENCES = 4
+"""Sentences that stay together in any case where they fit."""
+
+
+async def semantic_chunks(
+    sentences: Sequence[Part], size: int, percentile: int, model: str, context: Context
+) -> list[Part]:
+    """Sentences put together up to ``size`` columns, cut at distances above the ``percentile`` of the document."""
+    runs = [run for run in _adjacent_runs(sentences) if run]
+    windows = [
+        "".join(
+            item.text for item in run[max(0, i - NEIGHBOUR_SENTENCES) : i + NEIGHBOUR_SENTENCES + 1]
+        ).strip()
+        for run in runs
+        if len(run) > MIN_SENTENCES
+        for i in range(len(run))
+    ]
+    vectors = await embed_texts(windows, model, context)
+    distances = await pools.INDEX.run(_distances, vectors) if vectors else []
+    found: list[Part] = []
+    at = 0
+    for run in runs:
+        if len(run) <= MIN_SENTENCES:
+            found.extend(_cut_at_distances(run, [0.0] * len(run), 1.0, size))
+            continue
+        # The distance before a sentence; the first of a run has none before it.
+        before = [0.0, *distances[at : at + len(run) - 1]]
+        at += len(run)
+        found.extend(_cut_at_distances(run, before, _percentile_distance(before[1:], percentile), size))
+    return found
+
+
+def _adjacent_runs(sentences: Sequence[Part]) -> list[list[Part]]:
+    """Sentences that follow each other without a gap at one page and under one heading."""
+    runs: list[list[Part]] = []
+    for item in sentences:
+        last = runs[-1][-1] if runs else None
+        if last is not None and last.place.end == item.place.start and _location(last) == _location(item):
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+    return runs
+
+
+def _location(part: Part) -> tuple[object, ...]:
+    place = part.place
+    return place.page, place.heading, place.row, place.sheet, place.cell, place.seconds
+
+
+def _distances(vectors: Sequence[bytes]) -> list[float]:
+    """The cosine distance from each vector to the next one."""
+    import numpy as np  # here, in a worker thread, and not when the daemon starts
+
+    rows = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
+    norms = np.linalg.norm(rows, axis=1)
+    products = (rows[:-1] * rows[1:]).sum(axis=1)
+    return [float(x) for x in 1 - products / np.maximum(norms[:-1] * norms[1:], 1e-12)]
+
+
+def _percentile_distance(distances: Sequence[float], percentile: int) -> float:
+    """The distance above which the text is cut: the percentile, between two ranks in proportion."""
+    ranked = sorted(distances)
+    rank = (len(ranked) - 1) * percentile / 100
+    low = int(rank)
+    high = min(low + 1, len(ranked) - 1)
+    return ranked[low] + (ranked[high] - ranked[low]) * (rank - low)
+
+
+def _cut_at_distances(run: Sequence[Part], before: Sequence[float], limit: float, size: int) -> list[Part]:
+    found: list[list[Part]] = []
+    wide = 0
+    for item, distance in zip(run, before, strict=True):
+        columns = width(item.text)
+        if not found or distance > limit or wide + columns > size:
+            found.append([])
+            wide = 0
+        found[-1].append(item)
+        wide += columns
+    return [_join_sentences(items) for items in found]
+
+
+def _join_sentences(items: Sequence[Part]) -> Part:
+    """Sentences as one chunk, without white space at its ends."""
+    text = "".join(item.text for item in items)
+    place = items[0].place
+    stripped = text.lstrip()
+    skipped = len(text) - len(stripped)
+    line = None if place.line is None else place.line + text.count("\n", 0, skipped)
+    start = place.start + skipped
+    stripped = stripped.rstrip()
+    return Part(stripped, replace(place, line=line, start=start, end=start + len(stripped)))
