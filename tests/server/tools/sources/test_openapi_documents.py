@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.server.tools.sources.test_added import Case, opened
+from tests.server.tools.sources.test_sources import Case, opened
 from tests.server.tools.web import Site, serving
 
 from portico_server.core.errors import InvalidRequest

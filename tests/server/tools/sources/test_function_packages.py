@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.server.environments.wheels import wheel
-from tests.server.tools.sources.test_added import Case, opened
+from tests.server.tools.sources.test_sources import Case, opened
 
 from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.environments.build import is_whole
