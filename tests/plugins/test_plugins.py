@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import threading
@@ -17,9 +18,10 @@ from mcp.client import Client as McpClient
 from openai import OpenAI
 from tests import daemon as daemons
 from tests.client.cli.terminal import COMMAND
+from tests.daemon import ROOT
 from tests.plugins.environment import HERE, environment
 
-from portico import Client
+from portico import Client, plugin
 from portico.flow import tool
 
 POEM = "The tide comes in,\nthe boats go out.\n\n潮水来了，\n船出海了。\n"
@@ -246,3 +248,25 @@ def test_the_plugins_keep_the_promises_of_their_kind(python: Path) -> None:
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     assert "22 passed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "package", [HERE / "package", ROOT / "plugins" / "sglang"], ids=lambda path: path.name
+)
+def test_what_a_plugin_imports_is_in_one_module(package: Path) -> None:
+    modules = [*package.glob("src/**/*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in modules]
+    imported = {
+        node.module
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("portico")
+    }
+    assert imported == {"portico.plugin"}
+
+
+def test_the_interface_of_plugins_is_small_and_whole() -> None:
+    assert len(plugin.__all__) <= 30
+    assert all(getattr(plugin, name).__name__ == name for name in plugin.__all__)
+    with pytest.raises(AttributeError, match="Engin"):
+        plugin.Engin  # noqa: B018

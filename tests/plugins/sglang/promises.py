@@ -14,7 +14,6 @@ from portico_sglang.engine import (
     THOUGHT_PARSERS,
     TOOL_PARSERS,
     SgLang,
-    program,
 )
 from tests.server.models.adapters.peft_files import pairs, write
 from tests.server.models.engines.external.interpreter import interpreter, model
@@ -75,7 +74,7 @@ def test_it_is_found_by_its_entry_point_alone() -> None:
 
 def test_its_command_line() -> None:
     parameters = {"context_length": 4096, "memory_share": 0.5, "tool_call_parser": "qwen25"}
-    made = program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
+    made = SgLang().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
     assert list(made.arguments[2:]) == [
         *(
             "sglang.launch_server",

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
-from portico_server.core import pools
-from portico_server.core.errors import InvalidRequest
-from portico_server.core.relay import AdapterScale, Relay, RelayResponse
-from portico_server.models.engines import peft_adapters as folders
-from portico_server.models.engines.external import server
-from portico_server.models.engines.external.parsers import fill_parsers
-from portico_server.models.engines.external.server import (
-    COMMON_OPTIONS,
-    ServerOption,
-    ServerOptions,
-    option_arguments,
-)
-from portico_server.models.engines.openai_client.quirks import Quirks
-from portico_server.models.fallback import fallbacks
-from portico_server.models.gpus import GpuShare
-from portico_server.models.protocol import (
-    AdapterFormat,
+from portico.plugin import (
+    AdapterScale,
     EngineClient,
+    GpuServer,
     GpuTraits,
+    InvalidRequest,
     LaunchContext,
     ModelDescription,
+    ModelSpec,
+    Relay,
+    RelayResponse,
     RunningEngine,
+    ServerOption,
+    ServerProgram,
+    scale_adapter,
 )
-from portico_server.models.spec import ModelSpec
-from portico_server.subprocesses import module
 
 PORTICO_PLUGIN_API = 1
 
-SGLANG_OPTIONS: ServerOptions = {
+SGLANG_OPTIONS = {
     "context_length": ServerOption("--context-length", "whole", "tokens that one call may have"),
     "tensor_parallel": ServerOption("--tp-size", "whole", "GPUs that share each layer"),
     "pipeline_parallel": ServerOption("--pp-size", "whole", "groups of GPUs that share the layers"),
@@ -133,79 +122,49 @@ SGLANG_TRAITS = GpuTraits(
 """The capabilities are those of ``get_min_capability`` in ``sglang/srt/layers/quantization``."""
 
 
-class SgLang:
+class SgLang(GpuServer):
     """A folder with safetensors, for chat. Parameters: `SGLANG_OPTIONS`."""
 
     name = "sglang"
-    fetches = True
-    options: ServerOptions = MappingProxyType({**SGLANG_OPTIONS, **COMMON_OPTIONS})
-    adapter_format: AdapterFormat = "weights"
+    own_options = SGLANG_OPTIONS
     gpu_traits = SGLANG_TRAITS
+    tool_parsers = TOOL_PARSERS
+    thought_parsers = THOUGHT_PARSERS
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
-        option_arguments(spec.name, self.name, spec.parameters, SGLANG_OPTIONS)
-        fallbacks(spec)
-        found = server.describe_folder(spec, path)
+        found = super().describe(spec, path)
         if found.task != "chat":
             raise InvalidRequest(
                 f"The engine 'sglang' is for chat alone here: use 'vllm' for '{spec.name}'.", param="engine"
             )
         return found
 
-    def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
-        """See `portico_server.models.protocol.OccupiesGpus`."""
-        from portico_server.models.hardware import this_machine  # psutil: see `start`
-        from portico_server.models.plan.choice import GPU_OVERHEAD_BYTES, fill_parameters
+    def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
+        """Raise `InvalidRequest` for an adapter that SGLang cannot be started with. Blocks."""
+        if "=" in adapter.name:
+            raise InvalidRequest("SGLang takes no '=' in the name of an adapter.", param="name")
+        super().check_adapter(spec, path, adapter)
 
-        machine = this_machine()
-        sizes = [gpu.memory_bytes for gpu in machine.gpus if not gpu.shared]
-        given = fill_parameters(spec, path, machine, self).parameters
-        if not sizes or "memory_share" not in given:
-            return GpuShare()
-        count = math.prod(given.get(f"{kind}_parallel", 1) for kind in ("tensor", "pipeline", "data"))
-        return GpuShare(count, int(given["memory_share"] * min(sizes)) + GPU_OVERHEAD_BYTES)
+    def program(
+        self, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()
+    ) -> ServerProgram:
+        """It takes its key on the command line and nowhere else. Blocks if there are ``adapters``."""
+        line = [
+            *("-P", "-m", "sglang.launch_server"),
+            *("--model-path", str(path), "--served-model-name", spec.name, "--api-key", "{key}"),
+            *("--host", "{host}", "--port", "{port}", "--enable-cache-report"),
+            *self.arguments(spec),
+        ]
+        if adapters:
+            line += ["--lora-paths", *(f"{adapter.name}={scale_adapter(adapter)}" for adapter in adapters)]
+        return ServerProgram(line, reports_lost_gpu=False)
 
-    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        # psutil and aiohttp are imported by now or may be; this module is imported before them.
-        from portico_server.models.engines.openai_client.passthrough import FixedAdapterClient
-        from portico_server.models.hardware import this_machine
-        from portico_server.models.plan.choice import fill_parameters
-
-        machine = await pools.MODELS.run(this_machine)
-        spec = await pools.MODELS.run(fill_parameters, spec, path, machine, self)
-        share = spec.parameters.get("memory_share", 0)
-        await pools.MODELS.run(
-            server.check_free, spec, machine, site.gpus, lambda gpu: share * gpu.memory_bytes
-        )
-        adapters = await pools.MODELS.run(
-            folders.usable_adapters, spec.name, site.adapters, lambda adapter: check_adapter(adapter, path)
-        )
-        spec = await pools.MODELS.run(fill_parsers, spec, path, TOOL_PARSERS, THOUGHT_PARSERS)
-        running = await server.start_server(
-            self.name,
-            await pools.MODELS.run(program, spec, path, adapters),
-            spec,
-            path,
-            site,
-            advice=lambda message: server.advice(message, SGLANG_OPTIONS),
-            quirks=Quirks(developer=False),
-            enforces=bool(spec.parameters.get("tool_call_parser")),
-        )
-        client = FixedAdapterClient(_AdapterNames(running.client, spec.name), spec.name, adapters)
-        return replace(running, client=client)
-
-    async def try_adapter(
-        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
-    ) -> None:
-        """See `portico_server.models.protocol.TriesAdapters`. What only SGLang knows shows when it starts."""
-        await pools.MODELS.run(check_adapter, adapter, path)
-
-
-def check_adapter(adapter: AdapterScale, path: Path | None) -> None:
-    """Whether SGLang can be started with it. Blocks. Raises `InvalidRequest`."""
-    if "=" in adapter.name:
-        raise InvalidRequest("SGLang takes no '=' in the name of an adapter.", param="name")
-    folders.check_adapter("sglang", adapter, path)
+    def complete(
+        self, running: RunningEngine, spec: ModelSpec, site: LaunchContext, adapters: Sequence[AdapterScale]
+    ) -> RunningEngine:
+        """The engine with a client that calls adapters as SGLang does."""
+        client = _AdapterNames(running.client, spec.name)
+        return super().complete(replace(running, client=client), spec, site, adapters)
 
 
 class _AdapterNames:
@@ -216,26 +175,8 @@ class _AdapterNames:
         self._name = name
 
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
-        """See `portico_server.models.protocol.EngineClient`."""
+        """Ask with the adapter's name on SGLang."""
         adapter = request.adapter
         if adapter is not None:
             request = replace(request, adapter=replace(adapter, name=f"{self._name}:{adapter.name}"))
         return await self._inner.relay(request, deadline)
-
-
-def program(
-    spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()
-) -> server.ServerProgram:
-    """SGLang's command line. It takes its key nowhere else. Blocks if there are ``adapters``."""
-    line = [
-        *module("sglang.launch_server"),
-        *("--model-path", str(path), "--served-model-name", spec.name, "--api-key", "{key}"),
-        *("--host", "{host}", "--port", "{port}", "--enable-cache-report"),
-        *option_arguments(spec.name, "sglang", spec.parameters, SGLANG_OPTIONS),
-    ]
-    if adapters:
-        line += [
-            "--lora-paths",
-            *(f"{adapter.name}={folders.scale_adapter(adapter)}" for adapter in adapters),
-        ]
-    return server.ServerProgram(line, reports_lost_gpu=False)

@@ -8,30 +8,22 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import orjson
 
-from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.relay import AdapterScale
 from portico_server.models.adapters import peft
 from portico_server.models.engines import peft_adapters as folders
 from portico_server.models.engines.external import server
-from portico_server.models.engines.external.parsers import fill_parsers
+from portico_server.models.engines.external.engine import GpuServer
 from portico_server.models.engines.external.server import (
-    COMMON_OPTIONS,
     ServerOption,
     ServerOptions,
-    option_arguments,
 )
-from portico_server.models.engines.openai_client.quirks import Quirks
-from portico_server.models.fallback import fallbacks
-from portico_server.models.gpus import GpuShare
 from portico_server.models.protocol import (
-    AdapterFormat,
     EngineClient,
     GpuTraits,
     LaunchContext,
@@ -188,26 +180,23 @@ THOUGHT_PARSERS: Mapping[str, str] = {
 }
 """The same for thoughts (``lmdeploy/serve/parsers/reasoning_parser``)."""
 
-LMDEPLOY_QUIRKS = Quirks(developer=False)
-
 HEALTH_ENVIRONMENT = {"LMDEPLOY_HEALTH_POLL_INTERVAL": "5", "LMDEPLOY_HEALTH_PROBE_TIMEOUT": "4"}
 """Seconds: ``/health`` says what was found when LMDeploy last looked, by itself every twelve."""
 
 
-class LmDeploy:
+class LmDeploy(GpuServer):
     """A folder with safetensors. Parameters: `LMDEPLOY_OPTIONS`."""
 
     name = "lmdeploy"
-    fetches = True
-    options: ServerOptions = MappingProxyType({**LMDEPLOY_OPTIONS, **COMMON_OPTIONS})
-    adapter_format: AdapterFormat = "weights"
+    own_options = LMDEPLOY_OPTIONS
     gpu_traits = LMDEPLOY_TRAITS
+    default_share = DEFAULT_CACHE_SHARE
+    tool_parsers = TOOL_PARSERS
+    thought_parsers = THOUGHT_PARSERS
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
         _possible(spec)
-        option_arguments(spec.name, self.name, spec.parameters, LMDEPLOY_OPTIONS)
-        fallbacks(spec)
-        found = server.describe_folder(spec, path)
+        found = super().describe(spec, path)
         if found.task == "embedding":
             raise InvalidRequest(
                 f"The engine 'lmdeploy' has no embeddings: use 'vllm' or 'llamacpp' for '{spec.name}'.",
@@ -215,77 +204,91 @@ class LmDeploy:
             )
         return found
 
-    def memory(self, spec: ModelSpec, path: Path | None) -> int:
-        """See `portico_server.models.protocol.MeasuresMemory`."""
-        return server.host_memory(path)
+    def advice(self, message: str) -> str:
+        """What to do here about what LMDeploy says."""
+        if "tool-call" in message and "parser" in message:
+            return "Give the model the parameter 'tool_call_parser'."
+        return super().advice(message)
 
-    def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
-        """See `portico_server.models.protocol.OccupiesGpus`."""
-        from portico_server.models.hardware import this_machine
-        from portico_server.models.plan.choice import fill_parameters
+    def start_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
+        """The weights on each of the GPUs that share the layers: the cache gets a part of what they leave. Blocks."""
+        if path is None:
+            return 0
+        weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+        return int(weights // spec.parameters.get("tensor_parallel", 1))
 
-        machine = this_machine()
-        sizes = [gpu.memory_bytes for gpu in machine.gpus if not gpu.shared]
-        if not sizes or path is None:
-            return GpuShare()
-        given = fill_parameters(spec, path, machine, self).parameters
-        tensor = given.get("tensor_parallel", 1)
-        weights = _held(path, tensor)
-        # Its share is of what the weights leave free.
-        cache = int(given.get("memory_share", DEFAULT_CACHE_SHARE) * max(0, min(sizes) - weights))
-        return GpuShare(tensor * given.get("data_parallel", 1), weights + cache)
+    def held_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
+        """The weights and the cache. Blocks."""
+        weights = self.start_bytes(spec, path, gpu_bytes)
+        share = spec.parameters.get("memory_share", self.default_share)
+        return weights + int(share * max(0, gpu_bytes - weights)) if weights else 0
 
-    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        from portico_server.models.plan.choice import fill_parameters
+    def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
+        """Raise `InvalidRequest` for an adapter that LMDeploy cannot be started with. Blocks."""
+        for field, setting in (("backend", "backend turbomind"), ("data_parallel", "copies of one model")):
+            if spec.parameters.get(field) in (None, "pytorch", 1):
+                continue
+            raise InvalidRequest(
+                f"'{spec.name}' is set to LMDeploy's {setting}, which takes no adapters; its backend pytorch does.",
+                code="adapters_unsupported",
+                param=f"parameters.{field}",
+            )
+        check_adapter(adapter, path)
 
-        machine = await pools.MODELS.run(site.machine)
-        spec = await pools.MODELS.run(fill_parameters, spec, path, machine, self)
-        if path is not None:
-            held = await pools.MODELS.run(_held, path, spec.parameters.get("tensor_parallel", 1))
-            await pools.MODELS.run(server.check_free, spec, machine, site.gpus, lambda _gpu: held)
-        adapters = await pools.MODELS.run(
-            folders.usable_adapters, spec.name, site.adapters, lambda adapter: _check(spec, path, adapter)
-        )
+    def program(
+        self, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()
+    ) -> server.ServerProgram:
+        """It takes its key on the command line and nowhere else. Blocks if there are ``adapters``."""
         if adapters:
-            try:
-                return await self._start(spec, path, site, adapters)
-            except EngineFailed as error:
-                if error.code != "load_failed":
-                    raise
-                logger.error("%s Trying without its adapters.", error.message)
-        return await self._start(spec, path, site, [])
+            spec = replace(spec, parameters={**spec.parameters, "backend": "pytorch"})
+        line = [
+            *module("lmdeploy", "serve", "api_server", str(path), "--api-keys", "{key}"),
+            *("--model-name", spec.name, "--server-name", "{host}", "--server-port", "{port}"),
+            # The backend pytorch returns log-probabilities only this way; calls are ended early by their number.
+            *("--logprobs-mode", "raw_logprobs", "--enable-abort-handling"),
+            *self.arguments(spec),
+        ]
+        if adapters:
+            line += [
+                "--adapters",
+                *(f"{adapter.name}={plain_adapter(adapter, path)}" for adapter in adapters),
+            ]
+        return server.ServerProgram(line, HEALTH_ENVIRONMENT, reports_lost_gpu=False)
 
-    async def _start(
+    async def launch(
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
-        # aiohttp is not for the start of the daemon.
-        from portico_server.models.engines.openai_client.passthrough import FixedAdapterClient
+        """Start it with these adapters, or without any if it does not start with them."""
+        try:
+            return await super().launch(spec, path, site, adapters)
+        except EngineFailed as error:
+            if not adapters or error.code != "load_failed":
+                raise
+            logger.error("%s Trying without its adapters.", error.message)
+        return await super().launch(spec, path, site, [])
 
-        spec = await pools.MODELS.run(fill_parsers, spec, path, TOOL_PARSERS, THOUGHT_PARSERS)
-        line = await pools.MODELS.run(program, spec, path, adapters)
-        make_client = await pools.MODELS.run(_client_maker, spec, path, site, bool(adapters))
-        running = await server.start_server(
-            self.name,
-            line,
-            spec,
-            path,
-            site,
-            advice=lmdeploy_advice,
-            quirks=LMDEPLOY_QUIRKS,
-            make_client=make_client,
-        )
-        return replace(running, client=FixedAdapterClient(running.client, spec.name, adapters))
+    def client_maker(
+        self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
+    ) -> server.MakeClient:
+        """What makes a client of LMDeploy's tokens, log-probabilities and choices. Blocks."""
+        # aiohttp is imported by now or may be; this module is imported before it.
+        from portico_server.models.engines.lmdeploy.client import LmDeployClient, TokenSpelling
 
-    async def try_adapter(
-        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
-    ) -> None:
-        """See `portico_server.models.protocol.TriesAdapters`. What only LMDeploy knows shows when it starts."""
-        await pools.MODELS.run(_check, spec, path, adapter)
+        assert path is not None
+        spelling = TokenSpelling.of(path)
 
+        def make_client(child: ServerProcess, description: ModelDescription) -> EngineClient:
+            return LmDeployClient(
+                site.transport,
+                child,
+                spec.name,
+                description,
+                template_has_tools=bool(spec.parameters.get("tool_call_parser")),
+                biases=bool(adapters) or spec.parameters.get("backend") == "pytorch",
+                spelling=spelling,
+            )
 
-def _held(path: Path, tensor: int) -> int:
-    """Bytes of weights on each of the GPUs that share the layers. Blocks."""
-    return sum(file.stat().st_size for file in path.glob("*.safetensors")) // tensor
+        return make_client
 
 
 def _possible(spec: ModelSpec) -> None:
@@ -319,63 +322,3 @@ def _possible(spec: ModelSpec) -> None:
             "turbomind, or 'replicas' of the model.",
             param="parameters.data_parallel",
         )
-
-
-def _check(spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
-    for field, setting in (("backend", "backend turbomind"), ("data_parallel", "copies of one model")):
-        if spec.parameters.get(field) in (None, "pytorch", 1):
-            continue
-        raise InvalidRequest(
-            f"'{spec.name}' is set to LMDeploy's {setting}, which takes no adapters; its backend pytorch does.",
-            code="adapters_unsupported",
-            param=f"parameters.{field}",
-        )
-    check_adapter(adapter, path)
-
-
-def _client_maker(
-    spec: ModelSpec, path: Path | None, site: LaunchContext, adapted: bool
-) -> server.MakeClient:
-    # aiohttp is imported by now or may be; this module is imported before it.
-    from portico_server.models.engines.lmdeploy.client import LmDeployClient, TokenSpelling
-
-    assert path is not None
-    spelling = TokenSpelling.of(path)
-
-    def make_client(child: ServerProcess, description: ModelDescription) -> EngineClient:
-        return LmDeployClient(
-            site.transport,
-            child,
-            spec.name,
-            description,
-            template_has_tools=bool(spec.parameters.get("tool_call_parser")),
-            biases=adapted or spec.parameters.get("backend") == "pytorch",
-            spelling=spelling,
-        )
-
-    return make_client
-
-
-def program(
-    spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()
-) -> server.ServerProgram:
-    """LMDeploy's command line. It takes its key nowhere else. Blocks if there are ``adapters``."""
-    if adapters:
-        spec = replace(spec, parameters={**spec.parameters, "backend": "pytorch"})
-    line = [
-        *module("lmdeploy", "serve", "api_server", str(path), "--api-keys", "{key}"),
-        *("--model-name", spec.name, "--server-name", "{host}", "--server-port", "{port}"),
-        # The backend pytorch returns log-probabilities only this way; calls are ended early by their number.
-        *("--logprobs-mode", "raw_logprobs", "--enable-abort-handling"),
-        *option_arguments(spec.name, "lmdeploy", spec.parameters, LMDEPLOY_OPTIONS),
-    ]
-    if adapters:
-        line += ["--adapters", *(f"{adapter.name}={plain_adapter(adapter, path)}" for adapter in adapters)]
-    return server.ServerProgram(line, HEALTH_ENVIRONMENT, reports_lost_gpu=False)
-
-
-def lmdeploy_advice(message: str) -> str:
-    """What to do here about what LMDeploy says."""
-    if "tool-call" in message and "parser" in message:
-        return "Give the model the parameter 'tool_call_parser'."
-    return server.advice(message, LMDEPLOY_OPTIONS)

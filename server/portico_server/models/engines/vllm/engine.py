@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 
 import orjson
 
@@ -19,22 +17,16 @@ from portico_server.core.relay import AdapterScale
 from portico_server.models.adapters import peft
 from portico_server.models.engines import peft_adapters as folders
 from portico_server.models.engines.external import server
-from portico_server.models.engines.external.parsers import fill_parsers
+from portico_server.models.engines.external.engine import GpuServer
 from portico_server.models.engines.external.server import (
-    COMMON_OPTIONS,
     ServerOption,
     ServerOptions,
-    option_arguments,
 )
-from portico_server.models.engines.openai_client.quirks import Quirks
-from portico_server.models.fallback import fallbacks
-from portico_server.models.gpus import GB, GpuShare
+from portico_server.models.gpus import GB
 from portico_server.models.protocol import (
-    AdapterFormat,
     EngineClient,
     GpuTraits,
     LaunchContext,
-    ModelDescription,
     RunningEngine,
 )
 from portico_server.models.spec import ModelSpec
@@ -61,11 +53,11 @@ def rank_of(adapter: AdapterScale, path: Path | None) -> int:
     return found
 
 
-def rank_for(spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale]) -> int:
+def rank_for(spec: ModelSpec, adapters: Sequence[AdapterScale]) -> int:
     """The rank to start vLLM for: the parameter, or what its adapters need; 0 if there are none. Blocks."""
     wanted = spec.parameters.get("adapter_rank")
     ranks = [wanted] if isinstance(wanted, int) else []
-    folders.usable_adapters(spec.name, adapters, lambda adapter: ranks.append(rank_of(adapter, path)))
+    ranks += [_rank(adapter.path) for adapter in adapters]
     return next(rank for rank in LORA_RANKS if rank >= max(ranks)) if ranks else 0
 
 
@@ -177,61 +169,57 @@ VLLM_TRAITS = GpuTraits(
 """The capabilities are those of the pinned build: its installation page, and ``get_min_capability`` of its classes."""
 
 
-class Vllm:
+class Vllm(GpuServer):
     """A folder with safetensors. Parameters: `VLLM_OPTIONS`."""
 
     name = "vllm"
-    fetches = True
-    options: ServerOptions = MappingProxyType({**VLLM_OPTIONS, **COMMON_OPTIONS})
-    adapter_format: AdapterFormat = "weights"
-    tells_tokens = True
+    own_options = VLLM_OPTIONS
     gpu_traits = VLLM_TRAITS
-
-    def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
-        option_arguments(spec.name, self.name, spec.parameters, VLLM_OPTIONS)
-        fallbacks(spec)
-        return server.describe_folder(spec, path)
+    default_share = DEFAULT_GPU_SHARE
+    tells_tokens = True
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
         """See `portico_server.models.protocol.MeasuresMemory`."""
-        return server.host_memory(path) + int(spec.parameters.get("kv_offload_gb", 0) * GB)
+        return super().memory(spec, path) + int(spec.parameters.get("kv_offload_gb", 0) * GB)
 
-    def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
-        """See `portico_server.models.protocol.OccupiesGpus`."""
-        # psutil is imported by now or may be; this module is imported before it.
-        from portico_server.models.hardware import this_machine
-        from portico_server.models.plan.choice import fill_parameters
+    def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
+        """Raise `InvalidRequest` for an adapter that vLLM cannot load. What only vLLM knows it says then."""
+        rank_of(adapter, path)
 
-        machine = this_machine()
-        given = fill_parameters(spec, path, machine, self).parameters
-        sizes = [gpu.memory_bytes for gpu in machine.gpus if not gpu.shared]
-        if not sizes:
-            return GpuShare()
-        count = math.prod(given.get(f"{kind}_parallel", 1) for kind in ("tensor", "pipeline", "data"))
-        return GpuShare(count, int(given.get("memory_share", DEFAULT_GPU_SHARE) * min(sizes)))
+    def advice(self, message: str) -> str:
+        """What to do here about what vLLM says."""
+        if found := re.search(r"invalid (tool call|reasoning) parser", message):
+            key = "tool_call_parser" if found[1] == "tool call" else "reasoning_parser"
+            return f"Give the model the parameter '{key}' with one of these, or with none."
+        if "--chat-template" in message or "chat template" in message.lower():
+            return "Give the model the parameter 'chat_template' with the path of a Jinja file."
+        return super().advice(message)
 
-    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        from portico_server.models.plan.choice import fill_parameters
+    def program(
+        self, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()
+    ) -> server.ServerProgram:
+        """The key goes through the environment: a command line is seen by every user."""
+        line = [
+            *module("vllm.entrypoints.openai.api_server"),
+            *("--model", str(path), "--served-model-name", spec.name),
+            *("--host", "{host}", "--port", "{port}"),
+            "--enable-prompt-tokens-details",
+        ]
+        if server.describe_folder(spec, path).task == "embedding":
+            line += ["--runner", "pooling"]
+        if spec.parameters.get("tool_call_parser"):
+            line.append("--enable-auto-tool-choice")
+        environment = {"VLLM_API_KEY": "{key}", "VLLM_NO_USAGE_STATS": "1", "VLLM_HOST_IP": "{host}"}
+        if rank := rank_for(spec, adapters):
+            line.append("--enable-lora")
+            spec = replace(spec, parameters={**spec.parameters, "adapter_rank": rank})
+            environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
+        return server.ServerProgram([*line, *self.arguments(spec)], environment)
 
-        machine = await pools.MODELS.run(site.machine)
-        spec = await pools.MODELS.run(fill_parameters, spec, path, machine, self)
-        share = spec.parameters.get("memory_share", DEFAULT_GPU_SHARE)
-        await pools.MODELS.run(
-            server.check_free, spec, machine, site.gpus, lambda gpu: share * gpu.memory_bytes
-        )
-        if server.describe_folder(spec, path).task == "chat":
-            spec = await pools.MODELS.run(fill_parsers, spec, path)
-        rank = await pools.MODELS.run(rank_for, spec, path, site.adapters)
-        running = await server.start_server(
-            self.name,
-            program(spec, path, rank),
-            spec,
-            path,
-            site,
-            advice=vllm_advice,
-            quirks=Quirks(developer=False),
-            enforces=bool(spec.parameters.get("tool_call_parser")),
-        )
+    def complete(
+        self, running: RunningEngine, spec: ModelSpec, site: LaunchContext, adapters: Sequence[AdapterScale]
+    ) -> RunningEngine:
+        """The engine with its tokenizer, and a client that loads adapters while the server runs."""
         # aiohttp is imported by now; this module is imported before it.
         from portico_server.models.engines.openai_client.client import VllmTokenizer
 
@@ -239,46 +227,5 @@ class Vllm:
         tokenizer = VllmTokenizer(
             site.transport, running.process, spec.name, running.description.context_length
         )
-        return replace(running, client=live_adapter_client(running, spec, site, rank), tokenizer=tokenizer)
-
-    async def try_adapter(
-        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
-    ) -> None:
-        """See `portico_server.models.protocol.TriesAdapters`. What only vLLM knows it says when it loads the
-        adapter.
-        """
-        await pools.MODELS.run(rank_of, adapter, path)
-
-
-def program(spec: ModelSpec, path: Path | None, rank: int = 0) -> server.ServerProgram:
-    """vLLM's command line, for adapters up to ``rank``. The key goes through the environment: a command line is seen by
-    every user.
-    """
-    line = [
-        *module("vllm.entrypoints.openai.api_server"),
-        *("--model", str(path), "--served-model-name", spec.name),
-        *("--host", "{host}", "--port", "{port}"),
-        "--enable-prompt-tokens-details",
-    ]
-    if server.describe_folder(spec, path).task == "embedding":
-        line += ["--runner", "pooling"]
-    if spec.parameters.get("tool_call_parser"):
-        line.append("--enable-auto-tool-choice")
-    environment = {"VLLM_API_KEY": "{key}", "VLLM_NO_USAGE_STATS": "1", "VLLM_HOST_IP": "{host}"}
-    parameters = dict(spec.parameters)
-    if rank:
-        line.append("--enable-lora")
-        parameters["adapter_rank"] = rank
-        environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
-    line += option_arguments(spec.name, "vllm", parameters, VLLM_OPTIONS)
-    return server.ServerProgram(line, environment)
-
-
-def vllm_advice(message: str) -> str:
-    """What to do here about what vLLM says."""
-    if found := re.search(r"invalid (tool call|reasoning) parser", message):
-        key = "tool_call_parser" if found[1] == "tool call" else "reasoning_parser"
-        return f"Give the model the parameter '{key}' with one of these, or with none."
-    if "--chat-template" in message or "chat template" in message.lower():
-        return "Give the model the parameter 'chat_template' with the path of a Jinja file."
-    return server.advice(message, VLLM_OPTIONS)
+        client = live_adapter_client(running, spec, site, rank_for(spec, adapters))
+        return replace(running, client=client, tokenizer=tokenizer)

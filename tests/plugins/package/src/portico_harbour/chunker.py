@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from portico_server.knowledge.chunk.chunkers import ChunkingStrategy
-from portico_server.knowledge.chunk.spans import carve, cut
-from portico_server.knowledge.document import Part
+from portico.plugin import ChunkingStrategy, Part, carve, cut
 
 PORTICO_PLUGIN_API = 1
 

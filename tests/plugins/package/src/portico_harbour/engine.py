@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from portico.wire import Usage
-from portico_server.core.errors import InvalidRequest
-from portico_server.core.relay import Relay, RelayResponse
-from portico_server.models.protocol import LaunchContext, ModelDescription, RunningEngine
-from portico_server.models.spec import ModelSpec
+from portico.plugin import (
+    InvalidRequest,
+    LaunchContext,
+    ModelDescription,
+    ModelSpec,
+    Relay,
+    RelayResponse,
+    RunningEngine,
+    Usage,
+)
 
 PORTICO_PLUGIN_API = 1
 

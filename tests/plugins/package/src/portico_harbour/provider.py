@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from portico_server.models.engines.openai_client.quirks import Quirks
-from portico_server.models.engines.remote.providers import ModelProvider
+from portico.plugin import ModelProvider, Quirks
 
 PORTICO_PLUGIN_API = 1
 

@@ -6,10 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from portico_server.core.context import Context
-from portico_server.core.registry import Registry
-from portico_server.core.request import ToolResult
-from portico_server.tools.tool import Tool
+from portico.plugin import Context, Registry, Tool, ToolResult
 
 PORTICO_PLUGIN_API = 1
 

@@ -19,7 +19,7 @@ from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.models.engines.external import server
 from portico_server.models.engines.openai_client.client import requires_tool_call
-from portico_server.models.engines.vllm.engine import program as vllm
+from portico_server.models.engines.vllm.engine import Vllm
 from portico_server.models.environments.recipe import RECIPES
 from portico_server.models.server_process import ServerProcess, exit_reason
 from portico_server.models.spec import ModelSpec
@@ -96,7 +96,7 @@ def test_which_choices_leave_the_model_none(choice: Any, must: bool) -> None:
     ],
 )
 def test_vllms_command_line(parameters: dict[str, Any], options: list[str]) -> None:
-    made = vllm(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
+    made = Vllm().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"))
     assert made.arguments == [
         *(
             "-P",
@@ -114,7 +114,7 @@ def test_vllms_command_line(parameters: dict[str, Any], options: list[str]) -> N
 
 
 def test_vllm_embeds() -> None:
-    made = vllm(ModelSpec("m", "/models/x", task="embedding"), Path("/models/x"))
+    made = Vllm().program(ModelSpec("m", "/models/x", task="embedding"), Path("/models/x"))
     assert list(made.arguments)[-2:] == ["--runner", "pooling"]
 
 

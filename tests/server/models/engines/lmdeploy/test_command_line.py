@@ -14,7 +14,7 @@ from tests.server.models.engines.lmdeploy import environment
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.relay import AdapterScale
-from portico_server.models.engines.lmdeploy.engine import LMDEPLOY_OPTIONS, LmDeploy, program
+from portico_server.models.engines.lmdeploy.engine import LMDEPLOY_OPTIONS, LmDeploy
 from portico_server.models.spec import ModelSpec
 
 KEY = "0123"
@@ -53,7 +53,7 @@ OURS: Mapping[str, Any] = {
 
 def line(parameters: dict[str, Any], adapters: tuple[AdapterScale, ...] = ()) -> list[str]:
     """The arguments after ``python -m lmdeploy``."""
-    made = program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"), adapters)
+    made = LmDeploy().program(ModelSpec("m", "/models/x", parameters=parameters), Path("/models/x"), adapters)
     meant = {"{host}": "127.0.0.1", "{port}": "8000", "{key}": KEY}
     assert made.arguments[:3] == ["-P", "-m", "lmdeploy"]
     return [meant.get(part, part) for part in made.arguments[3:]]

@@ -1,0 +1,179 @@
+"""An engine that is an OpenAI-compatible server of its own, for folders of safetensors on NVIDIA GPUs."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from portico_server.core import pools
+from portico_server.core.relay import AdapterScale
+from portico_server.models.engines import peft_adapters
+from portico_server.models.engines.external import server
+from portico_server.models.engines.external.parsers import fill_parsers
+from portico_server.models.engines.openai_client.quirks import Quirks
+from portico_server.models.fallback import fallbacks
+from portico_server.models.gpus import GpuShare
+from portico_server.models.protocol import (
+    AdapterFormat,
+    GpuTraits,
+    LaunchContext,
+    ModelDescription,
+    RunningEngine,
+)
+from portico_server.models.spec import ModelSpec
+
+
+class GpuServer(ABC):
+    """What such engines have in common: a subclass sets the attributes and gives `program`.
+
+    It is an `Engine` that measures memory, occupies GPUs, is counted in by plans and tries adapters
+    (`portico_server.models.protocol`). Methods that read files block; the engine calls them off the event loop.
+    """
+
+    name: ClassVar[str]
+    gpu_traits: ClassVar[GpuTraits]
+    own_options: ClassVar[server.ServerOptions]
+    """Parameters of a model, beside those that every such engine takes."""
+    fetches = True
+    adapter_format: AdapterFormat = "weights"
+    default_share: ClassVar[float] = 0.0
+    """Of a GPU's memory, where neither the model nor its plan has a ``memory_share``; 0 if that is not known."""
+    quirks: ClassVar[Quirks] = Quirks(developer=False)
+    tool_parsers: ClassVar[Mapping[str, str] | None] = None
+    """What the server calls formats of tool calls, by vLLM's name; ``None`` if it calls them the same."""
+    thought_parsers: ClassVar[Mapping[str, str] | None] = None
+    """The same for thoughts."""
+
+    @abstractmethod
+    def program(
+        self, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale]
+    ) -> server.ServerProgram:
+        """The server's command line for a model and ``adapters``. Blocks."""
+
+    @property
+    def options(self) -> server.ServerOptions:
+        """All parameters that a model may have."""
+        return {**self.own_options, **server.COMMON_OPTIONS}
+
+    def arguments(self, spec: ModelSpec) -> list[str]:
+        """The parameters of a model as options of the command line. Raises `InvalidRequest`."""
+        return server.option_arguments(spec.name, self.name, spec.parameters, self.own_options)
+
+    def advice(self, message: str) -> str:
+        """What to do here about what the server says; empty if nothing is known."""
+        return server.advice(message, self.own_options)
+
+    def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
+        """Raise `InvalidRequest` for an adapter that the server cannot be started with. Blocks."""
+        peft_adapters.check_adapter(self.name, adapter, path)
+
+    def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
+        """See `portico_server.models.protocol.Engine`."""
+        self.arguments(spec)
+        fallbacks(spec)
+        return server.describe_folder(spec, path)
+
+    def memory(self, spec: ModelSpec, path: Path | None) -> int:
+        """See `portico_server.models.protocol.MeasuresMemory`."""
+        return server.host_memory(path)
+
+    def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
+        """See `portico_server.models.protocol.OccupiesGpus`."""
+        # psutil is imported by now or may be; this module is imported before it.
+        from portico_server.models.hardware import this_machine
+        from portico_server.models.plan.choice import fill_parameters
+
+        machine = this_machine()
+        sizes = [gpu.memory_bytes for gpu in machine.gpus if not gpu.shared]
+        if not sizes:
+            return GpuShare()
+        spec = fill_parameters(spec, path, machine, self)
+        held = self.held_bytes(spec, path, min(sizes))
+        count = math.prod(
+            spec.parameters.get(f"{kind}_parallel", 1) for kind in ("tensor", "pipeline", "data")
+        )
+        return GpuShare(count, held) if held else GpuShare()
+
+    def start_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
+        """What must be free of a GPU with ``gpu_bytes`` for the server to start. Blocks."""
+        return int(spec.parameters.get("memory_share", self.default_share) * gpu_bytes)
+
+    def held_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
+        """What a running server holds of such a GPU; 0 if that is not known. Blocks."""
+        from portico_server.models.plan.choice import GPU_OVERHEAD_BYTES
+
+        share = self.start_bytes(spec, path, gpu_bytes)
+        return share + GPU_OVERHEAD_BYTES if share and self.gpu_traits.share_covers == "static" else share
+
+    async def prepare(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> ModelSpec:
+        """The spec with planned parameters and the parsers of its model, for GPUs that have room for it.
+
+        Raises `InvalidRequest` for what cannot fit, `Unavailable` while other programs hold the memory.
+        """
+        from portico_server.models.plan.choice import fill_parameters
+
+        machine = await pools.MODELS.run(site.machine)
+        spec = await pools.MODELS.run(fill_parameters, spec, path, machine, self)
+        await pools.MODELS.run(
+            server.check_free,
+            spec,
+            machine,
+            site.gpus,
+            lambda gpu: self.start_bytes(spec, path, gpu.memory_bytes),
+        )
+        if server.describe_folder(spec, path).task != "chat":
+            return spec
+        return await pools.MODELS.run(fill_parsers, spec, path, self.tool_parsers, self.thought_parsers)
+
+    async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
+        """See `portico_server.models.protocol.Engine`."""
+        spec = await self.prepare(spec, path, site)
+        adapters = await pools.MODELS.run(
+            peft_adapters.usable_adapters,
+            spec.name,
+            site.adapters,
+            lambda adapter: self.check_adapter(spec, path, adapter),
+        )
+        return await self.launch(spec, path, site, adapters)
+
+    async def launch(
+        self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
+    ) -> RunningEngine:
+        """Start the server with these adapters and wait until it answers. Raises `PorticoError`."""
+        running = await server.start_server(
+            self.name,
+            await pools.MODELS.run(self.program, spec, path, adapters),
+            spec,
+            path,
+            site,
+            advice=self.advice,
+            quirks=self.quirks,
+            enforces=bool(spec.parameters.get("tool_call_parser")),
+            make_client=await pools.MODELS.run(self.client_maker, spec, path, site, adapters),
+        )
+        return self.complete(running, spec, site, adapters)
+
+    def client_maker(
+        self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
+    ) -> server.MakeClient | None:
+        """What makes the client of a server whose requests and answers are not OpenAI's byte by byte. Blocks."""
+        return None
+
+    def complete(
+        self, running: RunningEngine, spec: ModelSpec, site: LaunchContext, adapters: Sequence[AdapterScale]
+    ) -> RunningEngine:
+        """The engine with a client that knows its adapters: those that the server was started with, and no others."""
+        # aiohttp is imported by now; this module is imported before it.
+        from portico_server.models.engines.openai_client.passthrough import FixedAdapterClient
+
+        return replace(running, client=FixedAdapterClient(running.client, spec.name, adapters))
+
+    async def try_adapter(
+        self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
+    ) -> None:
+        """See `portico_server.models.protocol.TriesAdapters`. What only the server knows shows when it starts."""
+        await pools.MODELS.run(self.check_adapter, spec, path, adapter)
