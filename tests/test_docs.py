@@ -250,6 +250,8 @@ def test_every_dependency_is_listed_with_a_reason_and_a_licence() -> None:
         "SDK",
         "Command line",
         "Daemon",
+        "PDF files",
+        "Speech in Realtime sessions",
         "Vector index",
         "PostgreSQL",
         "Databases",

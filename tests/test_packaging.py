@@ -21,7 +21,7 @@ REQUIREMENTS = ROOT / "requirements"
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PYTHONS = ("3.11", "3.12", "3.13")
 LOCKED = {
-    "run.lock": ("server", "tui", "postgres", "otel"),
+    "run.lock": ("server", "pdf", "realtime", "tui", "postgres", "otel"),
     "dev.lock": ("dev",),
 }
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 IMAGE_MARK = ".portico-image"
 """A file in the environment of the container image, by which it is known."""
 
-_BY_SCRIPT = ("cli", "server", "tui")
+_BY_SCRIPT = ("cli", "server", "pdf", "realtime", "tui")
 """What ``scripts/install`` of a checkout brings."""
 
 _EXTRA = re.compile(r"""extra\s*==\s*["']([A-Za-z0-9._-]+)["']""")

@@ -18,6 +18,7 @@ from portico_server.apps.realtime.audio import (
     samples_of,
 )
 from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import Unavailable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +52,15 @@ _NOISE_LIBRARY: Final = "webrtc_noise_gain"
 
 
 def load_detector() -> None:
-    """Import what a detector needs: a start of the daemon does without it."""
+    """Import what a detector needs: a start of the daemon does without it. Raises `Unavailable` where it is missing."""
+    if importlib.util.find_spec("webrtcvad") is None:
+        from portico._installed import how_to_add
+
+        raise Unavailable(
+            "What detects turns of speech is not installed here. Send 'turn_detection': null, or install it and "
+            f"start the daemon again: {how_to_add('realtime')}",
+            code="not_installed",
+        )
     for name in ("numpy", "webrtcvad"):
         importlib.import_module(name)
 

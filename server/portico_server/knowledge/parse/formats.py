@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from types import ModuleType
 from typing import TypeAlias
 
 from portico_server.core.dataclass import dataclass
-from portico_server.knowledge.document import Part, SourceDocument
+from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 
 Reader: TypeAlias = Callable[[SourceDocument], Iterator[Part | SourceDocument]]
 """Gives the parts of a document, and the documents inside it."""
@@ -28,22 +29,36 @@ class FileFormat:
     chunker: str
     suffixes: frozenset[str]
     media_type: str = "text/plain"
+    extra: str = ""
+    """Of Portico, that brings what reads it, where that is not always installed."""
 
     def reader(self) -> Reader:
-        read: Reader = import_module(f"portico_server.knowledge.parse.{self.module}").read
+        read: Reader = self._imported().read
         return read
 
     def drawer(self) -> PageDrawer | None:
         """What draws a page of it; ``None`` for a format without pages."""
-        module = import_module(f"portico_server.knowledge.parse.{self.module}")
-        draw: PageDrawer | None = getattr(module, "draw_page", None)
+        draw: PageDrawer | None = getattr(self._imported(), "draw_page", None)
         return draw
+
+    def _imported(self) -> ModuleType:
+        try:
+            return import_module(f"portico_server.knowledge.parse.{self.module}")
+        except ModuleNotFoundError as error:
+            if not self.extra:
+                raise
+            from portico._installed import how_to_add  # a start does without it
+
+            raise Unreadable(
+                f"has the format {self.name}, and what reads it is not installed here: {how_to_add(self.extra)}",
+                "unsupported_file",
+            ) from error
 
 
 def _format(
-    name: str, module: str, chunker: str, suffixes: str, media_type: str = "text/plain"
+    name: str, module: str, chunker: str, suffixes: str, media_type: str = "text/plain", extra: str = ""
 ) -> FileFormat:
-    return FileFormat(name, module, chunker, frozenset(suffixes.split()), media_type)
+    return FileFormat(name, module, chunker, frozenset(suffixes.split()), media_type, extra)
 
 
 TEXT = _format("text", "text", "sentence", "txt text")
@@ -57,7 +72,7 @@ FORMATS = (
     _format("log", "text", "log", "log"),
     _format("subtitles", "subtitles", "subtitles", "srt vtt"),
     _format("html", "html", "sentence", "html htm xhtml", "text/html"),
-    _format("pdf", "pdf", "sentence", "pdf", "application/pdf"),
+    _format("pdf", "pdf", "sentence", "pdf", "application/pdf", "pdf"),
     _format("docx", "docx", "sentence", "docx docm", f"{_OFFICE}.wordprocessingml.document"),
     _format("pptx", "pptx", "slides", "pptx pptm ppsx potx", f"{_OFFICE}.presentationml.presentation"),
     _format("odt", "opendocument", "sentence", "odt ott", "application/vnd.oasis.opendocument.text"),

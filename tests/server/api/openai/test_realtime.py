@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import struct
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -30,7 +31,7 @@ from websockets.typing import Origin, Subprotocol
 from portico_server.api.auth import client_secrets
 from portico_server.api.openai import realtime
 from portico_server.apps.realtime import audio, config, input_buffer
-from portico_server.core.errors import Unauthenticated
+from portico_server.core.errors import Unauthenticated, Unavailable
 from portico_server.core.principal import LOCAL
 
 TYPES: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
@@ -1012,3 +1013,10 @@ async def test_an_idle_session_is_closed(tmp_path: Path) -> None:
             with pytest.raises(ConnectionClosed):
                 await connection.recv()
         assert connection.close_code == 1000 and connection.close_reason == "idle for 0.2 s"
+
+
+def test_the_extra_that_detects_turns_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "webrtcvad", None)
+    with pytest.raises(Unavailable, match=r"'turn_detection': null, or install it .*: \S+") as refused:
+        input_buffer.load_detector()
+    assert refused.value.code == "not_installed"

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from tests.daemon import ROOT, Daemon
 from tests.server.knowledge import documents, office
 from tests.server.knowledge.drawn import picture, scan
+
+from portico_server.knowledge.document import Unreadable
+from portico_server.knowledge.parse import formats
 
 TARIFF = [
     "Cargo               Crowns",
@@ -137,3 +141,16 @@ def test_each_format_answers_its_question_at_its_place(
     best = archive.post("/api/stores/archive/search", json=body).json()["data"][0]
     assert best["filename"] == file, best
     assert {name: best["place"][name] for name in place} == place
+
+
+def test_the_extra_that_reads_a_format_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    form = formats.format_of("lease.pdf")
+    assert form is not None and form.extra == "pdf"
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    for name in [name for name in sys.modules if name.startswith("portico_server.knowledge.parse.pdf")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(
+        Unreadable, match=r"format pdf, and what reads it is not installed here: \S+"
+    ) as refused:
+        form.reader()
+    assert refused.value.code == "unsupported_file"
