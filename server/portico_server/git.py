@@ -22,6 +22,15 @@ MAX_FILE_BYTES: Final = 4 * 1024**3
 
 PORTS: Final = {"https": 443, "http": 80}
 
+_SETTINGS: Final = (
+    "core.symlinks=false",
+    "core.hooksPath=/dev/null",
+    "credential.helper=",
+    "gc.auto=0",
+    "maintenance.auto=false",
+)
+"""Git's own settings for every call: it runs no hook, asks nobody and starts nothing in the background."""
+
 
 async def run(
     folder: Path,
@@ -66,16 +75,9 @@ async def start(
     }
     try:
         process = await asyncio.create_subprocess_exec(
-            *(
-                "git",
-                "-c",
-                "core.symlinks=false",
-                "-c",
-                "core.hooksPath=/dev/null",
-                "-c",
-                "credential.helper=",
-            ),
-            *("-c", "gc.auto=0", "-c", "maintenance.auto=false", *arguments),
+            "git",
+            *(part for setting in _SETTINGS for part in ("-c", setting)),
+            *arguments,
             cwd=folder,
             env={**kept, **quiet, **(environment or configured(("protocol.allow", "never")))},
             stdin=asyncio.subprocess.PIPE,

@@ -52,7 +52,9 @@ def internal_request(services: ApiServices) -> AnswerLine:
         recorded = _RecordedExchange(body)
         exchange = Exchange(
             {"type": "http", "method": "POST", "path": endpoint, "headers": _HEADERS},
-            *(recorded.receive, recorded.send, limit),
+            recorded.receive,
+            recorded.send,
+            limit,
         )
         exchange.caller = caller
         refused: PorticoError | None = None

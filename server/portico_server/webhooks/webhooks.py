@@ -171,7 +171,14 @@ class WebhookService:
         self._check_url(url)
         now, webhook_id = time.time(), new_id("wh_")
         row = WebhookRow(
-            *(webhook_id, caller.id, name or webhook_id, url, (), _new_secret(), now, now),
+            webhook_id,
+            owner=caller.id,
+            name=name or webhook_id,
+            url=url,
+            event_types=(),
+            secret=_new_secret(),
+            created_at=now,
+            updated_at=now,
             task_id=task_id,
             headers=headers,
         )
