@@ -32,10 +32,10 @@ async def measure(url: str, rows: int, keys: int) -> dict[str, float]:
     """Open it over the daemon at ``url``; seconds, milliseconds and megabytes."""
     from portico.schemas.runs import Run
     from portico_tui.app import Portico
-    from portico_tui.daemon import Daemon
-    from portico_tui.screens.runs import RunList
+    from portico_tui.daemon import DaemonClient
+    from portico_tui.screens.runs import RunsScreen
 
-    app = Portico(Daemon(url))
+    app = Portico(DaemonClient(url))
     began = time.perf_counter()
     async with app.run_test(size=(120, 40)) as pilot:
         while not app.screen.query("#rows"):
@@ -48,7 +48,7 @@ async def measure(url: str, rows: int, keys: int) -> dict[str, float]:
         async def find(self: Any) -> list[Run]:
             return many
 
-        RunList.find = find  # type: ignore[method-assign]
+        RunsScreen.find = find  # type: ignore[method-assign]
         await pilot.press("8")
         while len(getattr(app.screen, "items", {})) < rows:
             await pilot.pause()

@@ -14,7 +14,7 @@ from textual.screen import Screen
 from textual.widgets import Input, Static, TextArea
 
 from portico_tui.app import Portico
-from portico_tui.daemon import Daemon, Glance
+from portico_tui.daemon import DaemonClient, Glance
 from portico_tui.widgets.dialogs import Confirm, Form
 from portico_tui.widgets.table import Table
 
@@ -24,7 +24,7 @@ class Terminal:
     """An open app and the hands on its keys."""
 
     app: Portico
-    pilot: Pilot[Daemon]
+    pilot: Pilot[DaemonClient]
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
@@ -95,7 +95,7 @@ class Terminal:
         await self.over(Confirm)
         await self.press("y")
 
-    async def left(self) -> Daemon:
+    async def left(self) -> DaemonClient:
         """Wait until the app ends; the daemon that is opened next."""
         async with asyncio.timeout(60):
             while self.app.return_value is None:  # noqa: ASYNC110  # Textual has no event for it
@@ -113,7 +113,7 @@ async def terminal(
     url: str, key: str | None = None, *, size: tuple[int, int] = (80, 24), ready: bool = True
 ) -> AsyncIterator[Terminal]:
     """The app over a daemon; with ``ready`` once it has seen it."""
-    app = Portico(Daemon(url, key))
+    app = Portico(DaemonClient(url, key))
     async with app.run_test(size=size, notifications=True) as pilot:
         opened = Terminal(app, pilot)
         await opened.until(lambda: app.glance is not None or not ready)

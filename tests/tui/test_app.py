@@ -34,7 +34,7 @@ async def test_every_screen_fits_the_window(busy_daemon: Daemon, size: tuple[int
 async def test_keys_open_the_screens_and_say_which_is_open(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         for key, name in (*SCREENS[1:], SCREENS[0]):
-            await screen.open(key, name)
+            await screen.open(key, f"{name}Screen")
             shown = str(screen.app.screen.query_one(".tab.-open", Static).render())
             assert shown.replace("-", "") == f"{key} {name}"  # Fine-tunes is the class Finetunes
             await screen.press("escape")  # out of the line of the chat
@@ -43,7 +43,7 @@ async def test_keys_open_the_screens_and_say_which_is_open(busy_daemon: Daemon) 
 async def test_every_key_of_a_screen_stands_in_its_help(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         for key, name in SCREENS:
-            await screen.open(key, name)
+            await screen.open(key, f"{name}Screen")
             await screen.press("escape")
             page = screen.app.screen
             await screen.press("question_mark")
@@ -65,7 +65,7 @@ async def test_the_command_palette_offers_what_the_screen_can_do(busy_daemon: Da
         await screen.press(*["backspace"] * 10, *"Documents")
         await screen.until(lambda: screen.app.screen.query("CommandList").first().option_count)  # type: ignore[attr-defined]
         await screen.press("enter")
-        await screen.until(lambda: type(screen.app.screen).__name__ == "Documents")
+        await screen.until(lambda: type(screen.app.screen).__name__ == "DocumentsScreen")
 
 
 async def test_q_quits(busy_daemon: Daemon) -> None:

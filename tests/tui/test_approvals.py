@@ -20,7 +20,7 @@ def _asks(empty_daemon: Daemon) -> None:
 
 async def test_nothing_waits(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
-        await screen.open("4", "Approvals")
+        await screen.open("4", "ApprovalsScreen")
         assert screen.text("#empty") == "Nothing waits for an answer."
         await screen.press("a", "r")
         assert screen.told == []
@@ -28,7 +28,7 @@ async def test_nothing_waits(empty_daemon: Daemon) -> None:
 
 async def test_a_tool_is_approved_and_another_refused(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen, AsyncClient(empty_daemon.url) as client:
-        await screen.open("4", "Approvals")
+        await screen.open("4", "ApprovalsScreen")
         first = asyncio.create_task(client.tools.call("wipe", {"path": "/1"}))
         await screen.until(lambda: screen.rows("#rows"))
         assert screen.rows("#rows")[0][1:] == ["approval", "wipe", "path=/1"]
@@ -50,14 +50,14 @@ async def test_an_agent_in_the_chat_says_that_it_waits(empty_daemon: Daemon) -> 
             "janitor", {"portico_agent": 1, "model": "careful", "tools": ["wipe"]}, kind="agent"
         )
         async with terminal(empty_daemon.url) as screen:
-            await screen.open("3", "Chat")
+            await screen.open("3", "ChatScreen")
             await screen.until(lambda: screen.text("#partner") == "Talking to janitor · agent")
             await screen.type("wipe it")
             await screen.until(lambda: "waits for you under Approvals" in screen.text(".state"))
             await screen.press("tab")
-            await screen.open("4", "Approvals")
+            await screen.open("4", "ApprovalsScreen")
             await screen.until(lambda: screen.rows("#rows"))
             await screen.press("a")
-            await screen.open("3", "Chat")
+            await screen.open("3", "ChatScreen")
             await screen.until(lambda: "tokens" in screen.text(".state"))
         await client.apps.remove("janitor")

@@ -16,7 +16,7 @@ def body(text: str, **more: Any) -> dict[str, Any]:
 
 async def test_there_are_no_batches(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
-        await screen.open("6", "Batches")
+        await screen.open("6", "BatchesScreen")
         assert "No batches yet" in screen.text("#empty")
         await screen.press("c")
         assert screen.told == []
@@ -29,14 +29,14 @@ async def test_batches_are_watched_and_cancelled(empty_daemon: Daemon) -> None:
         client.batches.wait(client.batches.create([body("hello", stream=True)]).id)
         client.batches.create([body("hello"), body("wait")])
     async with terminal(empty_daemon.url) as screen:
-        await screen.open("6", "Batches")
+        await screen.open("6", "BatchesScreen")
         await screen.until(lambda: screen.rows("#rows"))
         await screen.until(lambda: screen.rows("#rows")[0][2:5] == ["clerk", "◐ at work", "1 of 2"])
         assert screen.rows("#rows")[1][3] == "✗ failed"
         await screen.press("c")
         await screen.until(lambda: type(screen.app.screen).__name__ == "Confirm")
         await screen.press("y")
-        await screen.until(lambda: type(screen.app.screen).__name__ == "Batches")
+        await screen.until(lambda: type(screen.app.screen).__name__ == "BatchesScreen")
         await screen.until(lambda: screen.rows("#rows")[0][3] == "○ cancelled")
         assert "portico batches results batch_" in screen.text("#detail")
         await screen.press("down")

@@ -14,19 +14,18 @@ from textual.widgets import Input, OptionList, Static
 
 from portico import Client
 from portico.agent import Agent
-from portico_tui.daemon import Daemon as Facade
-from portico_tui.daemon import Partner
+from portico_tui.daemon import DaemonClient, Partner
 from portico_tui.widgets.conversation_picker import ConversationPicker
 from portico_tui.widgets.dialogs import Choose, Confirm, Form, Reader
 from portico_tui.widgets.passages import Passages
-from portico_tui.widgets.prompt import Prompt
-from portico_tui.widgets.transcript import Question, Reply
+from portico_tui.widgets.prompt_line import PromptLine
+from portico_tui.widgets.transcript import QuestionView, ReplyView
 
 
 async def chat(screen: Terminal, *, model: bool = False) -> None:
     """Go to the screen; talk to the app over the folder, or to the model."""
     await screen.until(lambda: any(store.file_counts.completed == 3 for store in screen.glance.stores))
-    await screen.open("3", "Chat")
+    await screen.open("3", "ChatScreen")
     await screen.until(lambda: "Talking to handbook" in screen.text("#partner"))
     if model:
         await screen.press("ctrl+t")
@@ -38,12 +37,12 @@ async def chat(screen: Terminal, *, model: bool = False) -> None:
 
 def state(screen: Terminal) -> str:
     """The line below the newest answer."""
-    return str(list(screen.app.screen.query(Reply))[-1].query_one(".state", Static).render())
+    return str(list(screen.app.screen.query(ReplyView))[-1].query_one(".state", Static).render())
 
 
 def newest(screen: Terminal) -> str:
     """The text of the newest answer."""
-    replies = list(screen.app.screen.query(Reply))
+    replies = list(screen.app.screen.query(ReplyView))
     return replies[-1].text if replies else ""
 
 
@@ -52,7 +51,7 @@ async def test_an_app_answers_with_the_passages_it_stands_on(busy_daemon: Daemon
         await chat(screen)
         assert "handbook · answers from documents" in screen.text("#partner")
         await screen.type("Which port does Lighthouse listen on?")
-        await screen.until(lambda: screen.app.screen.query(Reply) and "tokens" in state(screen))
+        await screen.until(lambda: screen.app.screen.query(ReplyView) and "tokens" in state(screen))
         cited = screen.app.screen.query_one("#cited", Passages)
         assert cited.passages[0].filename == "port.md"
         assert cited.region.width > 0
@@ -66,8 +65,8 @@ async def test_a_model_is_talked_to_and_keys_are_letters_in_the_line(busy_daemon
     async with terminal(busy_daemon.url) as screen:
         await chat(screen, model=True)
         await screen.type("is 12 q?")
-        await screen.until(lambda: screen.app.screen.query(Reply) and "tokens" in state(screen))
-        assert [str(each.render()) for each in screen.app.screen.query(Question)] == ["is 12 q?"]
+        await screen.until(lambda: screen.app.screen.query(ReplyView) and "tokens" in state(screen))
+        assert [str(each.render()) for each in screen.app.screen.query(QuestionView)] == ["is 12 q?"]
         assert newest(screen) == "is 12 q?"
         assert not screen.app.screen.query_one("#cited", Passages).passages
 
@@ -82,7 +81,7 @@ async def test_escape_stops_an_answer_and_the_next_question_works(busy_daemon: D
         await screen.press("escape")
         await screen.until(lambda: state(screen) == "Stopped.")
         await screen.press("enter")
-        await screen.until(lambda: len(screen.app.screen.query(Reply)) == 2 and "tokens" in state(screen))
+        await screen.until(lambda: len(screen.app.screen.query(ReplyView)) == 2 and "tokens" in state(screen))
         assert newest(screen) == "are you there"
 
 
@@ -99,14 +98,14 @@ async def test_a_failure_is_said_below_the_question(busy_daemon: Daemon) -> None
     async with terminal(busy_daemon.url) as screen:
         await chat(screen, model=True)
         await screen.type("break")
-        await screen.until(lambda: screen.app.screen.query(Reply) and "too long" in state(screen))
+        await screen.until(lambda: screen.app.screen.query(ReplyView) and "too long" in state(screen))
 
 
 async def test_an_answer_cannot_write_outside_its_place(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         await chat(screen, model=True)
         await screen.type("mark")
-        await screen.until(lambda: screen.app.screen.query(Reply) and "tokens" in state(screen))
+        await screen.until(lambda: screen.app.screen.query(ReplyView) and "tokens" in state(screen))
         shown = screen.app.export_screenshot()
         assert "\x1b" not in shown
         assert "[b]bold[/b]" in shown.replace("&#160;", " ")
@@ -119,30 +118,30 @@ async def test_questions_are_remembered_answers_copied_and_all_forgotten(busy_da
             await screen.type(question)
             await screen.until(
                 lambda said=question: (
-                    (found := screen.app.screen.query(Reply))
+                    (found := screen.app.screen.query(ReplyView))
                     and found.last().text == said
                     and "tokens" in state(screen)
                 )
             )
         await screen.press("ctrl+y")
         assert screen.app.clipboard == "second"
-        prompt = screen.app.screen.query_one(Prompt)
+        prompt = screen.app.screen.query_one(PromptLine)
         await screen.press("up", "up")
         assert prompt.value == "first"
         await screen.press("down", "down")
         assert prompt.value == ""
         await screen.press("ctrl+n")
-        await screen.until(lambda: not screen.app.screen.query(Reply))
+        await screen.until(lambda: not screen.app.screen.query(ReplyView))
         await screen.press("ctrl+y")
         assert any("no answer to copy" in line for line in screen.told)
 
 
 async def say(screen: Terminal, text: str) -> None:
     """Ask, and wait for the whole answer."""
-    before = len(screen.app.screen.query(Reply))
-    screen.app.screen.query_one(Prompt).value = text
+    before = len(screen.app.screen.query(ReplyView))
+    screen.app.screen.query_one(PromptLine).value = text
     await screen.press("enter")
-    await screen.until(lambda: len(screen.app.screen.query(Reply)) > before and "tokens" in state(screen))
+    await screen.until(lambda: len(screen.app.screen.query(ReplyView)) > before and "tokens" in state(screen))
 
 
 async def talk(screen: Terminal, name: str) -> None:
@@ -175,7 +174,7 @@ def titles(screen: Terminal) -> list[str]:
 
 
 def asked(screen: Terminal) -> list[str]:
-    return [str(each.render()) for each in screen.app.screen.query(Question)]
+    return [str(each.render()) for each in screen.app.screen.query(QuestionView)]
 
 
 async def test_a_conversation_is_kept_found_and_goes_on(busy_daemon: Daemon) -> None:
@@ -185,7 +184,7 @@ async def test_a_conversation_is_kept_found_and_goes_on(busy_daemon: Daemon) -> 
         assert screen.text("#partner") == "Talking to default · model · How deep is the northern basin?"
         await say(screen, "And the southern one?")
         await screen.press("ctrl+n")
-        await screen.until(lambda: not screen.app.screen.query(Reply))
+        await screen.until(lambda: not screen.app.screen.query(ReplyView))
         assert screen.text("#partner") == "Talking to default · model"
         await say(screen, "Something else")
     async with terminal(busy_daemon.url) as screen:
@@ -198,10 +197,10 @@ async def test_a_conversation_is_kept_found_and_goes_on(busy_daemon: Daemon) -> 
         await find(screen, "SOUTHERN")
         await screen.until(lambda: titles(screen) == ["How deep is the northern basin?"])
         await screen.press("enter")
-        await screen.until(lambda: len(screen.app.screen.query(Reply)) == 2)
+        await screen.until(lambda: len(screen.app.screen.query(ReplyView)) == 2)
         assert asked(screen) == ["How deep is the northern basin?", "And the southern one?"]
         assert newest(screen) == "And the southern one?"
-        prompt = screen.app.screen.query_one(Prompt)
+        prompt = screen.app.screen.query_one(PromptLine)
         await screen.press("up")
         assert prompt.value == "And the southern one?"
         prompt.clear()
@@ -237,7 +236,7 @@ async def test_conversations_are_renamed_copied_and_deleted(busy_daemon: Daemon)
         )
         await screen.press("escape")
         await screen.until(lambda: screen.text("#partner") == "Talking to default · model")
-        assert not screen.app.screen.query(Reply), "it was the one that went on here"
+        assert not screen.app.screen.query(ReplyView), "it was the one that went on here"
         await shelf(screen, number)
         await find(screen, "nobody said this")
         await screen.until(lambda: "Nothing was said about" in screen.text("#no-sessions"))
@@ -252,7 +251,7 @@ async def test_an_agents_conversation_goes_on_from_its_session(busy_daemon: Daem
         agent("Where do we moor?", session="morning")
         try:
             async with terminal(busy_daemon.url) as screen:
-                await screen.open("3", "Chat")
+                await screen.open("3", "ChatScreen")
                 await shelf(screen)
                 await find(screen, "we moor")
                 await screen.until(lambda: titles(screen) == ["Where do we moor?"])
@@ -265,7 +264,7 @@ async def test_an_agents_conversation_goes_on_from_its_session(busy_daemon: Daem
                 assert state(screen).startswith("pilot · ")
                 assert [m.content for m in agent.memory("morning")][2:] == ["At which tide?"] * 2
                 await screen.press("ctrl+n")
-                await screen.until(lambda: not screen.app.screen.query(Reply))
+                await screen.until(lambda: not screen.app.screen.query(ReplyView))
                 await say(screen, "Another day")
                 assert screen.text("#partner").endswith(" · Another day")
                 await talk(screen, "default")
@@ -283,7 +282,7 @@ async def test_an_agents_conversation_goes_on_from_its_session(busy_daemon: Daem
 
 @pytest.mark.parametrize("partner", [Partner("handbook", True), Partner("default", False)])
 async def test_a_conversation_is_sent_whole(busy_daemon: Daemon, partner: Partner) -> None:
-    daemon = Facade(busy_daemon.url)
+    daemon = DaemonClient(busy_daemon.url)
     used = []
     for earlier in (
         [],
@@ -299,11 +298,11 @@ async def test_beside_the_tiny_model_one_quiet_line_says_what_it_is(
     empty_daemon: Daemon, busy_daemon: Daemon
 ) -> None:
     async with terminal(empty_daemon.url) as screen:
-        await screen.open("3", "Chat")
+        await screen.open("3", "ChatScreen")
         await screen.until(lambda: "is a very small model" in screen.text("#hint"))
         assert screen.app.screen.query_one("#hint").display
     async with terminal(busy_daemon.url) as screen:
-        await screen.open("3", "Chat")
+        await screen.open("3", "ChatScreen")
         await screen.until(lambda: "Talking to" in screen.text("#partner"))
         assert not screen.app.screen.query_one("#hint").display
 
@@ -336,7 +335,7 @@ async def test_beside_flows_and_agents_of_the_tiny_model_the_same_line_stands(as
     assert set(status.small_model.apps) == {"greeting", "relay", "clerk"}
     assert status.hint_for("relay") == status.small_model.hint and status.hint_for("other") is None
     async with terminal(asking.url) as screen:
-        await screen.open("3", "Chat")
+        await screen.open("3", "ChatScreen")
         for name, small in (("clerk", True), ("other", False), ("greeting", True), ("apart", False)):
             partner = Partner(name, True)
             screen.app.screen._talk_to(partner)  # type: ignore[attr-defined]

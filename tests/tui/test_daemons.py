@@ -11,7 +11,7 @@ from tests.tui.terminal import Terminal, terminal
 
 from portico import Client
 from portico_tui import app
-from portico_tui.daemon import Daemon as Connection
+from portico_tui.daemon import DaemonClient
 from portico_tui.screens.daemons import profiles_file
 
 NOWHERE = "http://127.0.0.1:9"
@@ -88,9 +88,9 @@ async def test_a_file_of_daemons_that_is_damaged_is_named(busy_daemon: Daemon) -
 def test_the_app_is_run_over_one_daemon_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
-    def run(self: app.Portico) -> Connection | None:
+    def run(self: app.Portico) -> DaemonClient | None:
         opened.append(self._daemon.url)
-        return Connection("http://other:1", "") if len(opened) == 1 else None
+        return DaemonClient("http://other:1", "") if len(opened) == 1 else None
 
     monkeypatch.setattr(app.Portico, "run", run)
     app.run("http://one:1")

@@ -20,7 +20,7 @@ from portico_tui.widgets.passages import Passages
 
 async def documents(screen: Terminal) -> None:
     """Go to the screen, and wait until the handbook is read."""
-    await screen.open("2", "Documents")
+    await screen.open("2", "DocumentsScreen")
     await screen.until(lambda: (row := screen.row("#stores", "handbook")) and row[1].startswith("3 ✗1"))
     await screen.until(lambda: len(screen.rows("#files")) >= 4)
 
@@ -110,7 +110,7 @@ async def test_what_is_not_read_is_listed_with_its_reason(busy_daemon: Daemon, t
     with Client(busy_daemon.url) as client:
         client.stores.add("drawer", folder=folder)
     async with terminal(busy_daemon.url) as screen:
-        await screen.open("2", "Documents")
+        await screen.open("2", "DocumentsScreen")
         await screen.until(lambda: screen.row("#stores", "drawer")[1:] == ["0 −1"])
         await screen.choose("#stores", "drawer")
         await screen.until(lambda: screen.row("#files", "old.bin")[1:2] == ["− skipped"])
@@ -156,7 +156,7 @@ async def test_a_large_file_that_was_cut_off_continues_with_the_next_try(
     path.write_text("The lamp burns oil.", encoding="utf-8")
     async with AsyncClient(busy_daemon.url) as client:
         store = await client.stores.get("handbook")
-    daemon = facade.Daemon(busy_daemon.url)
+    daemon = facade.DaemonClient(busy_daemon.url)
     begun: list[str] = []
     send = daemon.client.files.continue_upload
 
@@ -193,11 +193,11 @@ async def test_what_the_daemon_refuses_is_said_in_its_words(busy_daemon: Daemon,
 
 async def test_without_stores_the_screen_says_how_to_get_one(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
-        await screen.open("2", "Documents")
+        await screen.open("2", "DocumentsScreen")
         await screen.until(lambda: screen.app.screen.query_one("#no-stores").region.height)
         assert "add a folder" in screen.text("#no-stores")
         await screen.press("s", "u", "d")  # there is nothing that they could be done to
-        assert type(screen.app.screen).__name__ == "Documents"
+        assert type(screen.app.screen).__name__ == "DocumentsScreen"
 
 
 async def test_of_a_large_store_the_failed_files_come_first(
@@ -206,7 +206,7 @@ async def test_of_a_large_store_the_failed_files_come_first(
     monkeypatch.setattr(facade, "FILES", 3)
     monkeypatch.setattr(facade, "PAGE_ITEMS", 1)
     async with terminal(busy_daemon.url) as screen:
-        await screen.open("2", "Documents")
+        await screen.open("2", "DocumentsScreen")
         await screen.until(
             lambda: len(screen.rows("#files")) == 3 and screen.rows("#files")[0][0] == "broken.pdf"
         )

@@ -27,7 +27,7 @@ def examples(empty_daemon: Daemon) -> str:
 
 async def test_nothing_was_trained(empty_daemon: Daemon) -> None:
     async with terminal(empty_daemon.url) as screen:
-        await screen.open("5", "Finetunes")
+        await screen.open("5", "FinetunesScreen")
         assert "Nothing was trained yet" in screen.text("#empty")
         await screen.press("c", "p")
         assert screen.told == []
@@ -37,7 +37,7 @@ async def test_a_job_is_watched_paused_resumed_and_cancelled(empty_daemon: Daemo
     with Client(empty_daemon.url) as client:
         client.tuning.create("echo", examples, hyperparameters={"n_epochs": 900, "batch_size": 1})
     async with terminal(empty_daemon.url) as screen:
-        await screen.open("5", "Finetunes")
+        await screen.open("5", "FinetunesScreen")
         await screen.until(lambda: screen.rows("#rows"))
         assert screen.rows("#rows")[0][1] == "echo"
         await screen.until(lambda: screen.app.screen.query_one(Chart).series)
@@ -50,6 +50,6 @@ async def test_a_job_is_watched_paused_resumed_and_cancelled(empty_daemon: Daemo
         await screen.press("c")
         await screen.until(lambda: type(screen.app.screen).__name__ == "Confirm")
         await screen.press("y")
-        await screen.until(lambda: type(screen.app.screen).__name__ == "Finetunes")
+        await screen.until(lambda: type(screen.app.screen).__name__ == "FinetunesScreen")
         await screen.until(lambda: screen.rows("#rows")[0][3] == "○ cancelled")
         assert screen.told == []

@@ -10,7 +10,7 @@ import pytest
 from tests import daemon as daemons
 from tests.tui.terminal import terminal
 
-from portico_tui.daemon import Daemon as Facade
+from portico_tui.daemon import DaemonClient
 from portico_tui.link import MAX_RETRY_INTERVAL_S, Link, Lost, back_off
 from portico_tui.widgets.top import Banner
 
@@ -30,7 +30,7 @@ async def test_a_lost_daemon_is_told_on_every_screen_and_found_again(tmp_path: P
             await screen.press("ctrl+r")
             await screen.until(lambda: screen.app.lost is not None)
             for key, name in (("1", "Models"), ("2", "Documents"), ("3", "Chat")):
-                await screen.open(key, name)
+                await screen.open(key, f"{name}Screen")
                 await screen.until(lambda: screen.app.screen.query_one(Banner).region.height)
                 assert first.url in screen.text("Banner")
             with daemons.running(tmp_path / "data", "--port", port) as second:
@@ -49,7 +49,7 @@ async def test_without_a_daemon_the_screen_says_how_to_start_one() -> None:
 @pytest.mark.parametrize("wakes", [1, 3])
 async def test_the_daemon_is_looked_at_once_for_every_wake(wakes: int) -> None:
     told: asyncio.Queue[Lost] = asyncio.Queue()
-    daemon = Facade("http://127.0.0.1:9")
+    daemon = DaemonClient("http://127.0.0.1:9")
     link = Link(daemon, lambda glance: None, told.put_nowait)
     keeping = asyncio.create_task(link.keep())
     for _ in range(wakes):

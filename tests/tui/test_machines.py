@@ -11,7 +11,7 @@ from tests.tui.terminal import terminal
 from tests.tui.test_screens import pick, said
 
 from portico import Client
-from portico_tui.screens.machines import ClusterDaemons, ProcessList
+from portico_tui.screens.machines import ClusterDaemonsScreen, ProcessesScreen
 
 
 async def test_a_node_is_drained_and_resumed_and_processes_and_daemons_are_listed(tmp_path: Path) -> None:
@@ -40,8 +40,8 @@ async def test_a_node_is_drained_and_resumed_and_processes_and_daemons_are_liste
             await screen.press("e")
             await screen.until(lambda: screen.row("#rows", "g1")[2:3] == ["idle"])
             await screen.press("enter")
-            await screen.over(ProcessList)
+            await screen.over(ProcessesScreen)
             await screen.until(lambda: screen.row("#rows", "m")[1:3] == ["running", "local"])
             await screen.press("escape", "b")
-            await screen.over(ClusterDaemons)
+            await screen.over(ClusterDaemonsScreen)
             await screen.until(lambda: any(row[1] == daemon.url for row in screen.rows("#rows")))

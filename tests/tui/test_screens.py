@@ -17,15 +17,21 @@ from textual.widgets import Tree
 from portico import Client
 from portico.webhooks import verify_webhook
 from portico_tui.app import TITLES
-from portico_tui.screens.apps import Versions
-from portico_tui.screens.canaries import CanaryHistory
-from portico_tui.screens.containers import ContainerFiles
-from portico_tui.screens.evals import EvalItems, EvalList, EvalRunList, EvalSearchList, EvalTrials
-from portico_tui.screens.prompts import PromptVersions
-from portico_tui.screens.runs import TraceView
-from portico_tui.screens.schedules import ScheduledRuns
-from portico_tui.screens.skills import SkillVersions
-from portico_tui.screens.webhooks import Deliveries
+from portico_tui.screens.apps import AppVersionsScreen
+from portico_tui.screens.canaries import CanaryHistoryScreen
+from portico_tui.screens.containers import ContainerFilesScreen
+from portico_tui.screens.evals import (
+    EvalItemsScreen,
+    EvalRunsScreen,
+    EvalSearchesScreen,
+    EvalsScreen,
+    EvalTrialsScreen,
+)
+from portico_tui.screens.prompts import PromptVersionsScreen
+from portico_tui.screens.runs import TraceScreen
+from portico_tui.screens.schedules import ScheduledRunsScreen
+from portico_tui.screens.skills import SkillVersionsScreen
+from portico_tui.screens.webhooks import DeliveriesScreen
 from portico_tui.widgets.dialogs import Choose, Confirm, Form, Reader
 from portico_tui.widgets.run_view import RunView
 
@@ -150,7 +156,7 @@ async def test_versions_are_compared_and_rolled_back_and_an_app_is_deployed_and_
         await screen.fill(changes='{"nowhere.system": "x"}')
         await screen.until(lambda: any("nowhere" in line for line in screen.told))
         await screen.press("v")
-        await screen.over(Versions)
+        await screen.over(AppVersionsScreen)
         await screen.until(lambda: len(screen.rows("#rows")) == 2)
         assert [row[0] for row in screen.rows("#rows")] == ["2", "1"]
         await screen.press("b")  # it answers already
@@ -161,10 +167,10 @@ async def test_versions_are_compared_and_rolled_back_and_an_app_is_deployed_and_
         await screen.press("escape", "b")
         await screen.agree()
         await screen.until(
-            lambda: isinstance(screen.app.screen, Versions) and screen.rows("#rows")[1][1] == "●"
+            lambda: isinstance(screen.app.screen, AppVersionsScreen) and screen.rows("#rows")[1][1] == "●"
         )
         await screen.press("escape")
-        await screen.until(lambda: not isinstance(screen.app.screen, Versions))
+        await screen.until(lambda: not isinstance(screen.app.screen, AppVersionsScreen))
         await screen.press("l")
         await screen.fill(limits="concurrency=two")
         await screen.until(lambda: any("is not a limit" in line for line in screen.told))
@@ -191,7 +197,7 @@ async def test_a_run_is_traced_resumed_and_forked_from_a_step(daemon: Daemon) ->
         assert running.id is not None
         screen.app.screen.table.choose(running.id)  # type: ignore[attr-defined]
         await screen.press("t")
-        await screen.over(TraceView)
+        await screen.over(TraceScreen)
         tree = screen.app.screen.query_one(Tree)
         await screen.until(lambda: tree.last_line > 1)
         labels = [str(tree.get_node_at_line(line).label) for line in range(tree.last_line + 1)]
@@ -304,7 +310,7 @@ async def test_a_prompt_is_written_filled_in_edited_and_removed(daemon: Daemon) 
         await screen.fill(system="Be polite.", user="Greet {who}.")
         await screen.until(lambda: screen.row("#rows", "greet")[1:3] == ["2", "who"])
         await screen.press("v")
-        await screen.over(PromptVersions)
+        await screen.over(PromptVersionsScreen)
         await screen.until(lambda: len(screen.rows("#rows")) == 2)
         await screen.press("escape")
         await pick(screen, "prompts", 0, "greet")
@@ -348,31 +354,31 @@ async def test_an_evaluation_is_run_read_and_searched(daemon: Daemon, tmp_path: 
         await screen.press("n")
         await screen.fill(file=str(file))
         await screen.agree()
-        await screen.over(EvalRunList)
+        await screen.over(EvalRunsScreen)
         await screen.until(
             lambda: screen.rows("#rows") and screen.rows("#rows")[0][2:5:2] == ["● completed", "2 of 2"]
         )
         assert screen.rows("#rows")[0][3] == "1.000" and "same: 2 passed" in said(screen, "#detail")
         await screen.press("enter")
-        await screen.over(EvalItems)
+        await screen.over(EvalItemsScreen)
         await screen.until(lambda: [row[3] for row in screen.rows("#rows")] == ["heron", "amber"])
         await screen.press("escape", "escape")
-        await screen.until(lambda: isinstance(screen.app.screen, EvalList))
+        await screen.until(lambda: isinstance(screen.app.screen, EvalsScreen))
         file.write_text(EVALUATION + SEARCH, encoding="utf-8")
         await screen.press("n")
         await screen.fill(file=str(file))
         await screen.agree()
-        await screen.over(EvalSearchList)
+        await screen.over(EvalSearchesScreen)
         await screen.until(lambda: screen.rows("#rows") and screen.rows("#rows")[0][2] == "● completed")
         await screen.press("enter")
-        await screen.over(EvalTrials)
+        await screen.over(EvalTrialsScreen)
         await screen.until(lambda: len(screen.rows("#rows")) == 2)
         assert screen.rows("#rows")[0][0] == "1.000"
         await screen.press("p")
         await screen.agree()
         await screen.until(lambda: any("deployed" in line for line in screen.told))
         await screen.press("escape", "escape")
-        await screen.until(lambda: isinstance(screen.app.screen, EvalList))
+        await screen.until(lambda: isinstance(screen.app.screen, EvalsScreen))
         await pick(screen, "evals", 1, "words")
         await screen.press("d")
         await screen.agree()
@@ -450,7 +456,7 @@ async def test_a_webhook_is_made_tried_paused_and_deleted_and_its_deliveries_are
         await receiver.next("/tui")
         await pick(screen, "webhooks", 0, "ours")
         await screen.press("enter")
-        await screen.over(Deliveries)
+        await screen.over(DeliveriesScreen)
         await screen.until(
             lambda: [row[1:3] for row in screen.rows("#rows")] == [["run.finished", "delivered"]]
         )
@@ -477,7 +483,7 @@ async def test_a_schedule_is_made_run_paused_changed_and_deleted(daemon: Daemon)
         await screen.press("r")
         await screen.until(lambda: any("Began run_" in line for line in screen.told))
         await screen.press("enter")
-        await screen.over(ScheduledRuns)
+        await screen.over(ScheduledRunsScreen)
         await screen.until(lambda: [row[1:3] for row in screen.rows("#rows")] == [["hand", "completed"]])
         await screen.press("escape")
         await pick(screen, "schedules", 0, "daily")
@@ -512,7 +518,7 @@ async def test_a_skill_is_added_in_versions_saved_and_deleted(daemon: Daemon, tm
         await screen.fill(source=str(skill))
         await screen.until(lambda: screen.row("#rows", "greet")[1:3] == ["2", "2"])
         await screen.press("enter")
-        await screen.over(SkillVersions)
+        await screen.over(SkillVersionsScreen)
         await screen.until(lambda: [row[0] for row in screen.rows("#rows")] == ["2", "1"])
         assert "SKILL.md" in said(screen, "#detail")
         await screen.press("d")
@@ -554,7 +560,7 @@ async def test_a_canary_is_set_changed_and_rolled_back(daemon: Daemon) -> None:
         await screen.fill(reason="Not now")
         await screen.until(lambda: screen.row("#rows", "helper")[1:2] == ["rolled back"])
         await screen.press("enter")
-        await screen.over(CanaryHistory)
+        await screen.over(CanaryHistoryScreen)
         await screen.until(lambda: [row[4] for row in screen.rows("#rows")] == ["Not now"])
         assert "rolled back" in said(screen, "#detail") and "set" in said(screen, "#detail")
         await screen.press("escape")
@@ -581,7 +587,7 @@ async def test_a_container_is_made_and_its_files_are_uploaded_saved_and_deleted(
         await pick(screen, "containers", 0, "analysis")
         assert screen.row("#rows", "analysis")[2:3] == ["90"]
         await screen.press("enter")
-        await screen.over(ContainerFiles)
+        await screen.over(ContainerFilesScreen)
         await screen.press("u")
         await screen.fill(file=str(given))
         await screen.until(lambda: [row[0] for row in screen.rows("#rows")] == ["/work/table.csv"])

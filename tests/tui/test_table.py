@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from portico_tui.widgets.table import FilterLine, Table
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Ship:
 
 
 COLUMNS = (
-    Column[Ship]("SHIP", lambda ship: ship.name, "bold", 20),
-    Column[Ship](
+    TableColumn[Ship]("SHIP", lambda ship: ship.name, "bold", 20),
+    TableColumn[Ship](
         "TONS", lambda ship: "" if ship.tons is None else f"{ship.tons} t", sort=lambda ship: ship.tons
     ),
 )
@@ -156,7 +156,7 @@ async def test_of_ten_thousand_rows_only_those_in_sight_are_asked_for_their_text
     app = Harbour()
     async with app.run_test(size=(40, 12)) as pilot:
         table = app.query_one(Table)
-        table.rows.columns = (Column[Ship]("SHIP", show), COLUMNS[1])
+        table.rows.columns = (TableColumn[Ship]("SHIP", show), COLUMNS[1])
         table.put({str(number): Ship(f"ship {number:05}", number) for number in range(10_000)})
         table.focus()
         await pilot.pause()

@@ -15,7 +15,7 @@ from portico.errors import Unauthenticated
 from portico_tui.widgets.dialogs import Choose, Reader
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.run_view import RunView
-from portico_tui.widgets.transcript import Reply
+from portico_tui.widgets.transcript import ReplyView
 
 BREAD = "# Bread\n\nBread is baked at 230 degrees for forty minutes.\n"
 
@@ -53,8 +53,8 @@ async def ask(screen: Terminal, partner: str, question: str) -> str:
     await screen.press(*partner, "enter")
     await screen.until(lambda: screen.text("#partner").startswith(f"Talking to {partner}"))
     await screen.type(question)
-    await screen.until(lambda: screen.app.screen.query(Reply))
-    reply = screen.app.screen.query_one(Reply)
+    await screen.until(lambda: screen.app.screen.query(ReplyView))
+    reply = screen.app.screen.query_one(ReplyView)
     await screen.until(lambda: "tokens" in str(reply.query_one(".state", Static).render()))
     return reply.text
 

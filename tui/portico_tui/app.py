@@ -13,69 +13,76 @@ from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widgets import Input
 
-from portico_tui.daemon import Daemon, Glance
+from portico_tui.daemon import DaemonClient, Glance
 from portico_tui.link import Link, Lost
-from portico_tui.screens.access import KeyList, Logs, SettingList, UsageTable
-from portico_tui.screens.approvals import Approvals
-from portico_tui.screens.apps import AppList
-from portico_tui.screens.batches import Batches
-from portico_tui.screens.canaries import CanaryList
-from portico_tui.screens.chat import Chat
-from portico_tui.screens.containers import ContainerList
-from portico_tui.screens.daemons import DaemonList
-from portico_tui.screens.documents import Documents
-from portico_tui.screens.evals import EvalList
-from portico_tui.screens.finetunes import Finetunes
-from portico_tui.screens.kept import AdapterList, ArtifactList, ChatList, EngineList, FactList, GuardList
-from portico_tui.screens.machines import MachineList
-from portico_tui.screens.models import Models
-from portico_tui.screens.page import AppServices, Page
-from portico_tui.screens.prompts import PromptList
-from portico_tui.screens.runs import RunList
-from portico_tui.screens.schedules import ScheduleList
-from portico_tui.screens.skills import SkillList
-from portico_tui.screens.tools import Origins, ToolList
-from portico_tui.screens.webhooks import WebhookList
+from portico_tui.screens.access import KeysScreen, LogsScreen, SettingsScreen, UsageScreen
+from portico_tui.screens.approvals import ApprovalsScreen
+from portico_tui.screens.apps import AppsScreen
+from portico_tui.screens.batches import BatchesScreen
+from portico_tui.screens.canaries import CanariesScreen
+from portico_tui.screens.chat import ChatScreen
+from portico_tui.screens.containers import ContainersScreen
+from portico_tui.screens.daemons import DaemonsScreen
+from portico_tui.screens.documents import DocumentsScreen
+from portico_tui.screens.evals import EvalsScreen
+from portico_tui.screens.finetunes import FinetunesScreen
+from portico_tui.screens.kept import (
+    AdaptersScreen,
+    ArtifactsScreen,
+    EnginesScreen,
+    FactsScreen,
+    GuardsScreen,
+    StoredChatsScreen,
+)
+from portico_tui.screens.machines import MachinesScreen
+from portico_tui.screens.models import ModelsScreen
+from portico_tui.screens.page import AppServices, PageScreen
+from portico_tui.screens.prompts import PromptsScreen
+from portico_tui.screens.runs import RunsScreen
+from portico_tui.screens.schedules import SchedulesScreen
+from portico_tui.screens.skills import SkillsScreen
+from portico_tui.screens.tools import OriginsScreen, ToolsScreen
+from portico_tui.screens.webhooks import WebhooksScreen
 from portico_tui.widgets.dialogs import Choose, Help
 from portico_tui.widgets.top import DIGIT_KEYS
 
-PAGES: tuple[type[Page], ...] = (
-    Models,
-    Documents,
-    Chat,
-    Approvals,
-    Finetunes,
-    Batches,
-    AppList,
-    RunList,
-    ToolList,
-    Origins,
-    PromptList,
-    SkillList,
-    EvalList,
-    KeyList,
-    CanaryList,
-    ContainerList,
-    ScheduleList,
-    WebhookList,
-    MachineList,
-    UsageTable,
-    Logs,
-    SettingList,
-    GuardList,
-    EngineList,
-    AdapterList,
-    ArtifactList,
-    FactList,
-    ChatList,
-    DaemonList,
+PAGES: tuple[type[PageScreen], ...] = (
+    ModelsScreen,
+    DocumentsScreen,
+    ChatScreen,
+    ApprovalsScreen,
+    FinetunesScreen,
+    BatchesScreen,
+    AppsScreen,
+    RunsScreen,
+    ToolsScreen,
+    OriginsScreen,
+    PromptsScreen,
+    SkillsScreen,
+    EvalsScreen,
+    KeysScreen,
+    CanariesScreen,
+    ContainersScreen,
+    SchedulesScreen,
+    WebhooksScreen,
+    MachinesScreen,
+    UsageScreen,
+    LogsScreen,
+    SettingsScreen,
+    GuardsScreen,
+    EnginesScreen,
+    AdaptersScreen,
+    ArtifactsScreen,
+    FactsScreen,
+    StoredChatsScreen,
+    DaemonsScreen,
 )
 """The screens, in the order of their keys."""
 
 TITLES = {page.MODE: page.TAB for page in PAGES}
 
 
-class Portico(App[Daemon]):
+class Portico(App[DaemonClient]):
     """The terminal UI over one daemon, which it closes the connections to at the end. It returns the one to open next.
 
     ``glance`` is how the daemon looked last, ``lost`` why it does not answer; every screen watches both.
@@ -99,7 +106,7 @@ class Portico(App[Daemon]):
     glance: reactive[Glance | None] = reactive(None)
     lost: reactive[Lost | None] = reactive(None)
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: DaemonClient) -> None:
         super().__init__()
         self._daemon = daemon
         self._link = Link(daemon, self._seen, self._gone)
@@ -130,11 +137,11 @@ class Portico(App[Daemon]):
         if action in ("help", "quit_by_letter") and isinstance(self.focused, Input):
             return False
         if action in ("help", "switch_mode", "reconnect", "go"):
-            return isinstance(self.screen, Page)
+            return isinstance(self.screen, PageScreen)
         return True
 
     def action_help(self) -> None:
-        if isinstance(self.screen, Page):
+        if isinstance(self.screen, PageScreen):
             self.push_screen(Help(self.screen.keys()))
 
     def action_quit_by_letter(self) -> None:
@@ -153,7 +160,7 @@ class Portico(App[Daemon]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The command palette: what the screen can do, the other screens, then Textual's own."""
-        if isinstance(screen, Page):
+        if isinstance(screen, PageScreen):
             for binding in filter(lambda each: each.show, screen.commands()):
                 yield SystemCommand(
                     binding.description, binding.tooltip, partial(screen.run_action, binding.action)
@@ -168,7 +175,7 @@ def run(url: str | None = None, key: str | None = None) -> None:
 
     Raises `SystemExit` if it fails, behind the traceback that Textual prints.
     """
-    daemon: Daemon | None = Daemon(url, key)
+    daemon: DaemonClient | None = DaemonClient(url, key)
     while daemon is not None:
         app = Portico(daemon)
         daemon = app.run()

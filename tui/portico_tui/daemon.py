@@ -41,7 +41,7 @@ __all__ = [
     "ChatMessage",
     "Cited",
     "Conversations",
-    "Daemon",
+    "DaemonClient",
     "DaemonError",
     "Delta",
     "Event",
@@ -110,7 +110,7 @@ def takes_words(app: App) -> bool:
     return app.kind in ("store", "agent") or (app.input_schema or {}).get("type", "string") == "string"
 
 
-class Daemon:
+class DaemonClient:
     """A running daemon. ``url`` and ``key`` default as the client's do; close it when done."""
 
     def __init__(self, url: str | None = None, key: str | None = None, *, name: str = "") -> None:

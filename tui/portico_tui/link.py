@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from portico_tui.daemon import Daemon, DaemonError, Glance
+from portico_tui.daemon import DaemonClient, DaemonError, Glance
 
 IDLE_INTERVAL_S = 2.0
 """Seconds between two looks while nothing is continuing."""
@@ -41,7 +41,9 @@ def busy(glance: Glance) -> bool:
 class Link:
     """Tells ``seen`` what the daemon looks like and ``lost`` when it does not answer, as long as `keep` runs."""
 
-    def __init__(self, daemon: Daemon, seen: Callable[[Glance], None], lost: Callable[[Lost], None]) -> None:
+    def __init__(
+        self, daemon: DaemonClient, seen: Callable[[Glance], None], lost: Callable[[Lost], None]
+    ) -> None:
         self._daemon = daemon
         self._seen = seen
         self._lost = lost

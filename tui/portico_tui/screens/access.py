@@ -19,28 +19,28 @@ from portico.cli.render import dollars
 from portico.errors import Forbidden, NotFound
 from portico.schemas.daemon import Setting
 from portico.schemas.keys import Key
-from portico_tui.screens.page import AppServices, Listing, action, row_action
+from portico_tui.screens.page import AppServices, ListingScreen, action, row_action
 from portico_tui.text import cell, clock, model_state, one_line, source_state
 from portico_tui.widgets.dialogs import Choose, Field, Form, Reader
 from portico_tui.widgets.schema_form import json_object
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 SCOPES = (
     "admin, chat, models:read, stores:NAME:read (write, manage), apps:NAME:call, tools:NAME:call, finetune"
 )
 
 
-class KeyList(Listing[Key]):
+class KeysScreen(ListingScreen[Key]):
     """Who may call, and what."""
 
     MODE = "keys"
     TAB = "Keys"
     COLUMNS = (
-        Column[Key]("NAME", lambda key: key.name, "bold", 24),
-        Column[Key]("SCOPES", lambda key: key.scopes),
-        Column[Key]("LIMITS", lambda key: shown(key.limits)),
-        Column[Key]("MADE", lambda key: clock(key.created_at), "dim", sort=lambda key: key.created_at),
-        Column[Key]("KEY", lambda key: key.hint, "dim"),
+        TableColumn[Key]("NAME", lambda key: key.name, "bold", 24),
+        TableColumn[Key]("SCOPES", lambda key: key.scopes),
+        TableColumn[Key]("LIMITS", lambda key: shown(key.limits)),
+        TableColumn[Key]("MADE", lambda key: clock(key.created_at), "dim", sort=lambda key: key.created_at),
+        TableColumn[Key]("KEY", lambda key: key.hint, "dim"),
     )
     EMPTY = "There are no keys: the daemon answers everybody on its machine.\n\nPress n to make one."
 
@@ -138,24 +138,26 @@ PERIODS = {"hour": 3600.0, "day": 86_400.0, "week": 604_800.0, "month": 2_592_00
 """Seconds that are looked back, by name; 0: to the beginning."""
 
 
-class UsageTable(Listing[Used]):
+class UsageScreen(ListingScreen[Used]):
     """Calls, tokens and cost of a period, by name."""
 
     MODE = "usage"
     TAB = "Usage"
     COLUMNS = (
-        Column[Used]("NAME", lambda row: row.name, "bold", 32),
-        Column[Used]("ANSWERED BY", lambda row: row.model or ""),
-        Column[Used]("OPERATION", lambda row: row.operation),
-        Column[Used]("CALLS", lambda row: f"{row.calls:,}", sort=lambda row: row.calls),
-        Column[Used](
+        TableColumn[Used]("NAME", lambda row: row.name, "bold", 32),
+        TableColumn[Used]("ANSWERED BY", lambda row: row.model or ""),
+        TableColumn[Used]("OPERATION", lambda row: row.operation),
+        TableColumn[Used]("CALLS", lambda row: f"{row.calls:,}", sort=lambda row: row.calls),
+        TableColumn[Used](
             "TOKENS IN", lambda row: f"{row.prompt_tokens or 0:,}", sort=lambda row: row.prompt_tokens
         ),
-        Column[Used](
+        TableColumn[Used](
             "OUT", lambda row: f"{row.completion_tokens or 0:,}", sort=lambda row: row.completion_tokens
         ),
-        Column[Used]("MEAN", lambda row: f"{row.milliseconds:,.0f} ms", sort=lambda row: row.milliseconds),
-        Column[Used](
+        TableColumn[Used](
+            "MEAN", lambda row: f"{row.milliseconds:,.0f} ms", sort=lambda row: row.milliseconds
+        ),
+        TableColumn[Used](
             "COST", lambda row: "" if row.cost is None else dollars(row.cost), sort=lambda row: row.cost
         ),
     )
@@ -202,16 +204,16 @@ MAX_LOG_LINES = 200
 """Lines of a log that are shown."""
 
 
-class Logs(Listing[LogSource]):
+class LogsScreen(ListingScreen[LogSource]):
     """What engines and MCP servers write, as they write it."""
 
     MODE = "logs"
     TAB = "Logs"
     LOOK_INTERVAL_S = 1.0
     COLUMNS = (
-        Column[LogSource]("NAME", lambda one: one.name, "bold", 32),
-        Column[LogSource]("KIND", lambda one: one.kind),
-        Column[LogSource](
+        TableColumn[LogSource]("NAME", lambda one: one.name, "bold", 32),
+        TableColumn[LogSource]("KIND", lambda one: one.kind),
+        TableColumn[LogSource](
             "STATE", lambda one: (model_state if one.kind == "model" else source_state)(one.state)
         ),
     )
@@ -257,16 +259,18 @@ class Logs(Listing[LogSource]):
             self.query_one("#lines", Static).update(Content(text))
 
 
-class SettingList(Listing[Setting]):
+class SettingsScreen(ListingScreen[Setting]):
     """Every setting of the daemon, and where its value came from."""
 
     MODE = "settings"
     TAB = "Settings"
     LOOK_INTERVAL_S = 10.0
     COLUMNS = (
-        Column[Setting]("SETTING", lambda one: one.name, "bold", 32),
-        Column[Setting]("VALUE", lambda one: json.dumps(one.value, ensure_ascii=False), "", 32),
-        Column[Setting]("FROM", lambda one: cell(one.origin, "dim" if one.origin == "default" else "green")),
+        TableColumn[Setting]("SETTING", lambda one: one.name, "bold", 32),
+        TableColumn[Setting]("VALUE", lambda one: json.dumps(one.value, ensure_ascii=False), "", 32),
+        TableColumn[Setting](
+            "FROM", lambda one: cell(one.origin, "dim" if one.origin == "default" else "green")
+        ),
     )
     EMPTY = "There are no settings."
 

@@ -9,24 +9,26 @@ from typing import Any
 from textual.content import Content
 
 from portico_tui.daemon import Question
-from portico_tui.screens.page import Listing, row_action
+from portico_tui.screens.page import ListingScreen, row_action
 from portico_tui.text import clock, one_line, safe
 from portico_tui.widgets.dialogs import Form
 from portico_tui.widgets.schema_form import fields_of, value_of
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 
-class Approvals(Listing[Question]):
+class ApprovalsScreen(ListingScreen[Question]):
     """The questions that a person answers."""
 
     MODE = "approvals"
     TAB = "Approvals"
     LOOK_INTERVAL_S = 1.0
     COLUMNS = (
-        Column[Question]("ASKED", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at),
-        Column[Question]("KIND", lambda one: one.kind),
-        Column[Question]("NAME", lambda one: one.name, "bold", 24),
-        Column[Question](
+        TableColumn[Question](
+            "ASKED", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+        ),
+        TableColumn[Question]("KIND", lambda one: one.kind),
+        TableColumn[Question]("NAME", lambda one: one.name, "bold", 24),
+        TableColumn[Question](
             "WITH", lambda one: ", ".join(f"{name}={value}" for name, value in one.arguments.items())
         ),
     )

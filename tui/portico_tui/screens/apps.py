@@ -13,12 +13,12 @@ from portico.cli.limits import limits_of, shown
 from portico.cli.source import document_of
 from portico.errors import InvalidRequest
 from portico.schemas.apps import App, AppVersion
-from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.screens.page import AppServices, ListingScreen, SublistScreen, action, row_action
 from portico_tui.text import clock, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.run_view import RunView
 from portico_tui.widgets.schema_form import Schema, fields_of, json_object, local_path, value_of
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 MESSAGE: Schema = {"type": "string", "description": "What to say to it"}
 """The input of what takes a conversation."""
@@ -28,17 +28,17 @@ def _deployed(app: App) -> bool:
     return app.version > 0
 
 
-class AppList(Listing[App]):
+class AppsScreen(ListingScreen[App]):
     """Everything that answers under a name: flows, agents, the chats over stores."""
 
     MODE = "apps"
     TAB = "Apps"
     COLUMNS = (
-        Column[App]("APP", lambda app: app.name, "bold", 30),
-        Column[App]("KIND", lambda app: app.kind),
-        Column[App]("VERSION", lambda app: app.version or "", sort=lambda app: app.version or None),
-        Column[App]("OF", lambda app: "everybody" if app.shared else app.owner or "you", "dim"),
-        Column[App]("WHAT", lambda app: app.description or app.title, "dim"),
+        TableColumn[App]("APP", lambda app: app.name, "bold", 30),
+        TableColumn[App]("KIND", lambda app: app.kind),
+        TableColumn[App]("VERSION", lambda app: app.version or "", sort=lambda app: app.version or None),
+        TableColumn[App]("OF", lambda app: "everybody" if app.shared else app.owner or "you", "dim"),
+        TableColumn[App]("WHAT", lambda app: app.description or app.title, "dim"),
     )
     EMPTY = (
         "No apps yet.\n\nPress n to deploy a flow or an agent from a file, or add a folder under Documents."
@@ -78,7 +78,7 @@ class AppList(Listing[App]):
 
     @row_action("v", "Versions", "The versions of the app: read, compare, roll back", when=_deployed)
     async def versions(self, app: App) -> None:
-        self.app.push_screen(Versions(self.services, app))
+        self.app.push_screen(AppVersionsScreen(self.services, app))
 
     @action("n", "Deploy", "Deploy a flow or an agent from a file of JSON or YAML")
     async def deploy(self) -> None:
@@ -143,19 +143,19 @@ class AppList(Listing[App]):
             await self.client.apps.remove(app.name)
 
 
-class Versions(Sublist[AppVersion]):
+class AppVersionsScreen(SublistScreen[AppVersion]):
     """The versions of an app, newest first."""
 
     MODE = "apps"
     TAB = "Apps"
     COLUMNS = (
-        Column[AppVersion]("VERSION", lambda one: one.version, "bold", sort=lambda one: one.version),
-        Column[AppVersion]("ANSWERS", lambda one: "●" if one.current else "", "green"),
-        Column[AppVersion](
+        TableColumn[AppVersion]("VERSION", lambda one: one.version, "bold", sort=lambda one: one.version),
+        TableColumn[AppVersion]("ANSWERS", lambda one: "●" if one.current else "", "green"),
+        TableColumn[AppVersion](
             "SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
         ),
-        Column[AppVersion]("BY", lambda one: one.created_by),
-        Column[AppVersion]("NOTE", lambda one: one.note),
+        TableColumn[AppVersion]("BY", lambda one: one.created_by),
+        TableColumn[AppVersion]("NOTE", lambda one: one.note),
     )
     EMPTY = "It has no versions."
 

@@ -7,35 +7,35 @@ from collections.abc import Iterable, Sequence
 from textual.content import Content
 
 from portico_tui.daemon import Batch
-from portico_tui.screens.page import Listing, action, row_action
+from portico_tui.screens.page import ListingScreen, action, row_action
 from portico_tui.text import batch_state, cell, clock, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.schema_form import local_path
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 MAX_SHOWN_PROBLEMS = 5
 """How many of the problems of a file are shown."""
 
 
-class Batches(Listing[Batch]):
+class BatchesScreen(ListingScreen[Batch]):
     """The batches, newest first."""
 
     MODE = "batches"
     TAB = "Batches"
     LOOK_INTERVAL_S = 1.0
     COLUMNS = (
-        Column[Batch](
+        TableColumn[Batch](
             "BEGAN", lambda batch: clock(batch.created_at), "dim", sort=lambda batch: batch.created_at
         ),
-        Column[Batch]("ENDPOINT", lambda batch: batch.endpoint),
-        Column[Batch]("MODEL", lambda batch: batch.model or "", "bold", 24),
-        Column[Batch]("STATUS", lambda batch: batch_state(batch.status)),
-        Column[Batch](
+        TableColumn[Batch]("ENDPOINT", lambda batch: batch.endpoint),
+        TableColumn[Batch]("MODEL", lambda batch: batch.model or "", "bold", 24),
+        TableColumn[Batch]("STATUS", lambda batch: batch_state(batch.status)),
+        TableColumn[Batch](
             "DONE",
             lambda batch: f"{batch.done:,} of {batch.total:,}" if batch.total else "",
             sort=lambda batch: batch.done,
         ),
-        Column[Batch](
+        TableColumn[Batch](
             "FAILED",
             lambda batch: cell(f"{batch.failed:,}" if batch.failed else "", "red"),
             sort=lambda batch: batch.failed,

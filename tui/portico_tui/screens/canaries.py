@@ -9,10 +9,10 @@ from textual.content import Content
 
 from portico.cli.canaries import conditions_of, rule_of, share_of
 from portico.schemas.canaries import Canary, CanarySide
-from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.screens.page import AppServices, ListingScreen, SublistScreen, action, row_action
 from portico_tui.text import cell, clock, one_line
 from portico_tui.widgets.dialogs import Answers, Field, Form
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 COLOURS = {"running": "yellow", "promoted": "green", "rolled_back": "red"}
 
@@ -21,18 +21,18 @@ def _status(one: Canary) -> Any:
     return cell(one.status.replace("_", " "), COLOURS[one.status])
 
 
-class CanaryList(Listing[Canary]):
+class CanariesScreen(ListingScreen[Canary]):
     """The newest canary of each alias."""
 
     MODE = "canaries"
     TAB = "Canaries"
     COLUMNS = (
-        Column[Canary]("ALIAS", lambda one: one.alias, "bold", 24),
-        Column[Canary]("STATUS", _status),
-        Column[Canary]("BASELINE", lambda one: one.baseline.target, "", 24),
-        Column[Canary]("CANARY", lambda one: one.canary.target, "", 24),
-        Column[Canary]("WEIGHT", lambda one: share_of(one.weight), sort=lambda one: one.weight),
-        Column[Canary]("CALLS", lambda one: one.canary.calls, sort=lambda one: one.canary.calls),
+        TableColumn[Canary]("ALIAS", lambda one: one.alias, "bold", 24),
+        TableColumn[Canary]("STATUS", _status),
+        TableColumn[Canary]("BASELINE", lambda one: one.baseline.target, "", 24),
+        TableColumn[Canary]("CANARY", lambda one: one.canary.target, "", 24),
+        TableColumn[Canary]("WEIGHT", lambda one: share_of(one.weight), sort=lambda one: one.weight),
+        TableColumn[Canary]("CALLS", lambda one: one.canary.calls, sort=lambda one: one.canary.calls),
     )
     EMPTY = "No canaries yet.\n\nPress n to give a part of the calls of an alias to what it may mean next."
 
@@ -56,7 +56,7 @@ class CanaryList(Listing[Canary]):
 
     @row_action("enter", "History", "The canaries that the alias has had, and what was done to each")
     async def history(self, canary: Canary) -> None:
-        self.app.push_screen(CanaryHistory(self.services, canary.alias))
+        self.app.push_screen(CanaryHistoryScreen(self.services, canary.alias))
 
     @action("n", "New", "Split the calls of an alias")
     async def new(self) -> None:
@@ -164,17 +164,19 @@ def _wanted(given: Answers) -> dict[str, Any]:
     }
 
 
-class CanaryHistory(Sublist[Canary]):
+class CanaryHistoryScreen(SublistScreen[Canary]):
     """The canaries that an alias has had, the newest first."""
 
     MODE = "canaries"
     TAB = "Canaries"
     COLUMNS = (
-        Column[Canary]("SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at),
-        Column[Canary]("STATUS", _status),
-        Column[Canary]("BASELINE", lambda one: one.baseline.target, "", 24),
-        Column[Canary]("CANARY", lambda one: one.canary.target, "", 24),
-        Column[Canary]("WHY", lambda one: one.reason or "", "dim"),
+        TableColumn[Canary](
+            "SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+        ),
+        TableColumn[Canary]("STATUS", _status),
+        TableColumn[Canary]("BASELINE", lambda one: one.baseline.target, "", 24),
+        TableColumn[Canary]("CANARY", lambda one: one.canary.target, "", 24),
+        TableColumn[Canary]("WHY", lambda one: one.reason or "", "dim"),
     )
     EMPTY = "No canaries."
 

@@ -32,14 +32,14 @@ from portico_tui.daemon import (
     ToolCalled,
     partners,
 )
-from portico_tui.screens.page import AppServices, Page
+from portico_tui.screens.page import AppServices, PageScreen
 from portico_tui.text import one_line
 from portico_tui.widgets.conversation_picker import ConversationPicker
 from portico_tui.widgets.dialogs import Choose
 from portico_tui.widgets.key_line import KeyLine
 from portico_tui.widgets.passages import Passages
-from portico_tui.widgets.prompt import Prompt
-from portico_tui.widgets.transcript import Reply, Transcript
+from portico_tui.widgets.prompt_line import PromptLine
+from portico_tui.widgets.transcript import ReplyView, TranscriptView
 
 NOBODY = "There is nobody to talk to yet: add a model (Esc, 1, a) or a folder (Esc, 2, a)."
 
@@ -54,7 +54,7 @@ KINDS: Final = {"store": "answers from documents", "flow": "app"}
 """What somebody to talk to is called, where that is not its kind."""
 
 
-class Chat(Page):
+class ChatScreen(PageScreen):
     """One conversation, kept as a session. What failed or was stopped stays to be read but is not kept."""
 
     MODE = "chat"
@@ -93,17 +93,17 @@ class Chat(Page):
         yield from self.top()
         yield Static(id="partner")
         with Horizontal(id="body"):
-            yield Transcript(WELCOME, id="talk")
+            yield TranscriptView(WELCOME, id="talk")
             yield Passages(id="cited", quote=120)
         yield Static(id="hint")
         with Horizontal(id="prompt"):
             yield Static("›", classes="sign")
-            yield Prompt(id="line")
+            yield PromptLine(id="line")
         yield KeyLine()
 
     def on_mount(self) -> None:
         self.listen(self._show)
-        self.query_one(Prompt).focus()
+        self.query_one(PromptLine).focus()
 
     def _show(self, glance: Glance) -> None:
         self._glance = glance
@@ -166,7 +166,7 @@ class Chat(Page):
         if partner is None:
             self.notify(NOBODY, severity="warning")
             return
-        question = self.query_one(Prompt).take()
+        question = self.query_one(PromptLine).take()
         if question:
             self._answering = self._answer(partner, question)
             self.refresh_bindings()
@@ -174,7 +174,7 @@ class Chat(Page):
     @work(group="answer")
     async def _answer(self, partner: Partner, question: str) -> None:
         self._cite(())
-        reply = await self.query_one(Transcript).turn(question)
+        reply = await self.query_one(TranscriptView).turn(question)
         asking = self.daemon.conversations.ask(partner, self._session, tuple(self._history), question)
         try:
             await self._listen_to(asking, reply)
@@ -197,7 +197,7 @@ class Chat(Page):
             self.refresh_bindings()
             await reply.end()
 
-    async def _listen_to(self, asking: Asking, reply: Reply) -> None:
+    async def _listen_to(self, asking: Asking, reply: ReplyView) -> None:
         async with aclosing(asking.events()) as events:
             async for event in events:
                 match event:
@@ -235,17 +235,17 @@ class Chat(Page):
             self._answering.cancel()
 
     def action_leave(self) -> None:
-        self.query_one(Transcript).focus()
+        self.query_one(TranscriptView).focus()
 
     def action_page(self, step: int) -> None:
-        transcript = self.query_one(Transcript)
+        transcript = self.query_one(TranscriptView)
         if step < 0:
             transcript.scroll_page_up()
         else:
             transcript.scroll_page_down()
 
     def action_write(self) -> None:
-        self.query_one(Prompt).focus()
+        self.query_one(PromptLine).focus()
 
     @work(exclusive=True, group="choose")
     async def action_choose(self) -> None:
@@ -262,7 +262,7 @@ class Chat(Page):
         )
         if picked is not None:
             self._talk_to(known[picked])
-            self.query_one(Prompt).focus()
+            self.query_one(PromptLine).focus()
 
     @work(exclusive=True, group="forget")
     async def action_forget(self) -> None:
@@ -275,8 +275,8 @@ class Chat(Page):
         self._session, self._history = session, messages
         self._head()
         self._cite(messages[-1].passages if messages else ())
-        await self.query_one(Transcript).fill(messages)
-        prompt = self.query_one(Prompt)
+        await self.query_one(TranscriptView).fill(messages)
+        prompt = self.query_one(PromptLine)
         prompt.recall([item.content for item in messages if item.role == "user"])
         prompt.focus()
 
@@ -308,7 +308,7 @@ class Chat(Page):
         await self._begin(session if partner else None, messages)
 
     def action_copy(self) -> None:
-        text = self.query_one(Transcript).last
+        text = self.query_one(TranscriptView).last
         if not text:
             self.notify("There is no answer to copy yet.", severity="warning")
             return

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from portico.schemas.containers import Container, ContainerFile
-from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.screens.page import AppServices, ListingScreen, SublistScreen, action, row_action
 from portico_tui.text import clock, one_line
 from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.schema_form import local_path
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 
-class ContainerList(Listing[Container]):
+class ContainersScreen(ListingScreen[Container]):
     """The own containers, newest first."""
 
     MODE = "containers"
     TAB = "Containers"
     COLUMNS = (
-        Column[Container]("NAME", lambda one: one.name, "bold", 36),
-        Column[Container](
+        TableColumn[Container]("NAME", lambda one: one.name, "bold", 36),
+        TableColumn[Container](
             "LAST USED", lambda one: clock(one.last_active_at), "", sort=lambda one: one.last_active_at
         ),
-        Column[Container]("MINUTES", lambda one: one.minutes, sort=lambda one: one.minutes),
-        Column[Container]("ID", lambda one: one.id, "dim"),
+        TableColumn[Container]("MINUTES", lambda one: one.minutes, sort=lambda one: one.minutes),
+        TableColumn[Container]("ID", lambda one: one.id, "dim"),
     )
     EMPTY = "No containers yet.\n\nPress n to make one: a folder of the sandbox that code of several calls shares."
 
@@ -50,7 +50,7 @@ class ContainerList(Listing[Container]):
 
     @row_action("enter", "Files", "The files of the container")
     async def files(self, container: Container) -> None:
-        self.app.push_screen(ContainerFiles(self.services, container))
+        self.app.push_screen(ContainerFilesScreen(self.services, container))
 
     @row_action("d", "Delete", "Forget the container with its files")
     async def delete(self, container: Container) -> None:
@@ -58,16 +58,16 @@ class ContainerList(Listing[Container]):
             await self.client.containers.remove(container.id)
 
 
-class ContainerFiles(Sublist[ContainerFile]):
+class ContainerFilesScreen(SublistScreen[ContainerFile]):
     """The files of a container, newest first."""
 
     MODE = "containers"
     TAB = "Containers"
     COLUMNS = (
-        Column[ContainerFile]("FILE", lambda one: one.path, "bold"),
-        Column[ContainerFile]("BYTES", lambda one: f"{one.bytes:,}", sort=lambda one: one.bytes),
-        Column[ContainerFile]("FROM", lambda one: one.source),
-        Column[ContainerFile](
+        TableColumn[ContainerFile]("FILE", lambda one: one.path, "bold"),
+        TableColumn[ContainerFile]("BYTES", lambda one: f"{one.bytes:,}", sort=lambda one: one.bytes),
+        TableColumn[ContainerFile]("FROM", lambda one: one.source),
+        TableColumn[ContainerFile](
             "SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
         ),
     )

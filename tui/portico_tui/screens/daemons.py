@@ -14,11 +14,11 @@ from rich.text import Text
 from textual.content import Content
 
 from portico.errors import InvalidRequest
-from portico_tui.daemon import Daemon, DaemonError, Glance
-from portico_tui.screens.page import Listing, action, row_action
+from portico_tui.daemon import DaemonClient, DaemonError, Glance
+from portico_tui.screens.page import ListingScreen, action, row_action
 from portico_tui.text import cell, one_line
 from portico_tui.widgets.dialogs import Field, Form
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 ANSWER_TIMEOUT_S = 5.0
 """Seconds that a daemon of the list has to say how it is."""
@@ -87,18 +87,18 @@ class SeenDaemon:
         return " · ".join(f"{len(each)} {what}" for what, each in counts)
 
 
-class DaemonList(Listing[SeenDaemon]):
+class DaemonsScreen(ListingScreen[SeenDaemon]):
     """The daemons that one goes between."""
 
     MODE = "daemons"
     TAB = "Daemons"
     LOOK_INTERVAL_S = 10.0
     COLUMNS = (
-        Column[SeenDaemon]("DAEMON", lambda one: one.name, "bold", 32),
-        Column[SeenDaemon]("STATE", lambda one: one.state()),
-        Column[SeenDaemon]("OPEN", lambda one: "●" if one.is_open else ""),
-        Column[SeenDaemon]("ADDRESS", lambda one: one.profile.url, "dim"),
-        Column[SeenDaemon]("HAS", lambda one: one.holds()),
+        TableColumn[SeenDaemon]("DAEMON", lambda one: one.name, "bold", 32),
+        TableColumn[SeenDaemon]("STATE", lambda one: one.state()),
+        TableColumn[SeenDaemon]("OPEN", lambda one: "●" if one.is_open else ""),
+        TableColumn[SeenDaemon]("ADDRESS", lambda one: one.profile.url, "dim"),
+        TableColumn[SeenDaemon]("HAS", lambda one: one.holds()),
     )
     EMPTY = "…"
 
@@ -113,7 +113,7 @@ class DaemonList(Listing[SeenDaemon]):
 
     async def _look_at(self, profile: Profile) -> SeenDaemon:
         is_open = self._is_open(profile) or not profile.name
-        other = self.daemon if is_open else Daemon(profile.url, profile.key)
+        other = self.daemon if is_open else DaemonClient(profile.url, profile.key)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return SeenDaemon(profile, is_open, await other.client.status())
@@ -130,7 +130,7 @@ class DaemonList(Listing[SeenDaemon]):
 
     @row_action("enter", "Open", "Go to the daemon", when=lambda one: not one.is_open)
     async def open_daemon(self, one: SeenDaemon) -> None:
-        self.app.exit(Daemon(one.profile.url, one.profile.key, name=one.profile.name))
+        self.app.exit(DaemonClient(one.profile.url, one.profile.key, name=one.profile.name))
 
     @action("a", "Add", "Keep the address of a daemon under a name")
     async def add(self) -> None:
@@ -145,7 +145,7 @@ class DaemonList(Listing[SeenDaemon]):
         )
         if given is None:
             return
-        other = Daemon(given["url"], given["key"])  # the address as the client has it
+        other = DaemonClient(given["url"], given["key"])  # the address as the client has it
         await other.close()
         await self._keep(given["name"], Profile(given["name"], other.url, given["key"]))
 

@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.widgets import ContentSwitcher, Input, Static
 
 from portico_tui.daemon import Glance, SkippedFile, Store, StoreFile
-from portico_tui.screens.page import AppServices, Page
+from portico_tui.screens.page import AppServices, PageScreen
 from portico_tui.text import amount, count_reasons, counts, one_line, shorten
 from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.file_table import FileTable
@@ -22,7 +22,7 @@ from portico_tui.widgets.key_line import KeyLine
 from portico_tui.widgets.passages import Passages
 from portico_tui.widgets.schema_form import reader
 from portico_tui.widgets.table import Table
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 STEPS = ("off", "auto", "2", "3", "4")
 """Whether a search looks again for what its passages lack, and how often it may search in all."""
@@ -30,12 +30,12 @@ STEPS = ("off", "auto", "2", "3", "4")
 NEEDS_A_STORE = {"sync", "upload", "delete", "search", "reindex", "pause", "links", "steps"}
 
 STORE_COLUMNS = (
-    Column[Store]("STORE", lambda store: store.name, "bold", 24),
-    Column[Store]("FILES", counts, sort=lambda store: store.file_counts.total),
+    TableColumn[Store]("STORE", lambda store: store.name, "bold", 24),
+    TableColumn[Store]("FILES", counts, sort=lambda store: store.file_counts.total),
 )
 
 
-class Documents(Page):
+class DocumentsScreen(PageScreen):
     """The stores of the daemon; of the chosen one the files, or what a search found."""
 
     MODE = "documents"

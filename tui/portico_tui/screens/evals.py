@@ -10,26 +10,28 @@ from textual.content import Content
 from portico.cli.evals_file import read, same_test
 from portico.cli.render import dollars
 from portico.schemas.evals import Eval, EvalOutput, EvalRun, EvalSearch, EvalTrial
-from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.screens.page import AppServices, ListingScreen, SublistScreen, action, row_action
 from portico_tui.text import cell, clock, one_line, run_state, safe, span
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.schema_form import local_path
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 MAX_OUTPUTS = 100
 """Items of a run that are listed at most."""
 
 
-class EvalList(Listing[Eval]):
+class EvalsScreen(ListingScreen[Eval]):
     """What is tested."""
 
     MODE = "evals"
     TAB = "Evals"
     COLUMNS = (
-        Column[Eval]("MADE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at),
-        Column[Eval]("NAME", lambda one: one.name, "bold", 36),
-        Column[Eval]("CRITERIA", lambda one: [str(each.get("name", "")) for each in one.testing_criteria]),
-        Column[Eval]("ID", lambda one: one.id, "dim"),
+        TableColumn[Eval]("MADE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at),
+        TableColumn[Eval]("NAME", lambda one: one.name, "bold", 36),
+        TableColumn[Eval](
+            "CRITERIA", lambda one: [str(each.get("name", "")) for each in one.testing_criteria]
+        ),
+        TableColumn[Eval]("ID", lambda one: one.id, "dim"),
     )
     EMPTY = "No evaluations yet.\n\nPress n to run one from a file, as docs/evals.md shows."
 
@@ -38,11 +40,11 @@ class EvalList(Listing[Eval]):
 
     @row_action("enter", "Runs", "The runs of the evaluation with their scores")
     async def runs(self, test: Eval) -> None:
-        self.app.push_screen(EvalRunList(self.services, test))
+        self.app.push_screen(EvalRunsScreen(self.services, test))
 
     @row_action("s", "Searches", "Searches over settings, and what they found")
     async def searches(self, test: Eval) -> None:
-        self.app.push_screen(EvalSearchList(self.services, test))
+        self.app.push_screen(EvalSearchesScreen(self.services, test))
 
     @action("n", "Run a file", "Run the evaluation, or the search, that a file describes")
     async def run_file(self) -> None:
@@ -72,10 +74,10 @@ class EvalList(Listing[Eval]):
             plan = await self.client.evals.plan_search(test.id, source, file.data, parameters, **how)
             if await self.sure(f"Begin {plan.trials} trials that ask {plan.asked} items?", "Begin"):
                 await self.client.evals.search(test.id, source, file.data, parameters, **how)
-                self.app.push_screen(EvalSearchList(self.services, test))
+                self.app.push_screen(EvalSearchesScreen(self.services, test))
         elif await self.sure(f"Ask {file.items} items?", "Begin"):
             await self.client.evals.run(test.id, source, file.data, name=file.name)
-            self.app.push_screen(EvalRunList(self.services, test))
+            self.app.push_screen(EvalRunsScreen(self.services, test))
 
     @row_action("m", "Rename", "Give the evaluation another name", footer=False)
     async def rename(self, test: Eval) -> None:
@@ -93,21 +95,23 @@ def _score(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-class EvalRunList(Sublist[EvalRun]):
+class EvalRunsScreen(SublistScreen[EvalRun]):
     """The runs of an evaluation, newest first."""
 
     MODE = "evals"
     TAB = "Evals"
     COLUMNS = (
-        Column[EvalRun]("BEGAN", lambda run: clock(run.created_at), "dim", sort=lambda run: run.created_at),
-        Column[EvalRun]("MODEL", lambda run: run.model, "bold", 24),
-        Column[EvalRun]("STATUS", lambda run: run_state(run.status)),
-        Column[EvalRun]("SCORE", lambda run: _score(run.score), sort=lambda run: run.score),
-        Column[EvalRun](
+        TableColumn[EvalRun](
+            "BEGAN", lambda run: clock(run.created_at), "dim", sort=lambda run: run.created_at
+        ),
+        TableColumn[EvalRun]("MODEL", lambda run: run.model, "bold", 24),
+        TableColumn[EvalRun]("STATUS", lambda run: run_state(run.status)),
+        TableColumn[EvalRun]("SCORE", lambda run: _score(run.score), sort=lambda run: run.score),
+        TableColumn[EvalRun](
             "PASSED", lambda run: _passed(run), sort=lambda run: run.result_counts.get("passed", 0)
         ),
-        Column[EvalRun]("TOOK", lambda run: span(run.seconds), sort=lambda run: run.seconds),
-        Column[EvalRun](
+        TableColumn[EvalRun]("TOOK", lambda run: span(run.seconds), sort=lambda run: run.seconds),
+        TableColumn[EvalRun](
             "COST", lambda run: "" if run.cost is None else dollars(run.cost), sort=lambda run: run.cost
         ),
     )
@@ -131,7 +135,7 @@ class EvalRunList(Sublist[EvalRun]):
 
     @row_action("enter", "Items", "What became of the items")
     async def outputs(self, run: EvalRun) -> None:
-        self.app.push_screen(EvalItems(self.services, run))
+        self.app.push_screen(EvalItemsScreen(self.services, run))
 
     @row_action("c", "Cancel", "End the run; what is done stays", when=lambda run: not run.ended)
     async def cancel(self, run: EvalRun) -> None:
@@ -148,20 +152,20 @@ def _passed(run: EvalRun) -> str:
     return f"{counts.get('passed', 0)} of {counts.get('total', run.items)}"
 
 
-class EvalItems(Sublist[EvalOutput]):
+class EvalItemsScreen(SublistScreen[EvalOutput]):
     """What became of the items of a run, in their order."""
 
     MODE = "evals"
     TAB = "Evals"
     COLUMNS = (
-        Column[EvalOutput](
+        TableColumn[EvalOutput](
             "ITEM", lambda one: one.datasource_item_id, sort=lambda one: one.datasource_item_id
         ),
-        Column[EvalOutput](
+        TableColumn[EvalOutput](
             "OUTCOME", lambda one: cell(one.status, "green" if one.status == "pass" else "red")
         ),
-        Column[EvalOutput]("SCORE", lambda one: _score(one.score), sort=lambda one: one.score),
-        Column[EvalOutput]("ANSWER", lambda one: one.text),
+        TableColumn[EvalOutput]("SCORE", lambda one: _score(one.score), sort=lambda one: one.score),
+        TableColumn[EvalOutput]("ANSWER", lambda one: one.text),
     )
     EMPTY = "No item is done yet."
 
@@ -183,18 +187,18 @@ class EvalItems(Sublist[EvalOutput]):
         self.app.push_screen(Reader(f"Item {item.datasource_item_id}", safe(text)))
 
 
-class EvalSearchList(Sublist[EvalSearch]):
+class EvalSearchesScreen(SublistScreen[EvalSearch]):
     """The searches of an evaluation, newest first."""
 
     MODE = "evals"
     TAB = "Evals"
     COLUMNS = (
-        Column[EvalSearch](
+        TableColumn[EvalSearch](
             "BEGAN", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
         ),
-        Column[EvalSearch]("NAME", lambda one: one.name or one.id, "bold", 30),
-        Column[EvalSearch]("STATUS", lambda one: run_state(one.status)),
-        Column[EvalSearch]("ITEMS", lambda one: one.items, sort=lambda one: one.items),
+        TableColumn[EvalSearch]("NAME", lambda one: one.name or one.id, "bold", 30),
+        TableColumn[EvalSearch]("STATUS", lambda one: run_state(one.status)),
+        TableColumn[EvalSearch]("ITEMS", lambda one: one.items, sort=lambda one: one.items),
     )
     EMPTY = "Nothing was searched yet."
 
@@ -212,24 +216,26 @@ class EvalSearchList(Sublist[EvalSearch]):
     @row_action("enter", "Trials", "The trials of the search, the best first")
     async def trials(self, search: EvalSearch) -> None:
         found = await self.client.evals.get_search(search.eval_id, search.id)
-        self.app.push_screen(EvalTrials(self.services, found))
+        self.app.push_screen(EvalTrialsScreen(self.services, found))
 
     @row_action("c", "Cancel", "End the search; what is done stays", when=lambda one: not one.ended)
     async def cancel(self, search: EvalSearch) -> None:
         await self.client.evals.cancel_search(search.eval_id, search.id)
 
 
-class EvalTrials(Sublist[EvalTrial]):
+class EvalTrialsScreen(SublistScreen[EvalTrial]):
     """The trials of a search, the best first."""
 
     MODE = "evals"
     TAB = "Evals"
     COLUMNS = (
-        Column[EvalTrial]("SCORE", lambda one: _score(one.score), "bold", sort=lambda one: one.score),
-        Column[EvalTrial]("STATUS", lambda one: run_state(one.status)),
-        Column[EvalTrial]("PASSED", lambda one: f"{one.passed} of {one.done}", sort=lambda one: one.passed),
-        Column[EvalTrial]("TOOK", lambda one: span(one.seconds), sort=lambda one: one.seconds),
-        Column[EvalTrial]("SETTINGS", lambda one: json.dumps(one.settings, ensure_ascii=False)),
+        TableColumn[EvalTrial]("SCORE", lambda one: _score(one.score), "bold", sort=lambda one: one.score),
+        TableColumn[EvalTrial]("STATUS", lambda one: run_state(one.status)),
+        TableColumn[EvalTrial](
+            "PASSED", lambda one: f"{one.passed} of {one.done}", sort=lambda one: one.passed
+        ),
+        TableColumn[EvalTrial]("TOOK", lambda one: span(one.seconds), sort=lambda one: one.seconds),
+        TableColumn[EvalTrial]("SETTINGS", lambda one: json.dumps(one.settings, ensure_ascii=False)),
     )
     EMPTY = "There are no trials yet."
 

@@ -13,12 +13,12 @@ from textual.content import Content
 from textual.widgets import Static
 
 from portico_tui.daemon import DaemonError, TuningEvent, TuningJob, TuningPlan
-from portico_tui.screens.page import AppServices, Listing, action, row_action
+from portico_tui.screens.page import AppServices, ListingScreen, action, row_action
 from portico_tui.text import amount, cell, clock, lasts, one_line, safe, span, tuning_state
 from portico_tui.widgets.chart import Chart, Point
 from portico_tui.widgets.dialogs import Confirm, Field, Form, Reader
 from portico_tui.widgets.schema_form import json_object, local_path, reader
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 PAINT_INTERVAL_S = 0.2
 """Seconds between two pictures of the curve."""
@@ -56,18 +56,20 @@ FORM = (
 )
 
 
-class Finetunes(Listing[TuningJob]):
+class FinetunesScreen(ListingScreen[TuningJob]):
     """The fine-tuning jobs, newest first."""
 
     MODE = "finetunes"
     TAB = "Fine-tunes"
     COLUMNS = (
-        Column[TuningJob]("BEGAN", lambda job: clock(job.created_at), "dim", sort=lambda job: job.created_at),
-        Column[TuningJob]("BASE", lambda job: job.model, "bold", 24),
-        Column[TuningJob]("METHOD", lambda job: job.method),
-        Column[TuningJob]("STATUS", lambda job: tuning_state(job.status)),
-        Column[TuningJob]("STEP", lambda job: _step(job), sort=lambda job: job.step),
-        Column[TuningJob]("MODEL", lambda job: _outcome(job)),
+        TableColumn[TuningJob](
+            "BEGAN", lambda job: clock(job.created_at), "dim", sort=lambda job: job.created_at
+        ),
+        TableColumn[TuningJob]("BASE", lambda job: job.model, "bold", 24),
+        TableColumn[TuningJob]("METHOD", lambda job: job.method),
+        TableColumn[TuningJob]("STATUS", lambda job: tuning_state(job.status)),
+        TableColumn[TuningJob]("STEP", lambda job: _step(job), sort=lambda job: job.step),
+        TableColumn[TuningJob]("MODEL", lambda job: _outcome(job)),
     )
     EMPTY = "Nothing was trained yet.\n\nPress n to train a model on a file of examples."
 

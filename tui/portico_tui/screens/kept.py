@@ -15,25 +15,25 @@ from portico.schemas.engines import Engine
 from portico.schemas.facts import Fact
 from portico.schemas.models import StoredChat
 from portico_tui.daemon import MAX_ROWS
-from portico_tui.screens.page import Listing, action, row_action
+from portico_tui.screens.page import ListingScreen, action, row_action
 from portico_tui.text import amount, clock, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.schema_form import reader
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 
-class EngineList(Listing[Engine]):
+class EnginesScreen(ListingScreen[Engine]):
     """What runs models."""
 
     MODE = "engines"
     TAB = "Engines"
     LOOK_INTERVAL_S = 5.0
     COLUMNS = (
-        Column[Engine]("ENGINE", lambda one: one.name, "bold", 24),
-        Column[Engine]("STATE", lambda one: one.state),
-        Column[Engine]("VERSION", lambda one: one.version),
-        Column[Engine]("PACKAGES", lambda one: one.packages or "", sort=lambda one: one.packages),
-        Column[Engine](
+        TableColumn[Engine]("ENGINE", lambda one: one.name, "bold", 24),
+        TableColumn[Engine]("STATE", lambda one: one.state),
+        TableColumn[Engine]("VERSION", lambda one: one.version),
+        TableColumn[Engine]("PACKAGES", lambda one: one.packages or "", sort=lambda one: one.packages),
+        TableColumn[Engine](
             "SIZE",
             lambda one: f"{one.gigabytes:.1f} GB" if one.gigabytes else "",
             sort=lambda one: one.gigabytes,
@@ -87,18 +87,18 @@ class EngineList(Listing[Engine]):
             await self.client.engines.remove(engine.name)
 
 
-class GuardList(Listing[ConfiguredGuard]):
+class GuardsScreen(ListingScreen[ConfiguredGuard]):
     """What looks at the texts around models, apps, tools and stores, in the order in which they are asked."""
 
     MODE = "guards"
     TAB = "Guards"
     LOOK_INTERVAL_S = 5.0
     COLUMNS = (
-        Column[ConfiguredGuard]("GUARD", lambda guard: guard.name, "bold", 24),
-        Column[ConfiguredGuard]("ON", lambda guard: list(guard.on)),
-        Column[ConfiguredGuard]("DETECTS", lambda guard: list(guard.detects)),
-        Column[ConfiguredGuard]("WHERE", lambda guard: list(guard.where)),
-        Column[ConfiguredGuard]("ACTION", lambda guard: guard.action),
+        TableColumn[ConfiguredGuard]("GUARD", lambda guard: guard.name, "bold", 24),
+        TableColumn[ConfiguredGuard]("ON", lambda guard: list(guard.on)),
+        TableColumn[ConfiguredGuard]("DETECTS", lambda guard: list(guard.detects)),
+        TableColumn[ConfiguredGuard]("WHERE", lambda guard: list(guard.where)),
+        TableColumn[ConfiguredGuard]("ACTION", lambda guard: guard.action),
     )
     EMPTY = "There are no guards.\n\nThey are named by the configuration, under 'guards'."
 
@@ -116,18 +116,18 @@ class GuardList(Listing[ConfiguredGuard]):
         yield Content.styled("What a guard found in a run is among its events: Runs, then e", "dim")
 
 
-class AdapterList(Listing[Adapter]):
+class AdaptersScreen(ListingScreen[Adapter]):
     """Small sets of weights on top of models."""
 
     MODE = "adapters"
     TAB = "Adapters"
     COLUMNS = (
-        Column[Adapter]("ADAPTER", lambda one: one.name, "bold", 36),
-        Column[Adapter]("BASE", lambda one: one.base),
-        Column[Adapter]("STATE", lambda one: one.state),
-        Column[Adapter]("SCALE", lambda one: f"{one.scale:g}", sort=lambda one: one.scale),
-        Column[Adapter]("RANK", lambda one: one.rank or "", sort=lambda one: one.rank),
-        Column[Adapter]("SIZE", lambda one: amount(one.bytes), sort=lambda one: one.bytes),
+        TableColumn[Adapter]("ADAPTER", lambda one: one.name, "bold", 36),
+        TableColumn[Adapter]("BASE", lambda one: one.base),
+        TableColumn[Adapter]("STATE", lambda one: one.state),
+        TableColumn[Adapter]("SCALE", lambda one: f"{one.scale:g}", sort=lambda one: one.scale),
+        TableColumn[Adapter]("RANK", lambda one: one.rank or "", sort=lambda one: one.rank),
+        TableColumn[Adapter]("SIZE", lambda one: amount(one.bytes), sort=lambda one: one.bytes),
     )
     EMPTY = "No adapters yet.\n\nPress a to add one; a fine-tuned model is one too."
 
@@ -191,19 +191,19 @@ _yes = reader({"type": "boolean"})
 _format = reader({"type": "string", "enum": ["safetensors", "gguf"]})
 
 
-class ArtifactList(Listing[ArtifactRecord]):
+class ArtifactsScreen(ListingScreen[ArtifactRecord]):
     """Files that runs made."""
 
     MODE = "artifacts"
     TAB = "Artifacts"
     COLUMNS = (
-        Column[ArtifactRecord](
+        TableColumn[ArtifactRecord](
             "MADE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
         ),
-        Column[ArtifactRecord]("NAME", lambda one: one.name, "bold", 36),
-        Column[ArtifactRecord]("TYPE", lambda one: one.media_type),
-        Column[ArtifactRecord]("SIZE", lambda one: amount(one.bytes), sort=lambda one: one.bytes),
-        Column[ArtifactRecord]("RUN", lambda one: one.run, "dim"),
+        TableColumn[ArtifactRecord]("NAME", lambda one: one.name, "bold", 36),
+        TableColumn[ArtifactRecord]("TYPE", lambda one: one.media_type),
+        TableColumn[ArtifactRecord]("SIZE", lambda one: amount(one.bytes), sort=lambda one: one.bytes),
+        TableColumn[ArtifactRecord]("RUN", lambda one: one.run, "dim"),
     )
     EMPTY = "No run has made a file yet."
 
@@ -224,16 +224,18 @@ class ArtifactList(Listing[ArtifactRecord]):
             await self.client.artifacts.remove(artifact.id)
 
 
-class FactList(Listing[Fact]):
+class FactsScreen(ListingScreen[Fact]):
     """What agents keep of conversations for later ones."""
 
     MODE = "facts"
     TAB = "Facts"
     COLUMNS = (
-        Column[Fact]("CHANGED", lambda one: clock(one.changed_at), "dim", sort=lambda one: one.changed_at),
-        Column[Fact]("STORE", lambda one: one.store),
-        Column[Fact]("FACT", lambda one: one.text, "bold"),
-        Column[Fact]("BY", lambda one: one.source.agent or one.source.app or "", "dim"),
+        TableColumn[Fact](
+            "CHANGED", lambda one: clock(one.changed_at), "dim", sort=lambda one: one.changed_at
+        ),
+        TableColumn[Fact]("STORE", lambda one: one.store),
+        TableColumn[Fact]("FACT", lambda one: one.text, "bold"),
+        TableColumn[Fact]("BY", lambda one: one.source.agent or one.source.app or "", "dim"),
     )
     EMPTY = "No agent has kept a fact yet."
 
@@ -257,16 +259,16 @@ class FactList(Listing[Fact]):
             await self.client.facts.remove(fact.id)
 
 
-class ChatList(Listing[StoredChat]):
+class StoredChatsScreen(ListingScreen[StoredChat]):
     """Chat completions that were asked for with ``store``."""
 
     MODE = "chats"
     TAB = "Stored chats"
     COLUMNS = (
-        Column[StoredChat]("MADE", lambda one: clock(one.created), "dim", sort=lambda one: one.created),
-        Column[StoredChat]("MODEL", lambda one: one.model, "bold", 24),
-        Column[StoredChat]("LABELS", lambda one: _labels(one)),
-        Column[StoredChat]("ANSWER", lambda one: one.text),
+        TableColumn[StoredChat]("MADE", lambda one: clock(one.created), "dim", sort=lambda one: one.created),
+        TableColumn[StoredChat]("MODEL", lambda one: one.model, "bold", 24),
+        TableColumn[StoredChat]("LABELS", lambda one: _labels(one)),
+        TableColumn[StoredChat]("ANSWER", lambda one: one.text),
     )
     EMPTY = "No chat completion is stored. Programs store one by asking with 'store'."
 

@@ -10,10 +10,10 @@ from textual.content import Content
 
 from portico.cli.cluster import figures_of, label_of, state_of
 from portico.schemas.cluster import ClusterDaemon, ClusterJob, ClusterLauncher, ClusterNode, ClusterStatus
-from portico_tui.screens.page import Listing, Sublist, action, row_action
+from portico_tui.screens.page import ListingScreen, SublistScreen, action, row_action
 from portico_tui.text import cell, clock, one_line
 from portico_tui.widgets.dialogs import Field, Form
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 COLOURS = {"idle": "green", "busy": "green", "draining": "yellow", "drained": "yellow", "down": "red"}
 
@@ -35,20 +35,22 @@ def _state(one: Machine) -> Any:
     return cell(state_of(one.node), COLOURS[one.node.state])
 
 
-class MachineList(Listing[Machine]):
+class MachinesScreen(ListingScreen[Machine]):
     """The nodes of all launchers that are in use."""
 
     MODE = "machines"
     TAB = "Machines"
     LOOK_INTERVAL_S = 5.0
     COLUMNS = (
-        Column[Machine]("NODE", lambda one: label_of(one.node), "bold", 28),
-        Column[Machine]("LAUNCHER", lambda one: one.launcher.name),
-        Column[Machine]("STATE", _state),
-        Column[Machine]("CORES", lambda one: figures_of(one.node)[0], sort=lambda one: one.node.cpus),
-        Column[Machine]("MEMORY", lambda one: figures_of(one.node)[1], sort=lambda one: one.node.memory_mb),
-        Column[Machine]("GPUS", lambda one: figures_of(one.node)[2], sort=lambda one: one.node.gpus),
-        Column[Machine]("RUNS", lambda one: len(one.jobs), sort=lambda one: len(one.jobs)),
+        TableColumn[Machine]("NODE", lambda one: label_of(one.node), "bold", 28),
+        TableColumn[Machine]("LAUNCHER", lambda one: one.launcher.name),
+        TableColumn[Machine]("STATE", _state),
+        TableColumn[Machine]("CORES", lambda one: figures_of(one.node)[0], sort=lambda one: one.node.cpus),
+        TableColumn[Machine](
+            "MEMORY", lambda one: figures_of(one.node)[1], sort=lambda one: one.node.memory_mb
+        ),
+        TableColumn[Machine]("GPUS", lambda one: figures_of(one.node)[2], sort=lambda one: one.node.gpus),
+        TableColumn[Machine]("RUNS", lambda one: len(one.jobs), sort=lambda one: len(one.jobs)),
     )
     EMPTY = "No machines are known just now."
 
@@ -86,11 +88,11 @@ class MachineList(Listing[Machine]):
 
     @action("enter", "Processes", "What runs where, and what waits for what")
     async def processes(self) -> None:
-        self.app.push_screen(ProcessList(self.services, "Processes of models and trainings"))
+        self.app.push_screen(ProcessesScreen(self.services, "Processes of models and trainings"))
 
     @action("b", "Daemons", "The daemons on this database")
     async def daemons(self) -> None:
-        self.app.push_screen(ClusterDaemons(self.services, "Daemons on this database"))
+        self.app.push_screen(ClusterDaemonsScreen(self.services, "Daemons on this database"))
 
     @row_action(
         "d",
@@ -120,19 +122,19 @@ class MachineList(Listing[Machine]):
         self.report("Machines", f"{label_of(found)} is used again.")
 
 
-class ProcessList(Sublist[ClusterJob]):
+class ProcessesScreen(SublistScreen[ClusterJob]):
     """The processes of all daemons, and those that wait."""
 
     MODE = "machines"
     TAB = "Machines"
     COLUMNS = (
-        Column[ClusterJob]("WHAT", lambda one: one.name, "bold", 28),
-        Column[ClusterJob]("STATE", lambda one: one.state),
-        Column[ClusterJob]("LAUNCHER", lambda one: one.launcher),
-        Column[ClusterJob]("NODE", lambda one: one.node, "", 20),
-        Column[ClusterJob]("JOB", lambda one: one.job, "dim", 24),
-        Column[ClusterJob]("ENDS", lambda one: clock(one.ends_at), "dim"),
-        Column[ClusterJob]("WAITS FOR", lambda one: one.reason),
+        TableColumn[ClusterJob]("WHAT", lambda one: one.name, "bold", 28),
+        TableColumn[ClusterJob]("STATE", lambda one: one.state),
+        TableColumn[ClusterJob]("LAUNCHER", lambda one: one.launcher),
+        TableColumn[ClusterJob]("NODE", lambda one: one.node, "", 20),
+        TableColumn[ClusterJob]("JOB", lambda one: one.job, "dim", 24),
+        TableColumn[ClusterJob]("ENDS", lambda one: clock(one.ends_at), "dim"),
+        TableColumn[ClusterJob]("WAITS FOR", lambda one: one.reason),
     )
     EMPTY = "No model is loaded, and nothing is trained."
 
@@ -143,18 +145,18 @@ class ProcessList(Sublist[ClusterJob]):
         return f"{item.daemon} {item.job}"
 
 
-class ClusterDaemons(Sublist[ClusterDaemon]):
+class ClusterDaemonsScreen(SublistScreen[ClusterDaemon]):
     """The daemons on one database, this one first."""
 
     MODE = "machines"
     TAB = "Machines"
     COLUMNS = (
-        Column[ClusterDaemon]("DAEMON", lambda one: one.name, "bold", 24),
-        Column[ClusterDaemon]("ADDRESS", lambda one: one.url),
-        Column[ClusterDaemon]("VERSION", lambda one: one.version),
-        Column[ClusterDaemon]("PROCESSES", lambda one: one.jobs, sort=lambda one: one.jobs),
-        Column[ClusterDaemon]("RUNS", lambda one: one.runs, sort=lambda one: one.runs),
-        Column[ClusterDaemon]("SEEN", lambda one: "here" if one.here else clock(one.seen_at), "dim"),
+        TableColumn[ClusterDaemon]("DAEMON", lambda one: one.name, "bold", 24),
+        TableColumn[ClusterDaemon]("ADDRESS", lambda one: one.url),
+        TableColumn[ClusterDaemon]("VERSION", lambda one: one.version),
+        TableColumn[ClusterDaemon]("PROCESSES", lambda one: one.jobs, sort=lambda one: one.jobs),
+        TableColumn[ClusterDaemon]("RUNS", lambda one: one.runs, sort=lambda one: one.runs),
+        TableColumn[ClusterDaemon]("SEEN", lambda one: "here" if one.here else clock(one.seen_at), "dim"),
     )
     EMPTY = "No daemons."
 

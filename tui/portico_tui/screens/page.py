@@ -20,13 +20,13 @@ from textual.widgets import Input, Static
 
 from portico.client import AsyncClient
 from portico.errors import InvalidRequest
-from portico_tui.daemon import Daemon, DaemonError, Glance, Progress
+from portico_tui.daemon import DaemonClient, DaemonError, Glance, Progress
 from portico_tui.link import Lost
 from portico_tui.text import one_line
 from portico_tui.widgets.dialogs import Confirm, Form
 from portico_tui.widgets.key_line import KeyLine
 from portico_tui.widgets.table import Table
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 from portico_tui.widgets.top import Banner, Top
 from portico_tui.widgets.working import Working
 
@@ -35,12 +35,12 @@ from portico_tui.widgets.working import Working
 class AppServices:
     """What a screen is given: the daemon, a way to have it looked at now, and the titles of the screens by mode."""
 
-    daemon: Daemon
+    daemon: DaemonClient
     wake: Callable[[], None]
     titles: Mapping[str, str]
 
 
-class Page(Screen[None]):
+class PageScreen(Screen[None]):
     """A screen over the daemon. It composes its `top`, its own parts and a footer."""
 
     MODE: ClassVar[str]
@@ -160,7 +160,7 @@ class Action:
 
 
 def action(key: str, label: str, tooltip: str, *, footer: bool = True) -> Callable[[Method], Method]:
-    """Declare a method of a `Listing` as what ``key`` does. It runs as a worker; the list is looked at afterwards."""
+    """Declare a method of a `ListingScreen` as what ``key`` does. It runs as a worker; then the list is read again."""
     return _declare(Action(key, label, tooltip, None, footer))
 
 
@@ -184,13 +184,13 @@ def _declare(declared: Action) -> Callable[[Method], Method]:
     return mark
 
 
-class Listing(Page, Generic[Item]):
+class ListingScreen(PageScreen, Generic[Item]):
     """A screen over one list of the daemon in one table, looked at again and again while the screen is open.
 
     A subclass declares its columns, what stands there while the list is empty, its actions, and the detail of a row.
     """
 
-    COLUMNS: ClassVar[Sequence[Column[Any]]]
+    COLUMNS: ClassVar[Sequence[TableColumn[Any]]]
     EMPTY: ClassVar[str]
 
     LOOK_INTERVAL_S: ClassVar[float] = 2.0
@@ -354,7 +354,7 @@ def _declared(value: object) -> Action | None:
     return found if isinstance(found, Action) else None
 
 
-class Sublist(Listing[Item]):
+class SublistScreen(ListingScreen[Item]):
     """A list that belongs to a row of another one, opened over it. Esc leads back."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

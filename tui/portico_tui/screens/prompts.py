@@ -9,26 +9,26 @@ from textual.content import Content
 
 from portico.cli.prompts import placeholders, prompt_files
 from portico.schemas.prompts import Prompt
-from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.screens.page import AppServices, ListingScreen, SublistScreen, action, row_action
 from portico_tui.text import clock, one_line, safe
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.schema_form import Schema, fields_of, local_path, reader, value_of
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 FORMATS = ("markdown", "yaml", "prompty", "dotprompt", "langchain")
 _format = reader({"type": "string", "enum": FORMATS})
 
 
-class PromptList(Listing[Prompt]):
+class PromptsScreen(ListingScreen[Prompt]):
     """The prompt library."""
 
     MODE = "prompts"
     TAB = "Prompts"
     COLUMNS = (
-        Column[Prompt]("PROMPT", lambda one: one.name, "bold", 36),
-        Column[Prompt]("VERSION", lambda one: one.version, sort=lambda one: one.version),
-        Column[Prompt]("TAKES", lambda one: [argument["name"] for argument in one.arguments]),
-        Column[Prompt]("WHAT", lambda one: one.description or one.title, "dim"),
+        TableColumn[Prompt]("PROMPT", lambda one: one.name, "bold", 36),
+        TableColumn[Prompt]("VERSION", lambda one: one.version, sort=lambda one: one.version),
+        TableColumn[Prompt]("TAKES", lambda one: [argument["name"] for argument in one.arguments]),
+        TableColumn[Prompt]("WHAT", lambda one: one.description or one.title, "dim"),
     )
     EMPTY = "No prompts yet.\n\nPress n to write one, i to import a folder of them."
 
@@ -93,7 +93,7 @@ class PromptList(Listing[Prompt]):
 
     @row_action("v", "Versions", "The versions of the prompt")
     async def versions(self, prompt: Prompt) -> None:
-        self.app.push_screen(PromptVersions(self.services, prompt.name))
+        self.app.push_screen(PromptVersionsScreen(self.services, prompt.name))
 
     @row_action(
         "t",
@@ -156,15 +156,17 @@ class PromptList(Listing[Prompt]):
             await self.client.prompts.remove(prompt.name)
 
 
-class PromptVersions(Sublist[Prompt]):
+class PromptVersionsScreen(SublistScreen[Prompt]):
     """The versions of a prompt, newest first."""
 
     MODE = "prompts"
     TAB = "Prompts"
     COLUMNS = (
-        Column[Prompt]("VERSION", lambda one: one.version, "bold", sort=lambda one: one.version),
-        Column[Prompt]("SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at),
-        Column[Prompt]("FROM", lambda one: one.origin or "written here"),
+        TableColumn[Prompt]("VERSION", lambda one: one.version, "bold", sort=lambda one: one.version),
+        TableColumn[Prompt](
+            "SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+        ),
+        TableColumn[Prompt]("FROM", lambda one: one.origin or "written here"),
     )
     EMPTY = "It has no versions."
 

@@ -20,34 +20,34 @@ from portico.cli.runs_trace import above, step_label
 from portico.schemas.flows import TraceStep
 from portico.schemas.runs import Run
 from portico_tui.daemon import MAX_ROWS
-from portico_tui.screens.page import Listing, action, row_action
+from portico_tui.screens.page import ListingScreen, action, row_action
 from portico_tui.text import clock, one_line, run_state, safe, span
 from portico_tui.widgets.dialogs import Field, Form, Reader
 from portico_tui.widgets.run_view import RunView
 from portico_tui.widgets.schema_form import reader
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 AGAIN = "again"
 COPY = "copy"
 
 
-class RunList(Listing[Run]):
+class RunsScreen(ListingScreen[Run]):
     """The runs of whoever holds the key, newest first."""
 
     MODE = "runs"
     TAB = "Runs"
     COLUMNS = (
-        Column[Run]("BEGAN", lambda run: clock(run.created_at), "dim", sort=lambda run: run.created_at),
-        Column[Run]("KIND", lambda run: run.kind),
-        Column[Run]("NAME", lambda run: run.name, "bold", 28),
-        Column[Run]("STATUS", lambda run: run_state(run.status)),
-        Column[Run]("TOOK", lambda run: span(_took(run)), sort=lambda run: _took(run)),
-        Column[Run](
+        TableColumn[Run]("BEGAN", lambda run: clock(run.created_at), "dim", sort=lambda run: run.created_at),
+        TableColumn[Run]("KIND", lambda run: run.kind),
+        TableColumn[Run]("NAME", lambda run: run.name, "bold", 28),
+        TableColumn[Run]("STATUS", lambda run: run_state(run.status)),
+        TableColumn[Run]("TOOK", lambda run: span(_took(run)), sort=lambda run: _took(run)),
+        TableColumn[Run](
             "TOKENS",
             lambda run: run.usage.prompt_tokens + run.usage.completion_tokens or "",
             sort=lambda run: run.usage.prompt_tokens + run.usage.completion_tokens,
         ),
-        Column[Run]("ID", lambda run: run.id, "dim"),
+        TableColumn[Run]("ID", lambda run: run.id, "dim"),
     )
     EMPTY = "Nothing has run yet."
 
@@ -64,7 +64,7 @@ class RunList(Listing[Run]):
         if not steps:
             self.report("Trace", "No step of a flow has ended in this run, or it ended long ago.")
             return
-        wanted = await self.app.push_screen_wait(TraceView(run, steps))
+        wanted = await self.app.push_screen_wait(TraceScreen(run, steps))
         if wanted is None:
             return
         how, start = wanted
@@ -124,7 +124,7 @@ def _took(run: Run) -> float | None:
     return None if run.finished_at is None else run.finished_at - run.created_at
 
 
-class TraceView(ModalScreen[tuple[str, str] | None]):
+class TraceScreen(ModalScreen[tuple[str, str] | None]):
     """The steps of a run below those that they are parts of; of the chosen one its input and output.
 
     The answer is `AGAIN` or `COPY` and the path of the step to begin at.
@@ -138,9 +138,9 @@ class TraceView(ModalScreen[tuple[str, str] | None]):
     ]
 
     DEFAULT_CSS = """
-    TraceView .dialog { height: 95%; }
+    TraceScreen .dialog { height: 95%; }
     TraceView Tree { height: 1fr; background: $surface; }
-    TraceView #step { height: 8; border-top: solid $panel; }
+    TraceScreen #step { height: 8; border-top: solid $panel; }
     """
 
     def __init__(self, run: Run, steps: Sequence[TraceStep]) -> None:

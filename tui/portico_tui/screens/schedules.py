@@ -10,29 +10,29 @@ from textual.content import Content
 
 from portico.cli.pairs import json_or_text
 from portico.schemas.schedules import Schedule, ScheduledRun
-from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.screens.page import AppServices, ListingScreen, SublistScreen, action, row_action
 from portico_tui.text import cell, clock, one_line, shorten
 from portico_tui.widgets.dialogs import Answers, Field, Form
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 OUTCOME_COLOURS = {"completed": "green", "failed": "red"}
 
 
-class ScheduleList(Listing[Schedule]):
+class SchedulesScreen(ListingScreen[Schedule]):
     """What runs when, by name."""
 
     MODE = "schedules"
     TAB = "Schedules"
     COLUMNS = (
-        Column[Schedule]("NAME", lambda one: one.name, "bold", 24),
-        Column[Schedule]("RUNS", lambda one: one.target, "", 28),
-        Column[Schedule]("AT", lambda one: one.times, "", 32),
-        Column[Schedule](
+        TableColumn[Schedule]("NAME", lambda one: one.name, "bold", 24),
+        TableColumn[Schedule]("RUNS", lambda one: one.target, "", 28),
+        TableColumn[Schedule]("AT", lambda one: one.times, "", 32),
+        TableColumn[Schedule](
             "NEXT",
             lambda one: cell("paused", "red") if one.paused else clock(one.next_at) if one.next_at else "",
             sort=lambda one: one.next_at or 0,
         ),
-        Column[Schedule]("SHARED", lambda one: "yes" if one.shared else "no", "dim"),
+        TableColumn[Schedule]("SHARED", lambda one: "yes" if one.shared else "no", "dim"),
     )
     EMPTY = "No schedules yet.\n\nPress n to make one: it calls an app, or syncs a store, at given times."
 
@@ -49,7 +49,7 @@ class ScheduleList(Listing[Schedule]):
 
     @row_action("enter", "Runs", "What came of its last times")
     async def runs(self, schedule: Schedule) -> None:
-        self.app.push_screen(ScheduledRuns(self.services, schedule))
+        self.app.push_screen(ScheduledRunsScreen(self.services, schedule))
 
     @action("n", "New", "Make a schedule")
     async def new(self) -> None:
@@ -122,22 +122,22 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-class ScheduledRuns(Sublist[ScheduledRun]):
+class ScheduledRunsScreen(SublistScreen[ScheduledRun]):
     """What came of the last times of a schedule, the newest first."""
 
     MODE = "schedules"
     TAB = "Schedules"
     COLUMNS = (
-        Column[ScheduledRun]("DUE", lambda one: clock(one.due_at), "dim", sort=lambda one: one.due_at),
-        Column[ScheduledRun]("CAUSE", lambda one: one.cause),
-        Column[ScheduledRun](
+        TableColumn[ScheduledRun]("DUE", lambda one: clock(one.due_at), "dim", sort=lambda one: one.due_at),
+        TableColumn[ScheduledRun]("CAUSE", lambda one: one.cause),
+        TableColumn[ScheduledRun](
             "STATUS",
             lambda one: cell(
                 "skipped" if one.skipped else one.status or "forgotten",
                 OUTCOME_COLOURS.get(one.status or "", "dim"),
             ),
         ),
-        Column[ScheduledRun]("RUN", lambda one: one.run or ""),
+        TableColumn[ScheduledRun]("RUN", lambda one: one.run or ""),
     )
     EMPTY = "No time has come yet: r begins a run by hand."
 

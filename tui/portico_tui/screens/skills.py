@@ -7,24 +7,28 @@ from collections.abc import Iterable, Sequence
 from textual.content import Content
 
 from portico.schemas.skills import Skill, SkillVersion
-from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.screens.page import AppServices, ListingScreen, SublistScreen, action, row_action
 from portico_tui.text import clock, one_line
 from portico_tui.widgets.dialogs import Field, Form
 from portico_tui.widgets.schema_form import local_path
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 
-class SkillList(Listing[Skill]):
+class SkillsScreen(ListingScreen[Skill]):
     """The own and the shared skills, by name."""
 
     MODE = "skills"
     TAB = "Skills"
     COLUMNS = (
-        Column[Skill]("SKILL", lambda one: one.name, "bold", 36),
-        Column[Skill]("VERSION", lambda one: one.default_version, sort=lambda one: int(one.default_version)),
-        Column[Skill]("LATEST", lambda one: one.latest_version, sort=lambda one: int(one.latest_version)),
-        Column[Skill]("SHARED", lambda one: "yes" if one.shared else "no", "dim"),
-        Column[Skill]("WHAT", lambda one: one.description, "dim"),
+        TableColumn[Skill]("SKILL", lambda one: one.name, "bold", 36),
+        TableColumn[Skill](
+            "VERSION", lambda one: one.default_version, sort=lambda one: int(one.default_version)
+        ),
+        TableColumn[Skill](
+            "LATEST", lambda one: one.latest_version, sort=lambda one: int(one.latest_version)
+        ),
+        TableColumn[Skill]("SHARED", lambda one: "yes" if one.shared else "no", "dim"),
+        TableColumn[Skill]("WHAT", lambda one: one.description, "dim"),
     )
     EMPTY = "No skills yet.\n\nPress n to add a folder with a SKILL.md, or an archive of one."
 
@@ -45,7 +49,7 @@ class SkillList(Listing[Skill]):
 
     @row_action("enter,v", "Versions", "The versions of the skill, and their files")
     async def versions(self, skill: Skill) -> None:
-        self.app.push_screen(SkillVersions(self.services, skill))
+        self.app.push_screen(SkillVersionsScreen(self.services, skill))
 
     @row_action("d", "Delete", "Forget the skill with all its versions")
     async def delete(self, skill: Skill) -> None:
@@ -53,16 +57,18 @@ class SkillList(Listing[Skill]):
             await self.client.skills.remove(skill.id)
 
 
-class SkillVersions(Sublist[SkillVersion]):
+class SkillVersionsScreen(SublistScreen[SkillVersion]):
     """The versions of a skill, the newest first."""
 
     MODE = "skills"
     TAB = "Skills"
     COLUMNS = (
-        Column[SkillVersion]("VERSION", lambda one: one.version, "bold", sort=lambda one: int(one.version)),
-        Column[SkillVersion]("SINCE", lambda one: clock(one.created_at), "dim"),
-        Column[SkillVersion]("FILES", lambda one: len(one.files), sort=lambda one: len(one.files)),
-        Column[SkillVersion]("WHAT", lambda one: one.description, "dim"),
+        TableColumn[SkillVersion](
+            "VERSION", lambda one: one.version, "bold", sort=lambda one: int(one.version)
+        ),
+        TableColumn[SkillVersion]("SINCE", lambda one: clock(one.created_at), "dim"),
+        TableColumn[SkillVersion]("FILES", lambda one: len(one.files), sort=lambda one: len(one.files)),
+        TableColumn[SkillVersion]("WHAT", lambda one: one.description, "dim"),
     )
     EMPTY = "No versions."
 

@@ -13,12 +13,12 @@ from textual.content import Content
 from portico.cli.pairs import pairs
 from portico.schemas.mcp_servers import McpCard, McpServer
 from portico.schemas.tools import Tool, ToolSource
-from portico_tui.screens.page import Listing, action, row_action
+from portico_tui.screens.page import ListingScreen, action, row_action
 from portico_tui.text import clock, one_line, safe, source_state
 from portico_tui.widgets.dialogs import Choose, Field, Form, Reader
 from portico_tui.widgets.run_view import RunView
 from portico_tui.widgets.schema_form import fields_of, json_object, reader, value_of
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 MAX_LOG_LINES = 500
 """Lines of an MCP server's log that are read."""
@@ -42,17 +42,17 @@ def command_line(text: str) -> list[str]:
         raise ValueError(f"{error}, as a shell reads it.") from None
 
 
-class ToolList(Listing[Tool]):
+class ToolsScreen(ListingScreen[Tool]):
     """What models may call."""
 
     MODE = "tools"
     TAB = "Tools"
     COLUMNS = (
-        Column[Tool]("TOOL", lambda tool: tool.name, "bold", 32),
-        Column[Tool]("FROM", lambda tool: tool.source, "dim", 24),
-        Column[Tool]("GROUP", lambda tool: tool.group, "", 18),
-        Column[Tool]("DOES", lambda tool: _does(tool)),
-        Column[Tool]("WHAT", lambda tool: tool.description, "dim"),
+        TableColumn[Tool]("TOOL", lambda tool: tool.name, "bold", 32),
+        TableColumn[Tool]("FROM", lambda tool: tool.source, "dim", 24),
+        TableColumn[Tool]("GROUP", lambda tool: tool.group, "", 18),
+        TableColumn[Tool]("DOES", lambda tool: _does(tool)),
+        TableColumn[Tool]("WHAT", lambda tool: tool.description, "dim"),
     )
     EMPTY = "There are no tools that this key may call."
 
@@ -127,17 +127,17 @@ def _of_source(source: ToolSource) -> Origin:
     return Origin(source.name, source.kind, source.what, source.state, source.tools, error, source.configured)
 
 
-class Origins(Listing[Origin]):
+class OriginsScreen(ListingScreen[Origin]):
     """MCP servers of others, and the tools that were added."""
 
     MODE = "origins"
     TAB = "MCP servers"
     COLUMNS = (
-        Column[Origin]("NAME", lambda one: one.name, "bold", 24),
-        Column[Origin]("KIND", lambda one: one.kind),
-        Column[Origin]("STATE", lambda one: source_state(one.state)),
-        Column[Origin]("TOOLS", lambda one: len(one.tools), sort=lambda one: len(one.tools)),
-        Column[Origin]("WHAT", lambda one: one.what, "dim"),
+        TableColumn[Origin]("NAME", lambda one: one.name, "bold", 24),
+        TableColumn[Origin]("KIND", lambda one: one.kind),
+        TableColumn[Origin]("STATE", lambda one: source_state(one.state)),
+        TableColumn[Origin]("TOOLS", lambda one: len(one.tools), sort=lambda one: len(one.tools)),
+        TableColumn[Origin]("WHAT", lambda one: one.what, "dim"),
     )
     EMPTY = "Nothing was added yet.\n\nPress a for an MCP server, t for a command, a function, an API or a database."
 

@@ -7,27 +7,27 @@ from collections.abc import Iterable, Sequence
 from textual.content import Content
 
 from portico.schemas.webhooks import NewWebhook, Webhook, WebhookDelivery
-from portico_tui.screens.page import AppServices, Listing, Sublist, action, row_action
+from portico_tui.screens.page import AppServices, ListingScreen, SublistScreen, action, row_action
 from portico_tui.text import cell, clock, one_line
 from portico_tui.widgets.dialogs import Choose, Field, Form, Reader
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 DELIVERY_COLOURS = {"delivered": "green", "failed": "red"}
 
 
-class WebhookList(Listing[Webhook]):
+class WebhooksScreen(ListingScreen[Webhook]):
     """Who hears of what, the newest first."""
 
     MODE = "webhooks"
     TAB = "Webhooks"
     COLUMNS = (
-        Column[Webhook]("NAME", lambda hook: hook.name, "bold", 24),
-        Column[Webhook]("ADDRESS", lambda hook: hook.url, "", 36),
-        Column[Webhook](
+        TableColumn[Webhook]("NAME", lambda hook: hook.name, "bold", 24),
+        TableColumn[Webhook]("ADDRESS", lambda hook: hook.url, "", 36),
+        TableColumn[Webhook](
             "STATE", lambda hook: cell("disabled", "red") if hook.disabled else cell("enabled", "green")
         ),
-        Column[Webhook]("EVENTS", lambda hook: list(hook.event_types)),
-        Column[Webhook](
+        TableColumn[Webhook]("EVENTS", lambda hook: list(hook.event_types)),
+        TableColumn[Webhook](
             "MADE", lambda hook: clock(hook.created_at), "dim", sort=lambda hook: hook.created_at
         ),
     )
@@ -45,7 +45,7 @@ class WebhookList(Listing[Webhook]):
 
     @row_action("enter", "Deliveries", "What was sent to it, or waits")
     async def deliveries(self, hook: Webhook) -> None:
-        self.app.push_screen(Deliveries(self.services, hook))
+        self.app.push_screen(DeliveriesScreen(self.services, hook))
 
     @action("n", "New", "Make a webhook; its secret is shown once")
     async def new(self) -> None:
@@ -112,20 +112,24 @@ def _events(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
-class Deliveries(Sublist[WebhookDelivery]):
+class DeliveriesScreen(SublistScreen[WebhookDelivery]):
     """What was sent to a webhook, or is to be, the newest first."""
 
     MODE = "webhooks"
     TAB = "Webhooks"
     COLUMNS = (
-        Column[WebhookDelivery](
+        TableColumn[WebhookDelivery](
             "MADE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
         ),
-        Column[WebhookDelivery]("EVENT", lambda one: one.event_type, "bold", 28),
-        Column[WebhookDelivery]("STATE", lambda one: cell(one.state, DELIVERY_COLOURS.get(one.state, "dim"))),
-        Column[WebhookDelivery]("ATTEMPTS", lambda one: one.attempts, sort=lambda one: one.attempts),
-        Column[WebhookDelivery]("ANSWER", lambda one: f"HTTP {one.last_status}" if one.last_status else ""),
-        Column[WebhookDelivery]("NEXT", lambda one: clock(one.next_at) if one.next_at else "", "dim"),
+        TableColumn[WebhookDelivery]("EVENT", lambda one: one.event_type, "bold", 28),
+        TableColumn[WebhookDelivery](
+            "STATE", lambda one: cell(one.state, DELIVERY_COLOURS.get(one.state, "dim"))
+        ),
+        TableColumn[WebhookDelivery]("ATTEMPTS", lambda one: one.attempts, sort=lambda one: one.attempts),
+        TableColumn[WebhookDelivery](
+            "ANSWER", lambda one: f"HTTP {one.last_status}" if one.last_status else ""
+        ),
+        TableColumn[WebhookDelivery]("NEXT", lambda one: clock(one.next_at) if one.next_at else "", "dim"),
     )
     EMPTY = "Nothing was sent yet: an event is sent when something ends."
 

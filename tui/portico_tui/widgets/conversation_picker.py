@@ -19,15 +19,15 @@ from portico_tui.daemon import Conversations, DaemonError, Session
 from portico_tui.text import clock
 from portico_tui.widgets.dialogs import Confirm, Field, Form
 from portico_tui.widgets.table import Table
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 KEYS = "Enter: open · r: rename · f: copy · d: delete · /: search · Esc: close"
 
 
 COLUMNS = (
-    Column[Session]("USED", lambda one: clock(one.updated_at), "dim", sort=lambda one: one.updated_at),
-    Column[Session]("WITH", lambda one: one.app, "", 18),
-    Column[Session]("TITLE", title, "bold"),
+    TableColumn[Session]("USED", lambda one: clock(one.updated_at), "dim", sort=lambda one: one.updated_at),
+    TableColumn[Session]("WITH", lambda one: one.app, "", 18),
+    TableColumn[Session]("TITLE", title, "bold"),
 )
 
 

@@ -9,12 +9,12 @@ from rich.text import Text
 from portico_tui.daemon import SkippedFile, StoreFile
 from portico_tui.text import amount, cell, file_state
 from portico_tui.widgets.table import Table
-from portico_tui.widgets.table_rows import Column
+from portico_tui.widgets.table_rows import TableColumn
 
 FILE_COLUMNS = (
-    Column[StoreFile | SkippedFile]("FILE", lambda file: _name(file), width=36),
-    Column[StoreFile | SkippedFile]("STATE", lambda file: file_state(_state(file))),
-    Column[StoreFile | SkippedFile](
+    TableColumn[StoreFile | SkippedFile]("FILE", lambda file: _name(file), width=36),
+    TableColumn[StoreFile | SkippedFile]("STATE", lambda file: file_state(_state(file))),
+    TableColumn[StoreFile | SkippedFile](
         "SIZE",
         lambda file: amount(file.bytes) if isinstance(file, StoreFile) else "",
         sort=lambda file: file.bytes if isinstance(file, StoreFile) else None,

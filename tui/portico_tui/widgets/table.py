@@ -19,7 +19,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input
 
-from portico_tui.widgets.table_rows import Column, Row, TableRows
+from portico_tui.widgets.table_rows import Row, TableColumn, TableRows
 
 
 class FilterLine(Input):
@@ -115,7 +115,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
     class Selected(Highlighted):
         """Enter or a click on the chosen row."""
 
-    def __init__(self, *columns: Column[Row], id: str, filtered: bool = True) -> None:
+    def __init__(self, *columns: TableColumn[Row], id: str, filtered: bool = True) -> None:
         super().__init__(id=id)
         self._may_filter = filtered
         self.rows = TableRows(columns)

@@ -29,7 +29,7 @@ Order: TypeAlias = tuple[int, bool]
 
 
 @dataclass(frozen=True)
-class Column(Generic[Row]):
+class TableColumn(Generic[Row]):
     """One column. ``show`` gives what stands there: a `Text` as it is, anything else as one line in ``style``.
 
     It is cut to ``width`` characters. ``sort`` gives what rows are ordered by; without it, the text.
@@ -50,7 +50,7 @@ class Column(Generic[Row]):
 class TableRows(Generic[Row]):
     """Rows by key, filtered by words and ordered by a column."""
 
-    def __init__(self, columns: tuple[Column[Row], ...]) -> None:
+    def __init__(self, columns: tuple[TableColumn[Row], ...]) -> None:
         self.columns = columns
         self.keys: list[str] = []
         """The keys of the rows that are shown, in their order."""

@@ -24,26 +24,26 @@ def _parser() -> MarkdownIt:
     return MarkdownIt("gfm-like").disable("linkify")
 
 
-class Question(Static):
+class QuestionView(Static):
     """What a person said."""
 
     DEFAULT_CSS = """
-    Question { margin-top: 1; padding: 0 1; border-left: thick $accent; text-style: bold; }
+    QuestionView { margin-top: 1; padding: 0 1; border-left: thick $accent; text-style: bold; }
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(Content(safe(text)))
 
 
-class Reply(Vertical):
+class ReplyView(Vertical):
     """An answer: Markdown that grows, and one line below it that says how it stands."""
 
     DEFAULT_CSS = """
-    Reply { height: auto; margin-top: 1; }
-    Reply > Markdown { height: auto; padding: 0 1; margin: 0; }
-    Reply MarkdownH1 { content-align: left middle; }
-    Reply > .state { height: auto; padding: 0 1; color: $text-muted; }
-    Reply > .state.-error { color: $text-error; }
+    ReplyView { height: auto; margin-top: 1; }
+    ReplyView > Markdown { height: auto; padding: 0 1; margin: 0; }
+    ReplyView MarkdownH1 { content-align: left middle; }
+    ReplyView > .state { height: auto; padding: 0 1; color: $text-muted; }
+    ReplyView > .state.-error { color: $text-error; }
     """
 
     def __init__(self, text: str = "") -> None:
@@ -85,12 +85,12 @@ class Reply(Vertical):
             self._stream = None
 
 
-class Transcript(VerticalScroll):
+class TranscriptView(VerticalScroll):
     """Questions and answers in order; follows the newest line until a person scrolls up."""
 
     DEFAULT_CSS = """
-    Transcript > .turns { height: auto; min-height: 100%; }
-    Transcript .left-out { padding: 0 1; color: $text-muted; }
+    TranscriptView > .turns { height: auto; min-height: 100%; }
+    TranscriptView .left-out { padding: 0 1; color: $text-muted; }
     """
 
     def __init__(self, welcome: str, *, id: str) -> None:
@@ -102,11 +102,11 @@ class Transcript(VerticalScroll):
         with Vertical(classes="turns"):
             yield Static(Content(self._welcome), classes="empty")
 
-    async def turn(self, question: str) -> Reply:
+    async def turn(self, question: str) -> ReplyView:
         """A question and the empty answer below it."""
         self.query_one(".empty").display = False
-        reply = Reply()
-        await self.query_one(".turns").mount(Question(question), reply)
+        reply = ReplyView()
+        await self.query_one(".turns").mount(QuestionView(question), reply)
         self.anchor()
         return reply
 
@@ -115,7 +115,10 @@ class Transcript(VerticalScroll):
         await self.clear()
         self.query_one(".empty").display = not messages
         left_out = [Static("(earlier messages are kept, not shown)", classes="left-out")]
-        parts = [Question(item.content) if item.role == "user" else Reply(item.content) for item in messages]
+        parts = [
+            QuestionView(item.content) if item.role == "user" else ReplyView(item.content)
+            for item in messages
+        ]
         shown = parts if len(parts) <= MAX_SHOWN_MESSAGES else [*left_out, *parts[-MAX_SHOWN_MESSAGES:]]
         await self.query_one(".turns").mount_all(shown)
         self.anchor()
@@ -128,5 +131,5 @@ class Transcript(VerticalScroll):
     @property
     def last(self) -> str:
         """The text of the newest answer; empty if there is none."""
-        replies = list(self.query(Reply))
+        replies = list(self.query(ReplyView))
         return replies[-1].text if replies else ""

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
 
-class Prompt(Input):
+class PromptLine(Input):
     """An input with a memory: up and down go through what was asked before."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
