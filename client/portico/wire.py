@@ -215,7 +215,7 @@ class StepFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class Progressed:
     """Progress: ``stage`` is a word (download, load, index …), ``done`` of ``total`` in ``unit``."""
 
     type: ClassVar[str] = "status"
@@ -317,7 +317,7 @@ Event: TypeAlias = (
     | Claimed
     | StepStarted
     | StepFinished
-    | Status
+    | Progressed
     | Asked
     | Answered
     | Usage
@@ -329,7 +329,7 @@ Event: TypeAlias = (
 _BY_TYPE: Mapping[str, type[Any]] = {
     cls.type: cls
     for cls in (
-        *(Delta, ToolCalled, ToolReturned, HandedOff, Cited, Claimed, StepStarted, StepFinished, Status),
+        *(Delta, ToolCalled, ToolReturned, HandedOff, Cited, Claimed, StepStarted, StepFinished, Progressed),
         *(Asked, Answered, Usage, GuardHit, Failed, Finished),
     )
 }

@@ -6,7 +6,7 @@ from tests.daemon import Daemon
 from tests.tui.terminal import terminal
 from textual.widgets import Input, Static
 
-from portico_tui.daemon import Progress
+from portico_tui.daemon import Progressed
 from portico_tui.widgets.dialogs import Confirm, Form, Help, Reader
 from portico_tui.widgets.working import Working
 
@@ -86,7 +86,7 @@ async def test_a_download_shows_how_far_it_is(busy_daemon: Daemon) -> None:
     async with terminal(busy_daemon.url) as screen:
         line = Working("pypi://some-model")
         await screen.app.screen.query_one("#runs").mount(line)
-        line.show(Progress("download", done=12_100_000, total=98_300_000, unit="bytes"))
+        line.show(Progressed("download", done=12_100_000, total=98_300_000, unit="bytes"))
         await screen.until(lambda: line.region.width)
         assert str(line.query_one(".measure", Static).render()) == "download 12.1 MB of 98.3 MB"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from portico._read import read
-from portico_tui.daemon import App, Glance, Partner, Passage, Progress, Store, partners
+from portico_tui.daemon import App, Glance, Partner, Passage, Progressed, Store, partners
 from portico_tui.text import cell, counts, heading, measure
 
 
@@ -19,13 +19,13 @@ def test_a_cell_is_one_line_without_control_characters() -> None:
 @pytest.mark.parametrize(
     ("progress", "said"),
     [
-        (Progress("download", done=12_100_000, total=98_300_000, unit="bytes"), "12.1 MB of 98.3 MB"),
-        (Progress("download", done=12_100_000, unit="bytes"), "12.1 MB"),
-        (Progress("index", done=3, total=8, unit="files"), "3 of 8 files"),
-        (Progress("load", "warming\nup"), "warming up"),
+        (Progressed("download", done=12_100_000, total=98_300_000, unit="bytes"), "12.1 MB of 98.3 MB"),
+        (Progressed("download", done=12_100_000, unit="bytes"), "12.1 MB"),
+        (Progressed("index", done=3, total=8, unit="files"), "3 of 8 files"),
+        (Progressed("load", "warming\nup"), "warming up"),
     ],
 )
-def test_progress_is_measured_in_its_unit(progress: Progress, said: str) -> None:
+def test_progress_is_measured_in_its_unit(progress: Progressed, said: str) -> None:
     assert measure(progress) == said
 
 

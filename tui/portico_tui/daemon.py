@@ -27,8 +27,7 @@ from portico.schemas.fine_tuning import TuningEvent, TuningJob, TuningPlan
 from portico.schemas.questions import Question
 from portico.schemas.sessions import Session
 from portico.schemas.stores import SkippedFile, SkippedFiles, Store, StoreFile
-from portico.wire import Asked, Cited, Delta, Event, Failed, HandedOff, Passage, ToolCalled
-from portico.wire import Status as Progress
+from portico.wire import Asked, Cited, Delta, Event, Failed, HandedOff, Passage, Progressed, ToolCalled
 from portico_tui.conversations import Asking, ChatMessage, Conversations, Partner
 
 __all__ = [
@@ -52,7 +51,7 @@ __all__ = [
     "Partner",
     "Passage",
     "Problem",
-    "Progress",
+    "Progressed",
     "Question",
     "Recommendation",
     "Session",
@@ -143,12 +142,12 @@ class DaemonClient:
             after = rows.last_id
         return found
 
-    async def pull(self, source: str) -> AsyncIterator[Progress]:
+    async def pull(self, source: str) -> AsyncIterator[Progressed]:
         """Fetch a model's files; yields how far it is and ends when all are there."""
         async for progress in self.progress(await self.client.models.pull(source)):
             yield progress
 
-    async def sync(self, store: Store) -> AsyncIterator[Progress]:
+    async def sync(self, store: Store) -> AsyncIterator[Progressed]:
         """Look at a store's folder again; yields how far it is and ends when all is indexed."""
         async for progress in self.progress(await self.client.stores.sync(store.id)):
             yield progress
@@ -213,11 +212,11 @@ class DaemonClient:
         """Give the connections back."""
         await self.client.close()
 
-    async def progress(self, run: str) -> AsyncIterator[Progress]:
+    async def progress(self, run: str) -> AsyncIterator[Progressed]:
         """How far a run is, until it ends. Raises what it failed with."""
         async for event in self.events(run):
             match event:
-                case Progress() as progress:
+                case Progressed() as progress:
                     yield progress
                 case Failed(error=error):
                     raise from_body(error)

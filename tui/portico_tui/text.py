@@ -10,7 +10,7 @@ from rich.text import Text
 
 from portico.cli.curve import lasts as span
 from portico.cli.render import amount, count_reasons, one_line, safe, shorten
-from portico_tui.daemon import Model, Passage, Progress, Store
+from portico_tui.daemon import Model, Passage, Progressed, Store
 
 __all__ = [
     "about",
@@ -152,7 +152,7 @@ def clock(seconds: float | None) -> str:
     return moment.strftime("%H:%M:%S" if moment.date() == today else "%Y-%m-%d %H:%M")
 
 
-def measure(progress: Progress) -> str:
+def measure(progress: Progressed) -> str:
     """How far a run is: ``12.1 MB of 98.3 MB``, ``3 of 8 files``, or what the run says."""
     if progress.done is None:
         return one_line(progress.message)

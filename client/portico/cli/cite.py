@@ -17,7 +17,7 @@ from portico.cli.progress import Spinner
 from portico.cli.render import console, one_line, plain, safe
 from portico.client import Client
 from portico.errors import InvalidRequest, PorticoError
-from portico.wire import AnswerClaim, Cited, Claimed, Delta, Passage, Status
+from portico.wire import AnswerClaim, Cited, Claimed, Delta, Passage, Progressed
 
 MAX_QUOTE_CHARS = 300
 """Characters of a passage that are shown under an answer."""
@@ -63,7 +63,7 @@ def write_answer(answer: Answer) -> None:
         with Spinner("Looking") as spinner:
             for event in answer.events():
                 match event:
-                    case Status(stage=stage, message=message):
+                    case Progressed(stage=stage, message=message):
                         spinner.say(f"{stage} {message}")
                     case Cited():
                         spinner.say("Reading what was found")

@@ -12,7 +12,7 @@ from rich.text import Text
 from portico.cli.render import amount, console, one_line, shorten
 from portico.errors import PorticoError
 from portico.schemas.runs import RunEvent
-from portico.wire import Failed, Finished, Status
+from portico.wire import Failed, Finished, Progressed
 
 if TYPE_CHECKING:
     from portico.client import Client
@@ -85,13 +85,13 @@ class Bar:
     def __init__(self, bars: Bars, label: str) -> None:
         self._bars = bars
         self.label = one_line(label)
-        self._last: Status | None = None
+        self._last: Progressed | None = None
         self.failed: str | None = None
         """The sentence that ended the run, if one did."""
 
     def take(self, item: RunEvent) -> None:
         match item.event:
-            case Status() as status:
+            case Progressed() as status:
                 self._last = status
                 self._bars.show(self, progress_text(self.label, status))
             case Failed(error=error):
@@ -110,7 +110,7 @@ class Bar:
         self._bars.end(self, f"{self.label}: {message}", "red")
 
 
-def progress_text(label: str, status: Status) -> str:
+def progress_text(label: str, status: Progressed) -> str:
     """How far a run is: ``Reading docs, 3 of 9: big.txt 40 %`` or ``Fetching smollm2: 40.1 of 93.4 MB``."""
     if status.unit == "files" and status.message and status.done is not None and status.total:
         return (
@@ -123,7 +123,7 @@ def progress_text(label: str, status: Status) -> str:
     return f"{label}: {one_line(what)}{', ' if progress else ''}{progress}"
 
 
-def _amount(status: Status) -> str:
+def _amount(status: Progressed) -> str:
     if status.done is None:
         return one_line(status.message)
     if status.unit != "bytes":

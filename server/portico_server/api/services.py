@@ -48,7 +48,7 @@ from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
 from portico_server.schedules.schedules import ScheduleService
 from portico_server.settings import LoadedSettings, Settings
-from portico_server.tools.containers import Containers
+from portico_server.tools.containers import ContainerService
 from portico_server.tools.mcp.host import McpHost
 from portico_server.tools.served import ServedTools
 from portico_server.tools.skills.library import SkillLibrary
@@ -91,7 +91,7 @@ class ApiServices(Protocol):
     canaries: CanaryService
     tool_search: ToolSearch
     skills: SkillLibrary
-    containers: Containers
+    containers: ContainerService
     mcp: McpHost
     added: AddedTools
     served: ServedTools

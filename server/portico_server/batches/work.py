@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from portico.schemas.batches import BatchProblem
-from portico.wire import Status as Progress
+from portico.wire import Progressed
 from portico_server.batches import lines, results
 from portico_server.batches.line_request import LineRequest, RevokedError
 from portico_server.batches.lines import BatchLine
@@ -107,7 +107,7 @@ class BatchWork:
 
     async def _check(self) -> None:
         services, row = self._services, self._row
-        await self._context.emit(Progress("validate", "Reading the file"))
+        await self._context.emit(Progressed("validate", "Reading the file"))
         try:
             async with services.files.open(row.input_sha256) as path:
                 checked = await pools.DATASETS.run(lines.check, path, row.endpoint, services.longest)
@@ -260,14 +260,14 @@ class BatchWork:
             self._noted = True
             await self._note("requests", 2, {"completed": self._done})
         await self._context.emit(
-            Progress("requests", f"{self._done} of {row.total}", self._done, row.total, "requests")
+            Progressed("requests", f"{self._done} of {row.total}", self._done, row.total, "requests")
         )
 
     # --- after -------------------------------------------------------------------------------------------------
 
     async def _finish(self) -> None:
         services, row = self._services, self._row
-        await self._context.emit(Progress("files", "Writing the results"))
+        await self._context.emit(Progressed("files", "Writing the results"))
         missing = row.total - row.completed - row.failed
         if row.errors:
             status = "failed"

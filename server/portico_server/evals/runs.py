@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from portico.wire import ErrorBody, Status
+from portico.wire import ErrorBody, Progressed
 from portico_server.core.binding import binding
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, PorticoError, Unavailable
@@ -202,7 +202,7 @@ class EvalRuns:
             return {"eval_run": row.id, "status": row.status}
 
         async def report(done: int, total: int) -> None:
-            await context.emit(Status("evaluate", f"{done} of {total}", done, total, "items"))
+            await context.emit(Progressed("evaluate", f"{done} of {total}", done, total, "items"))
 
         try:
             work = EvalWork(

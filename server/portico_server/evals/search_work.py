@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.context import Context
 from portico_server.core.errors import (
     PorticoError,
@@ -76,7 +76,7 @@ class SearchWork:
 
         async def heard(done: int, _total: int) -> None:
             self._done = began + max(0, done - before)
-            await self._context.emit(Status("search", trial.name, self._done, self._total, "items"))
+            await self._context.emit(Progressed("search", trial.name, self._done, self._total, "items"))
 
         await database.write(eval_rows.move, trial.id, "in_progress", since=WORKING)
         try:
@@ -106,7 +106,7 @@ class SearchWork:
         job = await place.trains.begin(made.training, self._row.id, made.key, caller)
 
         async def heard(step: int, total: int | None) -> None:
-            await self._context.emit(Status("train", job, step, total, "steps"))
+            await self._context.emit(Progressed("train", job, step, total, "steps"))
 
         await heard(0, None)
         model = await place.trains.trained(job, caller, heard)

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
-from portico.wire import Status as Progress
+from portico.wire import Progressed
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
@@ -186,7 +186,7 @@ class HostedWork(JobWork):
                 continue
             target = path.with_name(f"{param}.hosted.jsonl")
             await pools.TRAINING.run(_convert, path, target, tuner, job.spec.method, param)
-            await self._context.emit(Progress("upload", f"Sending the {param.replace('_', ' ')}"))
+            await self._context.emit(Progressed("upload", f"Sending the {param.replace('_', ' ')}"))
 
             async def upload(target: Path = target, name: str = f"{job.id}-{param}.jsonl") -> str:
                 return await tuner.upload(target, name)
@@ -228,7 +228,7 @@ class HostedWork(JobWork):
             except (EngineFailed, Unavailable) as error:
                 if loop.time() + pause > until or error.code == "deployment_failed":
                     raise
-                await self._context.emit(Progress("wait", error.message))
+                await self._context.emit(Progressed("wait", error.message))
             await asyncio.sleep(pause)
             await self._record_events()  # raises where another daemon has cancelled it meanwhile
             pause = min(2 * pause, MAX_PAUSE_S)

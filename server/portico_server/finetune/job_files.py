@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from portico.wire import Status as Progress
+from portico.wire import Progressed
 from portico_server.core import pools
 from portico_server.core.base_models import BaseModel
 from portico_server.core.context import Context
@@ -43,7 +43,7 @@ async def training_files(
             await pools.TRAINING.run(partial(folder.mkdir, parents=True, exist_ok=True))
 
             async def report(done: int) -> None:
-                await context.emit(Progress("prompts", f"Prompts of '{spec.app}'", done, None, "examples"))
+                await context.emit(Progressed("prompts", f"Prompts of '{spec.app}'", done, None, "examples"))
 
             for param, path in paths.items():
                 paths[param] = folder / f"{param}.prompts.jsonl"
@@ -72,16 +72,16 @@ async def examine_files(
     """
 
     async def fetched(done: int, total: int | None) -> None:
-        await context.emit(Progress("download", spec.base, done, total, "bytes"))
+        await context.emit(Progressed("download", spec.base, done, total, "bytes"))
 
     async def report(done: int, total: int) -> None:
-        await context.emit(Progress("validate", "Reading the examples", done, total, "bytes"))
+        await context.emit(Progressed("validate", "Reading the examples", done, total, "bytes"))
 
     base = await place.bases.base(spec.base, caller, fetched, task=spec.task)
     if spec.method in RETRIEVAL_METHODS:
 
         async def told(stage: str, words: str, done: int, total: int) -> None:
-            await context.emit(Progress(stage, words, done, total, "questions"))
+            await context.emit(Progressed(stage, words, done, total, "questions"))
 
         async with AsyncExitStack() as opened:
             file = None

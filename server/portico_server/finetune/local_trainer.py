@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core import pools
 from portico_server.core.base_models import Report, TrainingEnvironment
 from portico_server.core.context import Context
@@ -344,7 +344,7 @@ class LocalTrainer:
         await pools.TRAINING.run(_check_room, task, here)
 
         async def report(stage: str, words: str) -> None:
-            await context.emit(Status(stage, words))
+            await context.emit(Progressed(stage, words))
 
         python = await self._environment.interpreter(report)
         base = await self._environment.folder(task.base, python, report)

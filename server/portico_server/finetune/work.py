@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any, Final
 
-from portico.wire import Status as Progress
+from portico.wire import Progressed
 from portico_server.core import pools
 from portico_server.core.base_models import BaseModel
 from portico_server.core.context import Context
@@ -101,7 +101,7 @@ class JobWork:
             last = events[-1]
             unit = "" if last.step is None else "steps"
             await self._context.emit(
-                Progress("train", last.message, last.step, last.data.get("total_steps"), unit)
+                Progressed("train", last.message, last.step, last.data.get("total_steps"), unit)
             )
 
     async def _fail(self, error: PorticoError) -> None:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from portico.wire import JSON, Status
+from portico.wire import JSON, Progressed
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
@@ -148,7 +148,9 @@ class Calibration:
             for weight, rank in found.items():
                 ranks[weight].append(rank)
             await context.emit(
-                Status("calibrate", question.question[:80], done=number, total=len(wanted), unit="questions")
+                Progressed(
+                    "calibrate", question.question[:80], done=number, total=len(wanted), unit="questions"
+                )
             )
         scores = [score(weight, ranks[weight]) for weight in WEIGHTS]
         if not any(item.recall for item in scores):
@@ -206,7 +208,7 @@ class Calibration:
                 )
             assert isinstance(reply, Reply)
             answer = next((line.strip() for line in reply.content.splitlines() if line.strip()), "")
-            await context.emit(Status("ask", answer[:80]))
+            await context.emit(Progressed("ask", answer[:80]))
             return CalibrationQuestion(answer[:1_000], chunk=chunk) if answer else None
 
         async with asyncio.TaskGroup() as tasks:

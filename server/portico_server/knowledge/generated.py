@@ -10,7 +10,7 @@ from contextlib import aclosing
 from functools import cached_property
 from typing import Any
 
-from portico.wire import JSON, Place, Status
+from portico.wire import JSON, Place, Progressed
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.request import Chat, Reply
@@ -250,7 +250,9 @@ class GroupGenerator:
                     return
                 kept = True
                 await context.emit(
-                    Status(f"write {group.name}", row.filename, done=done, total=len(pieces), unit="pieces")
+                    Progressed(
+                        f"write {group.name}", row.filename, done=done, total=len(pieces), unit="pieces"
+                    )
                 )
         if start == len(pieces):  # cut off between its last chunk and the note that it is whole
             await self._write_chunks(group, row, (), context, first=False, finished=True)

@@ -18,7 +18,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import field
 from weakref import WeakValueDictionary
 
-from portico.wire import JSON, Status, StepFinished, StepStarted
+from portico.wire import JSON, Progressed, StepFinished, StepStarted
 from portico_server.blobs.place import StorageUnavailable
 from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
@@ -80,10 +80,10 @@ class IngestTally:
     reading: dict[str, str] = field(default_factory=dict)
     """By file id, what is being read: a file's name, and of a long text also how much of it is written."""
 
-    def status(self) -> Status:
+    def status(self) -> Progressed:
         """How far the run is, with the file that has been read for longest as the message."""
         message = next(iter(self.reading.values()), "")
-        return Status("index", message, done=self.done, total=self.total, unit="files")
+        return Progressed("index", message, done=self.done, total=self.total, unit="files")
 
 
 class Ingest:

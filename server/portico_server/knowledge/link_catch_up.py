@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from portico.wire import JSON, Status
+from portico.wire import JSON, Progressed
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.db import chunks, links_progress
@@ -53,7 +53,7 @@ class LinkCatchUp:
                     break  # changed again
                 at += len(part)
                 done += len(part)
-                await context.emit(Status("link", "", done=done, total=total, unit="chunks"))
+                await context.emit(Progressed("link", "", done=done, total=total, unit="chunks"))
             else:
                 await self._database.write(links_progress.caught_up, store_id, keep=store.links)
         return {"linked": done}

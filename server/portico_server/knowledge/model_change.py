@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portico.wire import JSON, Status
+from portico.wire import JSON, Progressed
 from portico_server.core.context import Context
 from portico_server.db import chunk_vectors, chunks, groups
 from portico_server.db import stores as rows
@@ -59,7 +59,7 @@ class ModelChange:
             await self._database.write(chunk_vectors.add_vectors, model, data)
             made += len(data)
             await context.emit(
-                Status(
+                Progressed(
                     "embed",
                     model,
                     done=min(i + MAX_BATCH_CHUNKS, len(wanted)),

@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
@@ -207,7 +207,7 @@ class _FurtherSteps:
 
     async def _emit(self, step: int, queries: Iterable[str]) -> None:
         words = ", ".join(queries)[:MAX_QUERY_CHARS]
-        await self._context.emit(Status("search", words, done=step, total=self._limit, unit="steps"))
+        await self._context.emit(Progressed("search", words, done=step, total=self._limit, unit="steps"))
 
     async def _by_rules(self, step: int) -> None:
         started = time.perf_counter()

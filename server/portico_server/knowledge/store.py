@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field, fields, replace
 from typing import Any
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest, nearest
@@ -125,7 +125,7 @@ class StoreServable:
         found = await self._counted(found, context)
         if found.waiting:
             total = (found.files or 0) + found.waiting
-            await context.emit(Status("index", "", done=found.files, total=total, unit="files"))
+            await context.emit(Progressed("index", "", done=found.files, total=total, unit="files"))
         return found
 
     async def _counted(self, found: Found, context: Context) -> Found:

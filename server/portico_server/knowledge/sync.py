@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, field
 
 from portico.schemas.stores import SyncPlan
-from portico.wire import JSON, Status
+from portico.wire import JSON, Progressed
 from portico_server.blobs.place import ReceivedFile
 from portico_server.core import pools
 from portico_server.core.context import Context
@@ -85,7 +85,7 @@ class SourceSync:
         A file that has the size and the time it had is not read; one that was touched but has the same bytes is not
         indexed, and neither is one that was moved: it keeps its id, its chunks and its vectors.
         """
-        await context.emit(Status("scan", source.address))
+        await context.emit(Progressed("scan", source.address))
         found = await self._scan(store, source)
         known: Mapping[str, StoreFileRow] = await self._database.read(
             store_files.mirror, store.id, found.only
@@ -106,7 +106,7 @@ class SourceSync:
         await self._mirror(store, source, found, known, result, context)
         if not found.files and found.only is None:
             message = f"The {source.address} holds no documents that can be read. Add some, and sync again."
-            await context.emit(Status("scan", message))
+            await context.emit(Progressed("scan", message))
         if found.skipped:
             logger.info("store %s: skipped %s", store.name, found.skipped)
         await self._remember(store, found)
@@ -202,10 +202,10 @@ class SourceSync:
             size += seen.size
             if len(wanted) == BATCH_FILES or size >= MAX_BATCH_BYTES:
                 await self._take_in(store, source, wanted, found, result)
-                await context.emit(Status("scan", seen.name, done=done, total=total, unit="files"))
+                await context.emit(Progressed("scan", seen.name, done=done, total=total, unit="files"))
                 wanted, size = [], 0
         await self._take_in(store, source, wanted, found, result)
-        await context.emit(Status("scan", "", done=total, total=total, unit="files"))
+        await context.emit(Progressed("scan", "", done=total, total=total, unit="files"))
 
     def _untouched(self, found: Walk, known: Mapping[str, StoreFileRow]) -> set[str]:
         """The files whose time and size are what they were, and of which we still have our copy."""

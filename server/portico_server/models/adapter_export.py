@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import uuid4
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core import pools
 from portico_server.core.base_models import BaseModel, BaseModels, TrainingEnvironment
 from portico_server.core.context import Context
@@ -199,7 +199,7 @@ class AdapterExports:
         base = await self._bases.base(info.base, SYSTEM)
 
         async def report(stage: str, words: str) -> None:
-            await context.emit(Status(stage, words))
+            await context.emit(Progressed(stage, words))
 
         if wish.form == "gguf" and base.format != "gguf":
             raise InvalidRequest(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 from portico.schemas.deployments import BetterModel, Recommendation, TriedSource
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, PorticoError, Unavailable
@@ -198,7 +198,7 @@ class BetterModelOffer:
         self._run = context.run
         try:
             source = await self._fetched(str(payload["name"]), payload["sources"], context)
-            await context.emit(Status("load", str(payload["name"])))
+            await context.emit(Progressed("load", str(payload["name"])))
             spec = ModelSpec(name=str(payload["name"]), source=source)
             await self._models.put_in_place(spec, "default")
         except PorticoError:
@@ -217,7 +217,7 @@ class BetterModelOffer:
             share = done / total if total else done / 1e8
             if share - reported >= 1 / MAX_PROGRESS_EVENTS or done == total:
                 reported = share
-                await context.emit(Status("download", name, done, total, "bytes"))
+                await context.emit(Progressed("download", name, done, total, "bytes"))
 
         reasons = []
         for text in sources:

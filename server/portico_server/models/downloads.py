@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
@@ -69,7 +69,7 @@ class ModelDownloads:
             share = done / total if total else done / 1e8
             if share - reported >= 1 / MAX_PROGRESS_EVENTS or done == total:
                 reported = share
-                await context.emit(Status("download", str(source), done, total, "bytes"))
+                await context.emit(Progressed("download", str(source), done, total, "bytes"))
 
         path = await self._fetcher.fetch(source, report)
         return {"source": str(source), "path": str(path)}

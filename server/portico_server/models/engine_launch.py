@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.core.relay import AdapterScale
 from portico_server.models.engine_slot import EngineSlot
@@ -178,11 +178,11 @@ class EngineLaunch:
             )
         await kind.try_adapter(self._spec, path, adapter, site)
 
-    def _report_build(self, told: Status) -> None:
+    def _report_build(self, told: Progressed) -> None:
         self.progress.set_stage(replace(told, message=f"{self._spec.name}: {told.message}"))
 
     def _report_wait(self, words: str) -> None:
-        self.progress.set_stage(Status("queued", f"{self._spec.name} {words}"))
+        self.progress.set_stage(Progressed("queued", f"{self._spec.name} {words}"))
 
     async def _fetch_files(self) -> Path:
         async def report(done: int, total: int | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.models.answers import close_chunks
 
 
@@ -66,7 +66,7 @@ class InFlightCall:
 
     def __init__(self, turn: InFlight) -> None:
         self._turn: InFlight | None = turn
-        self.reported_stage: Status | None = None
+        self.reported_stage: Progressed | None = None
         """The last stage of a start that this call's run has heard of."""
         turn.enter()
 

@@ -11,7 +11,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.dataclass import dataclass
 from portico_server.core.hosted_tuning import HostedTuner
 from portico_server.core.relay import AdapterScale, Relay, RelayResponse
@@ -185,7 +185,7 @@ class LaunchContext:
             return here
         return Hardware(self.resources.cpus or 1, self.resources.memory_mb * MB_BYTES or here.memory_bytes)
 
-    furnish: Callable[[str, Callable[[Status], None]], Awaitable[None]] | None = None
+    furnish: Callable[[str, Callable[[Progressed], None]], Awaitable[None]] | None = None
     """Builds the environment of the engine of this name, where there is none yet; reports its progress."""
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from portico.wire import Event, Status
+from portico.wire import Event, Progressed
 from portico_server.models.in_flight import InFlightCall
 
 EmitEvent = Callable[[Event], Awaitable[None]]
@@ -22,15 +22,15 @@ class StartupProgress:
     def __init__(self, name: str) -> None:
         self._name = name
         self._changed = asyncio.Event()
-        self.stage = Status("cold")
+        self.stage = Progressed("cold")
 
     def report(
         self, stage: str, done: float | None = None, total: float | None = None, unit: str = ""
     ) -> None:
         """A stage has begun or gone on."""
-        self.set_stage(Status(stage, self._name, done, total, unit))
+        self.set_stage(Progressed(stage, self._name, done, total, unit))
 
-    def set_stage(self, stage: Status) -> None:
+    def set_stage(self, stage: Progressed) -> None:
         """The same in words of one's own."""
         self.stage = stage
         self._changed.set()
@@ -47,7 +47,7 @@ class StartupProgress:
 
     def finish(self) -> None:
         """The start is over, and nobody waits for it any more."""
-        self.stage = Status("cold", self._name)
+        self.stage = Progressed("cold", self._name)
 
     async def follow(self, start: asyncio.Task[Any], call: InFlightCall, emit: EmitEvent) -> None:
         """Until a start is over, tell one call's run of its stages."""

@@ -42,7 +42,7 @@ MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 CONNECTION_ERRORS = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
-class Route:
+class EngineRoute:
     """One address of an engine with its headers, ready to be posted to."""
 
     __slots__ = ("headers", "local", "url")
@@ -75,7 +75,12 @@ class EngineTransport:
             self._proxied = (_session(reuse=False, proxied=True), _session(reuse=True, proxied=True))
 
     async def post(
-        self, route: Route, body: bytes | aiohttp.FormData, *, deadline: float | None, reuse: bool = True
+        self,
+        route: EngineRoute,
+        body: bytes | aiohttp.FormData,
+        *,
+        deadline: float | None,
+        reuse: bool = True,
     ) -> aiohttp.ClientResponse:
         """`send` by POST."""
         return await self.send("POST", route, body, deadline=deadline, reuse=reuse)
@@ -83,7 +88,7 @@ class EngineTransport:
     async def send(
         self,
         method: str,
-        route: Route,
+        route: EngineRoute,
         body: bytes | aiohttp.FormData | None,
         *,
         deadline: float | None,
@@ -101,7 +106,7 @@ class EngineTransport:
         async with asyncio.timeout_at(deadline):
             return await sent
 
-    async def get(self, route: Route, *, deadline: float | None) -> bytes:
+    async def get(self, route: EngineRoute, *, deadline: float | None) -> bytes:
         """A small document. Raises as `post`, and `PorticoError` for a status other than 200."""
         session = (self._near if route.local else self._proxied)[False]
         async with (
@@ -327,12 +332,12 @@ class Upstream:
         self._broken = explain
         self._idle = idle
 
-    def route(self, operation: str) -> Route:
+    def route(self, operation: str) -> EngineRoute:
         """The address of one operation."""
-        return Route(self._endpoint, operation)
+        return EngineRoute(self._endpoint, operation)
 
     async def post(
-        self, route: Route, body: Mapping[str, Any] | aiohttp.FormData, deadline: float | None
+        self, route: EngineRoute, body: Mapping[str, Any] | aiohttp.FormData, deadline: float | None
     ) -> aiohttp.ClientResponse:
         """An answer with status 200, whose body is still to be read. Raises `PorticoError`."""
         sent = body if isinstance(body, aiohttp.FormData) else orjson.dumps(body)

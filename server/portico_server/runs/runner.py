@@ -13,7 +13,7 @@ from portico.wire import (
     Event,
     Failed,
     Finished,
-    Status,
+    Progressed,
     Usage,
     as_json,
 )
@@ -254,7 +254,7 @@ class Runner:
         def emit(event: Event) -> Awaitable[None]:
             if type(event) is Usage:
                 run.usage += event  # an app that answers with a Reply says it again at the end
-            if run.first_byte_at is None and not isinstance(event, Status):
+            if run.first_byte_at is None and not isinstance(event, Progressed):
                 run.first_byte_at = time.perf_counter()
             return run.log.emit(event)
 

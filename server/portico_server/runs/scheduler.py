@@ -24,7 +24,7 @@ from portico_server.db.database import Database
 from portico_server.db.runs import Beginning, NewRun, RunRow
 from portico_server.runs.run import Run
 from portico_server.runs.runner import Runner
-from portico_server.runs.turns import Turns
+from portico_server.runs.turns import RunTurns
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Scheduler:
         self._per_key = per_key or {}
         self.principals: Principals = _daemon_id
         self._running: dict[str, tuple[RunRow, Run]] = {}
-        self._turns = Turns()
+        self._turns = RunTurns()
         self._wake = asyncio.Event()
         self.holder = f"{os.uname().nodename}:{os.getpid()}:{os.urandom(4).hex()}"
         """Under which name this daemon holds its runs."""

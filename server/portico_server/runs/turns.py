@@ -13,7 +13,7 @@ MAX_REMEMBERED_TURNS_COUNT = 100
 """Of so many keys it is known when a run was last taken from the queue for them."""
 
 
-class Turns(LastTurns[tuple[str, str]]):
+class RunTurns(LastTurns[tuple[str, str]]):
     """The last turns of kinds and keys. ``held``: how many runs of each are being done."""
 
     def full(

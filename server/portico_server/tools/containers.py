@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound
@@ -64,7 +64,7 @@ class NewContainer:
     automatic: bool = False
 
 
-class Containers:
+class ContainerService:
     """All sessions of the sandbox, and the containers among them. ``memory_mb`` is what each has."""
 
     def __init__(
@@ -102,7 +102,7 @@ class Containers:
         """
 
         async def report(message: str) -> None:
-            await context.emit(Status("install", message))
+            await context.emit(Progressed("install", message))
 
         caller = context.caller
         if session is None or not is_id(session, "cntr_"):

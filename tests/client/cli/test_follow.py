@@ -13,7 +13,7 @@ from tests.api_server import api_server
 from portico import AsyncClient
 from portico.cli.follow import follow
 from portico.cli.progress import progress_text
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
 
@@ -21,20 +21,20 @@ from portico_server.core.errors import Unavailable
 @pytest.mark.parametrize(
     ("status", "text"),
     [
-        (Status("scan", "/srv/docs"), "Reading docs: scan"),
-        (Status("index", "", 0, 9, "files"), "Reading docs: index, 0 of 9 files"),
-        (Status("index", "big.txt 40 %", 2, 9, "files"), "Reading docs, 3 of 9: big.txt 40 %"),
-        (Status("index", "last.txt", 9, 9, "files"), "Reading docs, 9 of 9: last.txt"),
+        (Progressed("scan", "/srv/docs"), "Reading docs: scan"),
+        (Progressed("index", "", 0, 9, "files"), "Reading docs: index, 0 of 9 files"),
+        (Progressed("index", "big.txt 40 %", 2, 9, "files"), "Reading docs, 3 of 9: big.txt 40 %"),
+        (Progressed("index", "last.txt", 9, 9, "files"), "Reading docs, 9 of 9: last.txt"),
         (
-            Status("index", "building the index", 4, 8, "chunks"),
+            Progressed("index", "building the index", 4, 8, "chunks"),
             "Reading docs: building the index, 4 of 8 chunks",
         ),
-        (Status("download", "x", 40_000_000, 93_400_000, "bytes"), "Reading docs: 40.0 of 93.4 MB"),
-        (Status("download", "x", 900_000, 93_400_000, "bytes"), "Reading docs: 900.0 kB of 93.4 MB"),
-        (Status("download", "x", 900_000, None, "bytes"), "Reading docs: 900.0 kB"),
+        (Progressed("download", "x", 40_000_000, 93_400_000, "bytes"), "Reading docs: 40.0 of 93.4 MB"),
+        (Progressed("download", "x", 900_000, 93_400_000, "bytes"), "Reading docs: 900.0 kB of 93.4 MB"),
+        (Progressed("download", "x", 900_000, None, "bytes"), "Reading docs: 900.0 kB"),
     ],
 )
-def test_progress_is_one_line(status: Status, text: str) -> None:
+def test_progress_is_one_line(status: Progressed, text: str) -> None:
     assert progress_text("Reading docs", status) == text
 
 

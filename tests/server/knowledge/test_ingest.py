@@ -14,7 +14,7 @@ from tests.server.knowledge import documents
 from tests.server.knowledge.store_fixture import LetterEmbedding
 from tests.server.knowledge.store_services import TURN, StoreServices, store_services
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed
 from portico_server.core.principal import LOCAL, Principal
@@ -281,7 +281,7 @@ async def test_progress_is_told_in_files(shop: StoreServices) -> None:
     await shop.settled(store)
     runs = [run for run in reversed(shop.runner.list()) if run.kind == "ingest"]
     events = [event for run in runs for event in await shop.events(run.id)]
-    told = [(event.done, event.total, event.unit) for event in events if isinstance(event, Status)]
+    told = [(event.done, event.total, event.unit) for event in events if isinstance(event, Progressed)]
     assert told[:1] == [(0, 3, "files")]
     assert (3, 3, "files") in told
 
@@ -296,7 +296,7 @@ async def test_progress_names_the_file_that_is_read_and_how_much_of_it_is_writte
     await shop.stores.contents.attach(store, [FileToAttach(row.id)], LOCAL)
     await shop.settled(store)
     runs = [run for run in reversed(shop.runner.list()) if run.kind == "ingest"]
-    progress = [event for run in runs for event in await shop.events(run.id) if isinstance(event, Status)]
+    progress = [event for run in runs for event in await shop.events(run.id) if isinstance(event, Progressed)]
     shares = [
         int(event.message.removeprefix("big.txt ").removesuffix(" %"))
         for event in progress
@@ -318,7 +318,7 @@ async def test_an_app_learns_how_many_files_of_its_store_are_unread(shop: StoreS
         run = shop.runner.start("search", f"store/{store.id}", search, LOCAL)
         found = await shop.runner.wait(run)
         assert (found.files, found.waiting, len(found.passages)) == (1, 2, 1)
-        assert Status("index", "", done=1, total=3, unit="files") in await shop.events(run.id)
+        assert Progressed("index", "", done=1, total=3, unit="files") in await shop.events(run.id)
     await shop.settled(store)
     assert (await shop.runner.call("search", f"store/{store.id}", search, LOCAL)).waiting == 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.server.knowledge.store_services import store_services
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Found
 from portico_server.knowledge.contents import FileToAttach
@@ -40,5 +40,7 @@ async def test_a_store_answers_as_before_when_its_indexes_were_built_anew(tmp_pa
         run = await shop.stores.jobs.reindex(store, files=True)
         result = await shop.result(run)
         assert (result["indexed"], result["failed"], result["groups"]) == (8, 1, 2)
-        assert any(isinstance(event, Status) and event.unit == "files" for event in await shop.events(run))
+        assert any(
+            isinstance(event, Progressed) and event.unit == "files" for event in await shop.events(run)
+        )
         assert texts(await shop.search(store, "berth costs 21 crowns")) == texts(before)

@@ -12,7 +12,7 @@ import pytest
 from tests.server.knowledge.documents import CHAIN_EVIDENCE, CHAIN_QUESTION, chain
 from tests.server.knowledge.store_services import StoreServices, store_services
 
-from portico.wire import Event, Status, Usage
+from portico.wire import Event, Progressed, Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.principal import LOCAL, Principal
@@ -124,7 +124,7 @@ async def test_each_step_is_an_event_and_a_limit_is_kept(shop: StoreServices) ->
         return result
 
     found = await shop.runner.wait(shop.runner.spawn("search", "book", LOCAL, search))
-    searched = [event for event in events if isinstance(event, Status) and event.stage == "search"]
+    searched = [event for event in events if isinstance(event, Progressed) and event.stage == "search"]
     assert [(event.done, event.total, event.unit) for event in searched] == [(2, 2, "steps")]
     assert "harwick works" in searched[0].message
     assert list(notes(found)) == ["step (1)", "step (2)"]

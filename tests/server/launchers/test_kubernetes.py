@@ -21,7 +21,7 @@ from tests.kubernetes_cluster import KubernetesCluster, documented_rules, kubern
 from tests.server.launchers.training import STEPS, training
 
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
-from portico.wire import Event, Status
+from portico.wire import Event, Progressed
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.finetune.spec import Metrics, TrainedWeights
 from portico_server.launchers.kubernetes import backend, read_job, read_node, read_pod
@@ -345,10 +345,10 @@ async def test_what_keeps_a_pod_from_running_is_one_error_in_the_words_of_kubern
     words: str,
 ) -> None:
     kubernetes.set_faults(**faults)
-    heard: list[Status] = []
+    heard: list[Progressed] = []
 
     async def listen(event: Event) -> None:
-        if isinstance(event, Status):
+        if isinstance(event, Progressed):
             heard.append(event)
 
     async with model_fixture(

@@ -28,7 +28,7 @@ from tests.slurm_cluster import SlurmCluster
 
 from portico import Client
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
-from portico.wire import Event, Status
+from portico.wire import Event, Progressed
 from portico_server.core.errors import PorticoError
 from portico_server.models.deployment import Deployment
 from portico_server.models.server_process import ServerProcess
@@ -165,10 +165,10 @@ async def test_a_job_waits_with_slurms_reason_and_not_for_ever(cluster: SlurmClu
     cluster.wait_until(lambda: bool(cluster.ask("squeue", "--noheader", "--states=RUNNING")))
     async with model_fixture(tmp_path, launcher="slurm", launcher_queue_timeout=2) as models:
         await models.models.add(ModelSpec("m", "fake://"))
-        heard: list[Status] = []
+        heard: list[Progressed] = []
 
         async def listen(event: Event) -> None:
-            if isinstance(event, Status):
+            if isinstance(event, Progressed):
                 heard.append(event)
 
         found = models.registry.get("m")

@@ -11,7 +11,7 @@ import pytest
 from tests.children import children
 
 from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture, user
-from portico.wire import Event, Status
+from portico.wire import Event, Progressed
 from portico_server.core.errors import PorticoError, TooMany
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat
@@ -96,7 +96,7 @@ async def test_the_run_tells_each_stage_with_its_percentage(models: ModelFixture
     run = models.runner.start("chat", "slow", Chat(tuple(user("hello"))), LOCAL)
     async for _, event in run.log.follow():
         heard.append(event)
-    stages = [event for event in heard if isinstance(event, Status)]
+    stages = [event for event in heard if isinstance(event, Progressed)]
     assert [stage.done for stage in stages if stage.unit == "%"] == sorted(
         {stage.done for stage in stages if stage.unit == "%"}, key=lambda done: done or 0
     )

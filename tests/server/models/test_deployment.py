@@ -12,7 +12,7 @@ import pytest
 from tests.children import children
 
 from portico.testing.model_fixture import ModelFixture, Script, Streamed, model_fixture, user
-from portico.wire import Delta, Status, ToolCalled, Usage
+from portico.wire import Delta, Progressed, ToolCalled, Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat, Embed, Reply, Search, Vectors
@@ -215,8 +215,8 @@ async def test_a_call_sends_events_and_returns_the_reply(models: ModelFixture) -
     assert isinstance(reply, Reply) and reply.finish_reason == "tool_calls"
     assert [(c.name, c.arguments) for c in reply.tool_calls] == [("lookup", '{"word":"port"}')]
     events = [event async for _, event in run.log.follow()]
-    assert [type(event) for event in events[:3]] == [Status, ToolCalled, Usage]
-    assert events[0] == Status("load", "m"), "a cold start is seen in the run"
+    assert [type(event) for event in events[:3]] == [Progressed, ToolCalled, Usage]
+    assert events[0] == Progressed("load", "m"), "a cold start is seen in the run"
     run = models.runner.start("chat", "m", Chat(tuple(user("two words"))), LOCAL)
     assert (await models.runner.wait(run)).content == "two words"
     assert [e.text async for _, e in run.log.follow() if isinstance(e, Delta)] == ["two", " words"]

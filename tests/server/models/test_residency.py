@@ -19,7 +19,7 @@ from tests.server.models.conftest import MODELS
 from tests.server.models.engines.external.interpreter import interpreter, model
 
 from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture, user
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.errors import PorticoError, TooMany, Unavailable
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat
@@ -157,7 +157,7 @@ async def test_each_cold_start_is_told_from_its_beginning(tmp_path: Path) -> Non
         for name in "aba":
             run = daemon.runner.start("chat", name, Chat(tuple(user("hi"))), LOCAL)
             await daemon.runner.wait(run)
-            told = [event.stage async for _, event in run.log.follow() if isinstance(event, Status)]
+            told = [event.stage async for _, event in run.log.follow() if isinstance(event, Progressed)]
             assert told in (["memory", "load"], ["load"])
         assert run.first_byte_at is not None
 

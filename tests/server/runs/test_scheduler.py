@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import SYSTEM, Principal
@@ -47,7 +47,7 @@ async def test_a_run_is_done_and_its_events_are_kept(database: Database) -> None
     scheduler = scheduler_on(database)
 
     async def work(payload: Mapping[str, Any], context: Context) -> Any:
-        await context.emit(Status("read", done=1, total=2))
+        await context.emit(Progressed("read", done=1, total=2))
         return {"seen": payload["what"]}
 
     scheduler.handle("ingest", work)

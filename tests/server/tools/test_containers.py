@@ -24,7 +24,7 @@ from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.runs.quotas import StorageQuota
 from portico_server.tools import container_files
 from portico_server.tools import containers as containers_module
-from portico_server.tools.containers import Containers, NewContainer
+from portico_server.tools.containers import ContainerService, NewContainer
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalSandbox
 from portico_server.tools.sandbox.notebooks import Notebooks
@@ -60,7 +60,7 @@ async def brought(*files: tuple[str, bytes]) -> AsyncIterator[tuple[str, bytes]]
 class Place:
     """Containers, and the parts below them."""
 
-    containers: Containers
+    containers: ContainerService
     notebooks: Notebooks
     artifacts: ArtifactStore
     database: Database
@@ -77,7 +77,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     limits = SandboxLimits(seconds=30)
     notebooks = Notebooks(LocalSandbox(Environment(tmp_path / "none")), limits, most=2, idle=60)
     skills = SkillLibrary(database, StorageQuota())
-    containers = Containers(database, notebooks, artifacts, skills, StorageQuota(), 1_024)
+    containers = ContainerService(database, notebooks, artifacts, skills, StorageQuota(), 1_024)
     yield Place(containers, notebooks, artifacts, database)
     await notebooks.close()
     database.close()
@@ -87,7 +87,7 @@ async def test_a_new_kernel_has_the_files_that_the_one_before_it_left(
     place: Place, environment: Environment
 ) -> None:
     notebooks = Notebooks(LocalSandbox(environment), SandboxLimits(seconds=30), most=2, idle=60)
-    containers = Containers(
+    containers = ContainerService(
         place.database,
         notebooks,
         place.artifacts,
@@ -125,7 +125,7 @@ async def test_a_file_is_put_where_code_has_left_something_else(
 ) -> None:
     notebooks = Notebooks(LocalSandbox(environment), SandboxLimits(seconds=30), most=2, idle=60)
     skills = SkillLibrary(place.database, StorageQuota())
-    containers = Containers(place.database, notebooks, place.artifacts, skills, StorageQuota(), 1_024)
+    containers = ContainerService(place.database, notebooks, place.artifacts, skills, StorageQuota(), 1_024)
     row = await containers.create(NewContainer("work"), ME)
     commands = ("ln -s /etc/passwd link", "ln -s loop loop", "ln -s /tmp out", "mkfifo pipe", "mkdir full")
     await containers.run(row.id, Cell("", commands=(*commands, "touch full/of", "echo a > was")), CALL)

@@ -27,7 +27,7 @@ from portico_tui.daemon import (
     HandedOff,
     Partner,
     Passage,
-    Progress,
+    Progressed,
     Session,
     ToolCalled,
     partners,
@@ -205,7 +205,7 @@ class ChatScreen(PageScreen):
                         await reply.write(text)
                     case Cited():
                         self._cite(event.passages)
-                    case Progress():
+                    case Progressed():
                         reply.progress(event)
                     case ToolCalled(name=name):
                         reply.note(f"calls {one_line(name)} …")

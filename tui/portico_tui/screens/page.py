@@ -20,7 +20,7 @@ from textual.widgets import Input, Static
 
 from portico.client import AsyncClient
 from portico.errors import InvalidRequest
-from portico_tui.daemon import DaemonClient, DaemonError, Glance, Progress
+from portico_tui.daemon import DaemonClient, DaemonError, Glance, Progressed
 from portico_tui.link import Lost
 from portico_tui.text import one_line
 from portico_tui.widgets.dialogs import Confirm, Form
@@ -117,7 +117,7 @@ class PageScreen(Screen[None]):
             raise InvalidRequest(f"{path} is there already: give another place.", param="path") from error
         self.report("Save", f"{path} is written.")
 
-    async def work_through(self, label: str, run: AsyncIterator[Progress]) -> None:
+    async def work_through(self, label: str, run: AsyncIterator[Progressed]) -> None:
         """Show a run as a line in ``#runs`` until it ends. Raises what the run failed with."""
         line = Working(label)
         await self.query_one("#runs", Vertical).mount(line)

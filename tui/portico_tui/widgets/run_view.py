@@ -25,7 +25,7 @@ from portico.wire import (
     Finished,
     GuardHit,
     HandedOff,
-    Status,
+    Progressed,
     StepFinished,
     StepStarted,
     ToolCalled,
@@ -121,7 +121,7 @@ class RunView(ModalScreen[None]):
             case Cited(passages=passages):
                 for passage in passages:
                     self._say(f"[{passage.rank}] {heading(passage)}", "dim")
-            case Status() as progress:
+            case Progressed() as progress:
                 self._say(f"{progress.stage} {measure(progress)}", "dim")
             case Asked(kind="approval" | "input") as question:
                 self._say(f"? {question.message or question.name}", "$text-warning")

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Markdown, Static
 from textual.widgets.markdown import MarkdownStream
 
-from portico_tui.daemon import ChatMessage, Progress
+from portico_tui.daemon import ChatMessage, Progressed
 from portico_tui.text import measure, one_line, safe
 
 MAX_SHOWN_MESSAGES: Final = 60
@@ -68,7 +68,7 @@ class ReplyView(Vertical):
         self.text += piece
         await self._stream.write(safe(piece))
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: Progressed) -> None:
         """Say what the daemon is doing before the first word."""
         self.note(f"{one_line(progress.stage)} {measure(progress)}".strip())
 

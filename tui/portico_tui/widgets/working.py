@@ -7,7 +7,7 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import ProgressBar, Static
 
-from portico_tui.daemon import Progress
+from portico_tui.daemon import Progressed
 from portico_tui.text import measure, one_line
 
 
@@ -31,7 +31,7 @@ class Working(Horizontal):
         yield ProgressBar(show_percentage=False, show_eta=False)
         yield Static(classes="measure", markup=False)
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: Progressed) -> None:
         """How far the run is."""
         self.query_one(ProgressBar).update(total=progress.total or None, progress=progress.done or 0)
         self.query_one(".measure", Static).update(f"{one_line(progress.stage)} {measure(progress)}".strip())

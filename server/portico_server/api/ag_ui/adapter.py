@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from portico_server.api.ag_ui.body import ASKED, chat_of
-from portico_server.api.ag_ui.events import RunEvents
+from portico_server.api.ag_ui.events import AgUiEvents
 from portico_server.api.errors import NotAllowedHere, ours
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai.bodies import CHAT
@@ -24,7 +24,7 @@ OPERATION: Final = "ag-ui"
 
 
 async def _frames(
-    services: ApiServices, run: Run, events: RunEvents, exchange_id: str
+    services: ApiServices, run: Run, events: AgUiEvents, exchange_id: str
 ) -> AsyncIterator[bytes]:
     """The events of a run as frames. Closing this cancels the run."""
     try:
@@ -62,4 +62,4 @@ async def serve(exchange: Exchange, services: ApiServices) -> None:
     options = {key: value for key, value in chat.items() if key not in ("model", "messages")}
     run = services.runner.start(OPERATION, name, Chat(tuple(chat["messages"]), options), caller)
     exchange.extra.append((b"x-portico-run", run.id.encode()))
-    await exchange.stream(_frames(services, run, RunEvents(body, run), exchange.id))
+    await exchange.stream(_frames(services, run, AgUiEvents(body, run), exchange.id))

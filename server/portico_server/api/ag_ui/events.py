@@ -24,7 +24,7 @@ from portico_server.runs.run import Run
 VERSION: Final = "1.0"
 
 
-class RunEvents:
+class AgUiEvents:
     """The events of one run: what is open is closed before something else begins, as the protocol wants it."""
 
     def __init__(self, body: Mapping[str, Any], run: Run) -> None:

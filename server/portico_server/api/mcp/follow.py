@@ -19,7 +19,17 @@ from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from portico.wire import Answered, Asked, Cited, Delta, Event, Status, StepFinished, StepStarted, ToolCalled
+from portico.wire import (
+    Answered,
+    Asked,
+    Cited,
+    Delta,
+    Event,
+    Progressed,
+    StepFinished,
+    StepStarted,
+    ToolCalled,
+)
 from portico_server.api.mcp import inquiry
 from portico_server.api.mcp.held import HeldRun
 from portico_server.api.mcp.incoming import ask_client, caller_of, connection_of
@@ -187,7 +197,7 @@ class _Notices:
                 await self._send(
                     "debug", f"Found {len(passages)} passages in {', '.join(files) or 'no file'}"
                 )
-            case Status(stage=stage, message=message, done=done, total=total, unit=unit):
+            case Progressed(stage=stage, message=message, done=done, total=total, unit=unit):
                 share = f" ({done:g} of {total:g} {unit})" if done is not None and total else ""
                 await self._send("info", f"{message or stage}{share}")
             case StepStarted(path=path):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeAlias
 
-from portico.wire import Answered, Asked, Delta, Event, Status, StepStarted, ToolCalled
+from portico.wire import Answered, Asked, Delta, Event, Progressed, StepStarted, ToolCalled
 from portico_server.core.errors import TooMany
 from portico_server.core.principal import Principal
 from portico_server.runs.run import Run
@@ -62,7 +62,7 @@ class HeldRun:
                 self.message = event.message or f"Waits for an answer about '{event.name}'."
             case Answered():
                 self.questions.pop(event.id, None)
-            case Status(stage=stage, message=message):
+            case Progressed(stage=stage, message=message):
                 self.message = message or stage
             case StepStarted(path=path):
                 self.message = path

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from portico.wire import Delta, Event, HandedOff, Status, StepFinished, StepStarted, Usage
+from portico.wire import Delta, Event, HandedOff, Progressed, StepFinished, StepStarted, Usage
 from portico_server.apps.agent import facts
 from portico_server.apps.agent.hooks import finds, hooked
 from portico_server.apps.agent.instructions import fill_instructions
@@ -231,7 +231,7 @@ class AgentTurn:
                     lambda _found: None,
                 )
         except PorticoError as error:
-            await self.context.emit(Status("facts", f"Nothing was kept of this turn: {error.message}"))
+            await self.context.emit(Progressed("facts", f"Nothing was kept of this turn: {error.message}"))
 
     async def output(self, reply: AgentMessage) -> AppOutput:
         """The answer for who asked with `AppInput`."""

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 
-from portico.wire import JSON, Passage, Place, Status
+from portico.wire import JSON, Passage, Place, Progressed
 from portico_server.apps import prompt
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
@@ -155,7 +155,9 @@ class ReaderTest:
             async with asyncio.timeout(TEST_TIMEOUT_S) as limit:
                 for number, trial in enumerate(TRIALS, 1):
                     answers.append(await _ask(trial, name, context))
-                    await context.emit(Status("test", name, done=number, total=len(TRIALS), unit="questions"))
+                    await context.emit(
+                        Progressed("test", name, done=number, total=len(TRIALS), unit="questions")
+                    )
         except TimeoutError:
             if not limit.expired():
                 raise

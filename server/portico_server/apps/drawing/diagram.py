@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from portico_server.apps.flow import spec as flow
 from portico_server.apps.flow.expression import ComparisonExpression, Expression, ReferenceExpression
 from portico_server.apps.flow.expression import LiteralExpression as Constant
-from portico_server.apps.flow.spec import FlowSpec, Step
+from portico_server.apps.flow.spec import FlowSpec, FlowStep
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.steps import StepRow
@@ -93,7 +93,7 @@ class _Tree:
         self._conditions = conditions
         self._count = 0
 
-    def node(self, step: Step) -> DiagramNode:
+    def node(self, step: FlowStep) -> DiagramNode:
         self._count += 1
         if self._count > MAX_BOXES:
             raise _too_large()
@@ -110,7 +110,7 @@ class _Tree:
                 return DiagramNode(
                     step.name, step.kind, "frame", f"up to {limit} rounds", (self.node(inner),), again=True
                 )
-            case flow.SubflowStep(step=Step() as inner):
+            case flow.SubflowStep(step=FlowStep() as inner):
                 return DiagramNode(step.name, step.kind, "frame", children=(self.node(inner),))
             case flow.SwitchStep(on=on, cases=cases, default=default):
                 labels = tuple(self._condition(case.equals or case.when) for case in cases)
@@ -136,14 +136,14 @@ class _Tree:
                 return DiagramNode(step.name, step.kind, "graph", children=self._all(steps), after=after)
         return DiagramNode(step.name, step.kind, detail=_what(step))
 
-    def _all(self, steps: Sequence[Step]) -> tuple[DiagramNode, ...]:
+    def _all(self, steps: Sequence[FlowStep]) -> tuple[DiagramNode, ...]:
         return tuple(self.node(step) for step in steps)
 
     def _condition(self, given: Expression | None) -> str:
         return _condition(given) if self._conditions else ""
 
 
-def _what(step: Step) -> str:
+def _what(step: FlowStep) -> str:
     """What a step uses, in a word or two."""
     match step.op:
         case (

@@ -20,7 +20,7 @@ from portico_server.apps.flow.expression import (
 )
 from portico_server.apps.flow.expression import LiteralExpression as Constant
 from portico_server.apps.flow.host import FlowServices, InlineAgents
-from portico_server.apps.flow.spec import FlowSpec, Step
+from portico_server.apps.flow.spec import FlowSpec, FlowStep
 from portico_server.apps.flow.tree import children, every, expressions
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
@@ -96,7 +96,7 @@ class _Checker:
         self._cards: dict[str, Card] = {}
         self._looked_at = 0
 
-    async def step(self, step: Step, view: _View) -> Shape:
+    async def step(self, step: FlowStep, view: _View) -> Shape:
         """Look at a step and all below it; the shape of its output."""
         self._looked_at += 1
         if not self._looked_at % _STEPS_AT_ONCE:
@@ -122,7 +122,7 @@ class _Checker:
             raise _wrong(step, "save", "works within a loop, whose state it writes", "not_in_loop")
         return await self._op(step, view)
 
-    def _own(self, step: Step) -> list[Expression]:
+    def _own(self, step: FlowStep) -> list[Expression]:
         """The step's expressions that are worked out with what it sees itself."""
         inner = {"until", "output"}
         mine = expressions(step)
@@ -131,7 +131,7 @@ class _Checker:
             apart.append(step.on_error.value)
         return [item for item in mine if not any(item is other for other in apart)]
 
-    def _sees(self, step: Step, expression: Expression, view: _View) -> None:
+    def _sees(self, step: FlowStep, expression: Expression, view: _View) -> None:
         """Every reference leads somewhere, and code stands where it can be waited for."""
         for part in walk(expression):
             if isinstance(part, CodeExpression) and part is not expression:
@@ -145,7 +145,7 @@ class _Checker:
             if isinstance(part, ReferenceExpression):
                 self._leads(part, view)
 
-    def _may_be_code(self, step: Step, expression: Expression) -> bool:
+    def _may_be_code(self, step: FlowStep, expression: Expression) -> bool:
         if isinstance(step.op, spec.CodeStep) and expression is step.op.code:
             return True
         held = [getattr(step, name, None) for name in CODE_MAY_STAND]
@@ -195,7 +195,7 @@ class _Checker:
                 return view.names.get(name, "any")
         return "any"
 
-    def _wants(self, step: Step, field: str, expression: Expression, view: _View, *shapes: Shape) -> None:
+    def _wants(self, step: FlowStep, field: str, expression: Expression, view: _View, *shapes: Shape) -> None:
         found = self._shape(expression, view)
         if found not in (*shapes, "any"):
             raise _wrong(
@@ -205,7 +205,7 @@ class _Checker:
                 "type_clash",
             )
 
-    async def _op(self, step: Step, view: _View) -> Shape:
+    async def _op(self, step: FlowStep, view: _View) -> Shape:
         match step.op:
             case spec.LlmStep() as op:
                 await self._model(step, "model", op.model, "chat")
@@ -248,7 +248,7 @@ class _Checker:
                 return _of_schema(step.output_schema)
         return await self._combinator(step, view)
 
-    async def _combinator(self, step: Step, view: _View) -> Shape:
+    async def _combinator(self, step: FlowStep, view: _View) -> Shape:
         match step.op:
             case spec.PipelineStep() as op:
                 return await self._pipeline(step, op, view)
@@ -289,7 +289,7 @@ class _Checker:
                 await self._known(step, "app", op.app)
         return "any"
 
-    async def _pipeline(self, step: Step, op: spec.PipelineStep, view: _View) -> Shape:
+    async def _pipeline(self, step: FlowStep, op: spec.PipelineStep, view: _View) -> Shape:
         names = dict(view.names)
         value = view.value
         places = {child.name: number for number, child in enumerate(op.steps)}
@@ -305,7 +305,7 @@ class _Checker:
             return self._shape(op.output, inner)
         return value
 
-    async def _graph(self, step: Step, op: spec.GraphStep, view: _View) -> Shape:
+    async def _graph(self, step: FlowStep, op: spec.GraphStep, view: _View) -> Shape:
         names: dict[str, Shape] = {}
         steps = {child.name: child for child in op.steps}
         for name in op.order:
@@ -315,7 +315,7 @@ class _Checker:
         self._sees(step, op.output, inner)
         return self._shape(op.output, inner)
 
-    async def _known(self, step: Step, field: str, key: str) -> Card:
+    async def _known(self, step: FlowStep, field: str, key: str) -> Card:
         if key not in self._cards:
             try:
                 self._cards[key] = (await self._registry.resolve(key, self._caller)).card
@@ -326,7 +326,7 @@ class _Checker:
                 raise wrong from error
         return self._cards[key]
 
-    async def _model(self, step: Step, field: str, name: str, capability: str) -> None:
+    async def _model(self, step: FlowStep, field: str, name: str, capability: str) -> None:
         card = await self._known(step, field, name)
         if card.capabilities and capability not in card.capabilities:
             raise _wrong(
@@ -336,7 +336,7 @@ class _Checker:
                 "wrong_model",
             )
 
-    async def _tool(self, step: Step, op: spec.ToolStep, view: _View) -> None:
+    async def _tool(self, step: FlowStep, op: spec.ToolStep, view: _View) -> None:
         card = await self._known(step, "tool", f"tool/{op.name}")
         self._wants(step, "arguments", op.arguments, view, "object")
         schema = card.input_schema or {}
@@ -406,7 +406,7 @@ def _of_schema(schema: Mapping[str, Any] | None) -> Shape:
     return named.get(kind, "any") if isinstance(kind, str) else "any"
 
 
-def _wrong(step: Step, field: str, reason: str, code: str, param: str | None = None) -> InvalidRequest:
+def _wrong(step: FlowStep, field: str, reason: str, code: str, param: str | None = None) -> InvalidRequest:
     at = f"{step.at}.{field}" if field else step.at
     return InvalidRequest(
         f"{at} {reason}." if not reason.endswith(("?", ".")) else f"{at} {reason}",

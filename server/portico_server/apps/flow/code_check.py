@@ -7,7 +7,7 @@ from typing import Any
 
 from portico_server.apps.flow import spec
 from portico_server.apps.flow.expression import CodeExpression
-from portico_server.apps.flow.spec import FlowSpec, Step
+from portico_server.apps.flow.spec import FlowSpec, FlowStep
 from portico_server.apps.flow.tree import every, expressions
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Evaluator, require_code
@@ -50,7 +50,7 @@ def _are_schemas(flow: FlowSpec) -> None:
         seen.add(repr(schema))
 
 
-async def _runs(step: Step, code: CodeExpression, evaluator: Evaluator) -> None:
+async def _runs(step: FlowStep, code: CodeExpression, evaluator: Evaluator) -> None:
     """The sandbox can run a function, as far as can be told without calling it."""
     try:
         await evaluator.check(code.source)

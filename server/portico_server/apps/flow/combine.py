@@ -17,11 +17,11 @@ from portico_server.apps.flow.scope import SKIPPED, Scope
 from portico_server.apps.flow.spec import (
     BranchStep,
     DiverterStep,
+    FlowStep,
     GraphStep,
     LoopStep,
     ParallelStep,
     PipelineStep,
-    Step,
     SubflowStep,
     SwitchStep,
     WarpStep,
@@ -30,11 +30,11 @@ from portico_server.apps.flow.sweep import can_sweep, sweep
 from portico_server.core.errors import InvalidRequest
 from portico_server.runs.journal import for_trace
 
-Combinator = Callable[[StepHost, Any, Step, Scope, str, StepNote], Awaitable[Any]]
+Combinator = Callable[[StepHost, Any, FlowStep, Scope, str, StepNote], Awaitable[Any]]
 
 
 async def _pipeline(
-    host: StepHost, op: PipelineStep, step: Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: PipelineStep, step: FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     inner = Scope(scope, scope.value)
     goal = ""
@@ -56,7 +56,7 @@ async def _pipeline(
 
 
 async def _parallel(
-    host: StepHost, op: ParallelStep, step: Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: ParallelStep, step: FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     do = host.collected if op.collect else host.step
 
@@ -70,7 +70,7 @@ async def _parallel(
 
 
 async def _diverter(
-    host: StepHost, op: DiverterStep, step: Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: DiverterStep, step: FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     names = [child.name for child in op.steps]
     given = scope.value
@@ -94,7 +94,7 @@ async def _diverter(
     return await host.budget.compute(join_outputs, op.join, op.separator, names, outputs, path, host.budget)
 
 
-async def _warp(host: StepHost, op: WarpStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
+async def _warp(host: StepHost, op: WarpStep, step: FlowStep, scope: Scope, path: str, note: StepNote) -> Any:
     items = await host.value(op.over, scope)
     if not isinstance(items, list):
         raise InvalidRequest(
@@ -122,7 +122,9 @@ def _equals(expected: Expression, scope: Scope, value: Any) -> bool:
     return same(expected.of(scope), value)
 
 
-async def _switch(host: StepHost, op: SwitchStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
+async def _switch(
+    host: StepHost, op: SwitchStep, step: FlowStep, scope: Scope, path: str, note: StepNote
+) -> Any:
     value = await host.value(op.on, scope)
     for case in op.cases:
         if case.when is not None:
@@ -139,14 +141,16 @@ async def _switch(host: StepHost, op: SwitchStep, step: Step, scope: Scope, path
     )
 
 
-async def _branch(host: StepHost, op: BranchStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
+async def _branch(
+    host: StepHost, op: BranchStep, step: FlowStep, scope: Scope, path: str, note: StepNote
+) -> Any:
     chosen = op.then if await host.truth(op.condition, scope) else op.otherwise
     if chosen is None:
         return scope.value
     return await host.step(chosen, Scope(scope, scope.value), f"{path}.{chosen.name}")
 
 
-async def _loop(host: StepHost, op: LoopStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
+async def _loop(host: StepHost, op: LoopStep, step: FlowStep, scope: Scope, path: str, note: StepNote) -> Any:
     value = scope.value
     first = await host.value(op.state, scope) if op.state is not None else {}
     state = dict(first) if isinstance(first, dict) else {"value": first}
@@ -168,7 +172,9 @@ async def _loop(host: StepHost, op: LoopStep, step: Step, scope: Scope, path: st
     return value
 
 
-async def _graph(host: StepHost, op: GraphStep, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
+async def _graph(
+    host: StepHost, op: GraphStep, step: FlowStep, scope: Scope, path: str, note: StepNote
+) -> Any:
     inner = Scope(scope, scope.value)
     ended = {child.name: asyncio.Event() for child in op.steps}
     slots = asyncio.Semaphore(op.concurrency or len(op.steps))
@@ -189,7 +195,7 @@ async def _graph(host: StepHost, op: GraphStep, step: Step, scope: Scope, path: 
 
 
 async def _subflow(
-    host: StepHost, op: SubflowStep, step: Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: SubflowStep, step: FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     if op.step is not None:
         alone = Scope(None, scope.value, input=scope.value, budget=scope.budget)

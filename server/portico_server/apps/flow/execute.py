@@ -25,7 +25,7 @@ from portico_server.apps.flow.jump import JumpToStep
 from portico_server.apps.flow.leaf import LEAVES
 from portico_server.apps.flow.note import NO_USAGE, StepNote
 from portico_server.apps.flow.scope import SKIPPED, Scope
-from portico_server.apps.flow.spec import EFFECTS, FlowSpec, Step
+from portico_server.apps.flow.spec import EFFECTS, FlowSpec, FlowStep
 from portico_server.apps.flow.step_errors import as_value, at_step, retryable
 from portico_server.core import trace
 from portico_server.core.context import Context
@@ -141,7 +141,7 @@ class Execution:
                 f"The flow '{self.flow.name}' did not end within {seconds:g} s and was stopped."
             ) from error
 
-    async def step(self, step: Step, scope: Scope, path: str) -> Any:
+    async def step(self, step: FlowStep, scope: Scope, path: str) -> Any:
         """Do one step, or take its output from the journal; its output, or `SKIPPED`."""
         journal = self.journal
         if self._replays:
@@ -172,7 +172,7 @@ class Execution:
             scope.state[step.save] = value
         return value
 
-    def _again(self, step: Step, scope: Scope, done: StepRow) -> Any:
+    def _again(self, step: FlowStep, scope: Scope, done: StepRow) -> Any:
         """What a step was in an earlier attempt of this run."""
         self._replay(done)
         if done.status == "skipped":
@@ -184,7 +184,7 @@ class Execution:
             scope.state[step.save] = value
         return value
 
-    async def collected(self, step: Step, scope: Scope, path: str) -> Any:
+    async def collected(self, step: FlowStep, scope: Scope, path: str) -> Any:
         """`step`, an error of which is its output: ``{"error": {...}}``."""
         if self._replays:
             failed = self.journal.failure(path)
@@ -228,7 +228,7 @@ class Execution:
             self.claims = part.claims or self.claims
             await self.spend(part.usage)
 
-    async def _once(self, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
+    async def _once(self, step: FlowStep, scope: Scope, path: str, note: StepNote) -> Any:
         leaf = LEAVES.get(step.kind)
         if leaf is not None:
             with trace.at_step(self.context.run, note.path):
@@ -248,7 +248,7 @@ class Execution:
             await self.budget.take_value(value, path)
         return value
 
-    async def _guarded(self, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
+    async def _guarded(self, step: FlowStep, scope: Scope, path: str, note: StepNote) -> Any:
         """A step with a cache, a limit on its time and further attempts around it."""
         key = ""
         if step.cache is not None:
@@ -269,7 +269,7 @@ class Execution:
                 await self.world.keep(key, orjson.dumps(value).decode(), step.cache)
         return value
 
-    async def _attempts(self, step: Step, scope: Scope, path: str, note: StepNote) -> Any:
+    async def _attempts(self, step: FlowStep, scope: Scope, path: str, note: StepNote) -> Any:
         retry = step.retry
         delay = retry.delay if retry else 0.0
         if retry is not None and self._replays:
@@ -300,7 +300,7 @@ class Execution:
             delay = min(delay * retry.factor, MAX_RETRY_S)
 
     async def finished(
-        self, step: Step, scope: Scope, note: StepNote, started_at: float, *, settle: bool = False
+        self, step: FlowStep, scope: Scope, note: StepNote, started_at: float, *, settle: bool = False
     ) -> None:
         """Write down that a step has ended well, and say so."""
         if note.usage is not NO_USAGE:
@@ -322,7 +322,7 @@ class Execution:
             await journal.settled()
 
     async def _failed(
-        self, step: Step, scope: Scope, note: StepNote, started_at: float, error: PorticoError
+        self, step: FlowStep, scope: Scope, note: StepNote, started_at: float, error: PorticoError
     ) -> Any:
         """Write down that a step has failed; what stands in place of its output, or the error again."""
         await self.budget.give_way()
@@ -346,7 +346,7 @@ class Execution:
             raise JumpToStep(step.on_error.goto, instead)
         return instead
 
-    async def _instead(self, step: Step, scope: Scope, error: PorticoError) -> Any:
+    async def _instead(self, step: FlowStep, scope: Scope, error: PorticoError) -> Any:
         """What an error becomes."""
         assert step.on_error is not None
         found = {"error": as_value(error)}

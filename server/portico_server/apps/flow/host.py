@@ -17,7 +17,7 @@ from portico.wire import AnswerClaim, Event, Passage, Usage
 from portico_server.apps.flow.budget import ValueBudget
 from portico_server.apps.flow.expression import CodeExpression, Expression, ReferenceExpression, walk
 from portico_server.apps.flow.scope import SKIPPED, Scope
-from portico_server.apps.flow.spec import FlowSpec, Step
+from portico_server.apps.flow.spec import FlowSpec, FlowStep
 from portico_server.apps.flow.tree import children, expressions
 from portico_server.core.context import Context, ContextWithin, Listener, depth_of
 from portico_server.core.dataclass import dataclass
@@ -188,7 +188,7 @@ class FlowServices:
                 param=fault.path or None,
             )
 
-    async def cache_key(self, step: Step, scope: Scope, caller: Principal) -> str:
+    async def cache_key(self, step: FlowStep, scope: Scope, caller: Principal) -> str:
         """What the output of a step depends on: whose it is and what that may read, what the step is, the model
         behind each name, the version of each app, and all that it refers to.
         """
@@ -275,10 +275,10 @@ class StepHost(Protocol):
     answered: frozenset[str] | None
     budget: ValueBudget
 
-    async def step(self, step: Step, scope: Scope, path: str) -> Any:
+    async def step(self, step: FlowStep, scope: Scope, path: str) -> Any:
         """Do one step, or take its output from the journal; its output, or `SKIPPED`."""
 
-    async def collected(self, step: Step, scope: Scope, path: str) -> Any:
+    async def collected(self, step: FlowStep, scope: Scope, path: str) -> Any:
         """`step`, an error of which is its output: ``{"error": {...}}``."""
 
     def known(self, path: str) -> StepRow | None:

@@ -36,11 +36,11 @@ from portico_server.core.request import (
 )
 from portico_server.core.request import Rerank as Reranking
 
-Leaf = Callable[[Any, Any, spec.Step, Scope, str, StepNote], Awaitable[Any]]
+Leaf = Callable[[Any, Any, spec.FlowStep, Scope, str, StepNote], Awaitable[Any]]
 
 
 async def _llm(
-    host: StepHost, op: spec.LlmStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: spec.LlmStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     messages = await host.budget.compute(_messages, op, scope)
     options = await host.budget.compute(_object, op.options, scope, "options")
@@ -74,7 +74,7 @@ async def _llm(
     raise AssertionError("the last attempt returns or raises")
 
 
-async def ask(host: StepHost, model: str, request: Chat, step: spec.Step, note: StepNote) -> Reply:
+async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, note: StepNote) -> Reply:
     """Ask a model or an app; what it says goes to the listener if this step is the flow's voice."""
 
     async def asked(listener: Listener) -> Reply:
@@ -91,7 +91,7 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.Step, note: 
 
 
 async def _heard(
-    host: StepHost, asked: Callable[[Listener], Awaitable[Reply]], step: spec.Step, note: StepNote
+    host: StepHost, asked: Callable[[Listener], Awaitable[Reply]], step: spec.FlowStep, note: StepNote
 ) -> Reply:
     """A reply, whose events go to the listener of the flow if this step is its voice."""
     aloud = step.at in host.voices and getattr(step.op, "format", spec.OutputFormat()).type == "text"
@@ -195,7 +195,7 @@ def _object(expression: Expression | None, scope: Scope, field: str) -> dict[str
 
 
 async def _intent(
-    host: StepHost, op: spec.IntentStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: spec.IntentStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     history = await host.value(op.history, scope) if op.history is not None else None
     conversation = _conversation(scope.history if history is True else history or [], "history")
@@ -207,7 +207,7 @@ async def _intent(
 
 
 async def _embed(
-    host: StepHost, op: spec.EmbedStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: spec.EmbedStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     given = await host.value(op.text, scope)
     many = isinstance(given, list)
@@ -223,7 +223,7 @@ async def _embed(
 
 
 async def _agent(
-    host: StepHost, op: spec.AgentStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: spec.AgentStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     session = as_text(await host.value(op.session, scope)) if op.session is not None else ""
     content = _content(await host.value(op.message, scope))
@@ -241,7 +241,7 @@ async def _inline(
     agent: Mapping[str, Any],
     content: Any,
     session: str,
-    step: spec.Step,
+    step: spec.FlowStep,
     note: StepNote,
 ) -> Any:
     """What an agent of the flow itself answers: what its output format makes of it, else its text."""
@@ -261,7 +261,7 @@ async def _inline(
 
 
 async def _tool(
-    host: StepHost, op: spec.ToolStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: spec.ToolStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     given = await host.value(op.arguments, scope)
     if not isinstance(given, dict):
@@ -310,7 +310,7 @@ def _result(name: str, result: Result) -> Any:
 
 
 async def _http(
-    host: StepHost, op: spec.HttpStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: spec.HttpStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     given: dict[str, Any] = {"url": as_text(await host.value(op.url, scope)), "method": op.method}
     headers = await host.budget.compute(_object, op.headers, scope, "headers")
@@ -337,7 +337,7 @@ async def _http(
 
 
 async def _retrieve(
-    host: StepHost, op: spec.RetrieveStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: spec.RetrieveStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     query = as_text(await host.value(op.query, scope))
     filters = await host.value(op.filters, scope) if op.filters is not None else None
@@ -361,7 +361,7 @@ async def _retrieve(
 
 
 async def _rerank(
-    host: StepHost, op: spec.RerankStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: spec.RerankStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     documents = await host.value(op.documents, scope)
     if not isinstance(documents, list):
@@ -385,13 +385,13 @@ async def _rerank(
 
 
 async def _code(
-    host: StepHost, op: spec.CodeStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: spec.CodeStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     return await host.call(op.code, scope)
 
 
 async def _client(
-    host: StepHost, op: spec.ClientStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: spec.ClientStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     args = await host.budget.compute(arguments, op.args, scope)
     kwargs = await host.budget.compute(named_arguments, op.kwargs, scope)
@@ -455,7 +455,7 @@ def _turned(host: StepHost, path: str) -> str:
 
 
 async def _approve(
-    host: StepHost, op: spec.ApproveStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: spec.ApproveStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     message = as_text(await host.value(op.message, scope))
     kind = "input" if op.answer_schema is not None else "approval"
@@ -477,7 +477,7 @@ async def _approve(
 
 
 async def _emit(
-    host: StepHost, op: spec.EmitStep, step: spec.Step, scope: Scope, path: str, note: StepNote
+    host: StepHost, op: spec.EmitStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     await host.context.emit(Delta(as_text(await host.value(op.text, scope))))
     return scope.value

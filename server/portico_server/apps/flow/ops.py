@@ -19,6 +19,7 @@ from portico_server.apps.flow.spec import (
     DiverterStep,
     EmbedStep,
     EmitStep,
+    FlowStep,
     GraphStep,
     HttpStep,
     IntentStep,
@@ -31,7 +32,6 @@ from portico_server.apps.flow.spec import (
     PipelineStep,
     RerankStep,
     RetrieveStep,
-    Step,
     SubflowStep,
     SwitchStep,
     ToolStep,
@@ -45,9 +45,9 @@ from portico_server.core.pattern import require_python_pattern
 class StepParser(Protocol):
     """Who reads the steps within a step."""
 
-    def steps(self, fields: FlowFields) -> tuple[Step, ...]: ...
+    def steps(self, fields: FlowFields) -> tuple[FlowStep, ...]: ...
 
-    def inner(self, fields: FlowFields, key: str, *, needed: bool = True) -> Step | None: ...
+    def inner(self, fields: FlowFields, key: str, *, needed: bool = True) -> FlowStep | None: ...
 
 
 def _format(fields: FlowFields) -> OutputFormat:
@@ -226,7 +226,7 @@ def _pipeline(reader: StepParser, fields: FlowFields) -> Op:
     return PipelineStep(reader.steps(fields), fields.expression("output"))
 
 
-def _joined(reader: StepParser, fields: FlowFields) -> tuple[tuple[Step, ...], Join, str, int, bool]:
+def _joined(reader: StepParser, fields: FlowFields) -> tuple[tuple[FlowStep, ...], Join, str, int, bool]:
     join = fields.text("join") or "list"
     if join not in get_args(Join):
         at = fields.path("join")
@@ -289,7 +289,7 @@ def _switch(reader: StepParser, fields: FlowFields) -> Op:
     )
 
 
-def _needed(reader: StepParser, fields: FlowFields) -> Step:
+def _needed(reader: StepParser, fields: FlowFields) -> FlowStep:
     step = reader.inner(fields, "step")
     assert step is not None
     return step

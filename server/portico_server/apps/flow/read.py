@@ -13,8 +13,8 @@ from portico_server.apps.flow.spec import (
     Durability,
     ErrorPolicy,
     FlowSpec,
+    FlowStep,
     RetryPolicy,
-    Step,
 )
 from portico_server.apps.flow.tree import every, voices
 from portico_server.core.errors import InvalidRequest, nearest
@@ -86,7 +86,7 @@ def flow(value: Any) -> FlowSpec:
     return made
 
 
-def _root(value: Any) -> Step:
+def _root(value: Any) -> FlowStep:
     try:
         return _FlowReader().step(value, "flow.step", 1)
     except RecursionError:
@@ -104,7 +104,7 @@ class _FlowReader:
         self._count = 0
         self._depth = 0
 
-    def step(self, value: Any, at: str, number: int) -> Step:
+    def step(self, value: Any, at: str, number: int) -> FlowStep:
         """One step; ``number`` is its place among its siblings, from 1, of which its name is made if it has none."""
         self._count += 1
         self._depth += 1
@@ -130,7 +130,7 @@ class _FlowReader:
                 code="invalid_name",
                 param=f"{at}.name",
             )
-        step = Step(
+        step = FlowStep(
             name=name,
             kind=kind,
             at=at,
@@ -150,7 +150,7 @@ class _FlowReader:
         self._depth -= 1
         return step
 
-    def steps(self, fields: FlowFields) -> tuple[Step, ...]:
+    def steps(self, fields: FlowFields) -> tuple[FlowStep, ...]:
         """The ``steps`` of a combinator: at least one, each name once."""
         items = fields.items("steps")
         at = fields.path("steps")
@@ -158,7 +158,7 @@ class _FlowReader:
             raise InvalidRequest(
                 f"{fields.at} needs 'steps', a list with at least one.", code="invalid_spec", param=at
             )
-        made: list[Step] = []
+        made: list[FlowStep] = []
         seen: set[str] = set()
         for number, item in enumerate(items):
             step = self.step(item, f"{at}[{number}]", number + 1)
@@ -172,7 +172,7 @@ class _FlowReader:
             made.append(step)
         return tuple(made)
 
-    def inner(self, fields: FlowFields, key: str, *, needed: bool = True) -> Step | None:
+    def inner(self, fields: FlowFields, key: str, *, needed: bool = True) -> FlowStep | None:
         """A single step under ``key``."""
         value = fields.raw(key)
         if value is None:

@@ -10,12 +10,12 @@ import orjson
 
 from portico_server.apps.flow.note import StepNote
 from portico_server.apps.flow.scope import Scope
-from portico_server.apps.flow.spec import Step
+from portico_server.apps.flow.spec import FlowStep
 from portico_server.db.steps import StepRow, StepStatus, cut
 from portico_server.runs.journal import Journal, for_trace
 
 
-def completed(journal: Journal, step: Step, scope: Scope, note: StepNote, started_at: float) -> StepRow:
+def completed(journal: Journal, step: FlowStep, scope: Scope, note: StepNote, started_at: float) -> StepRow:
     """A step that has ended well. Of a combinator, what happened stands with its steps."""
     if note.text is None:
         return _row(journal, step, note, "completed", started_at)
@@ -36,7 +36,7 @@ def completed(journal: Journal, step: Step, scope: Scope, note: StepNote, starte
 
 def swept(
     journal: Journal,
-    step: Step,
+    step: FlowStep,
     paths: Sequence[str],
     inputs: Sequence[Any],
     texts: Sequence[bytes],
@@ -74,14 +74,14 @@ def swept(
     return rows
 
 
-def skipped(journal: Journal, step: Step, path: str) -> StepRow:
+def skipped(journal: Journal, step: FlowStep, path: str) -> StepRow:
     """A step whose ``when`` was false."""
     return _row(journal, step, StepNote(path), "skipped", time.time())
 
 
 def failed(
     journal: Journal,
-    step: Step,
+    step: FlowStep,
     scope: Scope,
     note: StepNote,
     started_at: float,
@@ -114,7 +114,7 @@ def _redacted(journal: Journal, text: str) -> tuple[str, bool]:
 
 def _row(
     journal: Journal,
-    step: Step,
+    step: FlowStep,
     note: StepNote,
     status: StepStatus,
     started_at: float,

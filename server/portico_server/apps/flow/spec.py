@@ -161,7 +161,7 @@ class SubflowStep:
     """Run a deployed app (``app``) or a step of its own (``step``), which sees only its input."""
 
     app: str
-    step: Step | None
+    step: FlowStep | None
     value: Expression
 
 
@@ -186,7 +186,7 @@ class HttpStep:
 class PipelineStep:
     """One step after the other, each fed with the output of the one before."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[FlowStep, ...]
     output: Expression | None = None
 
 
@@ -194,7 +194,7 @@ class PipelineStep:
 class _Abreast:
     """Steps at once, and what is made of their outputs. ``collect``: an error of a step becomes its output."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[FlowStep, ...]
     join: Join = "list"
     separator: str = "\n"
     concurrency: int = 0
@@ -217,7 +217,7 @@ class DiverterStep(_Abreast):
 class WarpStep:
     """One step for every item, ``concurrency`` at once; outputs in the order of the items."""
 
-    step: Step
+    step: FlowStep
     over: Expression
     concurrency: int = 8
     collect: bool = False
@@ -227,7 +227,7 @@ class WarpStep:
 class Case:
     """One way of a switch: taken if the value equals ``equals``, or if ``when`` holds."""
 
-    step: Step
+    step: FlowStep
     equals: Expression | None = None
     when: Expression | None = None
 
@@ -238,7 +238,7 @@ class SwitchStep:
 
     on: Expression
     cases: tuple[Case, ...]
-    default: Step | None = None
+    default: FlowStep | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +246,8 @@ class BranchStep:
     """``then`` or ``otherwise``; without the latter the value continues."""
 
     condition: Expression
-    then: Step
-    otherwise: Step | None = None
+    then: FlowStep
+    otherwise: FlowStep | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,7 @@ class LoopStep:
     ``limit`` rounds at most; reaching it is an error unless ``exhausted`` is ``return``.
     """
 
-    step: Step
+    step: FlowStep
     limit: int
     until: Expression | None = None
     state: Expression | None = None
@@ -268,7 +268,7 @@ class LoopStep:
 class GraphStep:
     """Steps as soon as those that they refer to, or name in ``after``, have ended."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[FlowStep, ...]
     after: Mapping[str, frozenset[str]]
     """What each step waits for, references included."""
     order: tuple[str, ...]
@@ -285,7 +285,7 @@ Op: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FlowStep:
     """A named step. ``source`` is its JSON; ``plain``: no retry, limit, cache or condition stands around it."""
 
     name: str
@@ -322,7 +322,7 @@ class FlowSpec:
     """A whole flow. ``timeout`` in seconds; waiting for people and clients does not count."""
 
     name: str
-    step: Step
+    step: FlowStep
     source: Mapping[str, Any] = field(repr=False)
     voices: frozenset[str] = frozenset()
     """The places of the steps whose tokens are the flow's own answer."""

@@ -15,7 +15,7 @@ from portico_server.apps.flow.expression import CodeExpression, arguments, named
 from portico_server.apps.flow.host import StepHost
 from portico_server.apps.flow.note import as_json, as_seen
 from portico_server.apps.flow.scope import Scope
-from portico_server.apps.flow.spec import CodeStep, Step, WarpStep
+from portico_server.apps.flow.spec import CodeStep, FlowStep, WarpStep
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_size import JsonSizes
 
@@ -29,7 +29,7 @@ MAX_CALLS: Final = 4
 """Calls at once."""
 
 
-def can_sweep(step: Step) -> bool:
+def can_sweep(step: FlowStep) -> bool:
     """Whether items can go through a step many at a time."""
     return (
         isinstance(step.op, CodeStep)
@@ -76,7 +76,7 @@ def item_scope(scope: Scope, item: Any, number: int) -> Scope:
 
 async def _together(
     host: StepHost,
-    step: Step,
+    step: FlowStep,
     code: CodeExpression,
     scope: Scope,
     first: int,
@@ -101,7 +101,7 @@ async def _together(
 
 
 def _calls(
-    step: Step, code: CodeExpression, scope: Scope, first: int, items: Sequence[Any]
+    step: FlowStep, code: CodeExpression, scope: Scope, first: int, items: Sequence[Any]
 ) -> tuple[list[Any], list[tuple[list[Any], dict[str, Any]]]] | None:
     """What flows into each item's step, and the arguments of its call; ``None`` if these are too large together."""
     one = item_scope(

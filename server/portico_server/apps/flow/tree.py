@@ -11,6 +11,7 @@ from portico_server.apps.flow.spec import (
     Case,
     DiverterStep,
     EmbedStep,
+    FlowStep,
     GraphStep,
     IntentStep,
     LlmStep,
@@ -19,7 +20,6 @@ from portico_server.apps.flow.spec import (
     PipelineStep,
     RerankStep,
     RetrieveStep,
-    Step,
     SubflowStep,
     SwitchStep,
     ToolStep,
@@ -27,7 +27,7 @@ from portico_server.apps.flow.spec import (
 )
 
 
-def children(step: Step) -> tuple[Step, ...]:
+def children(step: FlowStep) -> tuple[FlowStep, ...]:
     """The steps right below a step."""
     match step.op:
         case (
@@ -43,12 +43,12 @@ def children(step: Step) -> tuple[Step, ...]:
             return (*(case.step for case in cases), *((default,) if default else ()))
         case BranchStep(then=then, otherwise=otherwise):
             return (then, *((otherwise,) if otherwise else ()))
-        case SubflowStep(step=Step() as inner):
+        case SubflowStep(step=FlowStep() as inner):
             return (inner,)
     return ()
 
 
-def names(root: Step) -> Iterator[str]:
+def names(root: FlowStep) -> Iterator[str]:
     """What a flow calls by name, as keys of the registry."""
     for step in every(root):
         match step.op:
@@ -66,7 +66,7 @@ def names(root: Step) -> Iterator[str]:
                 yield app
 
 
-def every(root: Step) -> Iterator[Step]:
+def every(root: FlowStep) -> Iterator[FlowStep]:
     """A step and all below it."""
     stack = [root]
     while stack:
@@ -75,7 +75,7 @@ def every(root: Step) -> Iterator[Step]:
         stack.extend(reversed(children(step)))
 
 
-def certain(root: Step) -> Iterator[Step]:
+def certain(root: FlowStep) -> Iterator[FlowStep]:
     """A step and those below it that a run reaches if nothing fails before: no cases, no items of a list."""
     if root.when is not None or root.on_error is not None:
         return
@@ -85,7 +85,7 @@ def certain(root: Step) -> Iterator[Step]:
             yield from certain(child)
 
 
-def expressions(step: Step) -> list[Expression]:
+def expressions(step: FlowStep) -> list[Expression]:
     """The expressions that stand in a step itself, not in those below it."""
     found: list[Expression] = [
         item
@@ -107,7 +107,7 @@ def expressions(step: Step) -> list[Expression]:
     return found
 
 
-def references(step: Step) -> set[str]:
+def references(step: FlowStep) -> set[str]:
     """The names of all steps that a step or those below it refer to."""
     found = {
         part.step
@@ -120,7 +120,7 @@ def references(step: Step) -> set[str]:
     return found
 
 
-def voices(root: Step) -> frozenset[str]:
+def voices(root: FlowStep) -> frozenset[str]:
     """The places of the steps whose tokens are the flow's own answer: those marked ``stream``, else the last one."""
     marked: set[str] = set()
     stack = [root]
@@ -142,7 +142,7 @@ def voices(root: Step) -> frozenset[str]:
                 stack.extend(child for child in steps if child.name == name)
             case SwitchStep() | BranchStep():
                 stack.extend(children(step))
-            case SubflowStep(step=Step() as inner):
+            case SubflowStep(step=FlowStep() as inner):
                 stack.append(inner)
             case _ if step.stream is not False and step.kind in ("llm", "agent", "subflow"):
                 last.add(step.at)

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core import pools
 from portico_server.core.context import Listener
 from portico_server.core.dataclass import dataclass
@@ -357,7 +357,7 @@ class IndexHandle:
 
         An index that is being opened or built is waited for up to `BUILD_WAIT_S`, if there is a limit; then the words
         must do without the vectors, or, if the words are not there, `Unavailable` says when to come back. ``listener``
-        hears of a build as `Status` events. ``last_change``: the store's newest, where the caller has just read it.
+        hears of a build as `Progressed` events. ``last_change``: the store's newest, where the caller has just read it.
         """
         loop = asyncio.get_running_loop()
         begin = loop.time()
@@ -481,7 +481,7 @@ class IndexHandle:
         """Report how far a build is, by its slow side: reading vectors takes a fraction of indexing words."""
         progress = self._lexical.progress
         if progress.total:
-            await listener(Status("index", "building the index", progress.done, progress.total, "chunks"))
+            await listener(Progressed("index", "building the index", progress.done, progress.total, "chunks"))
 
     def _still_building(self) -> Unavailable:
         progress = self._lexical.progress

@@ -100,7 +100,7 @@ class IndexManager:
     async def ready(
         self, store_id: str, model: str, listener: Listener | None = None, group: str = DEFAULT_GROUP
     ) -> None:
-        """Wait until all of the log can be found; ``listener`` hears of a build in `Status` events.
+        """Wait until all of the log can be found; ``listener`` hears of a build in `Progressed` events.
 
         Of a store that has been removed there is nothing to be found.
         """

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError, Unavailable
@@ -206,7 +206,7 @@ class DocumentWorkers:
                 changed = self._changed
                 if context is not None and self._words not in ("", told):
                     told = self._words
-                    await context.emit(Status("queued", f"a worker that reads documents {told}"))
+                    await context.emit(Progressed("queued", f"a worker that reads documents {told}"))
                 await changed.wait()
         finally:
             self._waiting -= 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from portico.schemas.engines import Engine, Finding
-from portico.wire import Failed, Status
+from portico.wire import Failed, Progressed
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, NotFound, Unavailable, nearest
@@ -209,7 +209,7 @@ class Environments:
             BUILD_RUN_KIND, name, {"name": name, "rebuild": rebuild}, caller=caller
         )
 
-    async def furnish(self, name: str, report: Callable[[Status], None]) -> None:
+    async def furnish(self, name: str, report: Callable[[Progressed], None]) -> None:
         """Build the environment of an engine that a model needs now, if it is absent and may be built.
 
         ``report`` hears how far that is. What is broken, or cannot work here, is left to whoever asks for it to
@@ -221,7 +221,7 @@ class Environments:
         built = await pools.MODELS.run(inspect_environment, self._folder / name, recipe)
         if built.state != "absent":
             return
-        report(Status("environment", f"building the engine {name}, about {recipe.gigabytes:g} GB"))
+        report(Progressed("environment", f"building the engine {name}, about {recipe.gigabytes:g} GB"))
         run_id = await self._scheduler.ensure(BUILD_RUN_KIND, name, {"name": name, "rebuild": False})
         run = await self._runner.arrival(run_id, BUILD_QUEUE_TIMEOUT_S)
         if run is None:
@@ -233,7 +233,7 @@ class Environments:
             )
         async for _number, event in run.log.follow():
             match event:
-                case Status(stage=stage, message=words) as told:
+                case Progressed(stage=stage, message=words) as told:
                     words = f"{stage}: {words}" if words else stage
                     report(replace(told, stage="environment", message=words))
                 case Failed(error=error):
@@ -258,7 +258,9 @@ class Environments:
 
         async def report(stage: str, words: str) -> None:
             sizes = fetched.hear(words)
-            await context.emit(Status(stage, words, *sizes, "bytes") if sizes else Status(stage, words))
+            await context.emit(
+                Progressed(stage, words, *sizes, "bytes") if sizes else Progressed(stage, words)
+            )
 
         self._working.add(recipe.name)
         try:

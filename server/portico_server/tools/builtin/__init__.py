@@ -35,7 +35,7 @@ from portico_server.tools.builtin import (
     web_search,
 )
 from portico_server.tools.builtin.draw import PictureFiles
-from portico_server.tools.containers import Containers
+from portico_server.tools.containers import ContainerService
 from portico_server.tools.fetch.policy import AddressPolicy
 from portico_server.tools.folders import Folders
 from portico_server.tools.sandbox.environment import Environment
@@ -85,7 +85,7 @@ class CodeTools:
             most=settings.notebooks,
             idle=settings.notebook_idle,
         )
-        self.containers = Containers(
+        self.containers = ContainerService(
             database, self._notebooks, artifacts, skills, quota, settings.notebook_memory_mb
         )
         self.tools: tuple[Tool, ...] = (

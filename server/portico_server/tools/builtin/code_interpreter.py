@@ -13,7 +13,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import Artifact, ToolResult
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.artifact import ARTIFACT, with_link
-from portico_server.tools.containers import Containers
+from portico_server.tools.containers import ContainerService
 from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, SandboxLimits
 from portico_server.tools.skills.library import SKILLS_SCHEMA, SkillLibrary
 from portico_server.tools.tool import Tool
@@ -25,7 +25,7 @@ _NAME: Final = r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,149}$"
 
 
 def tool(
-    containers: Containers, artifacts: ArtifactStore, skills: SkillLibrary, limits: SandboxLimits
+    containers: ContainerService, artifacts: ArtifactStore, skills: SkillLibrary, limits: SandboxLimits
 ) -> Tool:
     """``code_interpreter``: cells of a notebook."""
 

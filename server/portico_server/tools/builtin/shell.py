@@ -12,7 +12,7 @@ from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore
 from portico_server.tools.artifact import ARTIFACT, with_link
 from portico_server.tools.builtin.code_interpreter import FILES_SCHEMA, SESSION, brought
-from portico_server.tools.containers import Containers
+from portico_server.tools.containers import ContainerService
 from portico_server.tools.sandbox import patch
 from portico_server.tools.sandbox.protocol import (
     MAX_COMMANDS,
@@ -30,7 +30,7 @@ MIN_TIMEOUT_MS: Final = 1
 
 
 def tool(
-    containers: Containers, artifacts: ArtifactStore, skills: SkillLibrary, limits: SandboxLimits
+    containers: ContainerService, artifacts: ArtifactStore, skills: SkillLibrary, limits: SandboxLimits
 ) -> Tool:
     """``shell``: commands, one after the other."""
 
@@ -122,7 +122,7 @@ def tool(
     )
 
 
-def patch_tool(containers: Containers) -> Tool:
+def patch_tool(containers: ContainerService) -> Tool:
     """``apply_patch``: a file made, changed or deleted in the working folder of a session."""
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:

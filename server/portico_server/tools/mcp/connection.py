@@ -28,7 +28,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from portico.schemas.mcp_servers import McpCard, McpContent, McpPrompt, McpPromptMessage, McpResource
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server import __version__
 from portico_server.child_environment import is_local
 from portico_server.core import pools, work_slots
@@ -393,7 +393,7 @@ class ServerConnection:
         meta: Any = {_KEY: call.key} if call.key else None
 
         async def tell(progress: float, total: float | None, message: str | None) -> None:
-            await context.emit(Status("tool", message or tool, progress, total))
+            await context.emit(Progressed("tool", message or tool, progress, total))
 
         try:
             result = await self._ask(

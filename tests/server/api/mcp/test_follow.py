@@ -11,7 +11,7 @@ import pytest
 from tests.mcp_service import Service
 from tests.registry_fixture import ScriptedServable
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.context import Context
 from portico_server.core.request import Request, ToolResult
 from portico_server.core.servable import Card
@@ -22,7 +22,7 @@ BOTH = "application/json, text/event-stream"
 @pytest.fixture
 def busy(service: Service) -> Service:
     async def work(_request: Request, context: Context) -> ToolResult:
-        await context.emit(Status("working", message="Half way"))
+        await context.emit(Progressed("working", message="Half way"))
         return ToolResult("Done.")
 
     service.daemon.add(ScriptedServable(Card("work", "tool"), work))

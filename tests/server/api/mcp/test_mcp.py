@@ -18,7 +18,7 @@ from tests.mcp_service import Service, serving
 from tests.registry_fixture import FixedModel, FixedStore, ScriptedServable, passage
 from tests.server.api.mcp.conftest import Connect, Era
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.api.mcp.resources import uri_of
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
@@ -159,7 +159,7 @@ async def test_cancelling_a_call_cancels_its_run(connect: Connect, service: Serv
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def hang(_request: Request, context: Context) -> Reply:
-        await context.emit(Status("load"))
+        await context.emit(Progressed("load"))
         begun.set()
         try:
             await asyncio.Event().wait()

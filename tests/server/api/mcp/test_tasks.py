@@ -15,7 +15,7 @@ from sqlalchemy import update
 from tests.mcp_service import Service, serving
 from tests.registry_fixture import ScriptedServable
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.api.mcp import held
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
@@ -41,7 +41,7 @@ class Work:
 
     async def __call__(self, _request: Request, context: Context) -> ToolResult:
         try:
-            await context.emit(Status("baking", message="In the oven"))
+            await context.emit(Progressed("baking", message="In the oven"))
             if self.chats:
                 await asyncio.sleep(0.5)
                 reply = await context.call("client", Chat(({"role": "user", "content": "Brown enough?"},)))

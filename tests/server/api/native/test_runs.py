@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.api_server import ApiServer, api_server
 
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 
@@ -28,10 +28,10 @@ class Job:
 
     async def __call__(self, payload: Mapping[str, Any], context: Context) -> Any:
         for stage in self.stages[:-1]:
-            await context.emit(Status(stage))
+            await context.emit(Progressed(stage))
         self.began.set()
         await self.go.wait()
-        await context.emit(Status(self.stages[-1]))
+        await context.emit(Progressed(self.stages[-1]))
         if self.error is not None:
             raise self.error
         return {"done": True}

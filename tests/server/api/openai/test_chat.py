@@ -13,7 +13,7 @@ from openai import AsyncOpenAI
 from tests.api_server import ALL, ApiServer, RelayModel, api_server
 from tests.registry_fixture import ScriptedServable, passage
 
-from portico.wire import Cited, Delta, Status, ToolCalled, Usage
+from portico.wire import Cited, Delta, Progressed, ToolCalled, Usage
 from portico_server.api import exchange
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, Unavailable
@@ -39,7 +39,7 @@ async def cited(request: Request, context: Context) -> Reply:
     """An app that cites, says two words and counts."""
     passages = (passage(1, "The port is 7419."),)
     await context.emit(Cited(passages))
-    await context.emit(Status("think"))
+    await context.emit(Progressed("think"))
     await context.emit(Delta("Port "))
     await context.emit(Delta("7419 [1]."))
     return Reply("Port 7419 [1].", citations=passages, usage=Usage(11, 4))
@@ -229,7 +229,7 @@ async def test_the_openai_client_puts_an_apps_tool_calls_together(daemon: ApiSer
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_app_that_fails_before_its_first_word_has_a_status(daemon: ApiServer, stream: bool) -> None:
     async def fail(_request: Request, context: Context) -> Reply:
-        await context.emit(Status("load"))
+        await context.emit(Progressed("load"))
         raise Unavailable("The model is not there.", retry_after=3)
 
     daemon.add(app("down", fail))

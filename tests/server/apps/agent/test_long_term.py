@@ -9,7 +9,7 @@ import pytest
 from tests.registry_fixture import FixedStore, passage
 from tests.server.apps.agent.agent_fixture import AgentFixture
 
-from portico.wire import Delta, Status
+from portico.wire import Delta, Progressed
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound
 from portico_server.core.request import Chat
 
@@ -74,7 +74,7 @@ async def test_facts_that_cannot_be_kept_do_not_take_the_answer_away(agent_fixtu
     )
     reply, events = await agent_fixture.run("hi", memory=MEMORY)
     assert reply.content == "ok"
-    assert [e.message for e in events if isinstance(e, Status)] == [
+    assert [e.message for e in events if isinstance(e, Progressed)] == [
         "Nothing was kept of this turn: Not yours."
     ]
 

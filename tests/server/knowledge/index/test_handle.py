@@ -9,7 +9,7 @@ import pytest
 import tantivy
 from tests.server.knowledge.store_fixture import STORE, StoreFixture
 
-from portico.wire import Event, Status
+from portico.wire import Event, Progressed
 from portico_server.core.errors import NotFound, Unavailable
 from portico_server.db import changes, chunks
 from portico_server.knowledge.index import handle, manager
@@ -246,7 +246,7 @@ async def test_a_build_tells_how_far_it_is(stocked: StoreFixture, monkeypatch: p
         events.append(event)
 
     await stocked.indexes.ready(STORE, stocked.model, listen)
-    reports = [event for event in events if isinstance(event, Status)]
+    reports = [event for event in events if isinstance(event, Progressed)]
     assert reports
     assert all(event.stage == "index" and event.unit == "chunks" and event.total == 100 for event in reports)
     assert [event.done for event in reports] == sorted(event.done or 0 for event in reports)

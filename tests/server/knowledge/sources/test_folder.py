@@ -11,7 +11,7 @@ import pytest
 from tests.server.knowledge.store_services import TURN, StoreServices, store_services
 from tests.server.knowledge.unreadable import forbid
 
-from portico.wire import Failed, Status
+from portico.wire import Failed, Progressed
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import Found, Search
@@ -174,7 +174,7 @@ async def test_a_folder_that_becomes_empty_is_told_and_emptied(shop: StoreServic
     shutil.rmtree(folder)
     os.mkdir(folder)
     events = await shop.events(await shop.stores.sync(store))
-    told = [event.message for event in events if isinstance(event, Status)]
+    told = [event.message for event in events if isinstance(event, Progressed)]
     assert any("holds no documents that can be read" in message for message in told)
     assert await names(shop, store) == {}
 

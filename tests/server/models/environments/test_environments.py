@@ -15,7 +15,7 @@ import pytest
 from tests.server.environments.wheels import wheel
 
 from portico.testing.model_fixture import ModelFixture
-from portico.wire import Status
+from portico.wire import Progressed
 from portico_server.core.errors import Conflict, NotFound, PorticoError, Unavailable
 from portico_server.core.principal import LOCAL
 from portico_server.environments.build import DRAFT_PREFIX, RECEIPT_FILE, python_in
@@ -69,14 +69,14 @@ async def begun(models: ModelFixture, run_id: str) -> Run:
         await asyncio.sleep(0)
 
 
-async def ended(models: ModelFixture, run_id: str) -> list[Status]:
+async def ended(models: ModelFixture, run_id: str) -> list[Progressed]:
     """The progress of a run, once it has ended; raises what ended it badly."""
     run = await begun(models, run_id)
     events = [event async for _number, event in run.log.follow()]
     await models.scheduler.settled(run_id)
     if run.error is not None:
         raise PorticoError(run.error.message, code=run.error.code)
-    return [event for event in events if isinstance(event, Status)]
+    return [event for event in events if isinstance(event, Progressed)]
 
 
 async def test_a_build_is_whole_and_told_step_by_step(models: ModelFixture, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ async def test_a_build_can_be_cancelled(models: ModelFixture, tmp_path: Path) ->
     async with environments(models, recipe(tmp_path)) as made:
         run = await begun(models, await made.install("tiny", LOCAL))
         async for _number, event in run.log.follow():
-            if isinstance(event, Status):
+            if isinstance(event, Progressed):
                 break
         with pytest.raises(Conflict):
             await made.remove("tiny")
@@ -218,7 +218,7 @@ def test_recipes_pin_every_package_by_hash(name: str) -> None:
 
 
 async def test_a_model_that_needs_an_engine_has_it_built(models: ModelFixture, tmp_path: Path) -> None:
-    told: list[Status] = []
+    told: list[Progressed] = []
     async with environments(models, recipe(tmp_path)) as made:
         await made.furnish("tiny", told.append)
         assert made.get("tiny").state == "ready"

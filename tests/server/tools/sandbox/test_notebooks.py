@@ -21,7 +21,7 @@ from portico_server.db.database import Database
 from portico_server.runs.artifacts import ARTIFACT_BLOBS, ArtifactStore
 from portico_server.runs.quotas import StorageQuota
 from portico_server.tools.builtin import code_interpreter
-from portico_server.tools.containers import Containers
+from portico_server.tools.containers import ContainerService
 from portico_server.tools.sandbox import census, local, namespace, worker
 from portico_server.tools.sandbox.environment import Environment
 from portico_server.tools.sandbox.local import LocalSandbox
@@ -253,7 +253,7 @@ async def test_the_tool_answers_with_that_sentence_and_runs_nothing(
         ArtifactStore(database, FolderBlobs(database, tmp_path, ARTIFACT_BLOBS)),
         SkillLibrary(database, StorageQuota()),
     )
-    containers = Containers(database, made, artifacts, skills, StorageQuota(), 1_024)
+    containers = ContainerService(database, made, artifacts, skills, StorageQuota(), 1_024)
     tool = code_interpreter.tool(containers, artifacts, skills, LIMITS)
     result = await tool.work({"code": "1"}, None)  # type: ignore[arg-type]
     assert result.is_error and "nothing runs outside a sandbox" in result.text

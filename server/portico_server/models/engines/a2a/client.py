@@ -43,8 +43,8 @@ from portico_server.models.openai_wire import MAX_MESSAGE_CHARS, frame
 from portico_server.models.server_process import Endpoint
 from portico_server.models.transport import (
     CONNECTION_ERRORS,
+    EngineRoute,
     EngineTransport,
-    Route,
     deadline_exceeded,
     read_frames,
     read_pieces,
@@ -240,7 +240,7 @@ class AgentLink:
     async def _open(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float | None
     ) -> aiohttp.ClientResponse:
-        route = Route(Endpoint(url, "", headers=headers), "")
+        route = EngineRoute(Endpoint(url, "", headers=headers), "")
         route.url = URL(url, encoded=True)
         with trace.at(agent_depth.next_hop()):
             return await self._transport.send(method, route, body, deadline=deadline)

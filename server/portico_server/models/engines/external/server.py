@@ -29,7 +29,7 @@ from portico_server.models.spec import ModelSpec, Task
 
 if TYPE_CHECKING:
     from portico_server.models.hardware import Gpu, Hardware
-    from portico_server.models.transport import EngineTransport, Route
+    from portico_server.models.transport import EngineRoute, EngineTransport
 
 
 # Errors of other people's servers in OpenAI's words.
@@ -100,7 +100,7 @@ class GpuWatchdog:
         inner: EngineClient,
         child: ServerProcess,
         transport: EngineTransport,
-        health: Route,
+        health: EngineRoute,
         name: str,
         *,
         reports_lost_gpu: bool = True,
@@ -309,7 +309,7 @@ async def start_server(
     from portico_server.models.engines.openai_client.client import ConstrainedTools
     from portico_server.models.engines.openai_client.passthrough import Passthrough
     from portico_server.models.engines.openai_client.quirks import QuirksClient
-    from portico_server.models.transport import CONNECTION_ERRORS, Route, Upstream
+    from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute, Upstream
 
     assert path is not None
     if not await pools.MODELS.run(path.is_dir):
@@ -323,7 +323,7 @@ async def start_server(
     child = await _child(python, program, spec, site, advice)
     try:
         deadline = asyncio.get_running_loop().time() + site.load_timeout
-        listed = await site.transport.get(Route(child.endpoint(spec.name), "models"), deadline=deadline)
+        listed = await site.transport.get(EngineRoute(child.endpoint(spec.name), "models"), deadline=deadline)
         description = _served(describe_folder(spec, path), orjson.loads(listed))
     except (*CONNECTION_ERRORS, orjson.JSONDecodeError) as error:
         await child.stop()
@@ -338,7 +338,7 @@ async def start_server(
         client = Passthrough(Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain))
         if not enforces:
             client = ConstrainedTools(client, site.transport, child, spec.name, description)
-    health = Route(child.endpoint(spec.name, base=""), program.health.lstrip("/"))
+    health = EngineRoute(child.endpoint(spec.name, base=""), program.health.lstrip("/"))
     client = GpuWatchdog(
         client, child, site.transport, health, spec.name, reports_lost_gpu=program.reports_lost_gpu
     )

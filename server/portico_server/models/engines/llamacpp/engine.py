@@ -70,7 +70,7 @@ class LlamaCpp:
         # aiohttp is imported by now; this module is imported before it.
         from portico_server.models.engines.llamacpp.client import LlamaCppClient, LlamaTokenizer
         from portico_server.models.engines.openai_client.client import ServerFacts
-        from portico_server.models.transport import CONNECTION_ERRORS, Route
+        from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute
 
         assert path is not None
         if not await pools.MODELS.run(path.is_file):
@@ -109,7 +109,7 @@ class LlamaCpp:
             deadline = asyncio.get_running_loop().time() + site.load_timeout
             props = orjson.loads(
                 await site.transport.get(
-                    Route(child.endpoint(spec.name, base=""), "props"), deadline=deadline
+                    EngineRoute(child.endpoint(spec.name, base=""), "props"), deadline=deadline
                 )
             )
             facts = ServerFacts.read(props)

@@ -28,7 +28,7 @@ from portico_server.models.engines.openai_client.requests import (
 )
 from portico_server.models.protocol import ModelDescription
 from portico_server.models.server_process import ServerProcess
-from portico_server.models.transport import CONNECTION_ERRORS, EngineTransport, Route, read_all
+from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute, EngineTransport, read_all
 
 # What LMDeploy is asked: one body per choice, and nothing that it would leave out without a word. Pure.
 
@@ -239,7 +239,7 @@ class LmDeployClient(ChoiceStreamClient):
         super().__init__(transport, child, name, facts, description)
         self._biases = biases
         self._spelling = spelling
-        self._abort = Route(child.endpoint(name, base=""), "abort_request")
+        self._abort = EngineRoute(child.endpoint(name, base=""), "abort_request")
 
     async def open(
         self, operation: str, body: dict[str, Any], deadline: float | None

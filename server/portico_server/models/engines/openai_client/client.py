@@ -46,8 +46,8 @@ from portico_server.models.protocol import EngineClient, ModelDescription
 from portico_server.models.server_process import ServerProcess
 from portico_server.models.transport import (
     CONNECTION_ERRORS,
+    EngineRoute,
     EngineTransport,
-    Route,
     deadline_exceeded,
     read_all,
     read_frames,
@@ -113,7 +113,7 @@ class ChoiceStreamClient:
         self._dimensions = description.dimensions
         endpoint = child.endpoint(name)
         self._routes = {
-            operation: Route(endpoint, operation)
+            operation: EngineRoute(endpoint, operation)
             for operation in ("chat/completions", "completions", "embeddings", "rerank")
         }
 
@@ -410,7 +410,7 @@ class HttpTokenizer:
     async def ask(self, operation: str, body: Mapping[str, Any], deadline: float | None) -> dict[str, Any]:
         try:
             response = await self._transport.post(
-                Route(self._endpoint, operation), orjson.dumps(body), deadline=deadline
+                EngineRoute(self._endpoint, operation), orjson.dumps(body), deadline=deadline
             )
             data = await read_all(response, deadline=deadline)
         except CONNECTION_ERRORS as error:

@@ -17,7 +17,13 @@ from portico_server.models.engines.openai_client.client import ChoiceStreamClien
 from portico_server.models.openai_wire import error_of
 from portico_server.models.protocol import ModelDescription
 from portico_server.models.server_process import ServerProcess
-from portico_server.models.transport import CONNECTION_ERRORS, EngineTransport, Route, Upstream, read_all
+from portico_server.models.transport import (
+    CONNECTION_ERRORS,
+    EngineRoute,
+    EngineTransport,
+    Upstream,
+    read_all,
+)
 
 ATTACH_TIMEOUT_S = 120.0
 """Seconds in which an adapter must be read, the calls before it included."""
@@ -38,7 +44,9 @@ class TransformersClient(ChoiceStreamClient):
     ) -> None:
         super().__init__(transport, child, name, facts, description)
         endpoint = child.endpoint(name)
-        self._adapter_routes = {word: Route(endpoint, f"{word}_lora_adapter") for word in ("load", "unload")}
+        self._adapter_routes = {
+            word: EngineRoute(endpoint, f"{word}_lora_adapter") for word in ("load", "unload")
+        }
         self._attached: dict[str, Path] = {}
         self._attaching = asyncio.Lock()
         self._upstream = Upstream(transport, endpoint, name, child.explain)

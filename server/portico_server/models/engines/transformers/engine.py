@@ -120,7 +120,7 @@ class Transformers:
         # aiohttp is imported by now; this module is imported before it.
         from portico_server.models.engines.openai_client.client import VllmTokenizer
         from portico_server.models.engines.transformers.client import transformers_client
-        from portico_server.models.transport import CONNECTION_ERRORS, Route
+        from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute
 
         assert path is not None
         await pools.MODELS.run(_check, spec, path)
@@ -145,7 +145,7 @@ class Transformers:
         )
         try:
             deadline = asyncio.get_running_loop().time() + site.load_timeout
-            route = Route(child.endpoint(spec.name, base=""), "props")
+            route = EngineRoute(child.endpoint(spec.name, base=""), "props")
             props = orjson.loads(await site.transport.get(route, deadline=deadline))
             description = replace(
                 self.describe(spec, path),

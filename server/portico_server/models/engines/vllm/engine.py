@@ -77,7 +77,7 @@ def live_adapter_client(
     # aiohttp is imported by now; this module is imported before it.
     from portico_server.models.engines.openai_client.passthrough import LiveAdapterClient
     from portico_server.models.openai_wire import error_of
-    from portico_server.models.transport import CONNECTION_ERRORS, Route, read_all
+    from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute, read_all
 
     assert running.process is not None
     child = running.process
@@ -87,7 +87,7 @@ def live_adapter_client(
         deadline = asyncio.get_running_loop().time() + site.load_timeout
         try:
             response = await site.transport.post(
-                Route(endpoint, operation), orjson.dumps(body), deadline=deadline
+                EngineRoute(endpoint, operation), orjson.dumps(body), deadline=deadline
             )
             data = await read_all(response, deadline=deadline)
         except CONNECTION_ERRORS as error:
