@@ -28,7 +28,7 @@ from portico_server.apps.agent.spec import AgentSpec
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Reply, Request
+from portico_server.core.request import Chat, ChatReply, Request
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.runs.runner import Runner
@@ -46,9 +46,11 @@ class Instant:
 
     card = Card("instant", "model", capabilities=frozenset({"chat"}))
 
-    async def call(self, request: Request, context: Context) -> Reply:
+    async def call(self, request: Request, context: Context) -> ChatReply:
         assert isinstance(request, Chat)
-        return Reply(f"{request.messages[-1]['content']} after {len(request.messages)}", usage=Usage(1, 1))
+        return ChatReply(
+            f"{request.messages[-1]['content']} after {len(request.messages)}", usage=Usage(1, 1)
+        )
 
 
 class Nothing:

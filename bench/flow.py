@@ -29,7 +29,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
-from portico_server.core.request import Reply, Request
+from portico_server.core.request import ChatReply, Request
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.http.server import new_loop
@@ -65,10 +65,10 @@ class Instant:
         self.card = Card(name, "model", capabilities=frozenset({"chat"}))
         self._nap = nap
 
-    async def call(self, request: Request, context: Context) -> Reply:
+    async def call(self, request: Request, context: Context) -> ChatReply:
         if self._nap:
             await asyncio.sleep(self._nap)
-        return Reply("x")
+        return ChatReply("x")
 
 
 class Broken:
@@ -77,11 +77,11 @@ class Broken:
     card = Card("broken", "model", capabilities=frozenset({"chat"}))
     failed = False
 
-    async def call(self, request: Request, context: Context) -> Reply:
+    async def call(self, request: Request, context: Context) -> ChatReply:
         if not self.failed:
             self.failed = True
             raise InvalidRequest("Not yet.")
-        return Reply("x")
+        return ChatReply("x")
 
 
 @dataclass

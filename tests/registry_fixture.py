@@ -15,7 +15,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Found, Reply, Request, Result, Search
+from portico_server.core.request import Chat, ChatReply, Request, Result, Search, SearchResult
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.runs.questions import QuestionService
@@ -39,10 +39,10 @@ class FixedStore:
         self.passages = tuple(passages)
         self.asked: list[Search] = []
 
-    async def call(self, request: Request, context: Context) -> Found:
+    async def call(self, request: Request, context: Context) -> SearchResult:
         assert isinstance(request, Search)
         self.asked.append(request)
-        return Found(self.passages[: request.max_num_results])
+        return SearchResult(self.passages[: request.max_num_results])
 
 
 class FixedModel:
@@ -63,14 +63,14 @@ class FixedModel:
         self.errors = list(errors)
         self.asked: list[Chat] = []
 
-    async def call(self, request: Request, context: Context) -> Reply:
+    async def call(self, request: Request, context: Context) -> ChatReply:
         assert isinstance(request, Chat)
         self.asked.append(request)
         if self.errors:
             raise self.errors.pop(0)
         for piece in self.pieces:
             await context.emit(Delta(piece))
-        return Reply("".join(self.pieces), usage=Usage(10, len(self.pieces)), model=self.card.name)
+        return ChatReply("".join(self.pieces), usage=Usage(10, len(self.pieces)), model=self.card.name)
 
 
 class ScriptedServable:

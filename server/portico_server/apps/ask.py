@@ -29,7 +29,17 @@ from portico_server.core.pools import SEARCH
 from portico_server.core.principal import Principal
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Embed, Found, Message, Reply, Request, Search, Steps, Vectors
+from portico_server.core.request import (
+    Chat,
+    ChatReply,
+    Embed,
+    Message,
+    Request,
+    Search,
+    SearchResult,
+    Steps,
+    Vectors,
+)
 from portico_server.core.servable import Card, Servable
 from portico_server.core.training_passages import StorePassage
 
@@ -152,7 +162,7 @@ class AskApp:
         )  # its name may mean another one to the caller
         self.card = _card(store)
 
-    async def call(self, request: Request, context: Context) -> Reply:
+    async def call(self, request: Request, context: Context) -> ChatReply:
         """Answer. Where files of the store are still being read, the last sentence says how many."""
         if not isinstance(request, Chat):
             raise InvalidRequest(f"'{self.card.name}' is a chat app: it takes chat messages, nothing else.")
@@ -166,7 +176,7 @@ class AskApp:
         await context.emit(Delta(note))
         return replace(reply, content=f"{reply.content}{note}")
 
-    async def _reply(self, request: Chat, context: Context) -> tuple[Reply, Found]:
+    async def _reply(self, request: Chat, context: Context) -> tuple[ChatReply, SearchResult]:
         """Return the answer, and what the search found."""
         _refuse(request.options, self.card.name)
         turns = prompt.split(request.messages)
@@ -250,13 +260,13 @@ class AskApp:
 
     async def _search(
         self, search: Search, turns: prompt.Turns, context: Context, listener: Listener | None = None
-    ) -> tuple[Found, Judgement]:
+    ) -> tuple[SearchResult, Judgement]:
         """Search the store, and judge whether the passages answer the question of ``turns``.
 
         Where strong vectors found them, words that are missing prove nothing.
         """
         found = await context.call(self._place, search, listener=listener)
-        assert isinstance(found, Found)
+        assert isinstance(found, SearchResult)
         query = search.query
         follows = bool(turns.earlier) and query != turns.question and query.startswith(turns.earlier)
         question, earlier = (turns.question, turns.earlier) if follows else (query, "")
@@ -296,7 +306,7 @@ class AskApp:
         *,
         introduced: bool = False,
         nearest: tuple[Passage, ...] = (),
-    ) -> Reply:
+    ) -> ChatReply:
         """Quotations, or that there is nothing to quote: no model is asked, so there are no tokens of a prompt.
 
         ``introduced``: the first piece is a sentence of ours, which is not checked. ``nearest``: see `Cited`.
@@ -313,7 +323,7 @@ class AskApp:
             else:
                 await checked.feed(piece)
         await checked.close()
-        return Reply(
+        return ChatReply(
             "".join(answer.pieces),
             answer.finish_reason,
             citations=passages,
@@ -372,7 +382,9 @@ class _Answer:
         self._checked = CheckedText(self._context, self._passages, self._vectors, mode)
         self._text: list[str] = []
 
-    async def ask(self, turns: prompt.Turns, options: Mapping[str, Any], share: prompt.PromptBudget) -> Reply:
+    async def ask(
+        self, turns: prompt.Turns, options: Mapping[str, Any], share: prompt.PromptBudget
+    ) -> ChatReply:
         """Ask; with ``ask_again`` a second time where the first answer has sentences without evidence."""
         messages, reply = await self._fitting(turns, options, share)
         if self._unsupported == "ask_again":
@@ -387,8 +399,8 @@ class _Answer:
         return replace(reply, content=checked.text, claims=checked.claims)
 
     async def _corrected(
-        self, messages: tuple[Message, ...], first: Reply, options: Mapping[str, Any]
-    ) -> Reply:
+        self, messages: tuple[Message, ...], first: ChatReply, options: Mapping[str, Any]
+    ) -> ChatReply:
         """The first answer if all of it has evidence, or else what the model answers when it is told what has none."""
         wrong = self._checked.unsupported
         if not wrong:
@@ -411,7 +423,7 @@ class _Answer:
 
     async def _fitting(
         self, turns: prompt.Turns, options: Mapping[str, Any], share: prompt.PromptBudget
-    ) -> tuple[tuple[Message, ...], Reply]:
+    ) -> tuple[tuple[Message, ...], ChatReply]:
         """Ask, and ask again with half as much where the model's tokens were shorter than estimated."""
         for attempt in range(1, _ATTEMPTS + 1):
             messages = prompt.compose(turns, self._passages, share, self._remark)
@@ -432,14 +444,14 @@ class _Answer:
         name = "differing-passages-ranked" if self._differing.by else "differing-passages"
         return builtin.text(name, first=first, second=second)
 
-    async def _once(self, messages: tuple[Message, ...], options: Mapping[str, Any]) -> Reply:
+    async def _once(self, messages: tuple[Message, ...], options: Mapping[str, Any]) -> ChatReply:
         try:
             reply = await self._context.call(self._model, Chat(messages, options), listener=self._pass_on)
         except _RepetitionError:
             # The model's own count is lost with the rest of its answer; ours is an estimate.
             spent = sum(prompt.tokens(prompt.text_of(message)) for message in messages)
-            reply = Reply("", usage=Usage(spent, prompt.tokens("".join(self._text))))
-        assert isinstance(reply, Reply)
+            reply = ChatReply("", usage=Usage(spent, prompt.tokens("".join(self._text))))
+        assert isinstance(reply, ChatReply)
         if not self._text and reply.content:  # a model that answers at once, without deltas
             await self._say(self._marks.feed(reply.content))
         await self._say(self._marks.close())

@@ -18,7 +18,7 @@ from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoErro
 from portico_server.core.invalid import not_one_of, wrong, wrong_type
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Moderate, Moderated, Reply
+from portico_server.core.request import Chat, ChatReply, Moderate, Moderated
 from portico_server.core.servable import Card
 from portico_server.guards.detectors import GROUPS, find
 from portico_server.runs.runner import Runner
@@ -249,7 +249,7 @@ async def _by_chat(card: Card, items: Sequence[ModeratedItem], context: Context)
     return Moderated(tuple(results), usage, card.name)
 
 
-async def _ask(name: str, item: ModeratedItem, context: Context) -> Reply:
+async def _ask(name: str, item: ModeratedItem, context: Context) -> ChatReply:
     text = "\n".join(item.texts)
     content: Any = text
     if item.images:
@@ -263,7 +263,7 @@ async def _ask(name: str, item: ModeratedItem, context: Context) -> Reply:
             await context.emit(event)
 
     reply = await context.call(name, Chat(messages, options), listener=counted)
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, ChatReply)
     return reply
 
 

@@ -10,7 +10,7 @@ from portico_server.apps.relevance import terms
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.prompts import builtin
-from portico_server.core.request import Chat, Reply
+from portico_server.core.request import Chat, ChatReply
 from portico_server.core.words import without_thought
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ async def standalone_question(turns: Turns, model: str, context: Context) -> str
         if not limit.expired():
             raise
         return plain
-    written = without_thought(reply.content if isinstance(reply, Reply) else "").strip('"“”')
+    written = without_thought(reply.content if isinstance(reply, ChatReply) else "").strip('"“”')
     about = terms(turns.question) | terms(shown)
     if not written or "\n" in written or len(written) > MAX_QUESTION_CHARS or not terms(written) & about:
         return plain

@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from portico_server.core.dataclass import dataclass
-from portico_server.core.request import AppInput, AppOutput, Chat, Reply, Request, Result
+from portico_server.core.request import AppInput, AppOutput, Chat, ChatReply, Request, Result
 
 MAX_SAMPLE_BYTES: Final = 256 * 1024
 """Bytes of a question with its answer that are judged; larger ones are left out."""
@@ -50,7 +50,7 @@ def question_of(request: Request) -> list[Mapping[str, Any]] | None:
 
 def answer_of(result: Result) -> dict[str, Any] | None:
     """Return an answer as graders see it; ``None`` if it has no text."""
-    if isinstance(result, Reply):
+    if isinstance(result, ChatReply):
         found: dict[str, Any] = {"output_text": result.content}
         if result.tool_calls:
             found["output_tools"] = [

@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 from portico.wire import Event
 from portico_server.core.principal import Principal
-from portico_server.core.question import Question, QuestionAnswer
+from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.request import Request, Result
 
 Listener: TypeAlias = Callable[[Event], Awaitable[None]]
@@ -46,7 +46,7 @@ class Context(Protocol):
         Raises `PorticoError` if it is not there, not allowed, or failed.
         """
 
-    async def ask(self, question: Question) -> QuestionAnswer:
+    async def ask(self, question: NewQuestion) -> GivenAnswer:
         """Wait until somebody outside answers; the run is ``waiting`` meanwhile, and its own deadline stands still.
 
         Raises `DeadlineExceeded` after ``question.limit`` seconds. A refusal is an answer, not an error.
@@ -84,7 +84,7 @@ class ContextWithin:
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
         return await self._outer.call(name, request, listener=listener)
 
-    async def ask(self, question: Question) -> QuestionAnswer:
+    async def ask(self, question: NewQuestion) -> GivenAnswer:
         return await self._outer.ask(question)
 
 

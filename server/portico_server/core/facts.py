@@ -10,7 +10,7 @@ from portico_server.core.principal import Principal
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class StoredFact:
     """One fact in the store ``store`` (its name); ``attributes`` say where it comes from.
 
     Its ``id`` stays when it is changed; ``created_at`` and ``changed_at`` in seconds since 1970.
@@ -46,10 +46,10 @@ class FactStore(Protocol):
         store: str | None = None,
         where: Mapping[str, str] | None = None,
         limit: int = 100,
-    ) -> Sequence[Fact]:
+    ) -> Sequence[StoredFact]:
         """The caller's own facts, the newest first; of one store, or those with these attributes."""
 
-    async def change(self, fact_id: str, text: str, caller: Principal) -> Fact:
+    async def change(self, fact_id: str, text: str, caller: Principal) -> StoredFact:
         """Put another text in the place of a fact. Raises `NotFound`."""
 
     async def remove(self, fact_id: str, caller: Principal) -> None:

@@ -105,7 +105,7 @@ class TranscriptSegment:
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript:
+class Transcription:
     """The answer to `Transcribe`. ``duration`` in seconds; ``segments`` and ``words`` if the model returns them."""
 
     text: str

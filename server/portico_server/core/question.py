@@ -33,10 +33,10 @@ MAX_WAIT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class NewQuestion:
     """``name`` is the tool, function or step that asks; ``message`` is for a person.
 
-    ``answer_schema`` is the JSON schema of `QuestionAnswer.value`. ``key`` names the question within its run, so that a
+    ``answer_schema`` is the JSON schema of `GivenAnswer.value`. ``key`` names the question within its run, so that a
     run which is taken up again after a crash does not ask twice; empty: a new question each time. ``limit`` is how
     many seconds it waits. ``served``: any worker of whoever serves the function may answer, so its ``name`` is of
     `function_name`.
@@ -53,7 +53,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class QuestionAnswer:
+class GivenAnswer:
     """``note`` is what the one who answered says about it; ``by`` the id of the key or the name of the worker."""
 
     accepted: bool

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from portico.wire import AnswerClaim, Passage, Usage
 from portico_server.core.dataclass import dataclass
-from portico_server.core.media import Draw, GeneratedImages, Speak, Speech, Transcribe, Transcript
+from portico_server.core.media import Draw, GeneratedImages, Speak, Speech, Transcribe, Transcription
 
 Message: TypeAlias = Mapping[str, Any]
 """A chat message as OpenAI defines it: ``role``, ``content`` and so on."""
@@ -208,7 +208,7 @@ class CalledTool:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ChatReply:
     """The answer to `Chat`: the text, the tools asked for, the passages it stands on, and what its sentences claim."""
 
     content: str
@@ -251,7 +251,7 @@ class Moderated:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenizedText:
     """The answer to `Tokenize`; ``longest`` is how many a call may have, ``texts`` as many as ``ids`` if asked for."""
 
     ids: tuple[int, ...]
@@ -277,7 +277,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """The answer to `Search`: passages in rank order; ``trace`` if it was asked for; ``queries``: what was searched.
 
     Where a store has no passage, or `Search.names` is set, it says how many of its ``files`` can be searched, and how
@@ -328,16 +328,16 @@ class AppOutput:
 
 
 Result: TypeAlias = (
-    Reply
+    ChatReply
     | Vectors
     | Ranked
     | Moderated
-    | Found
+    | SearchResult
     | ToolResult
     | AppOutput
-    | Tokens
+    | TokenizedText
     | Detokenized
     | Speech
-    | Transcript
+    | Transcription
     | GeneratedImages
 )

@@ -10,7 +10,7 @@ from portico.wire import Passage, Usage
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Chat, Filter, Found, Message, Refine, Reply, Search, Steps
+from portico_server.core.request import Chat, ChatReply, Filter, Message, Refine, Search, SearchResult, Steps
 from portico_server.db.evals import ItemRow
 from portico_server.evals.source import DataSource
 from portico_server.grading.grade import ModelAnswer
@@ -36,14 +36,14 @@ async def sample(source: DataSource, row: ItemRow, context: Context, filters: Fi
     if source.kind == "retrieval":
         query = fill(source.query, {"item": row.item})
         found = await context.call(f"store/{source.target}", searching(source.search, query, filters))
-        assert isinstance(found, Found)
+        assert isinstance(found, SearchResult)
         passages = [_passage(one) for one in found.passages]
         text = "\n\n".join(one.text for one in found.passages)
         answer = ModelAnswer(text, row.item, {"retrieved": passages})
         return Sample(answer, _document([{"role": "user", "content": query}], text, retrieved=passages))
     messages = _messages(source, row.item)
     reply = await context.call(source.target, Chat(messages, source.options))
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, ChatReply)
     more: dict[str, Any] = {}
     if reply.tool_calls:
         more["output_tools"] = [

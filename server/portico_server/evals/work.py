@@ -14,7 +14,7 @@ from portico_server.core.context import Context, ContextWithin, Listener
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, TooMany, Unavailable
 from portico_server.core.principal import Principal
-from portico_server.core.question import Question, QuestionAnswer
+from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, Result
 from portico_server.core.servable import Servable
@@ -105,7 +105,7 @@ class EvalContext(ContextWithin):
             await asyncio.sleep(wait)
             pause = min(pause * 2, MAX_RETRY_S)
 
-    async def ask(self, question: Question) -> QuestionAnswer:
+    async def ask(self, question: NewQuestion) -> GivenAnswer:
         if question.kind == "function":
             return await self._outer.ask(question)
         raise Unavailable(

@@ -23,7 +23,7 @@ from portico_server.core.context import Context, ContextWithin, Listener
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, NotFound, PorticoError
 from portico_server.core.principal import Principal
-from portico_server.core.question import Question, QuestionAnswer
+from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppInput, Chat, Request, Result
 from portico_server.core.servable import Card, Servable
@@ -118,7 +118,7 @@ class _PromptCapture(ContextWithin):
             request, _PromptCapture(self._outer, self._registry, self._depth + 1, self._prompt)
         )
 
-    async def ask(self, question: Question) -> QuestionAnswer:
+    async def ask(self, question: NewQuestion) -> GivenAnswer:
         raise InvalidRequest("It asks a person before it calls a model.")
 
 

@@ -20,7 +20,7 @@ from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
-from portico_server.core.request import Tokenize, Tokens
+from portico_server.core.request import Tokenize, TokenizedText
 from portico_server.finetune.spec import DataFacts, FineTuningSpec, Method, PreparedData
 from portico_server.grading.template import fields
 from portico_server.settings import MB_BYTES
@@ -579,8 +579,8 @@ class ModelTokenCounter:
     async def is_token(self, text: str) -> bool:
         return len((await self._ask(Tokenize(prompt=text, special=False))).ids) == 1
 
-    async def _ask(self, request: Tokenize) -> Tokens:
+    async def _ask(self, request: Tokenize) -> TokenizedText:
         found = await self._context.call(self._name, request)
-        if not isinstance(found, Tokens):
+        if not isinstance(found, TokenizedText):
             raise PorticoError(f"'{self._name}' answered a request for tokens with something else.")
         return found

@@ -17,7 +17,7 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.prompts import builtin
-from portico_server.core.request import Chat, Found, Reply, Search
+from portico_server.core.request import Chat, ChatReply, Search, SearchResult
 from portico_server.core.training_passages import ReadableStores, StorePassage
 from portico_server.finetune.data import MAX_EXAMPLE_BYTES, MAX_LISTED_ERRORS, content_missing, read_line
 from portico_server.finetune.spec import DataFacts, FineTuningSpec, Method, PreparedData
@@ -444,7 +444,7 @@ async def _written(
         messages = builtin.messages("write-question", passage=passage.text[:MAX_PASSAGE_CHARS])
         options = {"temperature": 0, "max_tokens": 120}
         reply = await context.call(spec.asker, Chat(messages, options))
-        if not isinstance(reply, Reply):
+        if not isinstance(reply, ChatReply):
             raise PorticoError(f"'{spec.asker}' answered a chat with something else.")
         question = next((line.strip() for line in reply.content.splitlines() if line.strip()), "")
         if question:
@@ -454,7 +454,7 @@ async def _written(
 
 async def _search(store: str, query: str, context: Context) -> list[StorePassage]:
     found = await context.call(f"store/{store}", Search(query, max_num_results=SEARCH_DEPTH))
-    if not isinstance(found, Found):
+    if not isinstance(found, SearchResult):
         raise PorticoError(f"The store '{store}' answered a search with something else.")
     return [StorePassage(0, hit.filename, tuple(hit.place.heading), hit.text) for hit in found.passages]
 

@@ -13,7 +13,7 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.interfaces import Evaluator, is_formula, require_code
-from portico_server.core.request import Chat, Reply
+from portico_server.core.request import Chat, ChatReply
 from portico_server.grading.similarity import MEASURES
 from portico_server.grading.template import fill, filled
 
@@ -175,7 +175,7 @@ class Grading:
             "response_format": {"type": "json_schema", "json_schema": {"name": name, "schema": schema}},
         }
         reply = await self._context.call(grader["model"], Chat(messages, options))
-        assert isinstance(reply, Reply)
+        assert isinstance(reply, ChatReply)
         if self._spent is not None:
             self._spent(grader["model"], reply.usage)
         return reply.content

@@ -9,19 +9,19 @@ from typing import Final
 from portico.wire import Cited, Delta, Event, ToolCalled, ToolReturned, Usage
 from portico_server.core.attached_files import ReadsFiles
 from portico_server.core.context import Context, ContextWithin
-from portico_server.core.media import Draw, Speak, Transcript, holds_files
+from portico_server.core.media import Draw, Speak, Transcription, holds_files
 from portico_server.core.request import (
     AppInput,
     AppOutput,
     Chat,
+    ChatReply,
     Embed,
-    Found,
     Message,
-    Reply,
     Request,
     Rerank,
     Result,
     Search,
+    SearchResult,
     ToolCall,
     ToolResult,
 )
@@ -115,12 +115,12 @@ class GuardedServable:
         message = await within.blocked(blocked)
         if not isinstance(request, Chat):
             raise ContentBlocked(message)
-        return Reply(within.sent, CONTENT_FILTER, usage=within.usage)
+        return ChatReply(within.sent, CONTENT_FILTER, usage=within.usage)
 
     async def _answered(self, result: Result, request: Request, context: Context) -> Result:
         texts, value = self.guards.texts, self.guards.value
         match result:
-            case Reply():
+            case ChatReply():
                 try:
                     content = (await texts([result.content], "output", context))[0]
                 except ContentBlocked as error:
@@ -139,9 +139,9 @@ class GuardedServable:
                 except ContentBlocked as error:
                     return ToolResult(error.message, is_error=True)
                 return replace(result, text=text, structured=structured)
-            case Found():
+            case SearchResult():
                 return replace(result, passages=await guard_passages(result.passages, self.guards, context))
-            case Transcript():
+            case Transcription():
                 (text,) = await texts([result.text], "output", context)
                 parts = await texts([part.text for part in result.segments], "output", context)
                 words = await texts([part.text for part in result.words], "output", context)

@@ -14,7 +14,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Reply, Search
+from portico_server.core.request import Chat, ChatReply, Search
 from portico_server.db import chunks, hits
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
@@ -206,7 +206,7 @@ class Calibration:
                 reply = await call_model(
                     context, model, Chat(messages, {"temperature": 0, "max_tokens": 120})
                 )
-            assert isinstance(reply, Reply)
+            assert isinstance(reply, ChatReply)
             answer = next((line.strip() for line in reply.content.splitlines() if line.strip()), "")
             await context.emit(Progressed("ask", answer[:80]))
             return CalibrationQuestion(answer[:1_000], chunk=chunk) if answer else None

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from portico_server.core import pools
 from portico_server.core.errors import NotFound
-from portico_server.core.facts import Fact
+from portico_server.core.facts import StoredFact
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.db import facts
@@ -56,7 +56,7 @@ class StoredFacts:
         store: str | None = None,
         where: Mapping[str, str] | None = None,
         limit: int = 100,
-    ) -> Sequence[Fact]:
+    ) -> Sequence[StoredFact]:
         within = None if store is None else (await self._stores.get(store, caller)).id
         found = await self._database.read(facts.newest_facts, caller.id, limit, store_id=within, where=where)
         seen = {row.id: view(row, caller) for row in await self._stores.list(caller)}
@@ -67,7 +67,7 @@ class StoredFacts:
                 first.setdefault(row.id, row)
         return [await self._fact(row, names[row.store_id]) for row in first.values()]
 
-    async def change(self, fact_id: str, text: str, caller: Principal) -> Fact:
+    async def change(self, fact_id: str, text: str, caller: Principal) -> StoredFact:
         before = await self._rows_of(fact_id, caller)
         store = await self._stores.get(before[0].store_id, caller, "write")
         created = before[-1].attributes.get(_CREATED, before[-1].created_at)
@@ -100,11 +100,11 @@ class StoredFacts:
         await self._stores.contents.detach(store, row.file_id)
         await self._files.delete(row.file_id, caller)
 
-    async def _fact(self, row: FactRow, store: str) -> Fact:
+    async def _fact(self, row: FactRow, store: str) -> StoredFact:
         async with self._files.open(row.sha256) as path:
             data = await pools.FILES.run(path.read_bytes)
         created = float(row.attributes.get(_CREATED, row.created_at))
-        return Fact(row.id, store, data.decode(), row.attributes, created, row.created_at)
+        return StoredFact(row.id, store, data.decode(), row.attributes, created, row.created_at)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -13,7 +13,7 @@ from typing import Any
 from portico.wire import JSON, Place, Progressed
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.request import Chat, Reply
+from portico_server.core.request import Chat, ChatReply
 from portico_server.db import groups
 from portico_server.db import stores as rows
 from portico_server.db.chunks import NewChunk
@@ -100,7 +100,7 @@ class ChunkWriter:
                 if error.code != "context_length_exceeded" or share > 1:
                     raise
                 continue
-            if not isinstance(reply, Reply):
+            if not isinstance(reply, ChatReply):
                 raise EngineFailed(f"'{self._model}' did not answer as a chat model does.")
             answer = answer_text(reply.content, cut=reply.finish_reason == "length")
             return [Part(text, piece.place) for text in self._prompt.read(answer, piece)]

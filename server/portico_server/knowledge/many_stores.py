@@ -13,7 +13,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.name_words import name_in_words
 from portico_server.core.principal import Principal
-from portico_server.core.request import Found, Search, Stage
+from portico_server.core.request import Search, SearchResult, Stage
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.store_routing import choose_stores
 from portico_server.runs.runner import Runner
@@ -30,7 +30,7 @@ MIN_STORE_WEIGHT = 0.1
 
 async def search_stores(
     stores: Sequence[StoreRow], request: Search, runner: Runner, caller: Principal, *, routed: bool = False
-) -> Found:
+) -> SearchResult:
     """The best passages of all ``stores``, which ``caller`` may read, ranked together.
 
     ``routed``: a chat model, the ``writer`` of ``request``, first says which of them the question is for.
@@ -43,7 +43,7 @@ async def search_stores(
     if not 1 <= len(stores) <= MAX_STORES:
         raise InvalidRequest(f"Name 1 to {MAX_STORES} stores, not {len(stores)}.", param="stores")
 
-    async def work(context: Context) -> Found:
+    async def work(context: Context) -> SearchResult:
         chosen, stages = stores, []
         if routed and len(stores) > 1:
             started = time.perf_counter()
@@ -60,18 +60,18 @@ async def search_stores(
         return replace(found, trace=(*stages, *found.trace)) if request.trace else found
 
     names = ", ".join(store.name or store.id for store in stores)
-    found: Found = await runner.wait(runner.begin("search", names, caller, work))
+    found: SearchResult = await runner.wait(runner.begin("search", names, caller, work))
     return found
 
 
-async def _search_one(store: StoreRow, request: Search, context: Context) -> Found:
+async def _search_one(store: StoreRow, request: Search, context: Context) -> SearchResult:
     found = await context.call(f"store/{store.id}", request, listener=context.emit)
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResult)
     trace = tuple(replace(stage, name=f"{store.name or store.id}: {stage.name}") for stage in found.trace)
     return replace(found, trace=trace)
 
 
-async def _combine(found: Sequence[Found], request: Search) -> Found:
+async def _combine(found: Sequence[SearchResult], request: Search) -> SearchResult:
     started = time.perf_counter()
     weights = [1.0] * len(found)
     if request.ranker != "vector" and not request.refine.reranker and len(found) > 1:
@@ -98,7 +98,7 @@ async def _combine(found: Sequence[Found], request: Search) -> Found:
         trace.append(Stage("stores", (time.perf_counter() - started) * 1e3, (), f"weights {note}"))
     queries = dict.fromkeys(query for one in found for query in one.queries)
     ranked = tuple(replace(item, rank=rank) for rank, item in enumerate(few, 1))
-    return Found(ranked, tuple(trace), tuple(queries))
+    return SearchResult(ranked, tuple(trace), tuple(queries))
 
 
 def _weigh_stores(query: str, stores: Sequence[Sequence[str]]) -> list[float]:

@@ -20,7 +20,7 @@ from portico_server.core.errors import (
 )
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Reply, Request, Result
+from portico_server.core.request import Chat, ChatReply, Request, Result
 from portico_server.knowledge.chunk.prompts import answer_text
 from portico_server.knowledge.document import Part, PartWriter
 from portico_server.knowledge.parse import ocr
@@ -127,7 +127,7 @@ class PictureDescriber:
         )
         try:
             reply = await call_model(context, model, chat)
-            if not isinstance(reply, Reply):
+            if not isinstance(reply, ChatReply):
                 raise EngineFailed(f"'{model}' did not answer as a chat model does.")
         except PorticoError as error:
             if error.code == "shutting_down":

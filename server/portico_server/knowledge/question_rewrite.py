@@ -9,7 +9,7 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.prompts import builtin
-from portico_server.core.request import Chat, Refine, Reply
+from portico_server.core.request import Chat, ChatReply, Refine
 from portico_server.knowledge.chunk.prompts import answer_lines, answer_text
 
 MAX_FURTHER_QUESTIONS = 4
@@ -69,7 +69,7 @@ async def _write_further(query: str, refine: Refine, context: Context) -> list[s
     more = {"count": MAX_FURTHER_QUESTIONS} if refine.rewrite == "decompose" else {}
     messages = builtin.messages(_REWRITE_PROMPTS[refine.rewrite], question=query, **more)
     reply = await context.call(refine.writer, Chat(messages, {"temperature": 0, "max_tokens": 256}))
-    if not isinstance(reply, Reply):
+    if not isinstance(reply, ChatReply):
         raise EngineFailed(f"'{refine.writer}' did not answer as a chat model does.")
     text = answer_text(reply.content, cut=False)
     further = [" ".join(text.split())]

@@ -11,7 +11,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import (
     PorticoError,
 )
-from portico_server.core.media import Attachment, Transcribe, Transcript, TranscriptSegment
+from portico_server.core.media import Attachment, Transcribe, Transcription, TranscriptSegment
 from portico_server.core.registry import Registry
 from portico_server.knowledge.document import Unreadable
 from portico_server.knowledge.model_calls import call_model
@@ -50,7 +50,7 @@ class RecordingTranscriber:
             if error.code == "shutting_down":
                 raise
             raise Unreadable(f"could not be written down by '{self._wanted}': {error.message}") from error
-        if not isinstance(found, Transcript) or not found.text.strip():
+        if not isinstance(found, Transcription) or not found.text.strip():
             raise Unreadable("is a recording in which nothing is said.", "unsupported_file")
         return _subtitles(found.segments or [TranscriptSegment(0.0, found.duration or 0.0, found.text)])
 

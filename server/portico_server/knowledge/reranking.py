@@ -11,7 +11,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Ranked, Reply, Rerank
+from portico_server.core.request import Chat, ChatReply, Ranked, Rerank
 from portico_server.knowledge.search_candidate import SearchCandidate, order_candidates
 
 MAX_RERANKED = 50
@@ -103,7 +103,7 @@ async def _grade(query: str, text: str, model: str, context: Context) -> float:
         },
     }
     reply = await context.call(model, Chat(messages, options))
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, ChatReply)
     try:
         grade = float(json.loads(reply.content)["grade"])
     except (ValueError, KeyError, TypeError):

@@ -14,7 +14,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Attributes, Filter, Found, Refine, Search, Steps
+from portico_server.core.request import Attributes, Filter, Refine, Search, SearchResult, Steps
 from portico_server.db import groups, hits
 from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.database import Database
@@ -83,7 +83,7 @@ class Searcher:
         self._database = database
         self._registry = registry
 
-    async def search(self, request: Search, context: Context, last_change: int | None = None) -> Found:
+    async def search(self, request: Search, context: Context, last_change: int | None = None) -> SearchResult:
         """The best passages for ``request``, with scores in [0, 1]. ``last_change``: see `IndexHandle.catch_up`.
 
         Scores compare the passages of one answer: the best of each side counts 1, see `fuse_weighted`; with
@@ -122,7 +122,9 @@ class Searcher:
         names: tuple[tuple[str, ...], ...] = ()
         if request.names and (request.steps is not None or self._follows_links(request)):
             names = await pools.SEARCH.run(_names, [passage.text for passage in passages])
-        return Found(passages, tuple(trace.stages) if request.trace else (), tuple(queries), names=names)
+        return SearchResult(
+            passages, tuple(trace.stages) if request.trace else (), tuple(queries), names=names
+        )
 
     async def _best(
         self,

@@ -21,7 +21,7 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.prompts import builtin
-from portico_server.core.request import Chat, Reply, Steps
+from portico_server.core.request import Chat, ChatReply, Steps
 from portico_server.db.links import LinkRow
 from portico_server.knowledge.chunk.prompts import answer_text
 from portico_server.knowledge.fusion import best_first
@@ -305,7 +305,7 @@ class _FurtherSteps:
             },
         }
         reply = await self._context.call(self._steps.model, Chat(messages, options))
-        if not isinstance(reply, Reply):
+        if not isinstance(reply, ChatReply):
             return None, 0
         return _read_answer(reply.content), reply.usage.prompt_tokens + reply.usage.completion_tokens
 

@@ -13,7 +13,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Attributes, Filter, Found, Request, Search, Steps
+from portico_server.core.request import Attributes, Filter, Request, Search, SearchResult, Steps
 from portico_server.core.servable import Card
 from portico_server.db import stores as rows
 from portico_server.db.database import Database
@@ -107,7 +107,7 @@ class StoreServable:
     def card(self) -> Card:
         return self._card
 
-    async def call(self, request: Request, context: Context) -> Found:
+    async def call(self, request: Request, context: Context) -> SearchResult:
         """Answer `Search`; for errors see `Searcher.search`. Any other request is an `InvalidRequest`."""
         if not isinstance(request, Search):
             raise InvalidRequest(
@@ -128,7 +128,7 @@ class StoreServable:
             await context.emit(Progressed("index", "", done=found.files, total=total, unit="files"))
         return found
 
-    async def _counted(self, found: Found, context: Context) -> Found:
+    async def _counted(self, found: SearchResult, context: Context) -> SearchResult:
         """``found`` with the files that the caller may read: those that can be searched, and those that wait."""
         condition = self._condition(context.caller)
         if condition is None:

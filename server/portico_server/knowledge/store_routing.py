@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.prompts import builtin
-from portico_server.core.request import Chat, Reply
+from portico_server.core.request import Chat, ChatReply
 from portico_server.knowledge.chunk.prompts import answer_text
 
 ROUTE_TIMEOUT_S = 30.0
@@ -42,7 +42,7 @@ async def choose_stores(
     try:
         async with asyncio.timeout(ROUTE_TIMEOUT_S) as limit:
             reply = await context.call(writer, Chat(messages, {"temperature": 0, "max_tokens": 64}))
-        if not isinstance(reply, Reply):
+        if not isinstance(reply, ChatReply):
             raise EngineFailed(f"'{writer}' did not answer as a chat model does.")
     except PorticoError as error:
         return every, f"all of them: {error.message}"

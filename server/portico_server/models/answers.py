@@ -20,7 +20,7 @@ from portico_server.core.media import (
     Speak,
     Speech,
     Transcribe,
-    Transcript,
+    Transcription,
     TranscriptSegment,
     measure_image,
 )
@@ -28,11 +28,11 @@ from portico_server.core.relay import Relay, event_data
 from portico_server.core.request import (
     CalledTool,
     Chat,
+    ChatReply,
     Embed,
     Moderate,
     Moderated,
     Ranked,
-    Reply,
     Rerank,
     Vectors,
 )
@@ -44,7 +44,7 @@ class RelayingModel(Servable, Relays, Protocol):
     """A model as this module sees it."""
 
 
-async def read_reply(model: RelayingModel, request: Chat, context: Context) -> Reply:
+async def read_reply(model: RelayingModel, request: Chat, context: Context) -> ChatReply:
     """Stream the answer: events to ``context`` as it comes, the whole at the end.
 
     Of several choices, the first.
@@ -69,7 +69,7 @@ async def read_reply(model: RelayingModel, request: Chat, context: Context) -> R
             await context.emit(ToolCalled(called.id, called.name, called.arguments))
     finally:
         await context.emit(relayed.usage)  # also of an answer that was left
-    return Reply(
+    return ChatReply(
         "".join(reader.text),
         reader.finish_reason,
         tuple(reader.calls()),
@@ -229,7 +229,7 @@ async def read_speech(model: RelayingModel, request: Speak, context: Context) ->
     return Speech(data, media_type, usage, model.card.name)
 
 
-async def read_transcript(model: RelayingModel, request: Transcribe, context: Context) -> Transcript:
+async def read_transcript(model: RelayingModel, request: Transcribe, context: Context) -> Transcription:
     """Speech written down."""
     body: dict[str, Any] = {"model": model.card.name, "response_format": "json"}
     if request.timestamps:
@@ -254,7 +254,7 @@ async def read_transcript(model: RelayingModel, request: Transcribe, context: Co
     return _transcript_of(model, data, usage)
 
 
-async def _stream_transcript(model: RelayingModel, relay: Relay, context: Context) -> Transcript:
+async def _stream_transcript(model: RelayingModel, relay: Relay, context: Context) -> Transcription:
     """Speech written down, in `Delta` events while it is heard."""
     relayed = await model.relay(relay, context)
     whole: str | None = None
@@ -274,13 +274,13 @@ async def _stream_transcript(model: RelayingModel, relay: Relay, context: Contex
         await close_chunks(relayed.chunks)
     if whole is None:
         raise _no_transcript(model)
-    return Transcript(whole, usage=relayed.usage, model=model.card.name)
+    return Transcription(whole, usage=relayed.usage, model=model.card.name)
 
 
-def _transcript_of(model: RelayingModel, data: bytes, usage: Usage) -> Transcript:
+def _transcript_of(model: RelayingModel, data: bytes, usage: Usage) -> Transcription:
     try:
         document = orjson.loads(data)
-        return Transcript(
+        return Transcription(
             document["text"],
             document.get("language") or "",
             document.get("duration"),

@@ -9,8 +9,8 @@ from portico.wire import Delta
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.core.principal import Principal
-from portico_server.core.question import Question
-from portico_server.core.request import CalledTool, Chat, Reply, Request
+from portico_server.core.question import NewQuestion
+from portico_server.core.request import CalledTool, Chat, ChatReply, Request
 from portico_server.core.servable import Card, Servable
 
 CLIENT_MODEL_NAME: Final = "client"
@@ -52,7 +52,7 @@ class ClientModel:
         labels={"fallback": True},
     )
 
-    async def call(self, request: Request, context: Context) -> Reply:
+    async def call(self, request: Request, context: Context) -> ChatReply:
         if not isinstance(request, Chat):
             raise InvalidRequest(f"The model '{CLIENT_MODEL_NAME}' only chats.", param="model")
         arguments = {
@@ -60,7 +60,7 @@ class ClientModel:
             "options": dict(request.options),
         }
         answer = await context.ask(
-            Question(
+            NewQuestion(
                 "chat",
                 CLIENT_MODEL_NAME,
                 "Your own model is asked.",
@@ -74,7 +74,7 @@ class ClientModel:
         answered = answer.value
         if answered["content"]:
             await context.emit(Delta(answered["content"]))
-        return Reply(
+        return ChatReply(
             answered["content"],
             answered.get("finish_reason", "stop"),
             tuple(CalledTool(**call) for call in answered.get("tool_calls", ())),

@@ -195,7 +195,7 @@ class Deployment:
     # --- work ----------------------------------------------------------------------------------------------
 
     async def call(self, request: Request, context: Context) -> Result:
-        """`Chat` gives a `Reply` and its events, `Embed` gives `Vectors`, and so on: the same way as `relay`, read
+        """`Chat` gives a `ChatReply` and its events, `Embed` gives `Vectors`, and so on: the same way as `relay`, read
         back.
         """
         if isinstance(request, Chat):

@@ -15,7 +15,7 @@ from portico.wire import Progressed
 from portico_server.core.dataclass import dataclass
 from portico_server.core.hosted_tuning import HostedTuner
 from portico_server.core.relay import AdapterScale, Relay, RelayResponse
-from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
 from portico_server.launchers.local import LOCAL
 from portico_server.launchers.protocol import Launcher, Resources
 from portico_server.models.gpus import GpuShare
@@ -123,7 +123,7 @@ class EngineClient(Protocol):
 class Tokenizer(Protocol):
     """Tells texts in a model's tokens. Both raise `PorticoError`."""
 
-    async def tokenize(self, request: Tokenize, deadline: float | None) -> Tokens: ...
+    async def tokenize(self, request: Tokenize, deadline: float | None) -> TokenizedText: ...
 
     async def detokenize(self, request: Detokenize, deadline: float | None) -> Detokenized: ...
 

@@ -22,7 +22,7 @@ from portico_server.core.errors import (
 )
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
-from portico_server.core.question import SERVED, Question, QuestionAnswer, QuestionStatus
+from portico_server.core.question import SERVED, GivenAnswer, NewQuestion, QuestionStatus
 from portico_server.db import questions as rows
 from portico_server.db.database import Database
 from portico_server.db.questions import QuestionRow
@@ -81,7 +81,7 @@ class QuestionService:
             for question_id in settled:
                 self._wake(question_id)
 
-    async def ask(self, run: Run, question: Question) -> QuestionAnswer:
+    async def ask(self, run: Run, question: NewQuestion) -> GivenAnswer:
         """Put a question and wait; see `portico_server.core.context.Context.ask`.
 
         Unless its ``key`` is empty, an answer that was given before this run was cut off is found at once.
@@ -96,7 +96,7 @@ class QuestionService:
             if run.durable and run.status == "running":
                 await self._database.write(rows.resume_run, run.id)
         await run.log.emit(Answered(row.id, row.accepted is True, row.answered_by or ""))
-        return QuestionAnswer(row.accepted is True, row.value, row.note or "", row.answered_by or "")
+        return GivenAnswer(row.accepted is True, row.value, row.note or "", row.answered_by or "")
 
     async def _wait(self, run: Run, row: QuestionRow, *, withdraw: bool) -> QuestionRow:
         """The row once it is answered. One that nobody waits for any more is withdrawn."""
@@ -305,7 +305,7 @@ class QuestionService:
         self._announce()
 
 
-def _row(run: Run, question: Question) -> QuestionRow:
+def _row(run: Run, question: NewQuestion) -> QuestionRow:
     if question.kind == "function" and not question.served and question.name.startswith(SERVED):
         # It would be given to workers that serve the function for others, past the scope of that tool.
         raise InvalidRequest(

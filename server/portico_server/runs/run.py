@@ -16,7 +16,7 @@ from portico_server.core.errors import InvalidRequest, Unavailable
 from portico_server.core.event import EventLog
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
-from portico_server.core.question import Question, QuestionAnswer
+from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay
 from portico_server.core.request import Request, Result
@@ -218,7 +218,7 @@ class SpanRecorder(Protocol):
 class QuestionAsker(Protocol):
     """Who puts a run's question to the outside; see `portico_server.runs.questions`."""
 
-    async def ask(self, run: Run, question: Question) -> QuestionAnswer: ...
+    async def ask(self, run: Run, question: NewQuestion) -> GivenAnswer: ...
 
 
 class RunContext:
@@ -338,7 +338,7 @@ class RunContext:
         async with charge.call(meter, servable, request, patient=patient, counted=counted):
             yield lambda result: charge.spend(meter, servable, result)
 
-    async def ask(self, question: Question) -> QuestionAnswer:
+    async def ask(self, question: NewQuestion) -> GivenAnswer:
         if self._asks is None:
             raise Unavailable(f"'{question.name}' asks, but nobody can be asked here.", code="nobody_to_ask")
         if question.kind == "chat":
@@ -367,7 +367,7 @@ def at_expense_of(context: Context, key: str) -> Context:
     return found.at_expense_of(key) if isinstance(found, RunContext) else context
 
 
-def _check_capabilities(question: Question, client_model_features: frozenset[str]) -> None:
+def _check_capabilities(question: NewQuestion, client_model_features: frozenset[str]) -> None:
     """Raise `InvalidRequest` if the caller lends no model, or none that can do what is asked."""
     if "chat" not in client_model_features:
         raise InvalidRequest(

@@ -23,7 +23,7 @@ from portico_server.core.errors import Conflict, DeadlineExceeded, Forbidden, Po
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay, RelayResponse
-from portico_server.core.request import AppOutput, Ranked, Reply, Request, Result, Vectors
+from portico_server.core.request import AppOutput, ChatReply, Ranked, Request, Result, Vectors
 from portico_server.core.servable import Card, Relays, Servable
 from portico_server.db.usage import UsageRow
 from portico_server.runs.admitted_call import AdmittedCall
@@ -286,7 +286,7 @@ class Runner:
             raise ours from error
         else:
             run.status = "completed"
-            if isinstance(run.result, AppOutput | Ranked | Reply | Vectors):
+            if isinstance(run.result, AppOutput | Ranked | ChatReply | Vectors):
                 run.usage = run.result.usage
             return run.result
         finally:

@@ -27,11 +27,11 @@ from portico_server.core.media import Draw, Speak, Transcribe
 from portico_server.core.relay import Relay
 from portico_server.core.request import (
     Chat,
+    ChatReply,
     Detokenize,
     Embed,
     Moderate,
     Ranked,
-    Reply,
     Request,
     Rerank,
     Search,
@@ -377,9 +377,9 @@ def _is_exported(key: str, value: Any) -> bool:
 def _answered(result: Any) -> dict[str, Any]:
     """What an answer says of itself."""
     found: dict[str, Any] = {}
-    if isinstance(result, Reply):
+    if isinstance(result, ChatReply):
         found[FINISH] = [result.finish_reason]
-    if isinstance(result, Reply | Vectors | Ranked) and result.model:
+    if isinstance(result, ChatReply | Vectors | Ranked) and result.model:
         found[RESPONSE_MODEL] = result.model
     return found
 

@@ -14,7 +14,7 @@ from portico_server.core.errors import Conflict, EngineFailed, NotFound, Portico
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import AppInput, AppOutput, Reply
+from portico_server.core.request import AppInput, AppOutput, ChatReply
 from portico_server.core.servable import Card, Servable
 from portico_server.core.synced_stores import FollowedStores
 from portico_server.db import runs
@@ -185,11 +185,11 @@ class ScheduleRuns:
         with self._runner.admitted(name, context.caller) as admission:
             admission.follow(run)
         result = await context.call(name, AppInput(payload["input"]), listener=context.emit)
-        if isinstance(result, AppOutput | Reply):
+        if isinstance(result, AppOutput | ChatReply):
             run.usage = result.usage
         if isinstance(result, AppOutput):
             return result.value
-        return result.content if isinstance(result, Reply) else None
+        return result.content if isinstance(result, ChatReply) else None
 
     async def _sync(self, name: str, context: Context) -> dict[str, Any]:
         """The id and the result of a sync, which may have begun before, or be another daemon's."""

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest
-from portico_server.core.question import MAX_WAIT_S, Question
+from portico_server.core.question import MAX_WAIT_S, NewQuestion
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.tools.tool import Tool
 
@@ -59,7 +59,7 @@ def rule_of(value: Any, at: str) -> Rule:
 async def refusal(tool: Tool, call: ToolCall, context: Context, limit: float) -> ToolResult | None:
     """Ask whether the tool may run: ``None`` if it may, otherwise what its caller is told."""
     change = "what it changes may not be mended" if tool.destructive else "it may change something"
-    question = Question(
+    question = NewQuestion(
         "approval",
         tool.name,
         f"Run the tool '{tool.title or tool.name}'? "

@@ -14,7 +14,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, DeadlineExceeded, InvalidRequest, NotFound, TooMany
 from portico_server.core.names import check_plain
 from portico_server.core.principal import Principal
-from portico_server.core.question import Question, function_name
+from portico_server.core.question import NewQuestion, function_name
 from portico_server.core.registry import owner_of
 from portico_server.core.request import ToolCall, ToolResult
 from portico_server.tools.entry import Rule
@@ -268,7 +268,7 @@ class ServedTools:
     async def _ask(
         self, function: ServedFunctionSpec, owner: str | None, call: ToolCall, context: Context
     ) -> ToolResult:
-        question = Question(
+        question = NewQuestion(
             "function",
             function_name(function.name, owner),
             f"Call of the function '{function.name}'.",

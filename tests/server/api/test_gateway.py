@@ -13,7 +13,7 @@ from tests.api_server import ApiServer, RelayModel, api_server
 from tests.registry_fixture import ScriptedServable
 
 from portico_server.core.errors import TooMany
-from portico_server.core.request import Reply
+from portico_server.core.request import ChatReply
 from portico_server.core.servable import Card
 
 ASK = {"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}
@@ -218,7 +218,7 @@ async def test_an_allowed_origin_gets_cors_on_answers_errors_and_preflight(daemo
 async def test_a_defect_is_told_without_its_details_and_logged(
     daemon: ApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def fail(_request: Any, _context: Any) -> Reply:
+    async def fail(_request: Any, _context: Any) -> ChatReply:
         raise RuntimeError("the secret is xyzzy")
 
     daemon.add(ScriptedServable(Card("broken", "app", capabilities=frozenset({"chat"})), fail))

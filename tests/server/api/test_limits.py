@@ -16,7 +16,7 @@ from portico.wire import Usage
 from portico_server.config import KeySpec
 from portico_server.core.context import Context
 from portico_server.core.limits import UsageLimits
-from portico_server.core.request import Reply, Request, Result
+from portico_server.core.request import ChatReply, Request, Result
 from portico_server.core.servable import Card
 from portico_server.models.spec import ModelSpec
 
@@ -238,7 +238,7 @@ class Voice:
         self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(0)
         self.at_once -= 1
-        return Reply("word", usage=Usage(10, 10), model="voice")
+        return ChatReply("word", usage=Usage(10, 10), model="voice")
 
 
 async def flow(daemon: ApiServer, secret: str, items: int, **more: Any) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
-from portico_server.core.request import Embed, Reply, Request, Result, Vectors
+from portico_server.core.request import ChatReply, Embed, Request, Result, Vectors
 from portico_server.core.servable import Card
 from portico_server.core.work_slots import KEY, FairSlots
 from portico_server.db.files import MIRRORED_OWNER, FileRow
@@ -101,7 +101,7 @@ class Held:
     async def call(self, request: Request, context: Context) -> Result:
         self.asked.set()
         await self.hold.wait()
-        return Reply("word", usage=Usage(1, 1), model="held")
+        return ChatReply("word", usage=Usage(1, 1), model="held")
 
 
 class HeldVectors(Held):

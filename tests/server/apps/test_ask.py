@@ -18,7 +18,7 @@ from portico_server.apps.ask import StoreApps
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.request import Chat, Embed, Found, Reply, Request, Result
+from portico_server.core.request import Chat, ChatReply, Embed, Request, Result, SearchResult
 from portico_server.core.servable import Card
 from portico_server.core.training_passages import StorePassage
 
@@ -50,9 +50,9 @@ def ask(*texts: str, **options: object) -> Chat:
 
 async def answer(
     daemon: RegistryFixture, request: Chat, caller: Principal = LOCAL
-) -> tuple[Reply, list[object]]:
+) -> tuple[ChatReply, list[object]]:
     result, events = await daemon.call("docs", request, caller)
-    assert isinstance(result, Reply)
+    assert isinstance(result, ChatReply)
     return result, list(events)
 
 
@@ -280,7 +280,7 @@ async def test_of_an_empty_store_it_is_said_that_it_is_empty(
     daemon: RegistryFixture, question: str, waiting: int, said: str
 ) -> None:
     async def nothing(_request: Request, _context: Context) -> Result:
-        return Found((), files=0, waiting=waiting)
+        return SearchResult((), files=0, waiting=waiting)
 
     daemon.add(ScriptedServable(Card("docs", "store", labels={"app": True}), nothing), FixedModel("invented"))
     reply, events = await answer(daemon, ask(question))
@@ -309,7 +309,7 @@ async def test_the_answer_of_a_store_that_is_being_read_ends_with_what_is_unread
     ends: str,
 ) -> None:
     async def partly(_request: Request, _context: Context) -> Result:
-        return Found(passages, files=6, waiting=waiting)
+        return SearchResult(passages, files=6, waiting=waiting)
 
     card = Card("docs", "store", labels={"app": True, "id": "vs_docs", **labels})
     daemon.add(ScriptedServable(card, partly), FixedModel("Port 7419 [1]."))

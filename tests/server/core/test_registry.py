@@ -10,7 +10,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, Forbidden, NotFound, Unavailable
 from portico_server.core.principal import LOCAL, SYSTEM, Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Reply, Request, Result
+from portico_server.core.request import ChatReply, Request, Result
 from portico_server.core.servable import Card, Servable
 
 
@@ -21,7 +21,7 @@ class Echo:
         self.card = card
 
     async def call(self, request: Request, context: Context) -> Result:
-        return Reply(self.card.name)
+        return ChatReply(self.card.name)
 
 
 class Shelf:

@@ -10,7 +10,7 @@ from tests.server.finetune.child.bases import Alone
 
 from portico_server.core.context import Listener
 from portico_server.core.principal import Principal
-from portico_server.core.request import Chat, Reply, Request, Result
+from portico_server.core.request import Chat, ChatReply, Request, Result
 from portico_server.grading.grade import Grading, ModelAnswer
 from portico_server.grading.similarity import MEASURES
 from portico_server.tools.sandbox.light import LightSandbox
@@ -126,7 +126,7 @@ class Judge(Alone):
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
         assert isinstance(request, Chat)
         self.asked.append((name, request))
-        return Reply(self.said)
+        return ChatReply(self.said)
 
 
 async def test_a_model_is_asked_and_kept_within_its_range(light: LightSandbox) -> None:

@@ -17,7 +17,7 @@ from portico.wire import Event, Place
 from portico_server.core.errors import EngineFailed
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Embed, Found, Request, Search, Vectors
+from portico_server.core.request import Embed, Request, Search, SearchResult, Vectors
 from portico_server.core.servable import Card
 from portico_server.db import chunks
 from portico_server.db.chunks import NewChunk
@@ -132,7 +132,7 @@ class StoreFixture:
     async def remove(self, file_id: str) -> int:
         return await self.database.write(chunks.remove_file, STORE, file_id)
 
-    async def search(self, query: str, **options: Any) -> Found:
+    async def search(self, query: str, **options: Any) -> SearchResult:
         return await self.store().call(Search(query, **options), Asking())
 
     async def find(self, query: str, **options: Any) -> list[str]:

@@ -15,7 +15,7 @@ from portico.wire import ErrorBody, Event, Failed, Finished
 from portico_server.blobs.place import FolderBlobs
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Found, Search
+from portico_server.core.request import Search, SearchResult
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
 from portico_server.db.stores import StoreFileRow, StoreRow
@@ -105,15 +105,15 @@ class StoreServices:
         await self.events(await self.stores.contents.queue(store))
         return list((await self.stores.contents.list(store, limit=1000, order="asc")).data)
 
-    async def searched(self, store: StoreRow, query: str) -> Found:
+    async def searched(self, store: StoreRow, query: str) -> SearchResult:
         """As `search`, with the trace."""
         found = await self.runner.call("search", f"store/{store.id}", Search(query, trace=True), LOCAL)
-        assert isinstance(found, Found)
+        assert isinstance(found, SearchResult)
         return found
 
-    async def search(self, store: StoreRow, query: str, caller: Principal = LOCAL) -> Found:
+    async def search(self, store: StoreRow, query: str, caller: Principal = LOCAL) -> SearchResult:
         found = await self.runner.call("search", f"store/{store.id}", Search(query), caller)
-        assert isinstance(found, Found)
+        assert isinstance(found, SearchResult)
         return found
 
 

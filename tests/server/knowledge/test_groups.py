@@ -12,7 +12,7 @@ from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.request import Found, Refine, Search
+from portico_server.core.request import Refine, Search, SearchResult
 from portico_server.db import chunks, groups
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.contents import FileToAttach
@@ -45,9 +45,9 @@ async def add(shop: StoreServices, store: StoreRow, name: str, **options: Any) -
     return await shop.result(run)
 
 
-async def search(shop: StoreServices, store: StoreRow, query: str, **options: Any) -> Found:
+async def search(shop: StoreServices, store: StoreRow, query: str, **options: Any) -> SearchResult:
     found = await shop.runner.call("search", f"store/{store.id}", Search(query, **options), LOCAL)
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResult)
     return found
 
 

@@ -16,7 +16,7 @@ from portico.schemas.chunks import ChunkGroup
 from portico.wire import Place
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Found, Search
+from portico_server.core.request import Search, SearchResult
 from portico_server.core.servable import Card
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge import late_vectors, model_calls
@@ -109,7 +109,7 @@ async def test_a_passage_is_found_by_what_stands_around_it(shop: StoreServices) 
     await shop.result(run)
     asked = Search("keeper lives", max_num_results=1, groups=("late",), ranker="vector")
     found = await shop.runner.call("search", "store/lamps", asked, LOCAL)
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResult)
     [best] = found.passages
     pieces = cut(STORY)
     asked_for = np.frombuffer(vector("keeper lives"), "<f4")

@@ -15,7 +15,7 @@ from tests.server.knowledge.store_services import StoreServices, store_services
 
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.request import Filter, Found, Search
+from portico_server.core.request import Filter, Search, SearchResult
 from portico_server.db import links, links_progress
 from portico_server.db.schema import chunks as chunk_table
 from portico_server.db.schema import links as link_table
@@ -42,7 +42,7 @@ async def names(
     found = await shop.runner.call(
         "search", f"store/{store.id}", Search(question, max_num_results=5, **options), caller
     )
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResult)
     return [passage.filename for passage in found.passages]
 
 

@@ -11,7 +11,7 @@ from tests.server.knowledge.store_services import StoreServices, store_services
 from portico.wire import Failed
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Found, Search
+from portico_server.core.request import Search, SearchResult
 from portico_server.db import chunk_vectors, chunks
 from portico_server.db import stores as rows
 from portico_server.db.stores import StoreRow
@@ -46,7 +46,7 @@ async def stocked(shop: StoreServices) -> StoreRow:
 async def nearest(shop: StoreServices, store: StoreRow) -> str:
     request = Search("the owl hunts", ranker="vector")
     found = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResult)
     return found.passages[0].text
 
 

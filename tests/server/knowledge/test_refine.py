@@ -15,7 +15,7 @@ from portico.wire import Place
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Found, Ranked, Refine, Reply, Request, Rerank, Search
+from portico_server.core.request import Chat, ChatReply, Ranked, Refine, Request, Rerank, Search, SearchResult
 from portico_server.core.servable import Card
 from portico_server.db import stores as store_rows
 from portico_server.db.hits import HitRow
@@ -142,11 +142,11 @@ async def stocked(shop: StoreServices, name: str, *texts: str) -> StoreRow:
     return store
 
 
-async def search(shop: StoreServices, store: StoreRow, query: str, **options: Any) -> Found:
+async def search(shop: StoreServices, store: StoreRow, query: str, **options: Any) -> SearchResult:
     refine = Refine(**{name: options.pop(name) for name in list(options) if hasattr(Refine(), name)})
     request = Search(query, refine=refine, **options)
     found = await shop.runner.call("search", f"store/{store.id}", request, LOCAL)
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResult)
     return found
 
 
@@ -196,10 +196,10 @@ async def test_a_reranking_model_reads_as_many_candidates_as_its_card_says(
 
 
 async def test_a_chat_model_grades_each_passage(shop: StoreServices) -> None:
-    def answer(request: Chat) -> Reply:
+    def answer(request: Chat) -> ChatReply:
         assert request.options["response_format"]["type"] == "json_schema"
         shown = str(request.messages[1]["content"])
-        return Reply(json.dumps({"grade": 10}) if "bread" in shown else "I cannot say")
+        return ChatReply(json.dumps({"grade": 10}) if "bread" in shown else "I cannot say")
 
     shop.registry.add(Model("chatty", "chat", answer))
     store = await stocked(shop, "gulls", *GULLS)
@@ -234,7 +234,7 @@ async def test_what_cannot_judge_is_refused(shop: StoreServices) -> None:
 async def test_other_questions_find_what_the_first_does_not(
     shop: StoreServices, how: str, reply: str, further: list[str]
 ) -> None:
-    writer = Model("writer", "chat", lambda _: Reply(reply))
+    writer = Model("writer", "chat", lambda _: ChatReply(reply))
     shop.registry.add(writer)
     store = await stocked(shop, "gulls", *GULLS)
     plain = await search(shop, store, "predator", ranker="lexical")

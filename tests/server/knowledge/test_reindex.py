@@ -9,12 +9,12 @@ from tests.server.knowledge.store_services import store_services
 
 from portico.wire import Progressed
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Found
+from portico_server.core.request import SearchResult
 from portico_server.knowledge.contents import FileToAttach
 from portico_server.settings import Settings
 
 
-def texts(found: Found) -> list[str]:
+def texts(found: SearchResult) -> list[str]:
     return [passage.text for passage in found.passages]
 
 

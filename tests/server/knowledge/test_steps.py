@@ -16,7 +16,7 @@ from portico.wire import Event, Progressed, Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.request import Chat, Filter, Found, Reply, Request, Search, Steps
+from portico_server.core.request import Chat, ChatReply, Filter, Request, Search, SearchResult, Steps
 from portico_server.core.servable import Card
 from portico_server.core.stopwords import says
 from portico_server.db.stores import StoreRow
@@ -40,10 +40,10 @@ class Writer:
         self.asked: list[str] = []
         self._said = said
 
-    async def call(self, request: Request, context: Context) -> Reply:
+    async def call(self, request: Request, context: Context) -> ChatReply:
         assert isinstance(request, Chat)
         self.asked.append(str(request.messages[-1]["content"]))
-        return Reply(self._said(self.asked[-1]), usage=Usage(90, 10))
+        return ChatReply(self._said(self.asked[-1]), usage=Usage(90, 10))
 
 
 def step(*searches: str, enough: bool = False, useful: tuple[int, ...] = ()) -> str:
@@ -64,18 +64,18 @@ async def asked(
     *,
     caller: Principal = LOCAL,
     count: int = 5,
-) -> Found:
+) -> SearchResult:
     request = Search(question, max_num_results=count, steps=steps, trace=True)
     found = await shop.runner.call("search", f"store/{store.id}", request, caller)
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResult)
     return found
 
 
-def names(found: Found) -> list[str]:
+def names(found: SearchResult) -> list[str]:
     return [passage.filename for passage in found.passages]
 
 
-def notes(found: Found) -> dict[str, str]:
+def notes(found: SearchResult) -> dict[str, str]:
     return {stage.name: stage.note for stage in found.trace if stage.name.startswith("step (")}
 
 
@@ -90,7 +90,7 @@ async def test_rules_find_the_evidence_of_four_hops_without_a_model_or_links(
     plain = await shop.runner.call(
         "search", f"store/{store.id}", Search(CHAIN_QUESTION, max_num_results=5, links=False), LOCAL
     )
-    assert isinstance(plain, Found)
+    assert isinstance(plain, SearchResult)
     assert not set(names(plain)) >= CHAIN_EVIDENCE
     found = await asked(shop, store, Steps(4))
     assert set(names(found)) >= CHAIN_EVIDENCE
@@ -113,14 +113,14 @@ async def test_each_step_is_an_event_and_a_limit_is_kept(shop: StoreServices) ->
     store = await shop.filled(CHAIN)
     events: list[Event] = []
 
-    async def search(context: Context) -> Found:
+    async def search(context: Context) -> SearchResult:
         async def listen(event: Event) -> None:
             events.append(event)
 
         result = await context.call(
             f"store/{store.id}", Search(CHAIN_QUESTION, steps=Steps(2), trace=True), listener=listen
         )
-        assert isinstance(result, Found)
+        assert isinstance(result, SearchResult)
         return result
 
     found = await shop.runner.wait(shop.runner.spawn("search", "book", LOCAL, search))
@@ -281,7 +281,7 @@ async def test_seconds_are_a_budget_and_a_cancelled_search_ends_in_its_step(shop
     reached = asyncio.Event()
 
     class Silent(Writer):
-        async def call(self, request: Request, context: Context) -> Reply:
+        async def call(self, request: Request, context: Context) -> ChatReply:
             reached.set()
             await asyncio.Event().wait()
             raise AssertionError

@@ -15,7 +15,7 @@ from portico.testing.model_fixture import ModelFixture, Script, Streamed, model_
 from portico.wire import Delta, Progressed, ToolCalled, Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Chat, Embed, Reply, Search, Vectors
+from portico_server.core.request import Chat, ChatReply, Embed, Search, Vectors
 from portico_server.models import deployment
 from portico_server.models.server_process import ServerProcess
 from portico_server.models.spec import ModelSpec
@@ -212,7 +212,7 @@ async def test_a_call_sends_events_and_returns_the_reply(models: ModelFixture) -
     await add(models, {"match": "define (\\w+)", "tool_calls": [call]})
     run = models.runner.start("chat", "m", Chat(tuple(user("define port"))), LOCAL)
     reply = await models.runner.wait(run)
-    assert isinstance(reply, Reply) and reply.finish_reason == "tool_calls"
+    assert isinstance(reply, ChatReply) and reply.finish_reason == "tool_calls"
     assert [(c.name, c.arguments) for c in reply.tool_calls] == [("lookup", '{"word":"port"}')]
     events = [event async for _, event in run.log.follow()]
     assert [type(event) for event in events[:3]] == [Progressed, ToolCalled, Usage]

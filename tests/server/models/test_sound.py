@@ -24,7 +24,7 @@ from tests.server.models.engines.transformers import environment
 
 from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Transcript
+from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Transcription
 from portico_server.core.principal import LOCAL
 from portico_server.core.relay import Operation, Relay
 from portico_server.core.servable import Relays
@@ -164,7 +164,7 @@ async def test_what_is_no_sound_is_refused(ears: ModelFixture) -> None:
 async def test_a_transcript_as_values(ears: ModelFixture) -> None:
     request = Transcribe(recording(tone(1)), language="en", timestamps="segment")
     found = await ears.runner.call("test", "ear", request, LOCAL)
-    assert isinstance(found, Transcript) and found.duration == 1.0 and found.segments
+    assert isinstance(found, Transcription) and found.duration == 1.0 and found.segments
 
 
 async def test_limits_languages_and_translations(ears: ModelFixture) -> None:

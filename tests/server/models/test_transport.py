@@ -81,7 +81,9 @@ async def test_what_a_server_says_of_itself_is_bounded(monkeypatch: pytest.Monke
     opened = transport.EngineTransport()
     async with TestServer(app) as server:
         url = str(server.make_url(""))
-        small, large = (transport.EngineRoute(Endpoint(url, ""), f"models?count={count}") for count in (3, 1_000))
+        small, large = (
+            transport.EngineRoute(Endpoint(url, ""), f"models?count={count}") for count in (3, 1_000)
+        )
         assert len(await opened.get(small, deadline=None)) == 300_000
         with pytest.raises(EngineFailed, match="cut off"):
             await opened.get(large, deadline=None)

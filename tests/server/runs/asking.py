@@ -7,7 +7,7 @@ from typing import Any
 from portico.wire import Asked
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.question import Question, QuestionAnswer
+from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.registry import Registry
 from portico_server.db import questions as rows
 from portico_server.db import runs
@@ -18,10 +18,10 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.runs.usage import UsageLog
 
-APPROVE = Question("approval", "delete_all", "Delete everything?", {"path": "/"})
+APPROVE = NewQuestion("approval", "delete_all", "Delete everything?", {"path": "/"})
 
 
-KEYED = Question("approval", "delete_all", arguments={"path": "/"}, key="steps/3")
+KEYED = NewQuestion("approval", "delete_all", arguments={"path": "/"}, key="steps/3")
 
 
 ANNA = Principal("anna", frozenset({"chat"}))
@@ -41,10 +41,10 @@ class AskingRunner:
         self.runner = Runner(self.registry, self.usage, timeout=timeout, questions=self.questions)
         self.scheduler = Scheduler(database, self.runner)
 
-    def ask(self, question: Question, caller: Principal = LOCAL) -> Run:
+    def ask(self, question: NewQuestion, caller: Principal = LOCAL) -> Run:
         """A run that does nothing but ask."""
 
-        async def work(context: Context) -> QuestionAnswer:
+        async def work(context: Context) -> GivenAnswer:
             return await context.ask(question)
 
         return self.runner.spawn("test", "asks", caller, work)
@@ -62,7 +62,7 @@ async def asked(run: Run) -> Asked:
     raise AssertionError("the run has ended without a question")
 
 
-def durable(asking: AskingRunner, question: Question) -> None:
+def durable(asking: AskingRunner, question: NewQuestion) -> None:
     """Let runs of the kind ``flow`` ask one question."""
 
     async def work(_payload: Mapping[str, Any], context: Context) -> Any:
@@ -72,7 +72,7 @@ def durable(asking: AskingRunner, question: Question) -> None:
     asking.scheduler.handle("flow", work)
 
 
-async def begin(asking: AskingRunner, question: Question) -> tuple[asyncio.Task[None], str]:
+async def begin(asking: AskingRunner, question: NewQuestion) -> tuple[asyncio.Task[None], str]:
     """A scheduler at work, and a run that waits."""
     durable(asking, question)
     await asking.questions.start(alone=True)

@@ -22,7 +22,7 @@ from portico_server.core.errors import (
     Unavailable,
 )
 from portico_server.core.principal import LOCAL
-from portico_server.core.question import Question, QuestionAnswer
+from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.registry import Registry
 from portico_server.core.request import Request, Result, ToolCall, ToolResult
 from portico_server.core.servable import Card
@@ -38,7 +38,7 @@ async def test_a_run_waits_and_goes_on_with_the_answer(asking: AskingRunner) -> 
     assert run.status == "waiting"
     assert (question.kind, question.name, question.arguments) == ("approval", "delete_all", {"path": "/"})
     await asking.questions.answer(question.id, LOCAL, accepted=True, note="go on")
-    assert await asking.runner.wait(run) == QuestionAnswer(True, None, "go on", "local")
+    assert await asking.runner.wait(run) == GivenAnswer(True, None, "go on", "local")
     assert run.status == "completed"
     events = [event async for _number, event in run.log.follow()]
     assert events[1] == Answered(question.id, True, "local")
@@ -48,7 +48,7 @@ async def test_a_run_waits_and_goes_on_with_the_answer(asking: AskingRunner) -> 
 async def test_a_refusal_is_an_answer(asking: AskingRunner) -> None:
     run = asking.ask(APPROVE)
     await asking.questions.answer((await asked(run)).id, LOCAL, accepted=False, note="not today")
-    assert await asking.runner.wait(run) == QuestionAnswer(False, None, "not today", "local")
+    assert await asking.runner.wait(run) == GivenAnswer(False, None, "not today", "local")
 
 
 async def test_a_question_of_a_child_reaches_the_listeners_of_the_run(asking: AskingRunner) -> None:
@@ -74,7 +74,7 @@ async def test_waiting_does_not_count_against_the_runs_own_limit(database: Datab
     async def work(context: Context) -> bool:
         before = context.deadline
         with pytest.raises(DeadlineExceeded):
-            await context.ask(Question("input", "colour", limit=0.4))  # longer than the run may take
+            await context.ask(NewQuestion("input", "colour", limit=0.4))  # longer than the run may take
         assert before is not None and context.deadline is not None
         return context.deadline > before
 
@@ -95,7 +95,7 @@ async def test_after_the_answer_the_limit_holds_again(database: Database) -> Non
 
 
 async def test_what_nobody_answers_expires(asking: AskingRunner) -> None:
-    run = asking.ask(Question("input", "colour", limit=0.05))
+    run = asking.ask(NewQuestion("input", "colour", limit=0.05))
     with pytest.raises(DeadlineExceeded, match=r"Nobody answered 'colour' within 0\.05 s") as failure:
         await asking.runner.wait(run)
     assert failure.value.code == "question_expired"
@@ -107,7 +107,7 @@ async def test_what_nobody_answers_expires(asking: AskingRunner) -> None:
 
 async def test_cancelling_a_run_takes_its_questions_back(asking: AskingRunner) -> None:
     for key in ("", "step/1"):
-        run = asking.ask(Question("approval", "delete_all", key=key))
+        run = asking.ask(NewQuestion("approval", "delete_all", key=key))
         question = await asked(run)
         await run.cancel()
         assert run.status == "cancelled"
@@ -140,7 +140,7 @@ async def test_an_answer_must_have_the_shape_that_was_asked_for(asking: AskingRu
         "properties": {"sizes": {"type": "array", "items": {"type": "integer"}}},
         "required": ["sizes"],
     }
-    run = asking.ask(Question("input", "sizes", answer_schema=schema))
+    run = asking.ask(NewQuestion("input", "sizes", answer_schema=schema))
     question = await asked(run)
     with pytest.raises(InvalidRequest) as wrong:
         await asking.questions.answer(question.id, LOCAL, accepted=True, value={"sizes": [1, "two"]})
@@ -174,7 +174,7 @@ async def test_approvals_can_be_for_admins_alone(database: Database) -> None:
 
 async def test_steps_may_ask_side_by_side(asking: AskingRunner) -> None:
     async def work(context: Context) -> list[bool]:
-        both = await asyncio.gather(*(context.ask(Question("approval", name)) for name in "ab"))
+        both = await asyncio.gather(*(context.ask(NewQuestion("approval", name)) for name in "ab"))
         return [answer.accepted for answer in both]
 
     run = asking.runner.spawn("test", "both", LOCAL, work)
@@ -231,7 +231,7 @@ async def test_a_watcher_sees_what_waits_and_what_becomes_of_it(asking: AskingRu
 
 
 async def test_what_is_no_json_cannot_be_asked(asking: AskingRunner) -> None:
-    run = asking.ask(Question("input", "odd", arguments={"thing": object()}))
+    run = asking.ask(NewQuestion("input", "odd", arguments={"thing": object()}))
     with pytest.raises(InvalidRequest, match="cannot be written as JSON"):
         await asking.runner.wait(run)
     assert run.status == "failed"

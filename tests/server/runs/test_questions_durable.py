@@ -18,7 +18,7 @@ from tests.server.runs.asking import (
 )
 
 from portico_server.core.principal import LOCAL
-from portico_server.core.question import Question
+from portico_server.core.question import NewQuestion
 from portico_server.db import questions as rows
 from portico_server.db import runs
 from portico_server.db.database import Database
@@ -74,7 +74,7 @@ async def test_an_approval_is_not_taken_for_one_of_other_arguments(database: Dat
     await stop(task)
     await QuestionService(database).answer(question.id, LOCAL, accepted=True)
     second = AskingRunner(database)
-    other = Question("approval", "delete_all", arguments={"path": "/home"}, key=KEYED.key)
+    other = NewQuestion("approval", "delete_all", arguments={"path": "/home"}, key=KEYED.key)
     again, _same = await begin(second, other)
     (found,) = await second.pending()
     assert (found.id == question.id, found.arguments) == (False, {"path": "/home"})

@@ -11,11 +11,11 @@ from tests.server.runs.asking import (
 )
 
 from portico_server.core.principal import LOCAL
-from portico_server.core.question import Question, QuestionAnswer
+from portico_server.core.question import GivenAnswer, NewQuestion
 
 
 async def test_a_function_goes_to_one_worker(asking: AskingRunner) -> None:
-    run = asking.ask(Question("function", "add", arguments={"a": 1}))
+    run = asking.ask(NewQuestion("function", "add", arguments={"a": 1}))
     await asked(run)
     first, second = await asyncio.gather(
         *(asking.questions.claim(LOCAL, worker, 30, names=["add"]) for worker in ("w1", "w2"))
@@ -23,11 +23,11 @@ async def test_a_function_goes_to_one_worker(asking: AskingRunner) -> None:
     taken = [*first.taken, *second.taken]
     assert len(taken) == 1
     await asking.questions.answer(taken[0].id, LOCAL, accepted=True, value=3, worker="w1")
-    assert await asking.runner.wait(run) == QuestionAnswer(True, 3, "", "local:w1")
+    assert await asking.runner.wait(run) == GivenAnswer(True, 3, "", "local:w1")
 
 
 async def test_a_function_of_a_silent_worker_goes_to_another(asking: AskingRunner) -> None:
-    run = asking.ask(Question("function", "add"))
+    run = asking.ask(NewQuestion("function", "add"))
     await asked(run)
     (taken,) = (await asking.questions.claim(LOCAL, "w1", 0.01, names=["add"])).taken
     (again,) = (await asking.questions.claim(LOCAL, "w2", 30, names=["add"], wait=10)).taken
@@ -40,14 +40,14 @@ async def test_a_function_of_a_silent_worker_goes_to_another(asking: AskingRunne
 
 async def test_a_worker_that_waits_is_told_at_once(asking: AskingRunner) -> None:
     waiting = asyncio.create_task(asking.questions.claim(LOCAL, "w1", 30, names=["add"], wait=30))
-    run = asking.ask(Question("function", "add"))
+    run = asking.ask(NewQuestion("function", "add"))
     async with asyncio.timeout(60):
         assert len((await waiting).taken) == 1
     await run.cancel()
 
 
 async def test_a_worker_gets_no_function_of_somebody_else(asking: AskingRunner) -> None:
-    run = asking.ask(Question("function", "add"), ANNA)
+    run = asking.ask(NewQuestion("function", "add"), ANNA)
     await asked(run)
     for other in (BERT, LOCAL):  # nor does an admin: it would be the wrong program
         assert (await asking.questions.claim(other, "w", 30, names=["add"])).taken == []
@@ -63,7 +63,7 @@ async def test_approvals_are_no_work_for_workers(asking: AskingRunner) -> None:
 
 
 async def test_a_worker_that_leaves_gives_back_what_it_has(asking: AskingRunner) -> None:
-    run = asking.ask(Question("function", "add"))
+    run = asking.ask(NewQuestion("function", "add"))
     await asked(run)
     await asking.questions.claim(LOCAL, "w1", 3600, names=["add"])
     await asking.questions.let_go(LOCAL, "w1")

@@ -16,7 +16,7 @@ from portico_server.core.errors import DeadlineExceeded, InvalidRequest, Portico
 from portico_server.core.principal import LOCAL
 from portico_server.core.registry import Registry
 from portico_server.core.relay import Relay, RelayResponse
-from portico_server.core.request import AppOutput, Chat, Reply, Request, Result, Tokens
+from portico_server.core.request import AppOutput, Chat, ChatReply, Request, Result, TokenizedText
 from portico_server.core.servable import Card
 from portico_server.db import usage
 from portico_server.db.database import Database
@@ -63,11 +63,11 @@ async def daemon(tmp_path: Path) -> AsyncIterator[RunnerFixture]:
 async def test_a_call_returns_its_result_and_leaves_a_usage_row(daemon: RunnerFixture) -> None:
     async def work(context: Context) -> Result:
         await context.emit(Delta("hi"))
-        return Reply("hi", usage=Usage(3, 1))
+        return ChatReply("hi", usage=Usage(3, 1))
 
     daemon.registry.add(Scripted("greeter", work))
     result = await daemon.runner.call("chat", "greeter", CHAT, LOCAL)
-    assert isinstance(result, Reply)
+    assert isinstance(result, ChatReply)
     assert result.content == "hi"
     rows = await daemon.rows()
     assert [(row["name"], row["calls"], row["prompt_tokens"], row["completion_tokens"]) for row in rows] == [
@@ -106,7 +106,7 @@ async def test_what_is_large_at_the_end_of_a_result_or_in_its_events_counts_too(
 
     async def spoken(context: Context) -> Result:
         await context.emit(Delta("a" * 600_000))
-        return Reply("")
+        return ChatReply("")
 
     for name, work in (("hidden", hidden), ("spoken", spoken)):
         daemon.registry.add(Scripted(name, work))
@@ -120,7 +120,7 @@ async def test_a_result_is_not_copied_for_its_last_event(daemon: RunnerFixture) 
     ids = tuple(range(1_000))
 
     async def work(_context: Context) -> Result:
-        return Tokens(ids)
+        return TokenizedText(ids)
 
     daemon.registry.add(Scripted("echo", work))
     run = daemon.runner.start("chat", "echo", CHAT, LOCAL)
@@ -148,7 +148,7 @@ async def test_usage_that_cannot_be_written_waits_until_it_can(
     daemon: RunnerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work(_context: Context) -> Result:
-        return Reply("hi", usage=Usage(3, 1))
+        return ChatReply("hi", usage=Usage(3, 1))
 
     daemon.registry.add(Scripted("greeter", work))
     await daemon.database.write(
@@ -167,7 +167,7 @@ async def test_usage_that_cannot_be_written_waits_until_it_can(
 async def test_a_servable_calls_another_and_hears_its_events(daemon: RunnerFixture) -> None:
     async def inner(context: Context) -> Result:
         await context.emit(Delta("inner"))
-        return Reply("inner")
+        return ChatReply("inner")
 
     async def outer(context: Context) -> Result:
         heard: list[str] = []
@@ -176,12 +176,12 @@ async def test_a_servable_calls_another_and_hears_its_events(daemon: RunnerFixtu
             heard.append(type(event).__name__)
 
         await context.call("inner", CHAT, listener=listen)
-        return Reply(",".join(heard))
+        return ChatReply(",".join(heard))
 
     daemon.registry.add(Scripted("inner", inner))
     daemon.registry.add(Scripted("outer", outer))
     result = await daemon.runner.call("chat", "outer", CHAT, LOCAL)
-    assert isinstance(result, Reply)
+    assert isinstance(result, ChatReply)
     assert result.content == "Delta"
 
 
@@ -202,7 +202,7 @@ async def test_a_run_that_takes_too_long_is_stopped(daemon: RunnerFixture) -> No
             await asyncio.Event().wait()
         finally:
             stopped.set()
-        return Reply("")
+        return ChatReply("")
 
     daemon.registry.add(Scripted("slow", work))
     with pytest.raises(DeadlineExceeded, match="slow"):
@@ -219,7 +219,7 @@ async def test_a_caller_that_leaves_cancels_the_work(daemon: RunnerFixture) -> N
             await asyncio.Event().wait()
         finally:
             stopped.set()
-        return Reply("")
+        return ChatReply("")
 
     daemon.registry.add(Scripted("slow", work))
     call = asyncio.ensure_future(daemon.runner.call("chat", "slow", CHAT, LOCAL))

@@ -16,7 +16,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import Forbidden
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Reply, Request
+from portico_server.core.request import ChatReply, Request
 from portico_server.core.servable import Card
 from portico_server.db import runs, steps
 from portico_server.db.database import Database
@@ -53,13 +53,13 @@ class Slow:
     waits: asyncio.Event = field(default_factory=asyncio.Event)
     card = Card("slow", "model", capabilities=frozenset({"chat"}))
 
-    async def call(self, request: Request, context: Context) -> Reply:
+    async def call(self, request: Request, context: Context) -> ChatReply:
         text = request.messages[-1]["content"]  # type: ignore[union-attr]
         self.asked.append(text)
         if text == "b":
             self.waits.set()
             await self.may.wait()
-        return Reply(text)
+        return ChatReply(text)
 
 
 @dataclass

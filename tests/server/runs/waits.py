@@ -11,7 +11,7 @@ from typing import Any
 
 from portico.wire import Asked
 from portico_server.core.context import Context
-from portico_server.core.question import Question
+from portico_server.core.question import NewQuestion
 from portico_server.core.registry import Registry
 from portico_server.db.database import Database
 from portico_server.runs.questions import QuestionService
@@ -29,7 +29,9 @@ async def main(path: Path) -> None:
     scheduler = Scheduler(database, runner)
 
     async def work(_payload: Mapping[str, Any], context: Context) -> Any:
-        named = await context.ask(Question("approval", "delete_all", arguments={"path": "/"}, key="steps/3"))
+        named = await context.ask(
+            NewQuestion("approval", "delete_all", arguments={"path": "/"}, key="steps/3")
+        )
         return {"accepted": named.accepted}
 
     scheduler.handle("flow", work)

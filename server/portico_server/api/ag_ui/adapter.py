@@ -15,7 +15,7 @@ from portico_server.api.openai.bodies import CHAT
 from portico_server.api.openai.relay import caller_of, find
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import PorticoError
-from portico_server.core.request import Chat, Reply
+from portico_server.core.request import Chat, ChatReply
 from portico_server.runs.run import Run
 
 PREFIX: Final = "/ag-ui/"
@@ -34,7 +34,7 @@ async def _frames(
                 if made := events.of(event):
                     yield _written(made)
             reply = await services.runner.wait(run)
-            if not isinstance(reply, Reply):
+            if not isinstance(reply, ChatReply):
                 raise PorticoError(f"'{run.name}' answered a conversation with something else.")
             yield _written(events.end(reply))
         except Exception as error:  # noqa: BLE001  # logged, and said in the protocol's own form

@@ -18,7 +18,7 @@ from portico.wire import (
 )
 from portico_server.core.errors import PorticoError
 from portico_server.core.passage import to_json
-from portico_server.core.request import CalledTool, Reply
+from portico_server.core.request import CalledTool, ChatReply
 from portico_server.runs.run import Run
 
 VERSION: Final = "1.0"
@@ -117,7 +117,7 @@ class AgUiEvents:
         self._steps.clear()
         return [*self.close(), *steps]
 
-    def end(self, reply: Reply) -> list[dict[str, Any]]:
+    def end(self, reply: ChatReply) -> list[dict[str, Any]]:
         """The run has ended."""
         events = [] if self.said or not reply.content else self.text(reply.content)
         for call in reply.tool_calls:

@@ -13,7 +13,7 @@ import orjson
 from portico.wire import Passage, Usage
 from portico_server.core.errors import EngineFailed
 from portico_server.core.ids import new_id
-from portico_server.core.request import Reply
+from portico_server.core.request import ChatReply
 
 REASONS: Mapping[str, str] = {
     "stop": "end_turn",
@@ -89,7 +89,7 @@ def of_completion(document: Any, head: Head, usage: Usage) -> dict[str, Any]:
     return head.message(content, *end, counts(usage))
 
 
-def of_reply(reply: Reply, head: Head) -> dict[str, Any]:
+def of_reply(reply: ChatReply, head: Head) -> dict[str, Any]:
     """The answer of an app as a message; its passages are citations of the text."""
     calls = [(call.id, call.name, call.arguments) for call in reply.tool_calls]
     content = _content("", reply.content, calls)

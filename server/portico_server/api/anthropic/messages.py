@@ -18,7 +18,7 @@ from portico_server.api.openai.relay import caller_of, find
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.relay import OriginalRequest, Relay, RelayResponse
-from portico_server.core.request import Chat, Reply, Tokenize, Tokens
+from portico_server.core.request import Chat, ChatReply, Tokenize, TokenizedText
 from portico_server.core.servable import Relays, relays
 from portico_server.runs.run import Run
 
@@ -63,7 +63,7 @@ async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
         found = await services.runner.call(
             "tokenize", name, Tokenize(messages=tuple(messages), tools=tuple(tools)), caller_of(exchange)
         )
-    if not isinstance(found, Tokens):
+    if not isinstance(found, TokenizedText):
         raise PorticoError(f"'{name}' answered a request for tokens with something else.")
     await exchange.answer(200, orjson.dumps({"input_tokens": len(found.ids)}))
 
@@ -162,7 +162,7 @@ async def _native_frames(services: ApiServices, run: Run, stream: Stream) -> Asy
         await run.leave()
 
 
-def _reply(result: Any, name: str) -> Reply:
-    if not isinstance(result, Reply):
+def _reply(result: Any, name: str) -> ChatReply:
+    if not isinstance(result, ChatReply):
         raise PorticoError(f"'{name}' answered a conversation with something else.")
     return result

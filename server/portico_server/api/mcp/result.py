@@ -15,7 +15,7 @@ from portico_server.api.mcp.library import Library
 from portico_server.core.citation_marks import cited
 from portico_server.core.passage import origin, to_json, to_text
 from portico_server.core.principal import Principal
-from portico_server.core.request import AppOutput, Artifact, Found, Reply, Result, ToolResult
+from portico_server.core.request import AppOutput, Artifact, ChatReply, Result, SearchResult, ToolResult
 
 PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """What assistants show."""
@@ -56,7 +56,7 @@ async def _made(found: Result, run: str, caller: Principal, library: Library) ->
     """What a tool made, or all the tools of an app."""
     if isinstance(found, ToolResult):
         return found.artifacts
-    return await library.made_in(caller, run) if isinstance(found, AppOutput | Reply) else ()
+    return await library.made_in(caller, run) if isinstance(found, AppOutput | ChatReply) else ()
 
 
 def failure(sentence: str) -> types.CallToolResult:
@@ -66,7 +66,7 @@ def failure(sentence: str) -> types.CallToolResult:
 
 def _plain(result: Result) -> types.CallToolResult:
     match result:
-        case Reply(content=answer, citations=passages, claims=claims):
+        case ChatReply(content=answer, citations=passages, claims=claims):
             sources = "".join(f"\n[{passage.rank}] {origin(passage)}" for passage in passages)
             text = f"{answer}\n\nSources:{sources}" if passages else answer
             without = [
@@ -83,7 +83,7 @@ def _plain(result: Result) -> types.CallToolResult:
                 "claims": to_json(claims),
             }
             return _success(text, structured)
-        case Found(passages=passages):
+        case SearchResult(passages=passages):
             return _success(to_text(passages) or "Nothing was found.", {"passages": to_json(passages)})
         case AppOutput(value=value):
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -33,7 +33,7 @@ from portico_server.api.mcp.result import failure
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import AppOutput, Found, Reply, Result, ToolResult
+from portico_server.core.request import AppOutput, ChatReply, Result, SearchResult, ToolResult
 from portico_server.db import runs
 from portico_server.db import tasks as rows
 from portico_server.db.database import Database
@@ -225,12 +225,12 @@ class TaskCalls:
 
     def _outcome(self, name: str, found: Any, caller: Principal) -> Result:
         """What a run came to. One that was taken up again has the bare output of its flow."""
-        if isinstance(found, AppOutput | Found | Reply | ToolResult):
+        if isinstance(found, AppOutput | SearchResult | ChatReply | ToolResult):
             return found
         app = self._registry.get(name, caller)
         if app is None or apps.typed(app.card):
             return AppOutput(found)
-        return Reply(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
+        return ChatReply(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
 
     async def _task_of_row(self, row: TaskRow, caller: Principal) -> dict[str, Any]:
         """A task of which only the row is left, or which another daemon has."""

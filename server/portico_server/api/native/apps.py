@@ -30,7 +30,7 @@ from portico_server.apps.flow import read
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import Principal
-from portico_server.core.request import AppInput, AppOutput, Chat, Reply, Request
+from portico_server.core.request import AppInput, AppOutput, Chat, ChatReply, Request
 from portico_server.core.servable import Card, Servable
 from portico_server.db.apps import AppRow, VersionRow
 from portico_server.package.contents import Inclusion
@@ -297,7 +297,7 @@ async def _output(runner: Runner, run: Run, *, stay: bool) -> Any:
     result = await runner.wait(run)
     if isinstance(result, AppOutput):
         return result.value
-    return result.content if isinstance(result, Reply) else result
+    return result.content if isinstance(result, ChatReply) else result
 
 
 def _request(given: RunInput) -> Request:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Presence
-from portico_server.core.request import Found, Refine, Search, Steps
+from portico_server.core.request import Refine, Search, SearchResult, Steps
 from portico_server.knowledge import many_stores
 from portico_server.knowledge.filter import parse as parse_filter
 
@@ -108,7 +108,7 @@ async def search_stores(
     return answer(found)
 
 
-def answer(found: Found) -> SearchAnswer:
+def answer(found: SearchResult) -> SearchAnswer:
     """What was found as this protocol adapter shows it."""
     return SearchAnswer(
         data=[asdict(passage) for passage in found.passages],

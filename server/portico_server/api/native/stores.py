@@ -21,7 +21,7 @@ from portico_server.api.shapes import Listed, ListedPart, RemovedId, StartedRun,
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
-from portico_server.core.request import Found
+from portico_server.core.request import SearchResult
 from portico_server.core.training_passages import StorePassage
 from portico_server.knowledge.contents import MAX_MARKED_CHARS, MAX_PAGE
 from portico_server.knowledge.neighbours import MAX_NEIGHBOURS_ROWS, NeighbourPage, require_links
@@ -204,13 +204,13 @@ async def search_store(
 
 async def _found(
     store: str, question: SearchRequest, exchange: Exchange, services: ApiServices, caller: Principal
-) -> Found:
+) -> SearchResult:
     row = await services.stores.get(store, caller)
     with Presence(exchange):
         found = await services.runner.call(
             "search", f"store/{row.id}", question.search(), caller, services.stores.served.servable(row)
         )
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResult)
     return found
 
 

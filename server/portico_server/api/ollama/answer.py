@@ -20,7 +20,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay
-from portico_server.core.request import Chat, Reply
+from portico_server.core.request import Chat, ChatReply
 from portico_server.core.servable import Relays
 
 NDJSON: Final[RawHeaders] = [(b"content-type", b"application/x-ndjson")]
@@ -123,7 +123,7 @@ async def pieces_of_app(
                 started = True
                 yield event.text, ""
         reply = await services.runner.wait(run)
-        if not isinstance(reply, Reply):
+        if not isinstance(reply, ChatReply):
             raise PorticoError(f"'{name}' answered a conversation with something else.")
         if not started:
             yield reply.content, ""

@@ -17,7 +17,7 @@ from portico_server.apps.stored_chats import ChatRecorder
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.passage import to_json, where
-from portico_server.core.request import CalledTool, Chat, Reply
+from portico_server.core.request import CalledTool, Chat, ChatReply
 from portico_server.core.servable import relays
 from portico_server.runs.run import Run
 
@@ -127,8 +127,8 @@ async def _made(services: ApiServices, run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _reply(result: Any, name: str) -> Reply:
-    if not isinstance(result, Reply):
+def _reply(result: Any, name: str) -> ChatReply:
+    if not isinstance(result, ChatReply):
         raise PorticoError(f"'{name}' answered a conversation with something else.")
     return result
 
@@ -141,7 +141,7 @@ class _Completion:
         self._id = new_id("chatcmpl-")
         self._created = created
 
-    def whole(self, reply: Reply, made: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    def whole(self, reply: ChatReply, made: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The answer as one ``chat.completion``, with annotations for the files that were made."""
         message: dict[str, Any] = {"role": "assistant", "content": reply.content, "refusal": None}
         if reply.tool_calls:
@@ -159,7 +159,7 @@ class _Completion:
         before = self._frame({"role": "assistant", "content": ""}, None) if first else b""
         return before + self._frame(delta, finish)
 
-    def rest(self, reply: Reply, *, started: bool) -> bytes:
+    def rest(self, reply: ChatReply, *, started: bool) -> bytes:
         """What was not streamed: the text of an app that answered without any event, and the calls for the client.
 
         Which tools an app calls itself is nothing that the client should answer, so `ToolCalled` is not passed on.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai.message_fields import MESSAGES
 from portico_server.core.errors import InvalidRequest, PorticoError
-from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
 
 router = new_router(tags=["Models"])
 
@@ -69,7 +69,7 @@ async def tokenize(body: TokenizeRequest, services: TheServices, caller: Caller)
         body.return_token_strs,
     )
     found = await services.runner.call("tokenize", body.model, request, caller)
-    if not isinstance(found, Tokens):
+    if not isinstance(found, TokenizedText):
         raise PorticoError(f"'{body.model}' answered a request for tokens with something else.")
     return Tokenized(
         count=len(found.ids),

@@ -17,7 +17,7 @@ from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Page
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
-from portico_server.core.request import Found, Refine, Search
+from portico_server.core.request import Refine, Search, SearchResult
 from portico_server.knowledge.chunk.chunkers import check_chunking
 from portico_server.knowledge.contents import FileToAttach, check_metadata
 from portico_server.knowledge.filter import parse as parse_filter
@@ -198,7 +198,7 @@ async def search_vector_store(
             )
             servable = services.stores.served.servable(row)
             result = await services.runner.call("search", f"store/{row.id}", search, caller, servable)
-            assert isinstance(result, Found)
+            assert isinstance(result, SearchResult)
             found.extend(result.passages)
             searched.extend(result.queries or (query,))
     return shapes.hits(searched, merged(found, question.max_num_results))

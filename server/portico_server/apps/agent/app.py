@@ -21,7 +21,7 @@ from portico_server.core.facts import FactStore
 from portico_server.core.interfaces import Evaluator, require_code
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import AppInput, AppOutput, Chat, Message, Reply, Request
+from portico_server.core.request import AppInput, AppOutput, Chat, ChatReply, Message, Request
 from portico_server.core.servable import Card
 from portico_server.core.skills import SkillTexts
 from portico_server.core.tool_search import ToolSearch
@@ -176,14 +176,14 @@ class AgentApps:
         *,
         session: str = "",
         near: bool = False,
-    ) -> tuple[Any, Reply]:
+    ) -> tuple[Any, ChatReply]:
         spec = read.agent(agent)
         kept = (("", spec.name), session) if session else None
         message = message_of({"content": content})
         reply, turn = await self.turn(spec, message, context, TurnOptions(), session=kept, near=near)
         await turn.emit_answer(reply)
         value = reply.text if reply.formatted is None else reply.formatted
-        return value, Reply(reply.text, usage=turn.tally.usage, model=spec.name)
+        return value, ChatReply(reply.text, usage=turn.tally.usage, model=spec.name)
 
     async def turn(
         self,
@@ -280,7 +280,7 @@ class AgentApp:
             id=id,
         )
 
-    async def call(self, request: Request, context: Context) -> Reply | AppOutput:
+    async def call(self, request: Request, context: Context) -> ChatReply | AppOutput:
         if isinstance(request, AppInput):
             message, variables = _given(request.value)
             reply, turn = await self._turn(message, context, request.session, TurnOptions(variables))
@@ -297,7 +297,7 @@ class AgentApp:
         message = message_of({"content": last.get("content") or ""})
         reply, turn = await self._turn(message, context, name, options, earlier)
         await turn.emit_answer(reply)
-        return Reply(reply.text, usage=turn.tally.usage, model=self.card.name)
+        return ChatReply(reply.text, usage=turn.tally.usage, model=self.card.name)
 
     async def _turn(
         self,

@@ -12,7 +12,7 @@ from portico_server.apps.agent.spec import LongTermSpec
 from portico_server.apps.flow.format import response_format, unwrapped
 from portico_server.core.context import Context
 from portico_server.core.prompts import builtin
-from portico_server.core.request import Chat, Filter, Found, Search
+from portico_server.core.request import Chat, Filter, Search, SearchResult
 
 MAX_FACTS: Final = 5
 """Facts of one turn."""
@@ -30,7 +30,7 @@ async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) 
     own = Filter("and", filters=(Filter("eq", "fact", True), Filter("eq", "owner", context.caller.id)))
     search = Search(message.text[:2000], max_num_results=policy.facts, filters=own)
     found = await context.call(f"store/{policy.store}", search)
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResult)
     return tuple(dict.fromkeys(passage.text.strip() for passage in found.passages))
 
 

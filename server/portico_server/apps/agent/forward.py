@@ -17,8 +17,8 @@ from portico_server.core.request import (
     AppInput,
     AppOutput,
     Chat,
+    ChatReply,
     Message,
-    Reply,
     Request,
     ToolCall,
     ToolResult,
@@ -79,7 +79,7 @@ class ForwardApp:
         fields.done()
         return found
 
-    async def call(self, request: Request, context: Context) -> Reply | AppOutput:
+    async def call(self, request: Request, context: Context) -> ChatReply | AppOutput:
         if isinstance(request, AppInput):
             given = request.value
             message = message_of(
@@ -91,7 +91,7 @@ class ForwardApp:
         message = message_of({"content": _last(request.messages).get("content") or ""})
         reply = await self._ask(message, session_name(request.options), context)
         await context.emit(Delta(reply.text))
-        return Reply(reply.text, model=self.card.name)
+        return ChatReply(reply.text, model=self.card.name)
 
     async def _ask(self, message: AgentMessage, session: str, context: Context) -> AgentMessage:
         given = {"message": message.to_json(), "session": _named(session, context)}

@@ -15,7 +15,7 @@ from portico_server.apps.agent.spec import AgentSpec, ToolUse
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, Unavailable
 from portico_server.core.principal import Principal
-from portico_server.core.question import Question
+from portico_server.core.question import NewQuestion
 from portico_server.core.registry import Registry
 
 
@@ -29,7 +29,7 @@ async def ask_client(
 ) -> str:
     """What a function of the client that began the turn returns, as text. Raises what went wrong.
 
-    ``key``: see `Question`.
+    ``key``: see `NewQuestion`.
     """
     from portico_server.core.json_schema import JsonSchema
 
@@ -39,7 +39,7 @@ async def ask_client(
         raise InvalidRequest(f"At {fault.path or 'the top'} of its arguments: {fault.message}")
     given = {"args": [], "kwargs": dict(arguments)}
     limit = use.function.seconds
-    question = Question("function", name_of(spec, use.tool), arguments=given, key=key, limit=limit)
+    question = NewQuestion("function", name_of(spec, use.tool), arguments=given, key=key, limit=limit)
     answer = await context.ask(question)
     if not answer.accepted:
         raise EngineFailed(answer.note or "The client refused it.", code="client_function_failed")

@@ -21,7 +21,7 @@ from portico_server.apps.agent.spec import AgentHook, Moment
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.interfaces import Evaluator
-from portico_server.core.question import Question
+from portico_server.core.question import NewQuestion
 from portico_server.runs.turn_steps import TurnSteps
 
 ACTION: Final = "action"
@@ -99,7 +99,7 @@ async def _one(
             return _read(value, message)
         case "client":
             answer = await context.ask(
-                Question(
+                NewQuestion(
                     "function", hook.source, arguments={"args": [_shown(message)], "kwargs": {}}, key=key
                 )
             )

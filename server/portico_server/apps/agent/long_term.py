@@ -8,7 +8,7 @@ from typing import Any
 from portico_server.apps.agent.facts import MAX_FACT_CHARS
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.facts import Fact, FactStore
+from portico_server.core.facts import FactStore, StoredFact
 from portico_server.core.principal import Principal
 from portico_server.db import session_texts
 from portico_server.db.database import Database
@@ -19,7 +19,7 @@ from portico_server.db.sessions import MessageRow, SessionRow
 class LearntFact:
     """A fact and where it was learnt: the session, or a copy of it if that has gone; ``None`` if there is neither."""
 
-    fact: Fact
+    fact: StoredFact
     session: SessionRow | None = None
     message: MessageRow | None = None
 
@@ -64,7 +64,7 @@ class LongTermMemory:
         """Forget a fact."""
         await self._facts.remove(fact_id, caller)
 
-    async def _learnt(self, facts: Sequence[Fact], caller: Principal) -> Sequence[LearntFact]:
+    async def _learnt(self, facts: Sequence[StoredFact], caller: Principal) -> Sequence[LearntFact]:
         learnt = [await self._heard(fact, caller) for fact in facts]
         lost: dict[str, set[tuple[str, str]]] = {}
         for item in learnt:
@@ -80,7 +80,7 @@ class LongTermMemory:
             ]
         return learnt
 
-    async def _heard(self, fact: Fact, caller: Principal) -> LearntFact:
+    async def _heard(self, fact: StoredFact, caller: Principal) -> LearntFact:
         known: Mapping[str, Any] = fact.attributes
         if not known.get("app") or not known.get("session"):
             return LearntFact(fact)
@@ -90,6 +90,6 @@ class LongTermMemory:
         )
 
 
-def _which(fact: Fact) -> tuple[str, str]:
+def _which(fact: StoredFact) -> tuple[str, str]:
     """The agent that was told, by its path, and the run in which it was."""
     return str(fact.attributes.get("path", "")), str(fact.attributes.get("run", ""))

@@ -20,7 +20,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError, nearest
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.registry import Registry
-from portico_server.core.request import CalledTool, Found, Search, ToolCall, ToolResult
+from portico_server.core.request import CalledTool, Search, SearchResult, ToolCall, ToolResult
 from portico_server.core.skills import SkillTexts
 from portico_server.core.tool_search import (
     FIND_TOOLS,
@@ -442,7 +442,7 @@ class AgentTools:
         async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
             query = _text(arguments, "query")
             found = await self.context.call(f"store/{store}", Search(query, max_num_results=SEARCH_RESULTS))
-            assert isinstance(found, Found)
+            assert isinstance(found, SearchResult)
             lines = [
                 f"[{passage.rank}] {passage.filename} {passage.place.label()}\n{passage.text}"
                 for passage in found.passages

@@ -28,7 +28,7 @@ from portico_server.core.facts import FactStore
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.prompts import builtin
 from portico_server.core.registry import Registry
-from portico_server.core.request import AppOutput, CalledTool, Chat, Message, Reply
+from portico_server.core.request import AppOutput, CalledTool, Chat, ChatReply, Message
 from portico_server.core.skills import SkillTexts
 from portico_server.core.tool_search import ToolSearch
 from portico_server.runs.turn_steps import TurnSteps
@@ -72,7 +72,7 @@ class TurnUsage:
         return self.usage.prompt_tokens + self.usage.completion_tokens
 
 
-def _dumped(reply: Reply) -> dict[str, Any]:
+def _dumped(reply: ChatReply) -> dict[str, Any]:
     """What an agent uses of a model's answer."""
     return {
         "content": reply.content,
@@ -83,9 +83,9 @@ def _dumped(reply: Reply) -> dict[str, Any]:
     }
 
 
-def _loaded(found: Mapping[str, Any]) -> Reply:
+def _loaded(found: Mapping[str, Any]) -> ChatReply:
     """The answer that `_dumped` describes."""
-    return Reply(
+    return ChatReply(
         found["content"],
         found["finish_reason"],
         tuple(CalledTool(**call) for call in found["tool_calls"]),
@@ -291,7 +291,7 @@ class AgentTurn:
         *,
         tools: Sequence[Mapping[str, Any]] = (),
         aloud: bool = False,
-    ) -> Reply:
+    ) -> ChatReply:
         """Ask the model once. Raises `InvalidRequest` when the agent has reached a limit."""
         if self.model_calls >= self.spec.limits.turns:
             raise self.endless()
@@ -306,7 +306,7 @@ class AgentTurn:
         given = {**options, "tools": list(tools)} if tools else dict(options)
         return await self._call(Chat(tuple(messages), given), speaks=aloud and self.free)
 
-    async def _call(self, request: Chat, *, speaks: bool = False) -> Reply:
+    async def _call(self, request: Chat, *, speaks: bool = False) -> ChatReply:
         started = False
 
         async def say(piece: Delta) -> None:
@@ -323,9 +323,9 @@ class AgentTurn:
             elif event.type not in ("usage", "tool_called"):  # which tools are called is told when they are
                 await self.context.emit(event)
 
-        async def asked() -> Reply:
+        async def asked() -> ChatReply:
             reply = await self.context.call(self.spec.model, request, listener=listen)
-            if not isinstance(reply, Reply):
+            if not isinstance(reply, ChatReply):
                 raise InvalidRequest(
                     f"'{self.spec.model}' is not a chat model.", code="wrong_model", param="model"
                 )
@@ -340,8 +340,8 @@ class AgentTurn:
         return reply
 
     async def _recorded(
-        self, place: str, name: str, request: Chat, asked: Callable[[], Awaitable[Reply]]
-    ) -> Reply:
+        self, place: str, name: str, request: Chat, asked: Callable[[], Awaitable[ChatReply]]
+    ) -> ChatReply:
         """An answer to a request, as it was recorded at ``place`` or as ``name`` gives it now."""
         shown = {"model": name, "messages": request.messages}
         return await self.steps.once(place, "llm", request.messages, asked, _dumped, _loaded, shown=shown)
@@ -360,7 +360,7 @@ class AgentTurn:
             code="agent_limit",
         )
 
-    async def answer(self, reply: Reply, messages: Sequence[Message]) -> AgentMessage:
+    async def answer(self, reply: ChatReply, messages: Sequence[Message]) -> AgentMessage:
         """The model's last word as a message, in the output format; asked for again where it has not that."""
         conversation = list(messages)
         for attempt in range(1, self.spec.attempts + 1):
@@ -433,9 +433,9 @@ class AgentTurn:
         if sub.spec is None:
             request = Chat(({"role": "user", "content": message.text},))
 
-            async def asked() -> Reply:
+            async def asked() -> ChatReply:
                 reply = await self.context.call(sub.name, request)
-                if not isinstance(reply, Reply):
+                if not isinstance(reply, ChatReply):
                     raise InvalidRequest(f"'{sub.name}' does not answer messages.", code="wrong_model")
                 return reply
 

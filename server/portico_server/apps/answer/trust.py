@@ -20,7 +20,7 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Reply
+from portico_server.core.request import Chat, ChatReply
 from portico_server.core.servable import Card
 from portico_server.core.words import without_thought
 from portico_server.db import answer_tests
@@ -198,4 +198,4 @@ async def _ask(trial: TrustQuestion, model: str, context: Context) -> str:
     messages = prompt.compose(turns, passages, prompt.budget(None, MAX_ANSWER_TOKENS))
     options = {"temperature": 0, "max_tokens": MAX_ANSWER_TOKENS}
     reply = await context.call(model, Chat(messages, options))
-    return reply.content if isinstance(reply, Reply) else ""
+    return reply.content if isinstance(reply, ChatReply) else ""

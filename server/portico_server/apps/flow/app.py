@@ -12,7 +12,7 @@ from portico_server.apps.flow.spec import AgentStep, FlowSpec, IntentStep, LlmSt
 from portico_server.apps.flow.tree import every
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import AppInput, AppOutput, Chat, Message, Reply, Request
+from portico_server.core.request import AppInput, AppOutput, Chat, ChatReply, Message, Request
 from portico_server.core.servable import Card
 
 MESSAGES = "messages"
@@ -68,7 +68,7 @@ class FlowApp:
             id=id,
         )
 
-    async def call(self, request: Request, context: Context) -> Reply | AppOutput:
+    async def call(self, request: Request, context: Context) -> ChatReply | AppOutput:
         if isinstance(request, AppInput):
             value, execution = await self._executions.call(self.flow, context, request.value)
             return AppOutput(value, execution.usage, execution.citations)
@@ -80,7 +80,7 @@ class FlowApp:
         if not execution.spoken:
             await context.emit(Delta(text))
         claims = execution.claims if execution.spoken else ()
-        return Reply(
+        return ChatReply(
             text,
             usage=execution.usage,
             citations=execution.citations,

@@ -31,7 +31,7 @@ from portico_server.core import trace
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, PorticoError
 from portico_server.core.interfaces import require_code
-from portico_server.core.question import Question, QuestionAnswer
+from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.db.steps import StepRow, step_usage
 from portico_server.runs.enclosing_step import EnclosingStep, enclosed
 from portico_server.runs.journal import Journal, effect_key, specified
@@ -370,7 +370,7 @@ class Execution:
         finally:
             self._clock.go_on()
 
-    async def ask(self, question: Question) -> QuestionAnswer:
+    async def ask(self, question: NewQuestion) -> GivenAnswer:
         """`Context.ask`, for which the flow's own limit stands still."""
         with self.waiting():
             return await self.context.ask(question)

@@ -24,9 +24,9 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from portico_server.core.interfaces import Evaluator
 from portico_server.core.principal import Principal
-from portico_server.core.question import Question, QuestionAnswer
+from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.registry import Registry
-from portico_server.core.request import Filter, Reply
+from portico_server.core.request import ChatReply, Filter
 from portico_server.core.servable import Card, Kind
 from portico_server.db import steps
 from portico_server.db.database import Database
@@ -144,7 +144,7 @@ class InlineAgents(Protocol):
         *,
         session: str = "",
         near: bool = False,
-    ) -> tuple[Any, Reply]:
+    ) -> tuple[Any, ChatReply]:
         """What the agent answers, and the same as a reply. ``near``: the client that follows has its functions."""
 
     def functions(self, agent: Mapping[str, Any]) -> Iterable[str]:
@@ -302,7 +302,7 @@ class StepHost(Protocol):
     def waiting(self) -> AbstractContextManager[None]:
         """Within it, the flow's own limit stands still."""
 
-    async def ask(self, question: Question) -> QuestionAnswer:
+    async def ask(self, question: NewQuestion) -> GivenAnswer:
         """`Context.ask`, for which the flow's own limit stands still."""
 
     async def spend(self, usage: Usage) -> None:

@@ -14,7 +14,7 @@ from portico_server.apps.flow import spec
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.prompts import builtin
-from portico_server.core.request import Chat, Embed, Message, Reply, Vectors
+from portico_server.core.request import Chat, ChatReply, Embed, Message, Vectors
 
 
 async def choose_intent(
@@ -57,7 +57,7 @@ async def _by_model(
         },
     }
     reply = await context.call(op.model, Chat(tuple(messages), options))
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, ChatReply)
     return _named(op, reply.content), reply.usage
 
 

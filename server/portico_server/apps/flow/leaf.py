@@ -19,17 +19,17 @@ from portico_server.apps.flow.note import StepNote
 from portico_server.apps.flow.scope import Scope
 from portico_server.core.context import Listener
 from portico_server.core.errors import EngineFailed, InvalidRequest
-from portico_server.core.question import Question, function_name
+from portico_server.core.question import NewQuestion, function_name
 from portico_server.core.request import (
     AppOutput,
     Chat,
+    ChatReply,
     Embed,
-    Found,
     Message,
     Ranked,
-    Reply,
     Result,
     Search,
+    SearchResult,
     ToolCall,
     ToolResult,
     Vectors,
@@ -74,14 +74,14 @@ async def _llm(
     raise AssertionError("the last attempt returns or raises")
 
 
-async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, note: StepNote) -> Reply:
+async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, note: StepNote) -> ChatReply:
     """Ask a model or an app; what it says goes to the listener if this step is the flow's voice."""
 
-    async def asked(listener: Listener) -> Reply:
+    async def asked(listener: Listener) -> ChatReply:
         reply = await host.context.call(model, request, listener=listener)
         if isinstance(reply, AppOutput):
-            return Reply(as_text(reply.value), usage=reply.usage, citations=reply.citations)
-        if not isinstance(reply, Reply):
+            return ChatReply(as_text(reply.value), usage=reply.usage, citations=reply.citations)
+        if not isinstance(reply, ChatReply):
             raise InvalidRequest(
                 f"'{model}' is not a chat model: it answers with {type(reply).__name__}.", param="model"
             )
@@ -91,8 +91,8 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, no
 
 
 async def _heard(
-    host: StepHost, asked: Callable[[Listener], Awaitable[Reply]], step: spec.FlowStep, note: StepNote
-) -> Reply:
+    host: StepHost, asked: Callable[[Listener], Awaitable[ChatReply]], step: spec.FlowStep, note: StepNote
+) -> ChatReply:
     """A reply, whose events go to the listener of the flow if this step is its voice."""
     aloud = step.at in host.voices and getattr(step.op, "format", spec.OutputFormat()).type == "text"
     spoke = False
@@ -250,7 +250,7 @@ async def _inline(
     near = any(_is_listener_s(host, name) for name in agents.functions(agent))
     note.input = content
 
-    async def asked(listener: Listener) -> Reply:
+    async def asked(listener: Listener) -> ChatReply:
         nonlocal value
         context = deeper(host.context, op.name, listener)
         value, reply = await agents.ask(agent, content, context, session=session, near=near)
@@ -353,7 +353,7 @@ async def _retrieve(
     passages: list[Passage] = []
     for store in op.stores:
         found = await host.context.call(f"store/{store}", search)
-        assert isinstance(found, Found)
+        assert isinstance(found, SearchResult)
         passages += found.passages
     if len(op.stores) > 1:
         passages.sort(key=lambda passage: -passage.score)
@@ -396,7 +396,7 @@ async def _client(
     args = await host.budget.compute(arguments, op.args, scope)
     kwargs = await host.budget.compute(named_arguments, op.kwargs, scope)
     if _is_listener_s(host, op.function):
-        question = Question(
+        question = NewQuestion(
             "function",
             op.function,
             arguments={"args": args, "kwargs": kwargs},
@@ -424,7 +424,7 @@ def _is_listener_s(host: StepHost, function: str) -> bool:
 
 async def _served(
     host: StepHost, op: spec.ClientStep, args: Sequence[Any], kwargs: Mapping[str, Any], key: str
-) -> Question:
+) -> NewQuestion:
     """The question for those who serve the function, as soon as one does; an operator's approval comes before it."""
     if not host.journal.durable:
         host.world.served.require(op.function, host.context.caller)
@@ -436,7 +436,7 @@ async def _served(
     if card.input_schema is not None:
         await host.world.fits(card.input_schema, given, f"What the function '{op.function}' gets")
     if card.labels.get("needs_approval"):
-        question = Question(
+        question = NewQuestion(
             "approval", op.function, f"Call the function '{op.function}'?", given, key=f"{key}/approval"
         )
         answer = await host.ask(question)
@@ -446,7 +446,7 @@ async def _served(
     left = max(0.01, op.limit - (loop.time() - started_at))
     title = f"Call of the function '{op.function}'."
     name = function_name(op.function, card.owner)
-    return Question("function", name, title, arguments=given, key=key, limit=left, served=True)
+    return NewQuestion("function", name, title, arguments=given, key=key, limit=left, served=True)
 
 
 def _turned(host: StepHost, path: str) -> str:
@@ -461,7 +461,7 @@ async def _approve(
     kind = "input" if op.answer_schema is not None else "approval"
     note.input = message
     answer = await host.ask(
-        Question(
+        NewQuestion(
             "input" if kind == "input" else "approval",
             step.name,
             message=message,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from portico.wire import Delta
 from portico_server.core.errors import EngineFailed, Forbidden, InvalidRequest, NotFound, Unavailable
 from portico_server.core.invalid import wrong
-from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Transcript
+from portico_server.core.media import Attachment, Speak, Speech, Transcribe, Transcription
 from portico_server.core.pools import SOUNDS
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -200,7 +200,7 @@ class Voices:
 
     async def heard(
         self, data: bytes, audio: Mapping[str, Any], tell: Callable[[str], Awaitable[None]]
-    ) -> Transcript:
+    ) -> Transcription:
         """What is said in a sound, by the ``audio.input`` of a session; ``tell`` is given each part of it as it comes,
         from a model that streams.
         """
@@ -219,7 +219,7 @@ class Voices:
             await run.leave()
             raise
         found = await self._runner.wait(run)
-        if not isinstance(found, Transcript):
+        if not isinstance(found, Transcription):
             raise EngineFailed(f"'{model}' answered something that is not a transcript.")
         return found
 

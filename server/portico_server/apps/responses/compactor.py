@@ -16,7 +16,7 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, PorticoError
 from portico_server.core.relay import Relay
-from portico_server.core.request import Message, Tokenize, Tokens
+from portico_server.core.request import Message, Tokenize, TokenizedText
 from portico_server.core.servable import Relays, Servable
 from portico_server.runs.run import charged
 
@@ -103,7 +103,7 @@ async def size_of(messages: Sequence[Message], name: str, context: Context) -> i
         if error.code not in ("tokens_unsupported", "string_above_max_length"):
             raise
         return guess(messages)
-    if not isinstance(found, Tokens):
+    if not isinstance(found, TokenizedText):
         raise PorticoError(f"'{name}' answered a request for tokens with something else.")
     return len(found.ids)
 

@@ -29,7 +29,7 @@ from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.core.relay import Relay
-from portico_server.core.request import Tokenize, Tokens
+from portico_server.core.request import Tokenize, TokenizedText
 from portico_server.core.servable import Relays
 from portico_server.db import responses
 from portico_server.db.database import Database
@@ -291,7 +291,7 @@ class Responder:
         total = 0
         for one in counted:
             found = await self._runner.call("tokenize", name, one, caller)
-            if not isinstance(found, Tokens):
+            if not isinstance(found, TokenizedText):
                 raise PorticoError(f"'{name}' answered a request for tokens with something else.")
             total += len(found.ids)
         return total

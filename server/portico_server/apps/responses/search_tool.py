@@ -12,7 +12,7 @@ from portico_server.apps.responses.items import MODEL_OUTPUT
 from portico_server.apps.responses.request import FileSearchTool
 from portico_server.apps.responses.tool_context import OfferedTool, ToolContext
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
-from portico_server.core.request import CalledTool, Filter, Found
+from portico_server.core.request import CalledTool, Filter, SearchResult
 from portico_server.core.tool_search import QUERY_ARGUMENTS
 
 CITE: Final = "Point at the passages that you use by their numbers in brackets, such as [1]."
@@ -87,7 +87,7 @@ async def _found(
     found: list[Passage] = []
     for store in tool.stores:
         result = await bench.context.call(f"store/{store}", tool.search(query, filters))
-        assert isinstance(result, Found)
+        assert isinstance(result, SearchResult)
         found += result.passages
     found.sort(key=lambda passage: -passage.score)
     first = len(bench.passages) + 1

@@ -28,7 +28,7 @@ from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.relay import Relay
-from portico_server.core.request import Chat, Message, Reply
+from portico_server.core.request import Chat, ChatReply, Message
 from portico_server.core.servable import Relays, Servable, relays
 from portico_server.runs.run import charged
 
@@ -233,7 +233,7 @@ class ResponseWork:
         if self.prepared.session:
             options = {**options, "conversation": self.prepared.session}
         reply = await self.context.call(name, Chat(tuple(messages), options), listener=listen)
-        if not isinstance(reply, Reply):
+        if not isinstance(reply, ChatReply):
             raise PorticoError(f"'{name}' answered a conversation with something else.")
         self._cited = reply.citations or self._cited
         if not spoken and reply.content:

@@ -142,7 +142,7 @@ class AdaptedModel:
         return "ready" if isinstance(client, AttachesAdapters) and client.fits(self.adapter) else "failed"
 
     async def call(self, request: Request, context: Context) -> Result:
-        """`Chat` gives a `Reply` and its events; tokens are those of the base."""
+        """`Chat` gives a `ChatReply` and its events; tokens are those of the base."""
         if isinstance(request, Chat):
             return await answers.read_reply(self, request, context)
         if isinstance(request, Tokenize | Detokenize):

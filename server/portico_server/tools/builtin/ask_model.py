@@ -8,7 +8,7 @@ from typing import Any, Final
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.registry import Registry
-from portico_server.core.request import Chat, Message, Reply, ToolResult
+from portico_server.core.request import Chat, ChatReply, Message, ToolResult
 from portico_server.runs.turn_steps import STEP_CHANGED
 from portico_server.tools.tool import Tool
 
@@ -59,7 +59,7 @@ async def _work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
     options = {name: arguments[name] for name in _SETTINGS if arguments.get(name) is not None}
     try:
         reply = await context.call(model, Chat(tuple(messages), options))
-        if not isinstance(reply, Reply):
+        if not isinstance(reply, ChatReply):
             raise InvalidRequest(f"'{model}' is not a chat model.", param="model")
     except PorticoError as error:
         if error.status >= 500 or error.code == STEP_CHANGED:

@@ -8,7 +8,7 @@ from typing import Any
 from portico_server.core.context import Context
 from portico_server.core.passage import PASSAGE_SCHEMA, to_json, to_text
 from portico_server.core.registry import Registry
-from portico_server.core.request import Found, Search, ToolResult
+from portico_server.core.request import Search, SearchResult, ToolResult
 from portico_server.tools.tool import Tool
 
 
@@ -44,5 +44,5 @@ def tool(_registry: Registry) -> Tool:
 async def _work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
     search = Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
     found = await context.call(f"store/{arguments['store']}", search)
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResult)
     return ToolResult(to_text(found.passages) or "Nothing was found.", {"passages": to_json(found.passages)})

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.media import Attachment, Transcribe, Transcript, TranscriptSegment
+from portico_server.core.media import Attachment, Transcribe, Transcription, TranscriptSegment
 from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.tools.able import able
@@ -58,7 +58,7 @@ def tool(registry: Registry, files: PictureFiles) -> Tool:
             if error.status >= 500:
                 raise
             return ToolResult(error.message, is_error=True)
-        if not isinstance(found, Transcript):
+        if not isinstance(found, Transcription):
             raise EngineFailed(f"'{model}' answered something that is not a transcript.")
         structured = {
             "model": model,

@@ -18,7 +18,7 @@ from mcp.client.session import ClientRequestContext
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.rate_bucket import RateBucket
-from portico_server.core.request import Chat, Message, Reply
+from portico_server.core.request import Chat, ChatReply, Message
 from portico_server.runs.runner import Runner
 from portico_server.tools.mcp.spec import SamplingSpec
 
@@ -139,7 +139,7 @@ class Sampler:
                 reply = await self._runner.call(OPERATION, model, chat, self._caller, owner=owner)
         except PorticoError as error:
             return types.ErrorData(code=types.INTERNAL_ERROR, message=error.message)
-        if not isinstance(reply, Reply):
+        if not isinstance(reply, ChatReply):
             return types.ErrorData(
                 code=types.INTERNAL_ERROR, message=f"'{self._allowed.model}' is not a model that chats."
             )
@@ -174,7 +174,7 @@ def chat_of(params: types.CreateMessageRequestParams, most: int) -> Chat:
     return Chat(tuple(messages), options)
 
 
-def result_of(reply: Reply, *, tools: bool) -> Sampled:
+def result_of(reply: ChatReply, *, tools: bool) -> Sampled:
     """A model's answer as a message; with calls of tools only to one who gave tools."""
     text = types.TextContent(type="text", text=reply.content)
     reason = _STOPPED.get(reply.finish_reason, reply.finish_reason)

@@ -15,7 +15,7 @@ from portico_server.api import exchange
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, TooMany, Unavailable
 from portico_server.core.limits import UsageLimits
-from portico_server.core.request import CalledTool, Chat, Reply, Request
+from portico_server.core.request import CalledTool, Chat, ChatReply, Request
 from portico_server.core.servable import Card
 from portico_server.models.openai_wire import UpstreamFailed
 
@@ -185,13 +185,13 @@ async def test_either_header_carries_the_key_and_its_scopes_and_limits_hold(serv
 # --- apps -----------------------------------------------------------------------------------------------------
 
 
-async def cited(request: Request, context: Context) -> Reply:
+async def cited(request: Request, context: Context) -> ChatReply:
     """An app that cites and says two words."""
     passages = (passage(1, "The port is 7419."),)
     await context.emit(Cited(passages))
     await context.emit(Delta("Port "))
     await context.emit(Delta("7419 [1]."))
-    return Reply("Port 7419 [1].", citations=passages, usage=Usage(11, 4))
+    return ChatReply("Port 7419 [1].", citations=passages, usage=Usage(11, 4))
 
 
 CITATION = {
@@ -227,11 +227,11 @@ async def test_an_app_streams_words_and_citations(served: ApiServer) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_app_asks_for_tools(served: ApiServer, stream: bool) -> None:
-    async def tooled(request: Request, context: Context) -> Reply:
+    async def tooled(request: Request, context: Context) -> ChatReply:
         assert isinstance(request, Chat) and request.options["max_tokens"] == 9
         call = CalledTool("call_a", "look", '{"x":1}')
         await context.emit(ToolCalled(call.id, call.name, call.arguments))
-        return Reply("", finish_reason="tool_calls", tool_calls=(call,))
+        return ChatReply("", finish_reason="tool_calls", tool_calls=(call,))
 
     served.add(app(tooled))
     response = await ask(served, "docs", stream=stream)
@@ -248,7 +248,7 @@ async def test_an_app_asks_for_tools(served: ApiServer, stream: bool) -> None:
 async def test_leaving_an_app_cancels_its_run(served: ApiServer, stream: bool) -> None:
     began, left = asyncio.Event(), asyncio.Event()
 
-    async def waits(request: Request, context: Context) -> Reply:
+    async def waits(request: Request, context: Context) -> ChatReply:
         await context.emit(Delta("Port "))
         began.set()
         try:
@@ -266,7 +266,7 @@ async def test_leaving_an_app_cancels_its_run(served: ApiServer, stream: bool) -
 
 
 async def test_an_app_that_fails_in_mid_stream_says_so(served: ApiServer) -> None:
-    async def fails(request: Request, context: Context) -> Reply:
+    async def fails(request: Request, context: Context) -> ChatReply:
         await context.emit(Delta("Port "))
         raise EngineFailed("It broke.")
 

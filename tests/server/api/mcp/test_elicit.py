@@ -15,7 +15,7 @@ from portico.wire import Asked
 from portico_server.api.mcp import elicit
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL
-from portico_server.core.question import Question
+from portico_server.core.question import NewQuestion
 from portico_server.core.request import Request, ToolCall, ToolResult
 from portico_server.core.servable import Card
 
@@ -25,14 +25,14 @@ def daemon(service: Service) -> Service:
     async def remove(request: Request, context: Context) -> ToolResult:
         assert isinstance(request, ToolCall)
         answer = await context.ask(
-            Question("approval", "remove", "Remove it for good?", arguments=request.arguments)
+            NewQuestion("approval", "remove", "Remove it for good?", arguments=request.arguments)
         )
         return ToolResult(f"{'Removed' if answer.accepted else 'Kept'} ({answer.note}).")
 
     async def order(_request: Request, context: Context) -> ToolResult:
-        size = await context.ask(Question("input", "size", "How many?", answer_schema={"type": "integer"}))
+        size = await context.ask(NewQuestion("input", "size", "How many?", answer_schema={"type": "integer"}))
         schema = {"type": "object", "properties": {"street": {"type": "string"}}, "required": ["street"]}
-        place = await context.ask(Question("input", "place", "Where to?", answer_schema=schema))
+        place = await context.ask(NewQuestion("input", "place", "Where to?", answer_schema=schema))
         return ToolResult(f"{size.value} to {place.value['street']}")
 
     service.daemon.add(

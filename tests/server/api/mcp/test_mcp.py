@@ -22,7 +22,7 @@ from portico.wire import Progressed
 from portico_server.api.mcp.resources import uri_of
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
-from portico_server.core.request import Reply, Request, ToolResult
+from portico_server.core.request import ChatReply, Request, ToolResult
 from portico_server.core.servable import Card
 
 FILES = {
@@ -158,7 +158,7 @@ async def test_an_unknown_tool_is_an_error_of_the_protocol(connect: Connect) -> 
 async def test_cancelling_a_call_cancels_its_run(connect: Connect, service: Service) -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
-    async def hang(_request: Request, context: Context) -> Reply:
+    async def hang(_request: Request, context: Context) -> ChatReply:
         await context.emit(Progressed("load"))
         begun.set()
         try:
@@ -181,7 +181,7 @@ async def test_cancelling_a_call_cancels_its_run(connect: Connect, service: Serv
 
 
 async def test_a_run_that_somebody_else_cancels_is_a_failed_call(connect: Connect, service: Service) -> None:
-    async def cancel(_request: Request, context: Context) -> Reply:
+    async def cancel(_request: Request, context: Context) -> ChatReply:
         run = service.daemon.runner.get(context.run)
         assert run is not None and run.task is not None
         run.task.cancel()

@@ -22,7 +22,7 @@ from portico._mcp_bridge import Bridge
 from portico._mcp_message import header_value, parse, refusal_line
 from portico._transport import Address
 from portico_server.core.context import Context
-from portico_server.core.request import Reply, Request
+from portico_server.core.request import ChatReply, Request
 from portico_server.core.servable import Card
 
 PROGRAM = "import sys; from portico.cli import main; sys.exit(main())"
@@ -138,7 +138,7 @@ async def test_a_client_works_through_it_in_both_eras(service: Service, mode: An
 async def test_a_cancelled_call_is_cancelled_in_the_daemon(service: Service, mode: Any) -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
-    async def hang(_request: Request, _context: Context) -> Reply:
+    async def hang(_request: Request, _context: Context) -> ChatReply:
         begun.set()
         try:
             await asyncio.Event().wait()
@@ -220,10 +220,10 @@ async def test_what_the_daemon_says_unasked_comes_through(service: Service) -> N
 async def test_a_request_id_that_is_in_use_is_refused(service: Service) -> None:
     begun, go = asyncio.Event(), asyncio.Event()
 
-    async def wait(_request: Request, _context: Context) -> Reply:
+    async def wait(_request: Request, _context: Context) -> ChatReply:
         begun.set()
         await go.wait()
-        return Reply("done")
+        return ChatReply("done")
 
     service.daemon.add(ScriptedServable(Card("slow", "app", capabilities=frozenset({"chat"})), wait))
     call = {"name": "slow", "arguments": {"question": "x"}}

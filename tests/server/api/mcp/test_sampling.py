@@ -16,7 +16,7 @@ from tests.server.api.mcp.conftest import Connect, Era
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Chat, Message, Reply, Request, ToolCall, ToolResult
+from portico_server.core.request import Chat, ChatReply, Message, Request, ToolCall, ToolResult
 from portico_server.core.servable import Card
 from portico_server.models.client_model import ClientModels
 
@@ -37,7 +37,7 @@ def daemon(service: Service) -> Service:
             context.call("client", Chat(messages, given.get("options") or {}))
             for _ in range(given.get("times", 1))
         ]
-        replies = [reply for reply in await asyncio.gather(*calls) if isinstance(reply, Reply)]
+        replies = [reply for reply in await asyncio.gather(*calls) if isinstance(reply, ChatReply)]
         said = " ".join(reply.content for reply in replies)
         asked = [f"{call.name}({call.arguments})" for reply in replies for call in reply.tool_calls]
         return ToolResult(f"{said}|{','.join(asked)}|{replies[0].finish_reason}|{replies[0].model}")

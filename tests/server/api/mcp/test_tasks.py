@@ -19,8 +19,8 @@ from portico.wire import Progressed
 from portico_server.api.mcp import held
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
-from portico_server.core.question import Question
-from portico_server.core.request import Chat, Reply, Request, ToolResult
+from portico_server.core.question import NewQuestion
+from portico_server.core.request import Chat, ChatReply, Request, ToolResult
 from portico_server.core.servable import Card
 from portico_server.db.schema import mcp_tasks
 from portico_server.models.client_model import ClientModels
@@ -45,11 +45,11 @@ class Work:
             if self.chats:
                 await asyncio.sleep(0.5)
                 reply = await context.call("client", Chat(({"role": "user", "content": "Brown enough?"},)))
-                assert isinstance(reply, Reply)
+                assert isinstance(reply, ChatReply)
                 return ToolResult(reply.content)
             if self.asks:
                 await asyncio.sleep(0.5)  # what is asked before a call becomes a task is asked by the call
-                answer = await context.ask(Question("approval", "bake", "Take it out?"))
+                answer = await context.ask(NewQuestion("approval", "bake", "Take it out?"))
                 return ToolResult("Out" if answer.accepted else "In")
             await self.go.wait()
             if self.fails:
@@ -185,7 +185,7 @@ async def test_one_key_holds_half_of_all_calls(
     monkeypatch.setattr(held, "MAX_HELD_RUNS", 4)
 
     async def order(_request: Request, context: Context) -> ToolResult:
-        return ToolResult((await context.ask(Question("approval", "order", "Order it?"))).note)
+        return ToolResult((await context.ask(NewQuestion("approval", "order", "Order it?"))).note)
 
     service.daemon.add(ScriptedServable(Card("order", "tool"), order))
     for _ in range(2):

@@ -17,7 +17,7 @@ from tests.registry_fixture import ScriptedServable
 from portico.wire import Cited, Delta, Finished, event_from_json
 from portico_server.core.context import Context
 from portico_server.core.errors import Unavailable
-from portico_server.core.request import Reply, Request
+from portico_server.core.request import ChatReply, Request
 from portico_server.core.servable import Card
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -171,7 +171,7 @@ async def test_an_app_run_that_cannot_begin_has_a_status(
 
 
 async def test_an_app_that_fails_at_once_has_a_status_and_later_an_event(tmp_path: Path) -> None:
-    async def fail(request: Request, context: Context) -> Reply:
+    async def fail(request: Request, context: Context) -> ChatReply:
         if len(request.messages) > 1:  # type: ignore[union-attr]  # it is a Chat
             await context.emit(Delta("Well"))
         raise Unavailable("Not now.")

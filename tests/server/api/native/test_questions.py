@@ -15,7 +15,7 @@ from tests.api_server import ApiServer, api_server
 from portico.client import AsyncClient
 from portico.wire import Finished
 from portico_server.core.context import Context
-from portico_server.core.question import Question
+from portico_server.core.question import NewQuestion
 from portico_server.core.request import ToolResult
 from portico_server.tools.entry import Approval
 from portico_server.tools.tool import Tool
@@ -43,7 +43,9 @@ class Deleting:
 async def colour(_arguments: Mapping[str, Any], context: Context) -> ToolResult:
     """Ask a person for a colour."""
     schema = {"type": "object", "properties": {"colour": {"enum": ["red", "green"]}}, "required": ["colour"]}
-    answer = await context.ask(Question("input", "colour", "Which colour?", answer_schema=schema, limit=30))
+    answer = await context.ask(
+        NewQuestion("input", "colour", "Which colour?", answer_schema=schema, limit=30)
+    )
     return ToolResult(json.dumps(answer.value))
 
 
@@ -225,7 +227,7 @@ async def test_an_unknown_question_and_a_wrong_reply_are_told(daemon: ApiServer)
 
 async def test_a_function_of_one_run_is_claimed_by_its_name(daemon: ApiServer) -> None:
     async def ask(_arguments: Mapping[str, Any], context: Context) -> ToolResult:
-        answer = await context.ask(Question("function", "weather", arguments={"city": "Ulm"}, limit=30))
+        answer = await context.ask(NewQuestion("function", "weather", arguments={"city": "Ulm"}, limit=30))
         return ToolResult(str(answer.value) if answer.accepted else answer.note, is_error=not answer.accepted)
 
     Toolbox(daemon.services.registry).add(

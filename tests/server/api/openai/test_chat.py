@@ -17,7 +17,7 @@ from portico.wire import Cited, Delta, Progressed, ToolCalled, Usage
 from portico_server.api import exchange
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, Unavailable
-from portico_server.core.request import CalledTool, Chat, Embed, Reply, Request, Vectors
+from portico_server.core.request import CalledTool, Chat, ChatReply, Embed, Request, Vectors
 from portico_server.core.servable import Card
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -35,22 +35,22 @@ def app(name: str, work: Any) -> ScriptedServable:
     return ScriptedServable(Card(name, "app", capabilities=APP), work)
 
 
-async def cited(request: Request, context: Context) -> Reply:
+async def cited(request: Request, context: Context) -> ChatReply:
     """An app that cites, says two words and counts."""
     passages = (passage(1, "The port is 7419."),)
     await context.emit(Cited(passages))
     await context.emit(Progressed("think"))
     await context.emit(Delta("Port "))
     await context.emit(Delta("7419 [1]."))
-    return Reply("Port 7419 [1].", citations=passages, usage=Usage(11, 4))
+    return ChatReply("Port 7419 [1].", citations=passages, usage=Usage(11, 4))
 
 
-async def tooled(request: Request, context: Context) -> Reply:
+async def tooled(request: Request, context: Context) -> ChatReply:
     """An app that asks for two tools."""
     calls = (CalledTool("call_a", "look", '{"x":1}'), CalledTool("call_b", "look", '{"x":2}'))
     for call in calls:
         await context.emit(ToolCalled(call.id, call.name, call.arguments))
-    return Reply("", finish_reason="tool_calls", tool_calls=calls)
+    return ChatReply("", finish_reason="tool_calls", tool_calls=calls)
 
 
 def frames(text: str) -> list[dict[str, Any]]:
@@ -201,8 +201,8 @@ async def test_an_app_streams_usage_only_when_asked_and_last(daemon: ApiServer) 
 
 
 async def test_an_app_that_says_nothing_on_the_way_is_streamed_all_the_same(daemon: ApiServer) -> None:
-    async def quiet(_request: Request, _context: Context) -> Reply:
-        return Reply("All at once.")
+    async def quiet(_request: Request, _context: Context) -> ChatReply:
+        return ChatReply("All at once.")
 
     daemon.add(app("quiet", quiet))
     chunks = frames((await ask(daemon, "quiet", stream=True)).text)
@@ -228,7 +228,7 @@ async def test_the_openai_client_puts_an_apps_tool_calls_together(daemon: ApiSer
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_app_that_fails_before_its_first_word_has_a_status(daemon: ApiServer, stream: bool) -> None:
-    async def fail(_request: Request, context: Context) -> Reply:
+    async def fail(_request: Request, context: Context) -> ChatReply:
         await context.emit(Progressed("load"))
         raise Unavailable("The model is not there.", retry_after=3)
 
@@ -239,7 +239,7 @@ async def test_an_app_that_fails_before_its_first_word_has_a_status(daemon: ApiS
 
 
 async def test_an_app_that_fails_after_its_first_word_says_so_in_the_last_frame(daemon: ApiServer) -> None:
-    async def fail(_request: Request, context: Context) -> Reply:
+    async def fail(_request: Request, context: Context) -> ChatReply:
         await context.emit(Delta("Well"))
         raise EngineFailed("It broke.")
 
@@ -260,9 +260,9 @@ async def test_what_an_app_cannot_do_it_does_not_ignore(daemon: ApiServer, field
 async def test_an_app_gets_every_other_field_as_an_option(daemon: ApiServer) -> None:
     asked: list[Request] = []
 
-    async def listen(request: Request, _context: Context) -> Reply:
+    async def listen(request: Request, _context: Context) -> ChatReply:
         asked.append(request)
-        return Reply("yes")
+        return ChatReply("yes")
 
     daemon.add(app("ear", listen))
     await ask(daemon, "ear", temperature=0.5, stream=False, n=1)
@@ -273,7 +273,7 @@ async def test_an_app_gets_every_other_field_as_an_option(daemon: ApiServer) -> 
 async def test_leaving_cancels_an_app(daemon: ApiServer, stream: bool) -> None:
     began, left = asyncio.Event(), asyncio.Event()
 
-    async def wait(_request: Request, context: Context) -> Reply:
+    async def wait(_request: Request, context: Context) -> ChatReply:
         await context.emit(Delta("Well"))
         began.set()
         try:
@@ -294,7 +294,7 @@ async def test_leaving_cancels_an_app(daemon: ApiServer, stream: bool) -> None:
 async def test_a_run_that_someone_else_cancels_is_told(daemon: ApiServer, stream: bool) -> None:
     began = asyncio.Event()
 
-    async def wait(_request: Request, _context: Context) -> Reply:
+    async def wait(_request: Request, _context: Context) -> ChatReply:
         began.set()
         await asyncio.Event().wait()
         raise AssertionError

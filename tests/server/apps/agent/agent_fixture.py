@@ -18,7 +18,7 @@ from portico_server.apps.agent.sessions import AgentSessions
 from portico_server.core.context import Context
 from portico_server.core.ids import new_id
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.request import CalledTool, Chat, Reply, Request, ToolResult
+from portico_server.core.request import CalledTool, Chat, ChatReply, Request, ToolResult
 from portico_server.core.servable import Card
 from portico_server.db.database import Database
 from portico_server.knowledge.tool_search import ToolIndex
@@ -28,13 +28,13 @@ from portico_server.tools.skills.library import SkillLibrary
 from portico_server.tools.tool import Tool
 from portico_server.tools.toolbox import Toolbox
 
-Said: TypeAlias = "str | Reply | BaseException | Callable[[Chat], Any]"
+Said: TypeAlias = "str | ChatReply | BaseException | Callable[[Chat], Any]"
 
 
-def calls(*wanted: tuple[str, str], said: str = "") -> Reply:
+def calls(*wanted: tuple[str, str], said: str = "") -> ChatReply:
     """A reply that asks for tools, as (name, arguments as JSON text)."""
     made = tuple(CalledTool(new_id("call_"), name, arguments) for name, arguments in wanted)
-    return Reply(said, finish_reason="tool_calls", tool_calls=made)
+    return ChatReply(said, finish_reason="tool_calls", tool_calls=made)
 
 
 class Speaker:
@@ -45,7 +45,7 @@ class Speaker:
         self.lines = list(lines)
         self.asked: list[Chat] = []
 
-    async def call(self, request: Request, context: Context) -> Reply:
+    async def call(self, request: Request, context: Context) -> ChatReply:
         assert isinstance(request, Chat)
         self.asked.append(request)
         line = self.lines.pop(0) if len(self.lines) > 1 else self.lines[0]
@@ -55,7 +55,7 @@ class Speaker:
                 line = await line
         if isinstance(line, BaseException):
             raise line
-        reply = line if isinstance(line, Reply) else Reply(str(line))
+        reply = line if isinstance(line, ChatReply) else ChatReply(str(line))
         for piece in reply.content.split(" "):
             if piece:
                 await context.emit(Delta(piece if piece == reply.content.split(" ")[0] else f" {piece}"))

@@ -17,7 +17,7 @@ from portico_server.apps.agent.tools import MAX_CALLS_AT_ONCE
 from portico_server.core.context import Context
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest, NotFound
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import CalledTool, Chat, Reply, ToolResult
+from portico_server.core.request import CalledTool, Chat, ChatReply, ToolResult
 from portico_server.runs.quotas import StorageQuota
 from portico_server.tools.skills.folder import read_files
 from portico_server.tools.skills.library import SkillLibrary
@@ -153,7 +153,7 @@ async def test_what_a_result_says_does_not_take_the_place_of_an_approval(agent_f
 async def test_calls_without_ids_or_with_the_same_one_are_told_apart(agent_fixture: AgentFixture) -> None:
     agent_fixture.tool("look", lambda given: given["what"], "what")
     same = tuple(CalledTool(i, "look", f'{{"what": "{n}"}}') for n, i in enumerate(["", "x", "x"]))
-    model = agent_fixture.model(Reply("", tool_calls=same), "ok")
+    model = agent_fixture.model(ChatReply("", tool_calls=same), "ok")
     await agent_fixture.ask("go", tools=["look"])
     ids = [call["id"] for call in model.sent()[-4]["tool_calls"]]
     assert len(set(ids)) == 3 and all(ids)
@@ -215,7 +215,7 @@ async def test_a_model_that_answers_nothing_is_asked_again_within_a_limit(
 
 
 async def test_an_answer_that_was_cut_off_says_so(agent_fixture: AgentFixture) -> None:
-    agent_fixture.model(Reply("and so on and", finish_reason="length"))
+    agent_fixture.model(ChatReply("and so on and", finish_reason="length"))
     assert (await agent_fixture.ask("go")).extra_info == {"finish_reason": "length"}
 
 

@@ -21,7 +21,7 @@ from portico.errors import InvalidRequest
 from portico.wire import AnswerClaim, Claimed, Delta
 from portico_server.apps.answer.claims import EvidenceCheck
 from portico_server.apps.answer.sentences import MAX_CLAIM_CHARS, MAX_CLAIMS, ClaimReader, Sentence
-from portico_server.core.request import Chat, Reply
+from portico_server.core.request import Chat, ChatReply
 
 GUIDE = (
     "The daemon listens on port 7419. It was released on 5 May 2021 by Ada Lovelace in Bern. The daemon does not need "
@@ -171,13 +171,15 @@ RIGHT, WRONG = "The daemon listens on port 7419 [1].", "It was released on 6 May
 QUESTION = "Which port does the daemon listen on?"
 
 
-async def answered(tmp_path: Path, *pieces: str, **options: Any) -> tuple[Reply, list[object], FixedModel]:
+async def answered(
+    tmp_path: Path, *pieces: str, **options: Any
+) -> tuple[ChatReply, list[object], FixedModel]:
     voice = FixedModel(*pieces)
     async with open_registry(tmp_path) as daemon:
         daemon.add(FixedStore("docs", [passage(1, GUIDE)]), voice)
         request = Chat(({"role": "user", "content": QUESTION},), options)
         reply, events = await daemon.call("docs", request)
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, ChatReply)
     said = "".join(event.text for event in events if isinstance(event, Delta))
     assert said == reply.content
     assert tuple(event.claim for event in events if isinstance(event, Claimed)) == reply.claims

@@ -11,7 +11,7 @@ import pytest
 from tests.registry_fixture import FixedModel, FixedStore, RegistryFixture, open_registry, passage
 
 from portico.wire import Cited, Delta, Passage
-from portico_server.core.request import Chat, Reply
+from portico_server.core.request import Chat, ChatReply
 
 OLD = "Employees are entitled to 25 vacation days per year."
 NEW = "Employees are entitled to 28 vacation days per year."
@@ -39,7 +39,7 @@ async def quoted(registry: RegistryFixture, question: str, passages: list[Passag
     """What a store's app with these passages quotes."""
     registry.add(FixedStore("docs", passages, labels={"answers": "quote"}), FixedModel("x"))
     reply, _events = await registry.call("docs", Chat(({"role": "user", "content": question},)))
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, ChatReply)
     assert all(claim.supported for claim in reply.claims)
     return reply.content
 
@@ -178,12 +178,12 @@ async def test_what_tells_nothing_of_both_leaves_their_order(
 
 async def written(
     registry: RegistryFixture, *pieces: str, names: tuple[str, ...] = ()
-) -> tuple[Reply, list[object], str]:
+) -> tuple[ChatReply, list[object], str]:
     """A model's answer, its events, and the instruction that the model had."""
     model = FixedModel(*pieces)
     registry.add(FixedStore("docs", files(OLD, NEW, names=names)), model)
     reply, events = await registry.call("docs", Chat(({"role": "user", "content": VACATION},)))
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, ChatReply)
     return reply, list(events), str(model.asked[0].messages[0]["content"])
 
 

@@ -13,7 +13,7 @@ from portico.wire import Delta
 from portico_server.apps.answer.trust import TRIALS, TrustQuestion, identity_of
 from portico_server.core.context import Context
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Chat, Reply, Request
+from portico_server.core.request import Chat, ChatReply, Request
 from portico_server.core.servable import Card
 from portico_server.db import answer_tests
 
@@ -49,12 +49,12 @@ class Model:
         self.say = say
         self.asked = 0
 
-    async def call(self, request: Request, context: Context) -> Reply:
+    async def call(self, request: Request, context: Context) -> ChatReply:
         assert isinstance(request, Chat)
         self.asked += 1
         text = self.say(request)
         await context.emit(Delta(text))
-        return Reply(text, model="voice")
+        return ChatReply(text, model="voice")
 
 
 @asynccontextmanager
@@ -73,7 +73,7 @@ async def working(folder: Path, model: Model) -> AsyncIterator[RegistryFixture]:
 async def ask(daemon: RegistryFixture) -> str:
     question = Chat(({"role": "user", "content": "Which port does the daemon listen on?"},))
     result, _events = await daemon.call("docs", question, LOCAL)
-    assert isinstance(result, Reply)
+    assert isinstance(result, ChatReply)
     return result.content
 
 

@@ -15,7 +15,7 @@ from portico.wire import Event
 from portico_server.core.base_models import BaseModel, Report
 from portico_server.core.context import Context, Listener
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.question import Question, QuestionAnswer
+from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.request import Request, Result
 from portico_server.finetune.local_trainer import LocalTrainer
 from portico_server.finetune.spec import (
@@ -64,7 +64,7 @@ class Alone:
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
         raise AssertionError(f"{name} was called")
 
-    async def ask(self, question: Question) -> QuestionAnswer:
+    async def ask(self, question: NewQuestion) -> GivenAnswer:
         raise AssertionError("nobody answers")
 
 

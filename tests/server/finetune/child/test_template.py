@@ -16,7 +16,7 @@ from tests.server.models.engines.transformers import environment
 import portico_server.finetune
 from portico.testing.model_fixture import model_fixture
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
 from portico_server.environments.uv import silent
 from portico_server.models.spec import ModelSpec
 
@@ -76,7 +76,7 @@ async def test_training_reads_conversations_as_serving_does(tmp_path: Path) -> N
         for given, found in zip(CONVERSATIONS, told, strict=True):
             messages = tuple(given["messages"])
             served = await call(Tokenize(messages=messages[:-1], generation=True))
-            assert isinstance(served, Tokens)
+            assert isinstance(served, TokenizedText)
             assert found["prompt"] == list(served.ids)
             whole = await call(Tokenize(messages=messages, generation=False))
             # llama.cpp takes a conversation that ends with the assistant for one to be gone on with.

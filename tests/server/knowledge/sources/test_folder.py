@@ -14,7 +14,7 @@ from tests.server.knowledge.unreadable import forbid
 from portico.wire import Failed, Progressed
 from portico_server.core.errors import Conflict, Forbidden, InvalidRequest
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.request import Found, Search
+from portico_server.core.request import Search, SearchResult
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.sources import folder as following
 from portico_server.knowledge.walk import Walk, walk
@@ -285,7 +285,7 @@ async def test_a_file_that_is_moved_keeps_its_id_its_chunks_and_its_vectors(
     assert after["deep/port.md"] == before["a.md"]
     assert len(shop.model.asked) == asked
     found = await shop.runner.call("search", f"store/{store.id}", Search("harbour", ranker="lexical"), LOCAL)
-    assert isinstance(found, Found)
+    assert isinstance(found, SearchResult)
     assert found.passages[0].filename == "deep/port.md"
     found = await shop.runner.call("search", f"store/{store.id}", Search("port", ranker="lexical"), LOCAL)
     assert [passage.filename for passage in found.passages] == ["deep/port.md"], (

@@ -18,7 +18,7 @@ from tests.server.models.model_files import gguf
 from portico.testing.model_fixture import ModelFixture, Streamed, model_fixture, user
 from portico_server.core.errors import Conflict, InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Chat, Reply
+from portico_server.core.request import Chat, ChatReply
 from portico_server.models.adapters import gguf_adapter
 from portico_server.models.adapters.gguf_adapter import GgufBase
 from portico_server.models.spec import ModelSpec
@@ -172,7 +172,7 @@ async def test_an_adapter_streams_under_its_own_name(models: ModelFixture) -> No
 
 async def test_an_adapter_is_called_by_the_daemon_like_any_model(models: ModelFixture) -> None:
     reply = await models.runner.call("chat", "strong", Chat(tuple(user("Hi")), {"max_tokens": 3}), LOCAL)
-    assert isinstance(reply, Reply) and reply.model == "strong"
+    assert isinstance(reply, ChatReply) and reply.model == "strong"
 
 
 async def test_the_card_says_what_it_stands_on(models: ModelFixture) -> None:

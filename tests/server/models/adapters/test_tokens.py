@@ -11,15 +11,15 @@ from tests.server.models.engines.external.interpreter import interpreter, model
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import LOCAL
-from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
 from portico_server.models.spec import ModelSpec
 
 pytestmark = pytest.mark.model
 
 
-async def told(models: ModelFixture, request: Tokenize, name: str = "m") -> Tokens:
+async def told(models: ModelFixture, request: Tokenize, name: str = "m") -> TokenizedText:
     found = await models.runner.call("tokenize", name, request, LOCAL)
-    assert isinstance(found, Tokens)
+    assert isinstance(found, TokenizedText)
     return found
 
 

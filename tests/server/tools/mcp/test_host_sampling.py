@@ -23,7 +23,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import Principal
-from portico_server.core.request import CalledTool, Chat, Reply, Request
+from portico_server.core.request import CalledTool, Chat, ChatReply, Request
 from portico_server.core.servable import Card
 from portico_server.tools.mcp.sampling import OPERATION, chat_of
 from portico_server.tools.mcp.spec import parse
@@ -77,10 +77,10 @@ async def test_one_that_may_ask_is_answered_within_its_limits(case: Case) -> Non
 async def test_what_it_asks_counts_for_the_key_whose_call_it_works_on(case: Case) -> None:
     held, begun = asyncio.Event(), asyncio.Semaphore(0)
 
-    async def use(_request: Request, _context: Context) -> Reply:
+    async def use(_request: Request, _context: Context) -> ChatReply:
         begun.release()
         await held.wait()
-        return Reply("Rain.", model="voice", usage=Usage(60, 50))
+        return ChatReply("Rain.", model="voice", usage=Usage(60, 50))
 
     case.daemon.add(ScriptedServable(Card("voice", "model", capabilities=frozenset({"chat"})), use))
     runner = case.daemon.runner
@@ -121,10 +121,10 @@ async def test_what_it_asks_counts_for_the_key_whose_call_it_works_on(case: Case
 async def test_whoever_has_no_turn_in_time_is_told_so(case: Case) -> None:
     held, begun = asyncio.Event(), asyncio.Event()
 
-    async def use(_request: Request, _context: Context) -> Reply:
+    async def use(_request: Request, _context: Context) -> ChatReply:
         begun.set()
         await held.wait()
-        return Reply("Rain.", model="voice")
+        return ChatReply("Rain.", model="voice")
 
     case.daemon.add(ScriptedServable(Card("voice", "model", capabilities=frozenset({"chat"})), use))
     await case.host.add(spec(sampling={"model": "voice"}, timeout=1), None)
@@ -144,10 +144,10 @@ async def test_a_model_that_is_not_there_is_an_error_in_words(case: Case) -> Non
 async def test_tools_of_the_server_go_to_the_model_and_their_calls_come_back(case: Case) -> None:
     heard: list[Chat] = []
 
-    async def use(request: Request, _context: Context) -> Reply:
+    async def use(request: Request, _context: Context) -> ChatReply:
         assert isinstance(request, Chat)
         heard.append(request)
-        return Reply("", "tool_calls", (CalledTool("c2", "look", '{"at": "Ulm"}'),), model="voice")
+        return ChatReply("", "tool_calls", (CalledTool("c2", "look", '{"at": "Ulm"}'),), model="voice")
 
     case.daemon.add(ScriptedServable(Card("voice", "model", capabilities=frozenset({"chat"})), use))
     await case.host.add(spec(sampling={"model": "voice"}), None)

@@ -15,7 +15,7 @@ from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
 from portico_server.core.relay import AdapterScale, Relay
-from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
 from portico_server.models.engines.llamacpp.adapters import adapter_scales, is_same_file
 from portico_server.models.engines.llamacpp.kept_prompts import (
     MIN_KEPT_TOKENS,
@@ -524,7 +524,7 @@ class LlamaTokenizer(HttpTokenizer):
         super().__init__(transport, child, name, longest)
         self._template_has_tools = template_has_tools
 
-    async def tokenize(self, request: Tokenize, deadline: float | None) -> Tokens:
+    async def tokenize(self, request: Tokenize, deadline: float | None) -> TokenizedText:
         text = request.prompt
         if request.messages is not None:
             # As a call would have them.
@@ -545,9 +545,9 @@ class LlamaTokenizer(HttpTokenizer):
         found = (await self.ask("tokenize", body, deadline)).get("tokens")
         try:
             if not request.texts:
-                return Tokens(tuple(int(one) for one in found or ()), self.longest)
+                return TokenizedText(tuple(int(one) for one in found or ()), self.longest)
             ids = tuple(int(one["id"]) for one in found or ())
-            return Tokens(ids, self.longest, tuple(_piece(one["piece"]) for one in found or ()))
+            return TokenizedText(ids, self.longest, tuple(_piece(one["piece"]) for one in found or ()))
         except (KeyError, TypeError, ValueError) as error:
             raise self.wrong() from error
 

@@ -14,7 +14,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.fields import LOGIT_BIAS
 from portico_server.core.relay import Relay, RelayResponse
-from portico_server.core.request import Detokenize, Detokenized, Tokenize, Tokens
+from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
 from portico_server.models.answers import single_chunk
 from portico_server.models.engines.openai_client.choices import (
     ChoiceCall,
@@ -437,7 +437,7 @@ class HttpTokenizer:
 class VllmTokenizer(HttpTokenizer):
     """vLLM's ``/tokenize`` and ``/detokenize``, in whose shape ours are."""
 
-    async def tokenize(self, request: Tokenize, deadline: float | None) -> Tokens:
+    async def tokenize(self, request: Tokenize, deadline: float | None) -> TokenizedText:
         body: dict[str, Any] = {"model": self._name, "return_token_strs": request.texts}
         if request.messages is None:
             body["prompt"] = request.prompt
@@ -451,7 +451,7 @@ class VllmTokenizer(HttpTokenizer):
         try:
             texts = tuple(map(str, found["token_strs"])) if request.texts else None
             longest = found.get("max_model_len") or self.longest
-            return Tokens(tuple(map(int, found["tokens"])), longest, texts)
+            return TokenizedText(tuple(map(int, found["tokens"])), longest, texts)
         except (KeyError, TypeError, ValueError) as error:
             raise self.wrong() from error
 

@@ -31,7 +31,7 @@ from portico_server.core.request import (
     Ranked,
     Rerank,
     Tokenize,
-    Tokens,
+    TokenizedText,
     Vectors,
 )
 from portico_server.models.engines.transformers.engine import Transformers
@@ -270,12 +270,12 @@ async def test_a_caller_who_leaves_frees_the_model(models: ModelFixture) -> None
 
 async def test_texts_in_its_tokens_and_back(models: ModelFixture) -> None:
     found = await models.runner.call("tokens", "chat", Tokenize("the sea", texts=True), LOCAL)
-    assert isinstance(found, Tokens) and found.texts is not None and found.longest == 1024
+    assert isinstance(found, TokenizedText) and found.texts is not None and found.longest == 1024
     assert "".join(found.texts).replace("Ġ", " ") == "the sea"
     back = await models.runner.call("tokens", "chat", Detokenize(found.ids), LOCAL)
     assert isinstance(back, Detokenized) and back.text == "the sea"
     chat = await models.runner.call("tokens", "chat", Tokenize(messages=tuple(user("the sea"))), LOCAL)
-    assert isinstance(chat, Tokens)
+    assert isinstance(chat, TokenizedText)
     got = await models.ask("chat", {"messages": user("the sea"), "max_tokens": 1})
     assert len(chat.ids) == got["usage"]["prompt_tokens"]
 
