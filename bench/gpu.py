@@ -221,7 +221,7 @@ def training(python: str, model: Path, steps: int) -> dict[str, Any]:
     sys.path.insert(0, str(HERE.parent))
     from tests.server.finetune.child.bases import BaseModel, task, trained, trainer
 
-    from portico_server.finetune.spec import Metrics
+    from portico_server.finetune.training_events import Metrics
 
     told = "[CODE] amber heron "
     rows = [

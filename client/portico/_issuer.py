@@ -32,7 +32,7 @@ from portico.errors import (
     Unauthenticated,
     Unavailable,
 )
-from portico.wire import is_loopback
+from portico.loopback import is_loopback
 
 METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
 DISCOVERY_PATH: Final = "/.well-known/openid-configuration"

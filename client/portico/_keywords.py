@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 from portico.errors import InvalidRequest
-from portico.wire import nearest
+from portico.spelling import nearest
 
 P = ParamSpec("P")
 R = TypeVar("R")

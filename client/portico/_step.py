@@ -12,7 +12,7 @@ from portico._keywords import UnknownKeyword, exact_methods
 from portico._request import given
 from portico.errors import InvalidRequest
 from portico.functions import schema_of
-from portico.wire import nearest
+from portico.spelling import nearest
 
 
 class Reference:

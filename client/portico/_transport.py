@@ -29,7 +29,7 @@ from portico.errors import (
     PorticoError,
     from_status,
 )
-from portico.wire import is_loopback
+from portico.loopback import is_loopback
 
 T = TypeVar("T")
 Headers = Mapping[str, str]

@@ -39,7 +39,7 @@ from portico._types import Incoming
 from portico._write import Writer, called
 from portico.errors import InvalidRequest
 from portico.functions import Function, schema_of
-from portico.wire import MODEL_OPTIONS, ModelOptions
+from portico.model_options import MODEL_OPTIONS, ModelOptions
 
 VERSION: Final = 1
 """The version of the specification that this SDK writes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from portico.wire import is_loopback
+from portico.loopback import is_loopback
 from portico_server.subprocesses import SAFE_PATH
 
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")

@@ -42,7 +42,8 @@ from portico_server.finetune.fake_trainer import FakeTrainer
 from portico_server.finetune.jobs import FineTuningJobs
 from portico_server.finetune.local_trainer import LocalTrainer
 from portico_server.finetune.search_jobs import SearchJobs
-from portico_server.finetune.spec import FineTuningSpec, Trainer
+from portico_server.finetune.spec import FineTuningSpec
+from portico_server.finetune.training_events import Trainer
 from portico_server.guards.guard import ContentGuard
 from portico_server.guards.guarded import guarded
 from portico_server.knowledge import filter as filters

@@ -13,7 +13,8 @@ import portico
 from portico import AsyncClient, Client, Function, InvalidRequest, agent, flow
 from portico.agent import Agent, Choice, Executor, Message, hooks, teams
 from portico.agent.agent import Agent as AgentClass
-from portico.wire import CHAT_OPTIONS, nearest
+from portico.model_options import CHAT_OPTIONS
+from portico.spelling import nearest
 
 FORWARDED = {
     "Stores.search",

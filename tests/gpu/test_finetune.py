@@ -12,7 +12,7 @@ from tests.server.finetune.child import bases
 from tests.server.finetune.child.bases import BaseModel, task, trained, trainer
 
 from portico.testing.model_fixture import model_fixture, user
-from portico_server.finetune.spec import Metrics, TrainedWeights
+from portico_server.finetune.training_events import Metrics, TrainedWeights
 from portico_server.models.spec import ModelSpec
 
 pytestmark = MARKS

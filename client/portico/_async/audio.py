@@ -13,7 +13,7 @@ from portico._keywords import with_options
 from portico._request import Upload, given
 from portico.audio import SPEECH_OPTIONS, AudioFormat, SpeechOptions, Times, Transcript, subtitles_text
 from portico.errors import InvalidRequest
-from portico.wire import flat_options
+from portico.model_options import flat_options
 
 _SOURCES = {
     "speech": ("speaks", "portico models add voice --source hf://facebook/mms-tts-eng"),

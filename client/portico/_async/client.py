@@ -44,6 +44,7 @@ from portico._transport import TIMEOUT_S, Address, AsyncTransport
 from portico._worker import AsyncWorker
 from portico.errors import InvalidRequest
 from portico.flow import Flow, flow_of
+from portico.model_options import CHAT_OPTIONS, ChatOptions, flat_options
 from portico.schemas.apps import the_only
 from portico.schemas.configuration import Applied
 from portico.schemas.daemon import BackedUp, Setting, Status, Vacuumed
@@ -52,7 +53,6 @@ from portico.schemas.keys import Whoami
 from portico.schemas.models import Embeddings, RankedText, Tokens
 from portico.schemas.runs import RunEvent
 from portico.schemas.search import Found, Ranker
-from portico.wire import CHAT_OPTIONS, ChatOptions, flat_options
 
 
 @exact_methods

@@ -11,15 +11,8 @@ from portico._async.models import Models
 from portico._keywords import with_options
 from portico._request import given
 from portico.errors import InvalidRequest
-from portico.images import (
-    PICTURE_OPTIONS,
-    ImageSource,
-    Picture,
-    PictureOptions,
-    image_reference,
-    pictures_of,
-)
-from portico.wire import flat_options
+from portico.images import PICTURE_OPTIONS, ImageSource, Picture, PictureOptions, image_reference, pictures_of
+from portico.model_options import flat_options
 
 
 class Images(Group):

@@ -12,15 +12,8 @@ from portico._request import given
 from portico._sync.group import Group
 from portico._sync.models import Models
 from portico.errors import InvalidRequest
-from portico.images import (
-    PICTURE_OPTIONS,
-    ImageSource,
-    Picture,
-    PictureOptions,
-    image_reference,
-    pictures_of,
-)
-from portico.wire import flat_options
+from portico.images import PICTURE_OPTIONS, ImageSource, Picture, PictureOptions, image_reference, pictures_of
+from portico.model_options import flat_options
 
 
 class Images(Group):

@@ -31,8 +31,9 @@ from portico.agent.turn import Turn, astream_call, stream_call
 from portico.client import AsyncClient, Client
 from portico.errors import InvalidRequest
 from portico.functions import Function
+from portico.model_options import MODEL_OPTIONS, ModelOptions
 from portico.schemas.apps import AppVersion
-from portico.wire import MODEL_OPTIONS, Finished, ModelOptions
+from portico.wire import Finished
 
 Strategy: TypeAlias = Literal["tools", "text_tools", "react", "plan_and_solve", "rewoo"]
 

@@ -16,7 +16,7 @@ from portico._keywords import exact_methods
 from portico._source import Bound, portable
 from portico.agent.message import Message
 from portico.errors import InvalidRequest
-from portico.wire import nearest
+from portico.spelling import nearest
 
 Moment: TypeAlias = Literal["before_agent", "after_agent", "before_action", "after_action"]
 

@@ -17,9 +17,9 @@ from portico.cli.render import one_line, print_json
 from portico.cli.session import AsJson, connected
 from portico.client import Client
 from portico.errors import InvalidRequest
+from portico.model_options import ChatOptions
 from portico.schemas.apps import App, the_only
 from portico.schemas.stores import Store
-from portico.wire import ChatOptions
 
 app = typer.Typer()
 

@@ -12,7 +12,7 @@ import typer
 from portico.cli.render import print_json, print_rows
 from portico.cli.session import AsJson
 from portico.errors import InvalidRequest, NotFound
-from portico.wire import nearest
+from portico.spelling import nearest
 
 app = typer.Typer(no_args_is_help=True, epilog="Example: portico cookbook start chat-over-a-folder")
 

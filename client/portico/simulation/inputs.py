@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any, TypeVar
 
 from portico.errors import InvalidRequest
-from portico.wire import nearest
+from portico.spelling import nearest
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from itertools import count
 
 from portico.errors import InvalidRequest
 from portico.simulation.inputs import ClusterPlan, ModelRates, TracedCall
-from portico.wire import nearest
+from portico.spelling import nearest
 
 MIN_STAY_FACTOR = 2.0
 """Load times for which a busy model stays while others wait …"""

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from portico_server import __version__
-from portico_server.api import errors, page, schema
+from portico_server.api import errors, page, protected_resource_endpoint, schema
 from portico_server.api.adapter import ProtocolAdapter
 from portico_server.api.anthropic import models as message_models
 from portico_server.api.exchange import Exchange
@@ -136,7 +136,7 @@ ROUTERS: Sequence[APIRouter] = (
     mcp_servers.router,
     tool_sources.router,
     prompts.router,
-    schema.protected_router,
+    protected_resource_endpoint.router,
     jobs.router,
     searches.router,
     jobs.batch_router,

@@ -14,7 +14,6 @@ from pydantic import BaseModel
 
 from portico.wire import ErrorBody
 from portico_server.api.anthropic.request import COUNTED, CREATED
-from portico_server.api.auth import protected_resource
 from portico_server.api.auth.credentials import presented
 from portico_server.api.auth.service import Auth
 from portico_server.api.endpoint import ERROR_SCHEMA, TheServices, new_router
@@ -29,7 +28,6 @@ from portico_server.core.fields import RequestBody
 from portico_server.core.servable import Card
 
 router = new_router()
-protected_router = new_router(tags=["MCP"])
 
 PATH = "/openapi.json"
 
@@ -188,9 +186,6 @@ def extend(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
 
 
-# The document as a caller sees it.
-
-
 @router.get(PATH, include_in_schema=False)
 async def openapi(request: Request, services: TheServices) -> dict[str, Any]:
     """The document of all protocol adapters. Who presents no key sees no apps where one is needed."""
@@ -254,23 +249,3 @@ def _app_operation(card: Card) -> dict[str, Any]:
 
 def _schema(schema: Mapping[str, Any] | None, description: str) -> dict[str, Any]:
     return {"description": description, **(schema or {})}
-
-
-# ``/.well-known/oauth-protected-resource``: how clients of MCP get in. Needs no key.
-
-
-@protected_router.get(protected_resource.WELL_KNOWN)
-async def get_protected_resource(services: TheServices, request: Request) -> dict[str, Any]:
-    """The metadata of the daemon as a whole (RFC 9728)."""
-    return _resource(services, request, "")
-
-
-@protected_router.get(protected_resource.WELL_KNOWN + "/{path:path}")
-async def get_protected_endpoint(path: str, services: TheServices, request: Request) -> dict[str, Any]:
-    """The metadata of one MCP endpoint (RFC 9728)."""
-    return _resource(services, request, f"/{path}")
-
-
-def _resource(services: TheServices, request: Request, path: str) -> dict[str, Any]:
-    base = protected_resource.address(services.settings, request.url.scheme, request.headers.get("host"))
-    return dict(protected_resource.metadata(services.settings, base, path))

@@ -9,8 +9,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
 
+from portico.spelling import nearest as nearest_name
 from portico.wire import UNSUPPORTED, Cited, Delta, Event, Passage, Unsupported, Usage
-from portico.wire import nearest as nearest_name
 from portico_server.apps import prompt
 from portico_server.apps.answer.checked_text import CheckedText
 from portico_server.apps.answer.differences import Difference, difference

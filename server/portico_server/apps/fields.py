@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from portico.wire import flat_options, unknown_option
+from portico.model_options import flat_options, unknown_option
 from portico_server.core.errors import InvalidRequest, nearest
 
 T = TypeVar("T")

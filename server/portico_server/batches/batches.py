@@ -91,8 +91,6 @@ class BatchService:
         for row in await self._database.read(batches.working):
             await self._settled(row)
 
-    # --- making one --------------------------------------------------------------------------------------------
-
     async def create(self, input_file_id: str, endpoint: str, spec: BatchSpec, caller: Principal) -> BatchRow:
         """Begin a batch. The lines of its file are checked in the background. Raises `InvalidRequest`, `NotFound`, and
         `TooMany` if the caller has as many as a key may have.
@@ -147,8 +145,6 @@ class BatchService:
             )
         return file
 
-    # --- what there is -----------------------------------------------------------------------------------------
-
     async def get(self, batch_id: str, caller: Principal) -> BatchRow:
         """One batch. Raises `NotFound`."""
         row = await self._database.read(batches.get, batch_id)
@@ -199,8 +195,6 @@ class BatchService:
         await self._database.write(batches.requeue_run, row, errors)
         self._scheduler.look()
         return await self._database.read(batches.get, row.id) or row
-
-    # --- the run -----------------------------------------------------------------------------------------------
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         row = await self._database.read(batches.get, str(payload["batch"]))

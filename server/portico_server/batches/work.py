@@ -103,8 +103,6 @@ class BatchWork:
             pass
         return {"batch": row.id, "status": row.status, "completed": row.completed, "failed": row.failed}
 
-    # --- before ------------------------------------------------------------------------------------------------
-
     async def _check(self) -> None:
         services, row = self._services, self._row
         await self._context.emit(Progressed("validate", "Reading the file"))
@@ -159,8 +157,6 @@ class BatchWork:
             steps.record, self._context.run, [row], self._services.scheduler.holder
         )
         self._began = now
-
-    # --- the requests ------------------------------------------------------------------------------------------
 
     async def _answer(self) -> None:
         """Ask what is left, until it is done, cancelled, or its time is over."""
@@ -262,8 +258,6 @@ class BatchWork:
         await self._context.emit(
             Progressed("requests", f"{self._done} of {row.total}", self._done, row.total, "requests")
         )
-
-    # --- after -------------------------------------------------------------------------------------------------
 
     async def _finish(self) -> None:
         services, row = self._services, self._row

@@ -119,8 +119,6 @@ class BlobCache:
                         self._bytes -= known.pop(name)
                         await pools.UPLOADS.run(self._unlink, name)
 
-    # --- on disk -------------------------------------------------------------------------------------------------
-
     def _scan(self) -> list[tuple[float, str, int]]:
         found = []
         for path in self._folder.glob("*/??/*"):

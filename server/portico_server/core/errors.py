@@ -9,8 +9,8 @@ from copy import copy
 from time import time
 from typing import Final
 
+from portico.spelling import nearest as nearest
 from portico.wire import ErrorBody
-from portico.wire import nearest as nearest
 
 MAX_MESSAGE_LENGTH: Final = 4_000
 """Characters of an error's message: what a client has sent, and we quote, may be megabytes."""

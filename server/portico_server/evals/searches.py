@@ -84,8 +84,6 @@ class EvalSearches:
         self._slots = slots
         services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_SEARCHES, owned=True)
 
-    # --- making one --------------------------------------------------------------------------------------------
-
     async def plan(self, eval_id: str, given: Mapping[str, Any], caller: Principal) -> SearchCost:
         """What a search would take, everything about it checked. Raises as `create`."""
         return (await self._checked(await self._evals.get(eval_id, caller), given, caller)).plan
@@ -193,8 +191,6 @@ class EvalSearches:
         }
         return _SearchRequest(spec, settings, prepared, [trial.source.document for trial in made], plan)
 
-    # --- what there is -----------------------------------------------------------------------------------------
-
     async def get(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
         """One search. Raises `NotFound`."""
         await self._evals.get(eval_id, caller)
@@ -285,8 +281,6 @@ class EvalSearches:
             note = f"best of {row.id}"
             versions[name] = await self._services.variants.settle(name, made, caller, note)
         return chosen, versions, left
-
-    # --- the run -----------------------------------------------------------------------------------------------
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         database = self._services.database

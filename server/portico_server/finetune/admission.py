@@ -9,8 +9,9 @@ from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.principal import Principal
 from portico_server.finetune import app_prompts, hosted
 from portico_server.finetune.job_context import JobContext
-from portico_server.finetune.local_trainer import NODES_LAUNCHER
-from portico_server.finetune.spec import RETRIEVAL_METHODS, FineTuningSpec, check_overrides
+from portico_server.finetune.recipe_settings import check_overrides
+from portico_server.finetune.spec import RETRIEVAL_METHODS, FineTuningSpec
+from portico_server.finetune.training_command import NODES_LAUNCHER
 from portico_server.grading import graders
 from portico_server.launchers.protocol import Resources
 

@@ -27,14 +27,9 @@ from portico_server.core.question import GivenAnswer, NewQuestion
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppInput, Chat, Request, Result
 from portico_server.core.servable import Card, Servable
-from portico_server.finetune.data import (
-    MAX_EXAMPLE_BYTES,
-    TrainingExample,
-    WrongLineError,
-    read_line,
-    reader_for,
-)
+from portico_server.finetune.data import MAX_EXAMPLE_BYTES, read_line
 from portico_server.finetune.spec import FineTuningSpec, Method
+from portico_server.finetune.training_example import TrainingExample, WrongLineError, reader_for
 
 PROMPT_TIMEOUT_S: Final = 60.0
 """Seconds in which an app must have called a model."""

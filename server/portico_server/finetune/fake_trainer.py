@@ -13,7 +13,7 @@ import orjson
 
 from portico_server.core import pools
 from portico_server.core.context import Context
-from portico_server.finetune.spec import (
+from portico_server.finetune.training_events import (
     Checkpoint,
     Metrics,
     TrainedWeights,

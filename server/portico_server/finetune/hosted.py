@@ -31,10 +31,10 @@ from portico_server.db import steps, tuning
 from portico_server.db.steps import StepRow
 from portico_server.db.tuning import NewEvent
 from portico_server.finetune import data
-from portico_server.finetune.data import CHARS_PER_TOKEN
 from portico_server.finetune.job_context import WORKING_STATUSES, JobContext, StoppedError
 from portico_server.finetune.job_files import APP_STATE, training_files
 from portico_server.finetune.spec import FineTuningSpec, Job, PreparedData
+from portico_server.finetune.token_counts import CHARS_PER_TOKEN
 from portico_server.finetune.work import JobWork
 
 T = TypeVar("T")

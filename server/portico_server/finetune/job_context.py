@@ -14,7 +14,8 @@ from portico_server.core.registry import Registry
 from portico_server.core.training_passages import ReadableStores
 from portico_server.db.database import Database
 from portico_server.db.files import FileRow
-from portico_server.finetune.spec import FineTuningSpec, Trainer
+from portico_server.finetune.spec import FineTuningSpec
+from portico_server.finetune.training_events import Trainer
 from portico_server.finetune.training_queue import TrainingQueue
 from portico_server.launchers.local import LOCAL
 

@@ -14,10 +14,10 @@ from portico_server.core import pools
 from portico_server.core.base_models import BaseModel
 from portico_server.core.context import Context
 from portico_server.core.principal import Principal
-from portico_server.finetune import app_prompts, data, questions
-from portico_server.finetune.data import ModelTokenCounter
+from portico_server.finetune import app_prompts, data, question_files
 from portico_server.finetune.job_context import JobContext
 from portico_server.finetune.spec import RETRIEVAL_METHODS, FineTuningSpec, PreparedData
+from portico_server.finetune.token_counts import ModelTokenCounter
 
 APP_STATE: Final = "app_prompts"
 """What the state of a job keeps of its app: the ``version``, and ``examples`` to compare with later."""
@@ -88,7 +88,7 @@ async def examine_files(
             if spec.training_file:
                 row = await place.files.get(spec.training_file, caller)
                 file = await opened.enter_async_context(place.files.open(row.sha256))
-            asked, sentences = await questions.prepare_questions(
+            asked, sentences = await question_files.prepare_questions(
                 spec, file, folder, place.stores, judging, base.longest, told
             )
         return base, asked, sentences, {}

@@ -31,7 +31,8 @@ from portico_server.finetune.app_prompts import AppCheck
 from portico_server.finetune.job_context import WORKING_STATUSES, JobContext, Uploads
 from portico_server.finetune.job_files import APP_STATE
 from portico_server.finetune.plan import JobPlan, make_plan
-from portico_server.finetune.spec import FineTuningSpec, Job, Trainer
+from portico_server.finetune.spec import FineTuningSpec, Job
+from portico_server.finetune.training_events import Trainer
 from portico_server.finetune.training_queue import TrainingQueue
 from portico_server.finetune.work import JobWork
 from portico_server.launchers.local import LOCAL

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+from typing import Any, Final, Literal, cast
 
 from portico_server.core.base_models import BaseModel, Device, TrainingMachine
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
-from portico_server.finetune.questions import TRAINED_NEGATIVE_COUNT
-from portico_server.finetune.spec import (
-    RETRIEVAL_METHODS,
-    DataFacts,
-    Hyperparameters,
-    Method,
-    TrainingRecipe,
-    check_overrides,
+from portico_server.finetune.learning import LearningSettings
+from portico_server.finetune.recipe_settings import check_overrides
+from portico_server.finetune.spec import RETRIEVAL_METHODS, DataFacts, Hyperparameters, Method, TrainingRecipe
+from portico_server.finetune.training_cost import (
+    GB,
+    Kind,
+    Precision,
+    Sharding,
+    TrainingSetup,
+    disk_need,
+    memory_need,
+    training_flops,
+    training_seconds,
 )
 
 # How much memory and time training takes, before it is begun. Pure; a probe step of the trainer has the last word.
@@ -25,296 +29,6 @@ from portico_server.finetune.spec import (
 # Activations after Korthikanti et al. 2022 (arXiv 2205.05198), states of the optimiser after Rajbhandari et al. 2019
 # (ZeRO, arXiv 1910.02054). Checked against SmolLM2-135M on two cores: 2.1 GB and 1.85 s a step were measured where
 # this says 1.8 GB and 1.8 s (LoRA, rank 8, batches of four).
-
-
-Kind: TypeAlias = Literal["lora", "qlora", "full"]
-Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
-Sharding: TypeAlias = Literal["none", "ddp", "zero2", "zero3", "fsdp", "tensor"]
-
-GB: Final = 1024**3
-
-SEQUENCES: Final[Mapping[Method, int]] = {
-    "dpo": 2,
-    "embedding": 2 + TRAINED_NEGATIVE_COUNT,
-    "rerank": 1 + TRAINED_NEGATIVE_COUNT,
-}
-"""Sequences that an example is, where it is more than one."""
-
-BYTES_PER_NUMBER: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
-"""Bytes of a number."""
-
-PROCESS_BYTES: Final = {"cpu": int(0.8 * GB), "cuda": int(1.5 * GB)}
-"""What the libraries take before a model is there."""
-
-LORA_WIDTH_FACTOR: Final = 18
-"""Inputs and outputs of the seven linear layers of a block, in hidden sizes."""
-
-_CORE_FLOPS: Final = 35e9
-"""Of one core in 32 bits, as measured in training."""
-
-_GPU_FLOPS: Final = ((10.0, 900e12), (9.0, 400e12), (8.9, 60e12), (8.6, 40e12), (8.0, 125e12), (7.0, 35e12))
-"""What training gets of a GPU from a compute capability on: about two fifths of what its maker says."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSetup:
-    """The settings that decide on memory. ``completion`` is 0 unless the model writes during training."""
-
-    method: Method
-    kind: Kind
-    rank: int
-    precision: Precision
-    device: Literal["cpu", "cuda"]
-    sharding: Sharding
-    processes: int
-    micro_batch: int
-    length: int
-    checkpointing: bool
-    small_states: bool = False
-    completion: int = 0
-    tensor_parallel: int = 1
-
-    @property
-    def replicas(self) -> int:
-        """How many copies of the model learn from examples of their own."""
-        return self.processes // self.tensor_parallel
-
-
-def trainable_parameters(base: BaseModel, setup: TrainingSetup) -> int:
-    """How many numbers are trained."""
-    if setup.kind == "full":
-        return base.parameters
-    return base.layers * setup.rank * LORA_WIDTH_FACTOR * base.hidden
-
-
-def weight_bytes(base: BaseModel, setup: TrainingSetup) -> int:
-    """Bytes of the weights on one device."""
-    width = BYTES_PER_NUMBER[setup.precision]
-    if setup.kind == "qlora":
-        # Four bits, half a bit of scales, and the embeddings as they were.
-        embeddings = base.vocabulary * base.hidden
-        size = int((base.parameters - min(embeddings, base.parameters)) * 0.56) + embeddings * 2
-    else:
-        size = base.parameters * width
-    if setup.kind == "full" and width < 4:
-        size = base.parameters * (4 + width)  # trained in 32 bits, and a copy in 16 to compute with
-    if setup.kind == "full" and setup.method in ("dpo", "reinforcement"):
-        size *= 2  # the base beside it, to be compared with
-    return size // setup.processes if setup.sharding in ("zero3", "fsdp", "tensor") else size
-
-
-def state_bytes(base: BaseModel, setup: TrainingSetup) -> int:
-    """Bytes of gradients and optimiser, on one device."""
-    count = trainable_parameters(base, setup)
-    own = 0 if setup.kind == "full" else 4  # the adapter's own numbers are not among the weights
-    gradient = 4
-    size = count * (own + gradient + (2 if setup.small_states else 8))
-    return size // setup.processes if setup.sharding in ("zero2", "zero3", "fsdp", "tensor") else size
-
-
-def activation_bytes(base: BaseModel, setup: TrainingSetup) -> int:
-    """Bytes of what one micro batch leaves for the way back, its logits, and the cache of what is written."""
-    width = BYTES_PER_NUMBER[setup.precision]
-    sequences = setup.micro_batch * SEQUENCES.get(setup.method, 1)
-    tokens = sequences * setup.length
-    layer = 17 * width * base.hidden
-    kept = (width * base.hidden * base.layers + layer) if setup.checkpointing else layer * base.layers
-    # Logits in the model's numbers, in 32 bits, and their gradient; TRL cuts those of written answers to pieces.
-    logits = 0 if setup.method in RETRIEVAL_METHODS else base.vocabulary * (4 + 4 + width)
-    cache = 2 * base.hidden * base.layers * width if setup.completion else 0
-    gathered = 0
-    if setup.sharding in ("zero3", "fsdp"):
-        gathered = 2 * base.parameters * width // max(base.layers, 1)
-    return tokens * (kept + logits + cache) + gathered
-
-
-def memory_need(base: BaseModel, setup: TrainingSetup) -> int:
-    """Bytes on each device, or of the machine's memory if there is none."""
-    return (
-        PROCESS_BYTES[setup.device]
-        + weight_bytes(base, setup)
-        + state_bytes(base, setup)
-        + activation_bytes(base, setup)
-    )
-
-
-def disk_need(base: BaseModel, setup: TrainingSetup) -> int:
-    """Bytes that the base as safetensors, three checkpoints and the result take."""
-    unpacked = base.parameters * 2 if base.format == "gguf" else 0
-    checkpoint = trainable_parameters(base, setup) * (4 + (2 if setup.small_states else 8))
-    return unpacked + 4 * checkpoint + GB // 8
-
-
-def training_flops(cores: int, devices: tuple[Device, ...], processes: int) -> float:
-    """Operations a second that training gets, of all ``processes`` together; ``devices`` are those it is on."""
-    if not devices:
-        return cores * _CORE_FLOPS
-    slowest = min(device.capability for device in devices)
-    return next((speed for since, speed in _GPU_FLOPS if slowest >= since), 20e12) * processes
-
-
-def training_seconds(base: BaseModel, setup: TrainingSetup, tokens: int, speed: float) -> float:
-    """How long ``tokens`` take at ``speed`` operations a second."""
-    per_token = 6.0 if setup.kind == "full" else 4.0
-    per_token += 2.0 if setup.checkpointing else 0.0
-    per_token *= 1.6 if setup.method in ("dpo", "reinforcement") else 1.0
-    if setup.completion:
-        per_token += 10.0  # written one token after another, which a machine does worse than reading
-    return tokens * base.parameters * per_token / speed
-
-
-# How a model learns: batch, rank, times through the data, learning rate and what belongs to it. Pure.
-
-
-class Explain(Protocol):
-    """The value, or what was given in its place; notes why."""
-
-    def __call__(self, name: str, value: Any, reason: str) -> Any: ...
-
-
-class LearningSettings:
-    """The part of a recipe that follows from the data, the method and the size of the model."""
-
-    def __init__(
-        self,
-        base: BaseModel,
-        data: DataFacts,
-        method: Method,
-        hyperparameters: Hyperparameters,
-        device: Literal["cpu", "cuda"],
-        reasons: MutableMapping[str, str],
-        note: Explain,
-    ) -> None:
-        self._base, self._data, self._method, self._hyperparameters = base, data, method, hyperparameters
-        self._device = device
-        self._reasons = reasons
-        self._note = note
-
-    def batch(self, group: int) -> int:
-        """Sequences in a step, over all devices."""
-        if self._hyperparameters.batch_size is not None:
-            self._reasons["batch"] = "as given"
-            return self._hyperparameters.batch_size * group
-        count = self._data.examples
-        if self._method == "embedding":
-            size = 16 if self._device == "cpu" else 64
-            self._reasons["batch"] = "the answers to the other questions of a step are wrong ones for each"
-            return min(size, max(1, count))
-        if self._method == "reinforcement":
-            size = 1 if self._device == "cpu" else 8
-        else:
-            size = next(
-                (size for most, size in ((100, 4), (1_000, 8), (10_000, 16), (100_000, 32)) if count <= most),
-                64,
-            )
-        size = min(size, max(1, count))
-        self._reasons["batch"] = (
-            f"{count:,} examples: small batches learn little data faster, large ones more smoothly"
-        )
-        return size * group
-
-    def rank(self) -> int:
-        """Of the adapter."""
-        if self._method == "reinforcement":
-            return int(self._note("rank", 16, "rewards say so little that a small adapter holds it"))
-        count = self._data.examples
-        rank = next((rank for most, rank in ((200, 8), (5_000, 16), (50_000, 32)) if count <= most), 64)
-        return int(self._note("rank", rank, f"as much as {count:,} examples can fill"))
-
-    def epochs(self) -> int:
-        """Times through the examples."""
-        if self._hyperparameters.n_epochs is not None:
-            self._reasons["epochs"] = "as given"
-            return self._hyperparameters.n_epochs
-        count = max(1, self._data.examples)
-        if self._method in ("dpo", "reinforcement"):
-            self._reasons["epochs"] = "preferences and rewards wear out when they are seen often"
-            return 1 if count >= 100 else min(5, -(-100 // count))
-        epochs = 3
-        if count * epochs < 100:
-            epochs = min(25, -(-100 // count))
-        elif count * epochs > 25_000:
-            epochs = max(1, 25_000 // count)
-        self._reasons["epochs"] = "OpenAI's rule: three times, more of few examples, fewer of many"
-        return epochs
-
-    def rate(self, kind: Kind) -> float:
-        """The learning rate."""
-        size = self._base.parameters / 1e9  # in billions
-        steps = (
-            ((0.7, 1e-3), (4.0, 4e-4), (20.0, 2e-4))
-            if kind != "full"
-            else ((0.7, 1e-4), (4.0, 3e-5), (20.0, 1e-5))
-        )
-        rate = next((rate for most, rate in steps if size <= most), 1e-4 if kind != "full" else 5e-6)
-        rate *= {"supervised": 1.0, "dpo": 0.1, "reinforcement": 0.1, "embedding": 0.2, "rerank": 0.2}[
-            self._method
-        ]
-        more = self._hyperparameters.learning_rate_multiplier
-        why = f"for {'an adapter' if kind != 'full' else 'all weights'} of a model of {size:.2g} billion parameters"
-        if self._method in RETRIEVAL_METHODS:
-            why += ", a fifth of what examples of answers get"
-        elif self._method != "supervised":
-            why += ", a tenth of what examples get"
-        if more is not None:
-            why += f", times {more:g} as given"
-        return float(self._note("learning_rate", rate * (more or 1.0), why))
-
-    def schedule(self) -> Any:
-        """How the learning rate falls."""
-        if self._method == "reinforcement":
-            return self._note("schedule", "constant", "rewards have no end to slow down for")
-        return self._note("schedule", "linear", "down to zero at the last step")
-
-    def warmup(self, steps: int) -> int:
-        """Steps."""
-        if self._method == "reinforcement":
-            return int(self._note("warmup", 0, "the learning rate is small already"))
-        value = 0 if steps < 10 else min(100, -(-steps * 3 // 100))
-        return int(
-            self._note("warmup", value, "three in a hundred steps, until the optimiser knows the scale")
-        )
-
-    def decay(self, kind: Kind) -> float:
-        """Of the weights."""
-        return float(
-            self._note(
-                "weight_decay",
-                0.01 if kind == "full" else 0.0,
-                "keeps weights small" if kind == "full" else "an adapter is small by itself",
-            )
-        )
-
-    def interval(self, steps: int) -> int:
-        """Steps between two checkpoints."""
-        if self._hyperparameters.eval_interval is not None:
-            self._reasons["eval_interval"] = "as given"
-            return self._hyperparameters.eval_interval
-        if self._method in RETRIEVAL_METHODS:
-            why = "five checkpoints, at each of which the held-back questions are asked"
-            return int(self._note("eval_interval", max(1, -(-steps // 5)), why))
-        return int(
-            self._note("eval_interval", max(1, -(-steps // 10)), "ten checkpoints, each with its validation")
-        )
-
-    def patience(self) -> int:
-        """Validations that may be no better."""
-        if not self._data.validation:
-            return int(self._note("patience", 0, "without validation examples nothing says when to stop"))
-        return int(self._note("patience", 3, "stops after three validations in a row that were no better"))
-
-    def beta(self) -> float:
-        """What straying from the base costs."""
-        if self._method not in ("dpo", "reinforcement"):
-            return 0.0
-        if self._hyperparameters.beta is not None:
-            self._reasons["beta"] = "as given"
-            return self._hyperparameters.beta
-        if self._method == "dpo":
-            self._reasons["beta"] = "as in the paper (Rafailov et al. 2023)"
-            return 0.1
-        self._reasons["beta"] = "a light hold on the base, so that rewards are not won by nonsense"
-        return 0.04
 
 
 MEMORY_SHARE: Final = {"cuda": 0.9, "cpu": 0.75}
@@ -471,8 +185,6 @@ class _Choice:
             nodes=self.nodes,
             tensor_parallel=setup.tensor_parallel,
         )
-
-    # --- what the machine decides ------------------------------------------------------------------------------
 
     def _precision(self) -> Precision:
         value: Precision
@@ -649,8 +361,6 @@ class _Choice:
 
     def _flash(self) -> bool:
         return self.device == "cuda" and self.capability >= 8.0 and "flash_attn" in self.packages
-
-    # --- what the data decides ---------------------------------------------------------------------------------
 
     def _length(self) -> tuple[int, int, int]:
         """Tokens of an example, tokens that are written, and answers to a prompt."""

@@ -4,15 +4,13 @@ and what a caller may override.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from portico_server.core.base_models import BaseModel, TrainableTask
-from portico_server.core.context import Context
+from portico_server.core.base_models import TrainableTask
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.db.tuning import JobJson, JobRow, JobStatus
 
 
@@ -75,93 +73,6 @@ class TrainingRecipe:
     def from_json(cls, data: Mapping[str, Any]) -> TrainingRecipe:
         """As `to_json` wrote it."""
         return cls(**data)
-
-
-# Settings of a recipe that a caller gives instead of leaving them to it.
-
-
-@dataclass(frozen=True, slots=True)
-class NumberRange:
-    """A number from ``least`` to ``most``."""
-
-    least: float
-    most: float
-    whole: bool = True
-
-    def holds(self, value: Any) -> bool:
-        kinds = int if self.whole else (int, float)
-        return isinstance(value, kinds) and not isinstance(value, bool) and self.least <= value <= self.most
-
-    def __str__(self) -> str:
-        return f"{'a whole number' if self.whole else 'a number'} from {self.least:g} to {self.most:g}"
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """One of some words."""
-
-    words: tuple[str, ...]
-
-    def holds(self, value: Any) -> bool:
-        return isinstance(value, str) and value in self.words
-
-    def __str__(self) -> str:
-        return "one of " + ", ".join(self.words)
-
-
-@dataclass(frozen=True, slots=True)
-class YesNo:
-    """A truth value."""
-
-    def holds(self, value: Any) -> bool:
-        return isinstance(value, bool)
-
-    def __str__(self) -> str:
-        return "true or false"
-
-
-SETTINGS: Final[Mapping[str, NumberRange | OneOf | YesNo]] = {
-    "kind": OneOf(("lora", "qlora", "full")),
-    "rank": NumberRange(1, 512),
-    "alpha": NumberRange(1, 2048),
-    "dropout": NumberRange(0, 0.9, whole=False),
-    "precision": OneOf(("float32", "bfloat16", "float16")),
-    "device": OneOf(("cpu", "cuda")),
-    "processes": NumberRange(1, 1024),
-    "sharding": OneOf(("none", "ddp", "zero2", "zero3", "fsdp")),
-    "tensor_parallel": NumberRange(1, 64),
-    "micro_batch": NumberRange(1, 4096),
-    "max_length": NumberRange(16, 10_000_000),
-    "packing": YesNo(),
-    "checkpointing": YesNo(),
-    "attention": OneOf(("eager", "sdpa", "flash_attention_2")),
-    "optimiser": OneOf(("adamw_torch", "adamw_8bit", "paged_adamw_8bit")),
-    "learning_rate": NumberRange(1e-8, 1.0, whole=False),
-    "schedule": OneOf(("linear", "cosine", "constant")),
-    "warmup": NumberRange(0, 1_000_000),
-    "weight_decay": NumberRange(0, 1, whole=False),
-    "eval_interval": NumberRange(0, 1_000_000),
-    "patience": NumberRange(0, 1000),
-    "group": NumberRange(2, 256),
-    "completion": NumberRange(1, 1_000_000),
-    "threads": NumberRange(1, 1024),
-}
-"""What may be given, and what it may be. Epochs, batch size and beta are hyperparameters."""
-
-
-def check_overrides(given: Mapping[str, Any], param: str = "overrides") -> None:
-    """Raise `InvalidRequest` that names the first setting which is unknown or out of its range."""
-    for name, value in given.items():
-        allowed = SETTINGS.get(name)
-        if allowed is None:
-            raise InvalidRequest(
-                f"A recipe has no setting '{str(name)[:80]}'.{nearest(str(name), SETTINGS)}",
-                param=f"{param}.{str(name)[:80]}",
-            )
-        if not allowed.holds(value):
-            raise InvalidRequest(
-                f"'{name}' of a recipe must be {allowed}, not {str(value)[:80]!r}.", param=f"{param}.{name}"
-            )
 
 
 Method: TypeAlias = Literal["supervised", "dpo", "reinforcement", "embedding", "rerank"]
@@ -285,82 +196,3 @@ class PreparedData:
     training: Path
     validation: Path | None
     facts: DataFacts
-
-
-# The seam between a job and what trains it: events in order, a folder of its own, the adapter at the end.
-
-
-LogLevel: TypeAlias = Literal["info", "warn", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """What one step of ``total`` measured. ``values`` holds further numbers by these names, where they exist:
-
-    ``train_accuracy``, ``valid_loss``, ``valid_accuracy``, ``reward``, ``margin``, ``kl``, ``learning_rate``,
-    ``tokens_per_second``, ``memory_bytes``, ``epoch``.
-    """
-
-    step: int
-    total: int
-    loss: float | None = None
-    values: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """The state after ``step`` lies in the folder ``path``: adapter, optimiser, random numbers. Training can continue
-    from it, and ``path`` itself is a PEFT adapter.
-    """
-
-    step: int
-    path: Path
-    values: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainLog:
-    """A sentence for the job's events."""
-
-    level: LogLevel
-    message: str
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedWeights:
-    """The last event: the PEFT adapter, or the whole model, lies in ``path``; ``tokens`` is what was trained on.
-
-    It is that of the checkpoint after ``step``, the best one. ``others`` are further adapters that were kept.
-    """
-
-    path: Path
-    tokens: int
-    values: Mapping[str, float] = field(default_factory=dict)
-    step: int = 0
-    others: tuple[Checkpoint, ...] = ()
-
-
-TrainEvent: TypeAlias = Metrics | Checkpoint | TrainLog | TrainedWeights
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingTask:
-    """All that a trainer is given. ``folder`` is the job's own and stays between attempts: checkpoints go there."""
-
-    job: Job
-    base: BaseModel
-    recipe: TrainingRecipe
-    data: PreparedData
-    folder: Path
-
-
-class Trainer(Protocol):
-    """Trains. One at a time on this machine."""
-
-    def train(self, task: TrainingTask, context: Context) -> AsyncGenerator[TrainEvent, None]:
-        """Train, from the last checkpoint in the folder if there is one, and yield events; `TrainedWeights` comes last.
-
-        Closing the iterator, or cancelling whoever awaits it, ends the child and leaves the last checkpoint. Raises
-        `PorticoError` for what ends the job: not enough disk or memory (before it starts), a loss that is not a number.
-        """

@@ -24,15 +24,12 @@ from portico_server.finetune.job_context import WORKING_STATUSES, JobContext, St
 from portico_server.finetune.job_files import APP_STATE, examine_files
 from portico_server.finetune.metrics_table import metrics_table
 from portico_server.finetune.recipe_choice import choose_recipe
-from portico_server.finetune.spec import (
+from portico_server.finetune.spec import DataFacts, Job, PreparedData, TrainingRecipe
+from portico_server.finetune.training_events import (
     Checkpoint,
-    DataFacts,
-    Job,
     Metrics,
-    PreparedData,
     TrainedWeights,
     TrainEvent,
-    TrainingRecipe,
     TrainingTask,
     TrainLog,
 )

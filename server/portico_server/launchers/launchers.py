@@ -73,8 +73,6 @@ class Launchers:
         made: JobBackend = module.backend(self._settings)
         return made
 
-    # --- machines ------------------------------------------------------------------------------------------
-
     def in_use(self, named: Iterable[str]) -> list[str]:
         """The launchers that the settings speak of, or that one of the names is."""
         settings = self._settings
@@ -154,8 +152,6 @@ class Launchers:
                 param="launcher",
             )
         return backend
-
-    # --- what an earlier daemon has left ---------------------------------------------------------------------
 
     def start(self) -> None:
         """Look for what an earlier daemon left running elsewhere. Nothing is started elsewhere before that is known."""

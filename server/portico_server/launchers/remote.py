@@ -468,8 +468,6 @@ class RemoteLauncher:
             logger.warning("a job of %s could not be ended: %s", record.name, error.message)
         await pools.MODELS.run(shutil.rmtree, self.folder(record), ignore_errors=True)
 
-    # --- what an earlier daemon has left -----------------------------------------------------------------------
-
     async def adopt(self) -> Sequence[str]:
         """Follow what an earlier daemon left running, so that a launch of the same takes it over; the names. What
         cannot be taken over is ended.

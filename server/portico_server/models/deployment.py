@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from portico.wire import Usage, flat_options
+from portico.model_options import flat_options
+from portico.wire import Usage
 from portico_server.core.attached_files import ReadsFiles
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass

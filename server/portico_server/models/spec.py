@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, field, replace
 from typing import Any, Literal, TypeAlias
 
+from portico.model_options import CHAT_OPTIONS
 from portico.schemas.deployments import Replica
-from portico.wire import CHAT_OPTIONS, misspelt
+from portico.spelling import misspelt
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest, without_folders
 from portico_server.core.names import check_plain

@@ -9,9 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from portico_server.core.context import Context
-from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import Conflict, EngineFailed, NotFound, PorticoError, TooMany
-from portico_server.core.ids import new_id
+from portico_server.core.errors import EngineFailed, NotFound, PorticoError
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
 from portico_server.core.request import AppInput, AppOutput, ChatReply
@@ -20,26 +18,16 @@ from portico_server.core.synced_stores import FollowedStores
 from portico_server.db import runs
 from portico_server.db import schedules as rows
 from portico_server.db.database import Database
-from portico_server.db.rows import now as clock
-from portico_server.db.runs import NewRun, RunRow
-from portico_server.db.schedules import RUN_KIND, Cause, ScheduleRow
+from portico_server.db.runs import RunRow
+from portico_server.db.schedules import RUN_KIND, ScheduleRow
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
-from portico_server.schedules.timing import Timing
+from portico_server.schedules.due_runs import take_due, take_now, timing_of
 
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S: Final = 5.0
 """Seconds between two looks for what another daemon has changed, or left."""
-
-GRACE_S: Final = 60.0
-"""Seconds after its time from which on a run counts as missed."""
-
-MAX_CAUGHT_UP_RUNS: Final = 24
-"""Missed times that are made up for at once, the newest."""
-
-MAX_RUNS_UNDER_WAY: Final = 24
-"""Runs of one schedule that wait or are at work."""
 
 MAX_RUNS_AT_ONCE: Final = 64
 """Runs of all schedules that one daemon does at once; of one key half as many."""
@@ -49,44 +37,6 @@ SYNC_WAIT_S: Final = 5.0
 
 BEGUN: Final = "begun"
 """Set in the payload of a run before an app is called that cannot be called twice."""
-
-STILL_UNDER_WAY: Final = "The run before was still under way."
-TOO_MANY_UNDER_WAY: Final = f"{MAX_RUNS_UNDER_WAY} runs of it were under way already."
-MISSED: Final = "No daemon ran at that time."
-TOO_MANY_MISSED: Final = f"More than {MAX_CAUGHT_UP_RUNS} were missed: only the newest are made up for."
-
-
-@dataclass(frozen=True, slots=True)
-class DuePlan:
-    """What is to be begun: times and their causes, and what is written down of others as skipped."""
-
-    times: tuple[tuple[float, Cause], ...] = ()
-    skipped: tuple[tuple[float, Cause, str], ...] = ()
-
-
-def timing_of(row: ScheduleRow) -> Timing:
-    """When a schedule is due."""
-    return Timing(row.cron, row.every, row.timezone)
-
-
-def plan(row: ScheduleRow, now: float) -> DuePlan:
-    """What is to be done at a moment about the times of a schedule that have come. Pure."""
-    if row.next_at is None or row.next_at > now:
-        return DuePlan()
-    most = MAX_CAUGHT_UP_RUNS + 1 if row.missed == "all" else 1
-    due = timing_of(row).last(row.next_at, now, row.anchor, most)
-    # What it says may have changed meanwhile: time zones do. What was announced is held to.
-    found = [(moment, _cause(moment, now)) for moment in due or [row.next_at]]
-    if row.missed == "all" and len(found) == most:
-        (moment, cause), *found = found
-        return DuePlan(tuple(found), ((moment, cause, TOO_MANY_MISSED),))
-    if row.missed == "skip" and found[-1][1] == "missed":
-        return DuePlan((), ((found[-1][0], "missed", MISSED),))
-    return DuePlan(tuple(found))
-
-
-def _cause(due: float, now: float) -> Cause:
-    return "missed" if now - due > GRACE_S else "time"
 
 
 class ScheduleRuns:
@@ -157,8 +107,6 @@ class ScheduleRuns:
         run_id = await self._database.write(take_now, row)
         self._scheduler.look()
         return run_id
-
-    # --- a run ---------------------------------------------------------------------------------------------------
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         if payload["kind"] == "store":
@@ -231,69 +179,3 @@ async def find_app(registry: Registry, name: str, caller: Principal) -> Servable
 
 def _keeps_steps(card: Card) -> bool:
     return card.labels.get("app") == "flow" and card.labels.get("durability") != "off"
-
-
-# What is written in one transaction, with the times that it is for.
-
-
-def take_due(connection: Any, row: ScheduleRow) -> int:
-    """Take the times of a schedule that have come, and queue their runs; how many."""
-    now = clock(connection)
-    if not rows.advance(connection, row, timing_of(row).after(now, row.anchor)):
-        return 0
-    planned = plan(row, now)
-    under_way = rows.count_under_way(connection, row.id)
-    for due, cause, reason in planned.skipped:
-        rows.note(connection, row.id, due, cause, skipped=reason)
-    begun = 0
-    for due, cause in planned.times:
-        # Who wants all that was missed wants them one after another, whatever becomes of those at their times.
-        queues = row.overlap != "skip" or (row.missed == "all" and cause == "missed")
-        if under_way and not queues:
-            rows.note(connection, row.id, due, cause, skipped=STILL_UNDER_WAY)
-        elif under_way >= MAX_RUNS_UNDER_WAY:
-            rows.note(connection, row.id, due, cause, skipped=TOO_MANY_UNDER_WAY)
-        else:
-            _queue(connection, row, due, cause)
-            under_way, begun = under_way + 1, begun + 1
-    return begun
-
-
-def take_now(connection: Any, row: ScheduleRow) -> str:
-    """Queue a run of a schedule, whatever its times are; its id."""
-    under_way = rows.count_under_way(connection, row.id)
-    if under_way and row.overlap == "skip":
-        raise Conflict(
-            f"A run of the schedule '{row.name}' is under way. Wait until it has ended or cancel it, or give the "
-            'schedule "overlap": "queue".',
-            code="run_under_way",
-            param="schedule",
-        )
-    if under_way >= MAX_RUNS_UNDER_WAY:
-        raise TooMany(
-            f"{MAX_RUNS_UNDER_WAY} runs of the schedule '{row.name}' are under way. Try again when some have ended.",
-            code="too_many_runs",
-            retry_after=60.0,
-        )
-    return _queue(connection, row, clock(connection), "hand")
-
-
-def _queue(connection: Any, row: ScheduleRow, due: float, cause: Cause) -> str:
-    run = _new_run(row, due)
-    runs.queue(connection, run)
-    rows.note(connection, row.id, due, cause, run_id=run.id)
-    return run.id
-
-
-def _new_run(row: ScheduleRow, due: float) -> NewRun:
-    """Runs of one name are done one after another."""
-    run_id = new_id("run_")
-    name = f"{row.id}/{run_id}" if row.overlap == "allow" else row.id
-    payload = {
-        "schedule": row.id,
-        "kind": row.kind,
-        "target": row.target,
-        "input": row.input,
-        "due_at": due,
-    }
-    return NewRun(run_id, RUN_KIND, name, row.key, payload)

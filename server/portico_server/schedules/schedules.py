@@ -18,7 +18,8 @@ from portico_server.db.database import Database
 from portico_server.db.names import own_or_shared
 from portico_server.db.rows import now as clock
 from portico_server.db.schedules import ScheduleRow, ScheduleTime
-from portico_server.schedules.firing import ScheduleRuns, find_app, timing_of
+from portico_server.schedules.due_runs import timing_of
+from portico_server.schedules.firing import ScheduleRuns, find_app
 from portico_server.schedules.spec import FIELDS, ScheduleSpec, parse
 from portico_server.schedules.timing import Timing
 
@@ -168,8 +169,6 @@ class ScheduleService:
         row = await self._find(ref, caller)
         return await self._database.read(rows.times, row.id, limit)
 
-    # --- the configuration's -------------------------------------------------------------------------------------
-
     async def shared(self) -> Mapping[str, ScheduleRow]:
         """The shared ones, by name."""
         found = await self._database.read(rows.visible, None)
@@ -182,8 +181,6 @@ class ScheduleService:
             await self._add(spec, SYSTEM)
         elif differing(row, spec):
             await self._change(row, spec)
-
-    # --- finding -------------------------------------------------------------------------------------------------
 
     async def _find(self, ref: str, caller: Principal) -> ScheduleRow:
         row: ScheduleRow | None

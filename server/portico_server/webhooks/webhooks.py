@@ -159,8 +159,6 @@ class WebhookService:
             self._testing += Counter()  # forgets those that have none
         return answered.status
 
-    # --- those that hear of one task of an agent, which whoever calls has found for this caller ----------------------
-
     async def watch_task(
         self, task_id: str, name: str, url: str, headers: Mapping[str, str], caller: Principal
     ) -> WebhookRow:

@@ -17,7 +17,7 @@ from portico_server.db import schedules as rows
 from portico_server.db.database import Database
 from portico_server.db.schedules import ScheduleRow
 from portico_server.db.webhooks import WebhookRow
-from portico_server.schedules.firing import STILL_UNDER_WAY, TOO_MANY_UNDER_WAY, take_due, take_now
+from portico_server.schedules.due_runs import STILL_UNDER_WAY, TOO_MANY_UNDER_WAY, take_due, take_now
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -12,8 +12,9 @@ import pytest
 
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.finetune import data
-from portico_server.finetune.data import Message, prepare_data
+from portico_server.finetune.data import prepare_data
 from portico_server.finetune.spec import FineTuningSpec, PreparedData
+from portico_server.finetune.training_example import Message
 from portico_server.settings import MB_BYTES
 
 

@@ -19,17 +19,17 @@ from portico.client import Client
 from portico.errors import PorticoError
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.training_passages import StorePassage
-from portico_server.finetune.questions import (
-    AnsweredQuestion,
+from portico_server.finetune.cloze_questions import made_questions
+from portico_server.finetune.negatives import (
     NegativeChooser,
-    estimated_tokens,
     held_back_files,
     is_near_duplicate,
-    made_questions,
-    read_questions,
     shared_words,
     shingles,
 )
+from portico_server.finetune.question_files import estimated_tokens
+from portico_server.finetune.questions import AnsweredQuestion
+from portico_server.finetune.written_questions import read_questions
 
 TIDES = "The harbour is closed at low tide. Ships wait in the bay until the water rises again at noon. Pilots help."
 

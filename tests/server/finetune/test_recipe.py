@@ -12,9 +12,9 @@ from tests.server.models.engines.transformers import environment
 
 from portico_server.core.base_models import BaseModel, Device, TrainingMachine
 from portico_server.core.errors import InvalidRequest
-from portico_server.finetune.local_trainer import ACCELERATE_MODULE, TORCHRUN_MODULE, training_command
 from portico_server.finetune.recipe_choice import MEMORY_SHARE, choose_recipe
 from portico_server.finetune.spec import DataFacts, Hyperparameters, TrainingRecipe
+from portico_server.finetune.training_command import ACCELERATE_MODULE, TORCHRUN_MODULE, training_command
 
 GB = 1024**3
 

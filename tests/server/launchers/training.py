@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.server.finetune.child import bases
 
 from portico_server.finetune.local_trainer import LocalTrainer
-from portico_server.finetune.spec import TrainEvent
+from portico_server.finetune.training_events import TrainEvent
 from portico_server.launchers.launchers import Launchers
 from portico_server.settings import load
 from portico_server.tools.sandbox.light import LightSandbox

@@ -12,7 +12,7 @@ import pytest
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.db.schedules import ScheduleRow
-from portico_server.schedules.firing import MAX_CAUGHT_UP_RUNS, MISSED, TOO_MANY_MISSED, plan
+from portico_server.schedules.due_runs import MAX_CAUGHT_UP_RUNS, MISSED, TOO_MANY_MISSED, plan
 from portico_server.schedules.spec import MAX_INPUT_BYTES, parse
 from portico_server.schedules.timing import Timing
 

@@ -1,6 +1,6 @@
 """Where clients of MCP learn how to get in: the metadata of a protected resource (RFC 9728).
 
-The gateway imports this, so it stays light: the endpoints are in `portico_server.api.schema`.
+The gateway imports this, so it stays light: the endpoints are in `portico_server.api.protected_resource_endpoint`.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from portico_server.api.openai.fine_tuning_shapes import FineTuningJobRequest
 from portico_server.api.services import ApiServices
 from portico_server.api.sse import EventStream, frame, while_present
 from portico_server.core.principal import Principal
-from portico_server.finetune.local_trainer import training_command
 from portico_server.finetune.spec import DataFacts, Job
+from portico_server.finetune.training_command import training_command
 
 router = new_router(prefix="/api/fine_tuning", tags=["Fine-tuning"])
 batch_router = new_router(prefix="/api/batches", tags=["Batches"])

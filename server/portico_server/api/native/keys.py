@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from portico.schemas.keys import Key, NewKey
-from portico.wire import misspelt
+from portico.spelling import misspelt
 from portico_server.api.endpoint import Admin, TheAuth, TheServices, new_router
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, RemovedId, shaped

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from portico.wire import CHAT_OPTIONS
+from portico.model_options import CHAT_OPTIONS
 from portico_server.apps.agent.spec import (
     HOOK_NEEDS,
     TOOL_NAME,

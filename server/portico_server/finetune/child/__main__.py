@@ -8,6 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from . import checkpoints
 from .daemon import DaemonLink, TrainingOrder, end_with_starter
 
 MIN_FREE_BYTES = 64 * 1024 * 1024
@@ -51,12 +52,10 @@ def main() -> None:
 
 
 def _last_checkpoint(order: TrainingOrder) -> str:
-    from . import watch
-
-    last = watch.last_checkpoint(order.checkpoints)
+    last = checkpoints.last_checkpoint(order.checkpoints)
     if last is None:
         return "There is no checkpoint yet."
-    return f"The checkpoint of step {watch.step_of(last)} is kept."
+    return f"The checkpoint of step {checkpoints.step_of(last)} is kept."
 
 
 def _fail(voice: DaemonLink, code: str, message: str) -> None:

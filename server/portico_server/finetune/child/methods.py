@@ -3,226 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, GRPOConfig, SFTConfig, SFTTrainer
 
 from .arguments import common_arguments
 from .daemon import DaemonLink, TrainingOrder
+from .examples import READERS, ChatTemplate, Graded, Pairs, longest_example
 from .watch import TrainingMonitor
-
-# The job's files as data sets, and conversations as token ids by the model's chat template.
-
-
-# Conversations as token ids, by the template that the model is served with; labels say which of them are learnt.
-#
-# Only what an assistant says is learnt, its end-of-turn token included. Where the template writes earlier turns
-# otherwise than the last one (it leaves out thoughts, say), a conversation becomes one example for each turn.
-
-
-IGNORED_LABEL_CODE = -100
-"""The label of a token that is not learnt."""
-
-Message = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class TokenizedExample:
-    """Token ids, and for each its own id or `IGNORED_LABEL_CODE`."""
-
-    input_ids: list[int]
-    labels: list[int]
-
-    @property
-    def learnt(self) -> int:
-        return sum(label != IGNORED_LABEL_CODE for label in self.labels)
-
-
-class ChatTemplate:
-    """How ``tokenizer`` writes and reads conversations."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        if tokenizer.chat_template is None:
-            raise ValueError("the model has no chat template, so it cannot be told how conversations look")
-        self._tokenizer = tokenizer
-
-    def text(self, messages: list[Message], tools: list[Any] | None = None, *, answer: bool = False) -> str:
-        """The conversation as the model reads it; ``answer``: up to where the model begins to answer."""
-        written: str = self._tokenizer.apply_chat_template(
-            [_plain(message) for message in messages],
-            tools=tools or None,
-            tokenize=False,
-            add_generation_prompt=answer,
-        )
-        return written
-
-    def ids(self, text: str) -> list[int]:
-        """Special tokens are those that the text has: the template wrote them."""
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    def completion(self, prompt: list[Message], answer: list[Message], tools: list[Any] | None) -> str:
-        """What follows the prompt when ``answer`` is said, up to its end-of-turn token."""
-        before = self.text(prompt, tools, answer=True)
-        whole = self.text([*prompt, *answer], tools)
-        begin = len(before) if whole.startswith(before) else len(_common(before, whole))
-        return whole[begin : begin + self._end(whole[begin:])]
-
-    def supervised(self, messages: list[Message], tools: list[Any] | None) -> Iterator[TokenizedExample]:
-        """The examples of one conversation; those without anything to learn are left out."""
-        turns = [place for place, message in enumerate(messages) if message.get("role") == "assistant"]
-        if not turns:
-            return
-        whole = self.text(messages[: turns[-1] + 1], tools)
-        spans: list[tuple[int, int]] = []
-        alone: list[tuple[str, tuple[int, int]]] = []
-        for place in turns:
-            before = self.text(messages[:place], tools, answer=True)
-            after = self.text(messages[: place + 1], tools)
-            begin = len(before) if after.startswith(before) else len(_common(before, after))
-            span = (begin, begin + self._end(after[begin:]))
-            if messages[place].get("weight", 1) != 0:
-                spans.append(span)
-                alone.append((after[: span[1]], span))
-            if not whole.startswith(after[: span[1]]):
-                whole = ""
-        if whole and spans:
-            yield self._labelled(whole[: spans[-1][1]], spans)
-        else:
-            for text, span in alone:
-                yield self._labelled(text, [span])
-
-    def _end(self, text: str) -> int:
-        """Characters up to the end-of-turn token, which the template may follow with a newline."""
-        mark = self._tokenizer.eos_token or ""
-        place = text.rfind(mark) if mark else -1
-        return len(text) if place < 0 else place + len(mark)
-
-    def _labelled(self, text: str, spans: list[tuple[int, int]]) -> TokenizedExample:
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids: list[int] = encoded["input_ids"]
-        labels = [IGNORED_LABEL_CODE] * len(ids)
-        current = 0
-        for place, (begin, end) in enumerate(encoded["offset_mapping"]):
-            while current < len(spans) and begin >= spans[current][1]:
-                current += 1
-            # A character of several tokens has its place in each of them; an empty stretch is not a text.
-            if current < len(spans) and begin >= spans[current][0] and end > begin:
-                labels[place] = ids[place]
-        return TokenizedExample(ids, labels)
-
-
-def _plain(message: Message) -> Message:
-    """Without what is for the training alone, and with text parts as one text, as the daemon's engines take them."""
-    kept = {name: value for name, value in message.items() if name != "weight"}
-    content = kept.get("content")
-    if isinstance(content, list):
-        kept["content"] = "".join(part.get("text", "") for part in content)
-    return kept
-
-
-def _common(one: str, other: str) -> str:
-    end = 0
-    for left, right in zip(one, other, strict=False):
-        if left != right:
-            break
-        end += 1
-    return one[:end]
-
-
-Row = dict[str, Any]
-
-
-def supervised_examples(path: Path, template: ChatTemplate, longest: int) -> Dataset:
-    """Columns ``input_ids`` and ``labels``, cut at ``longest`` tokens; examples with nothing to learn are left out."""
-
-    def rows() -> Iterator[Row]:
-        for line in _lines(path):
-            for example in template.supervised(line["messages"], line.get("tools")):
-                cut = TokenizedExample(example.input_ids[:longest], example.labels[:longest])
-                if cut.learnt:
-                    yield {"input_ids": cut.input_ids, "labels": cut.labels}
-
-    return _dataset(rows)
-
-
-def preference_pairs(path: Path, template: ChatTemplate, longest: int) -> Dataset:
-    """Columns ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``; too long prompts are left out."""
-
-    def rows() -> Iterator[Row]:
-        for line in _lines(path):
-            tools = line.get("tools")
-            prompt = template.ids(template.text(line["prompt"], tools, answer=True))
-            chosen = template.ids(template.completion(line["prompt"], line["chosen"], tools))
-            rejected = template.ids(template.completion(line["prompt"], line["rejected"], tools))
-            if len(prompt) < longest:
-                yield {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
-
-    return _dataset(rows)
-
-
-def graded_prompts(path: Path, template: ChatTemplate, longest: int) -> Dataset:
-    """Columns ``prompt``, as the model reads it, and ``item``: what graders see of the line, as JSON text."""
-
-    def rows() -> Iterator[Row]:
-        for line in _lines(path):
-            prompt = template.text(line["prompt"], line.get("tools"), answer=True)
-            if len(template.ids(prompt)) < longest:
-                yield {"prompt": prompt, "item": json.dumps(line.get("item") or {}, ensure_ascii=False)}
-
-    return _dataset(rows)
-
-
-def longest_example(data: Dataset) -> Row:
-    """The row with the most tokens, which shows what a step may take."""
-    sizes = [sum(len(value) for value in row.values()) for row in data]
-    row: Row = data[max(range(len(sizes)), key=sizes.__getitem__)]
-    return row
-
-
-def _dataset(rows: Callable[[], Iterator[Row]]) -> Dataset:
-    found = list(rows())
-    if not found:
-        raise ValueError("no example has anything left to learn within the length that training takes")
-    return Dataset.from_list(found)
-
-
-def _lines(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.strip():
-                yield json.loads(line)
-
-
-class _Pairs(DPOTrainer):  # type: ignore[misc]  # trl has no types
-    """Takes the token ids as we made them, by the template that the model is served with."""
-
-    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-        return dataset
-
-
-class _Graded(GRPOTrainer):  # type: ignore[misc]
-    """Prompts come as the template wrote them: nothing is added in front."""
-
-    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        return self.processing_class(prompts, add_special_tokens=False)["input_ids"], None, {}
-
-
-Read = Callable[[Any, ChatTemplate, int], Dataset]
-
-READERS: dict[str, Read] = {
-    "supervised": supervised_examples,
-    "dpo": preference_pairs,
-    "reinforcement": graded_prompts,
-}
-"""How the files of a method are read."""
 
 
 class TrainerFactory:
@@ -290,7 +83,7 @@ class TrainerFactory:
         arguments = DPOConfig(
             **self._common(micro_batch, accumulation), max_length=recipe["max_length"], beta=recipe["beta"]
         )
-        return _Pairs(args=arguments, **given)
+        return Pairs(args=arguments, **given)
 
     def _reinforcement(self, given: dict[str, Any], micro_batch: int, accumulation: int) -> Any:
         recipe = self.order.recipe
@@ -304,7 +97,7 @@ class TrainerFactory:
             beta=recipe["beta"],
             temperature=1.0,
         )
-        return _Graded(args=arguments, reward_funcs=[self._reward], **given)
+        return Graded(args=arguments, reward_funcs=[self._reward], **given)
 
     def _reward(self, prompts: list[str], completions: list[str], item: list[str], **_: Any) -> list[float]:
         """What the daemon's grader says: to the first process, which alone is heard, of the answers of all of them."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import re
 import shutil
 import time
 from pathlib import Path
@@ -16,71 +13,8 @@ import torch
 from torch import distributed
 from transformers import TrainerCallback
 
+from .checkpoints import checkpoint_named, mark_complete
 from .daemon import DaemonLink, TrainingOrder
-
-# Checkpoints on disk: whole ones have a mark, which is written last; the others are deleted.
-
-
-COMPLETE_MARK = "whole.json"
-"""The file that makes a checkpoint one; what was measured is in it."""
-
-_NAME = re.compile(r"checkpoint-(\d+)")
-
-
-def mark_complete(checkpoint: Path, values: dict[str, float]) -> None:
-    """Everything of ``checkpoint`` is on disk: say so."""
-    for path in checkpoint.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    draft = checkpoint / f".{COMPLETE_MARK}"
-    draft.write_text(json.dumps(values), encoding="utf-8")
-    draft.replace(checkpoint / COMPLETE_MARK)
-
-
-def checkpoint_named(folder: Path, base: str) -> None:
-    """Let an adapter say by name what it was trained on, and not where that lay."""
-    config = folder / "adapter_config.json"
-    if config.is_file():
-        document = json.loads(config.read_text(encoding="utf-8"))
-        document["base_model_name_or_path"] = base
-        config.write_text(json.dumps(document, indent=2), encoding="utf-8")
-
-
-def finish(draft: Path, target: Path) -> None:
-    """The result is whole: it gets its place."""
-    for name in ("training_args.bin", "README.md"):  # of no use to whoever gets it
-        (draft / name).unlink(missing_ok=True)
-    if target.exists():  # an attempt that was cut off before it wrote its result
-        target.rename(target.with_suffix(f".{os.getpid()}.old"))
-    draft.rename(target)
-
-
-def complete_checkpoints(checkpoint: Path) -> dict[str, Any] | None:
-    """What was measured at a whole checkpoint."""
-    try:
-        values = json.loads((checkpoint / COMPLETE_MARK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return values if isinstance(values, dict) else None
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step after which it was made."""
-    found = _NAME.fullmatch(checkpoint.name)
-    return int(found[1]) if found else -1
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The last whole one, after deleting those that a killed process left half."""
-    found = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if step_of(checkpoint) >= 0 and complete_checkpoints(checkpoint) is not None:
-            found.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint, ignore_errors=True)
-    return max(found, key=step_of, default=None)
-
 
 METRIC_NAMES = {
     "loss": "train_loss",

@@ -47,7 +47,7 @@ class FileFormat:
         except ModuleNotFoundError as error:
             if not self.extra:
                 raise
-            from portico._installed import how_to_add  # a start does without it
+            from portico._installed import how_to_add
 
             raise Unreadable(
                 f"has the format {self.name}, and what reads it is not installed here: {how_to_add(self.extra)}",

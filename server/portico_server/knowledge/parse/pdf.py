@@ -19,7 +19,7 @@ from portico_server.knowledge.document import Part, PartWriter, SourceDocument, 
 from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse import section as titles
 from portico_server.knowledge.parse.columns import MIN_COLUMN_ROWS, TextBox, regions
-from portico_server.knowledge.parse.pdf_picture import draw_page as draw_page  # `formats` looks for it here
+from portico_server.knowledge.parse.pdf_picture import draw_page as draw_page
 from portico_server.knowledge.parse.pdf_tables import PdfTable, PdfTables, group_rows
 
 MAX_TEXT_PIECES = 1_000

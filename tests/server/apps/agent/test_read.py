@@ -13,7 +13,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from tests.daemon import ROOT
 
-from portico.wire import CHAT_OPTIONS
+from portico.model_options import CHAT_OPTIONS
 from portico_server.apps import entry, fields
 from portico_server.apps.agent import read
 from portico_server.apps.agent.read import FIELDS, schema

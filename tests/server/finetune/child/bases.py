@@ -25,10 +25,9 @@ from portico_server.finetune.spec import (
     Job,
     Method,
     PreparedData,
-    TrainEvent,
     TrainingRecipe,
-    TrainingTask,
 )
+from portico_server.finetune.training_events import TrainEvent, TrainingTask
 from portico_server.models.training import unpack_gguf
 from portico_server.tools.sandbox.light import LightSandbox
 

@@ -17,7 +17,7 @@ from tests.server.finetune.child.bases import task, tiny, trained, trainer
 
 from portico_server.core.errors import InvalidRequest, PorticoError, Unavailable
 from portico_server.finetune.local_trainer import LocalTrainer
-from portico_server.finetune.spec import Checkpoint, Metrics, TrainedWeights, TrainLog
+from portico_server.finetune.training_events import Checkpoint, Metrics, TrainedWeights, TrainLog
 from portico_server.launchers.local import LOCAL
 from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder
 from portico_server.tools.sandbox.light import LightSandbox

@@ -11,7 +11,7 @@ from tests.server.finetune.child.bases import Alone, task, trained, trainer
 from tests.server.models.engines.transformers import environment
 
 from portico_server.core.base_models import BaseModel
-from portico_server.finetune.spec import Checkpoint, Metrics, TrainedWeights, TrainLog
+from portico_server.finetune.training_events import Checkpoint, Metrics, TrainedWeights, TrainLog
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -1,0 +1,77 @@
+"""How a model is asked: the names and types of the options of a chat completion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypedDict
+
+from portico.spelling import nearest
+from portico.wire import Unsupported
+
+
+class ModelOptions(TypedDict, total=False):
+    """How a model is asked: OpenAI's fields of a chat completion.
+
+    ``extra_body`` has what only some models know (``top_k``, ``min_p``, ``chat_template_kwargs`` …) and is passed on
+    as it is. ``conversation`` is the session of an app that keeps one.
+    """
+
+    audio: Mapping[str, Any]
+    conversation: str
+    extra_body: Mapping[str, Any]
+    frequency_penalty: float
+    function_call: Any
+    functions: list[Any]
+    logit_bias: Mapping[str, float]
+    logprobs: bool
+    max_completion_tokens: int
+    max_tokens: int
+    metadata: Mapping[str, str]
+    modalities: list[str]
+    n: int
+    parallel_tool_calls: bool
+    prediction: Mapping[str, Any]
+    presence_penalty: float
+    prompt_cache_key: str
+    prompt_cache_retention: str
+    reasoning_effort: str
+    response_format: Mapping[str, Any]
+    safety_identifier: str
+    seed: int
+    service_tier: str
+    stop: str | list[str]
+    store: bool
+    temperature: float
+    tool_choice: Any
+    top_logprobs: int
+    top_p: float
+    verbosity: str
+    web_search_options: Mapping[str, Any]
+
+
+class ChatOptions(ModelOptions, total=False):
+    """All that a chat completion takes beside its model and its messages. ``unsupported`` is for apps over a store."""
+
+    tools: list[Any]
+    unsupported: Unsupported
+    user: str
+
+
+MODEL_OPTIONS: Final[frozenset[str]] = ModelOptions.__optional_keys__
+CHAT_OPTIONS: Final[frozenset[str]] = ChatOptions.__optional_keys__
+
+
+def unknown_option(options: Iterable[str], known: Iterable[str] = CHAT_OPTIONS) -> tuple[str, str] | None:
+    """The first name that is not an option of a model, and a sentence about it."""
+    names = frozenset(known)
+    for name in options:
+        if name not in names:
+            hint = nearest(name, names) or " What only some models know goes into 'extra_body'."
+            return name, f"Models have no option '{name}'.{hint}"
+    return None
+
+
+def flat_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as fields of a request: those of ``extra_body`` stand among the others."""
+    named = {name: value for name, value in options.items() if name != "extra_body"}
+    return {**named, **(options.get("extra_body") or {})}

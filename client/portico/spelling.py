@@ -1,0 +1,96 @@
+"""The name that somebody meant: the nearest known one, or ours for a word of OpenAI, LazyLLM or Lagent."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+_SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "actions": ("tools",),
+    "aggregator": ("aggregate",),
+    "bot_prompt": ("instructions", "system"),
+    "chunk_overlap": ("overlap", "chunk_overlap_tokens", "chunking", "chunking_strategy"),
+    "chunk_size": ("size", "max_chunk_size_tokens", "chunking", "chunking_strategy"),
+    "chunker": ("strategy", "groups"),
+    "chunkr": ("strategy", "groups"),
+    "conversation_id": ("session", "conversation"),
+    "count": ("limit",),
+    "dataset_path": ("folder",),
+    "embed": ("embedding_model",),
+    "embed_model": ("embedding_model",),
+    "epochs": ("n_epochs", "hyperparameters"),
+    "extra_keys": ("variables",),
+    "formatter": ("output", "format"),
+    "functions": ("tools",),
+    "gen_params": ("extra_body",),
+    "group_name": ("group", "groups"),
+    "k": ("top_k", "max_num_results"),
+    "limit": ("top_k", "max_num_results"),
+    "llm": ("model",),
+    "max_new_tokens": ("max_tokens", "defaults"),
+    "max_output_tokens": ("max_tokens",),
+    "max_results": ("max_num_results", "top_k"),
+    "max_turn": ("limits", "rounds"),
+    "max_turns": ("limits", "rounds"),
+    "max_chunk_size_tokens": ("size",),
+    "min_p": ("extra_body",),
+    "meta_template": ("parameters",),
+    "model_name": ("model",),
+    "model_type": ("model",),
+    "n_epochs": ("hyperparameters",),
+    "node_groups": ("groups", "group"),
+    "num_results": ("max_num_results", "top_k"),
+    "output_format": ("output", "format"),
+    "output_schema": ("output", "format"),
+    "output_type": ("output", "format"),
+    "parser": ("output", "format"),
+    "path": ("source", "folder"),
+    "prompt": ("instructions", "system"),
+    "repetition_penalty": ("extra_body",),
+    "response_format": ("output", "format"),
+    "session_id": ("session", "conversation"),
+    "similarity": ("ranker",),
+    "similarity_cut_off": ("threshold", "score_threshold"),
+    "state": ("variables",),
+    "stop_condition": ("until",),
+    "stop_sequences": ("stop",),
+    "stop_words": ("stop", "defaults"),
+    "system": ("instructions",),
+    "system_instruction": ("instructions", "system"),
+    "system_message": ("instructions", "system"),
+    "system_prompt": ("instructions", "system", "messages", "prompt"),
+    "temperature": ("defaults",),
+    "template": ("instructions", "system"),
+    "thread_id": ("session", "conversation"),
+    "top_k": ("max_num_results", "extra_body"),
+    "topk": ("top_k", "max_num_results"),
+    "tp": ("parameters",),
+    "transform": ("chunking", "chunking_strategy"),
+    "url": ("source",),
+}
+"""For words of OpenAI, LazyLLM and Lagent: ours, the first of them that is known where the word stands."""
+
+_MAX_NAME_LENGTH: Final = 200
+"""Characters of a name that may be a misspelt one."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` with the nearest known names, or an empty string."""
+    from difflib import get_close_matches
+
+    names = set(known)
+    ours = next((word for word in _SPELLINGS.get(name, ()) if word in names), None)
+    close = [ours] if ours else get_close_matches(name[:_MAX_NAME_LENGTH], sorted(names), n=3, cutoff=0.5)
+    if not close:
+        return ""
+    return " Did you mean " + " or ".join(f"'{item}'" for item in close) + "?"
+
+
+def misspelt(name: str, known: Collection[str]) -> str:
+    """The known name that another one certainly stands for: another framework's word for it, or hardly another one."""
+    from difflib import get_close_matches
+
+    if name in known:
+        return ""
+    ours = next((word for word in _SPELLINGS.get(name, ()) if word in known and word != "extra_body"), "")
+    return ours or next(iter(get_close_matches(name[:_MAX_NAME_LENGTH], sorted(known), n=1, cutoff=0.85)), "")

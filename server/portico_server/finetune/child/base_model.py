@@ -1,0 +1,117 @@
+"""The base model and its tokenizer, as the recipe wants them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from peft import LoraConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
+from transformers.distributed import DistributedConfig
+
+from .daemon import DaemonLink, TrainingOrder
+from .retrieval import RETRIEVAL_TASKS, RetrievalFactory
+
+LORA_LAYERS = frozenset(
+    (
+        *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        *("qkv_proj", "gate_up_proj"),
+    )
+)
+"""The linear layers of a block that adapters are made for; what serves the result knows them all."""
+
+_OFFLINE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+
+def tokenizer_of(order: TrainingOrder) -> Any:
+    """The tokenizer, with something to fill short examples up with."""
+    tokenizer = AutoTokenizer.from_pretrained(order.model, **_OFFLINE)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def dtype_of(order: TrainingOrder) -> torch.dtype:
+    """The numbers that the base is kept in."""
+    config = AutoConfig.from_pretrained(order.model, **_OFFLINE)
+    return config.dtype if isinstance(config.dtype, torch.dtype) else torch.bfloat16
+
+
+def factory_of(order: TrainingOrder, voice: DaemonLink) -> Any:
+    """What makes the trainer of the method."""
+    tokenizer = tokenizer_of(order)
+    if order.method in RETRIEVAL_TASKS:
+        return RetrievalFactory(order, voice, tokenizer)
+    from .methods import TrainerFactory  # trl takes seconds to import
+
+    return TrainerFactory(order, voice, tokenizer)
+
+
+def model_of(order: TrainingOrder) -> Any:
+    """The weights, on the device of this process."""
+    recipe = order.recipe
+    dtype = getattr(torch, recipe["precision"])
+    if recipe["kind"] == "full":
+        # Steps are smaller than the last bit of 16: the weights have 32, what is computed with them 16.
+        dtype = torch.float32
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "attn_implementation": recipe["attention"],
+        "use_safetensors": True,
+    }
+    cut = recipe["sharding"] in ("fsdp", "zero3")
+    if recipe["kind"] == "qlora":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+            # What is cut up over several GPUs must be kept as numbers of one kind.
+            bnb_4bit_quant_storage=dtype if cut else torch.uint8,
+        )
+        if not cut:
+            options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
+    if recipe["tensor_parallel"] > 1:
+        parts = recipe["tensor_parallel"]
+        PartialState(cpu=recipe["device"] == "cpu")  # the processes find each other
+        options["distributed_config"] = DistributedConfig(
+            tp_size=parts, fsdp_size=recipe["processes"] // parts
+        )
+    kind = RETRIEVAL_TASKS[order.method][0] if order.method in RETRIEVAL_TASKS else AutoModelForCausalLM
+    model = kind.from_pretrained(order.model, **options, **_OFFLINE)
+    model.config.use_cache = False
+    return model
+
+
+def lora_of(order: TrainingOrder, model: Any) -> LoraConfig | None:
+    """Adapters on every linear layer of the blocks, or nothing where the whole model is trained."""
+    recipe = order.recipe
+    if recipe["kind"] == "full":
+        return None
+    if order.method in RETRIEVAL_TASKS:
+        return LoraConfig(
+            task_type=RETRIEVAL_TASKS[order.method][1],
+            r=recipe["rank"],
+            lora_alpha=recipe["alpha"],
+            lora_dropout=recipe["dropout"],
+            target_modules="all-linear",
+            bias="none",
+        )
+    found = {name.rpartition(".")[2] for name, _ in model.named_modules()} & LORA_LAYERS
+    if not found:
+        raise ValueError(f"'{order.name}' has none of the layers that adapters are made for")
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=recipe["rank"],
+        lora_alpha=recipe["alpha"],
+        lora_dropout=recipe["dropout"],
+        target_modules=sorted(found),
+        bias="none",
+    )

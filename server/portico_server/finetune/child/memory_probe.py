@@ -1,0 +1,70 @@
+"""One step without effect, with the longest example: whether the micro batch of the recipe fits the memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import torch
+
+USABLE_MEMORY_SHARE = 0.9
+"""Part of the free memory that a step may take."""
+
+POLL_INTERVAL_S = 0.01
+"""Seconds between two looks at the memory of this process: its peak shows nothing else."""
+
+
+def fits_memory(step: Callable[[int], None], micro_batch: int) -> int:
+    """The largest micro batch up to ``micro_batch``, halved as often as needed; at least 1.
+
+    ``step`` computes a gradient for so many of the longest examples. On a GPU it is tried as it is; on a CPU, where
+    too much would end the process, one example is measured and the rest follows.
+    """
+    if not torch.cuda.is_available():
+        free = psutil.virtual_memory().available * USABLE_MEMORY_SHARE
+        with _Peak() as peak:
+            step(1)
+        possible = free / max(peak.grown, 1)
+        while micro_batch > 1 and micro_batch > possible:
+            micro_batch //= 2
+        return micro_batch
+    while True:
+        try:
+            step(micro_batch)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            if micro_batch == 1:
+                raise
+            micro_batch //= 2
+        else:
+            torch.cuda.empty_cache()
+            return micro_batch
+
+
+class _Peak:
+    """How far this process grows while it is entered, in bytes."""
+
+    def __init__(self) -> None:
+        self.grown = 0
+        self._process = psutil.Process()
+        self._done = threading.Event()
+        self._before = 0
+
+    def __enter__(self) -> _Peak:
+        self._before = self._now()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._done.wait(POLL_INTERVAL_S):
+            self.grown = max(self.grown, self._now() - self._before)
+
+    def _now(self) -> int:
+        return int(self._process.memory_info().rss)

@@ -1,0 +1,52 @@
+"""What the files of sentence-transformers say of an embedding model; the engine that serves it reads the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def pooling_of(folder: Path) -> str:
+    """``mean``, ``cls``, ``last`` or ``max``. Raises `ValueError` for what cannot be trained."""
+    modules = folder / "modules.json"
+    if not modules.is_file():
+        return "mean"
+    found = "mean"
+    for module in json.loads(modules.read_text(encoding="utf-8")):
+        kind = str(module.get("type", "")).rpartition(".")[2]
+        if kind == "Pooling":
+            place = folder / Path(str(module.get("path", ""))).name / "config.json"
+            config = json.loads(place.read_text(encoding="utf-8"))
+            given = config.get("pooling_mode")
+            names = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last", "max_tokens": "max"}
+            on = [ours for theirs, ours in names.items() if config.get(f"pooling_mode_{theirs}") is True]
+            found = given if isinstance(given, str) else on[0] if len(on) == 1 else ""
+            found = "last" if found == "lasttoken" else found
+        elif kind not in ("Transformer", "Normalize"):
+            raise ValueError(f"the model has a module '{kind}', which training does not compute")
+    if found not in ("mean", "cls", "last", "max"):
+        raise ValueError(f"the model's pooling {found!r} is not one that training computes")
+    return found
+
+
+def prompt_of(folder: Path) -> str:
+    """What the engine puts before each text."""
+    path = folder / "config_sentence_transformers.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    prompt = (config.get("prompts") or {}).get(config.get("default_prompt_name"))
+    return prompt if isinstance(prompt, str) else ""
+
+
+def pool(states: Any, mask: Any, pooling: str) -> Any:
+    """From states [rows, tokens, width] and their mask to [rows, width]; padding is on the right."""
+    if pooling == "cls":
+        return states[:, 0]
+    if pooling == "last":
+        return states[torch.arange(len(states), device=states.device), mask.sum(dim=1) - 1]
+    wide = mask.unsqueeze(-1).to(states.dtype)
+    if pooling == "max":
+        return states.masked_fill(wide == 0, float("-inf")).amax(dim=1)
+    return (states * wide).sum(dim=1) / wide.sum(dim=1).clamp(min=1e-9)

@@ -1,0 +1,53 @@
+"""Questions that are made of the store's own text, without a model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from portico_server.core.training_passages import StorePassage
+from portico_server.finetune.questions import (
+    MAX_QUESTION_CHARS,
+    MIN_PASSAGE_CHARS,
+    SENTENCE_CHARS,
+    SENTENCE_END,
+    AnsweredQuestion,
+)
+
+
+def made_questions(passages: Sequence[StorePassage], count: int, seed: int) -> list[AnsweredQuestion]:
+    """At most ``count`` questions: the headings above a passage, and a sentence that is taken out of it.
+
+    The second is the inverse cloze task (K. Lee et al. 2019, https://arxiv.org/abs/1906.00300). The same seed makes
+    the same questions.
+    """
+    chance = random.Random(seed)  # noqa: S311  # no secret
+    order = [passage for passage in passages if len(passage.text) >= MIN_PASSAGE_CHARS]
+    chance.shuffle(order)
+    headed: set[tuple[str, tuple[str, ...]]] = set()
+    by_heading: list[AnsweredQuestion] = []
+    by_sentence: list[AnsweredQuestion] = []
+    for passage in order:
+        if len(by_sentence) >= count and len(by_heading) >= count:
+            break
+        place = (passage.file, passage.headings)
+        if passage.headings and place not in headed:
+            headed.add(place)
+            question = " ".join(passage.headings[-2:])[:MAX_QUESTION_CHARS]
+            by_heading.append(AnsweredQuestion(question, passage, passage.text))
+        if (cut := _cloze(passage, chance)) is not None:
+            by_sentence.append(cut)
+    half = min(len(by_heading), max(count // 2, count - len(by_sentence)))
+    return [*by_heading[:half], *by_sentence[: count - half]]
+
+
+def _cloze(passage: StorePassage, chance: random.Random) -> AnsweredQuestion | None:
+    """A sentence of the passage as the question, and the rest as what answers it."""
+    sentences = [one.strip() for one in SENTENCE_END.split(passage.text) if one.strip()]
+    least, most = SENTENCE_CHARS
+    fitting = [one for one in sentences if least <= len(one) <= most and not one.startswith("#")]
+    if len(sentences) < 2 or not fitting:
+        return None
+    sentence = chance.choice(fitting)
+    rest = " ".join(passage.text.replace(sentence, " ", 1).split())
+    return AnsweredQuestion(sentence, passage, rest) if len(rest) >= SENTENCE_CHARS[0] else None

@@ -1,0 +1,37 @@
+"""Lengths of conversations in tokens, asked of the model as it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from portico_server.core.context import Context
+from portico_server.core.errors import PorticoError
+from portico_server.core.request import Tokenize, TokenizedText
+from portico_server.finetune.training_example import Message
+
+CHARS_PER_TOKEN: int = 4
+"""Of a tool's description for one token: templates write those each in their own way."""
+
+
+class ModelTokenCounter:
+    """`portico_server.finetune.data.TokenCounter` of the model ``name``, called within a run."""
+
+    def __init__(self, context: Context, name: str) -> None:
+        self._context = context
+        self._name = name
+
+    async def length(self, messages: Sequence[Message], tools: Sequence[object], *, generation: bool) -> int:
+        unweighted = tuple({key: value for key, value in one.items() if key != "weight"} for one in messages)
+        found = await self._ask(Tokenize(messages=unweighted, generation=generation))
+        return len(found.ids) + (len(orjson.dumps(list(tools))) // CHARS_PER_TOKEN if tools else 0)
+
+    async def is_token(self, text: str) -> bool:
+        return len((await self._ask(Tokenize(prompt=text, special=False))).ids) == 1
+
+    async def _ask(self, request: Tokenize) -> TokenizedText:
+        found = await self._context.call(self._name, request)
+        if not isinstance(found, TokenizedText):
+            raise PorticoError(f"'{self._name}' answered a request for tokens with something else.")
+        return found

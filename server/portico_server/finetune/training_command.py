@@ -1,0 +1,70 @@
+"""The command line of a training: one process, or one for each device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from portico_server.finetune.spec import TrainingRecipe
+from portico_server.subprocesses import run_module
+
+CHILD_PACKAGE: Final = "child"
+"""The package that trains, alone on the path of an interpreter that has nothing of ours."""
+
+ACCELERATE_MODULE: Final = "accelerate.commands.launch"
+
+TORCHRUN_MODULE: Final = "torch.distributed.run"
+
+NODES_LAUNCHER: Final = "slurm"
+"""The launcher that starts a training on several nodes."""
+
+FSDP_STRATEGIES: Final[Mapping[str, str]] = {
+    "zero2": "SHARD_GRAD_OP",
+    "zero3": "FULL_SHARD",
+    "fsdp": "FULL_SHARD",
+}
+"""ZeRO's stages in the words of PyTorch's FSDP, which does the same without a further package."""
+
+
+def training_command(python: Path, recipe: TrainingRecipe, order: Path) -> Sequence[str]:
+    """What starts the training that ``order`` describes. Standard input and output are the first process's."""
+    if recipe.processes == 1:
+        return run_module(CHILD_PACKAGE, str(order), python=python)
+    line = run_module(f"{CHILD_PACKAGE}.node", *_processes(recipe, order), python=python)
+    if recipe.nodes == 1:
+        return line
+    # One task on each node; the first one alone is spoken to, and with one that ends all end.
+    place = f"--nodes={recipe.nodes} --ntasks={recipe.nodes} --ntasks-per-node=1"
+    return ["srun", *place.split(), "--input=0", "--kill-on-bad-exit=1", "--unbuffered", *line]
+
+
+def _processes(recipe: TrainingRecipe, order: Path) -> list[str]:
+    """The module that starts the processes of a node, and its arguments; `child.node` fills in the braces."""
+    several = recipe.nodes > 1
+    if recipe.device == "cpu":  # accelerate starts one process there, whatever it is told
+        line = ["--nnodes", str(recipe.nodes), "--nproc-per-node", str(recipe.processes // recipe.nodes)]
+        if several:
+            line += ["--node-rank", "{rank}", "--master-addr", "{address}", "--master-port", "{port}"]
+        else:
+            line += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+        return [TORCHRUN_MODULE, *line, "--module", CHILD_PACKAGE, str(order)]
+    mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.precision, "no")
+    line = ["--num_processes", str(recipe.processes), "--num_machines", str(recipe.nodes)]
+    line += ["--mixed_precision", mixed, "--dynamo_backend", "no"]
+    if several:
+        line += [
+            "--machine_rank",
+            "{rank}",
+            "--main_process_ip",
+            "{address}",
+            "--main_process_port",
+            "{port}",
+        ]
+    if recipe.sharding in FSDP_STRATEGIES:
+        line += ["--use_fsdp", "--fsdp_sharding_strategy", FSDP_STRATEGIES[recipe.sharding]]
+        line += ["--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP", "--fsdp_use_orig_params", "true"]
+        line += ["--fsdp_state_dict_type", "FULL_STATE_DICT", "--fsdp_cpu_ram_efficient_loading", "true"]
+    else:
+        line += ["--multi_gpu"]
+    return [ACCELERATE_MODULE, *line, "--module", CHILD_PACKAGE, str(order)]

@@ -1,0 +1,238 @@
+"""One line of a training file: what it must be for each method, and the form in which training reads it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import orjson
+
+from portico_server.core.dataclass import dataclass
+from portico_server.finetune.spec import Method
+from portico_server.grading.template import fields
+
+Message: TypeAlias = Mapping[str, Any]
+
+ROLES: Final = ("system", "developer", "user", "assistant", "tool")
+
+CONTROL_TOKENS: Final = re.compile(
+    r"<\|[^|<>\s]{1,60}\|>|<｜[^｜<>]{1,60}｜>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<(?:bos|eos|pad)>"
+    r"|\[(?:gMASK|SYSTEM_PROMPT|/SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS)\]"
+)
+"""What chat templates write between messages. In a message it would end that message before its time."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+class WrongLineError(Exception):
+    """Why a line cannot be trained on, in a sentence without its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingExample:
+    """A line that can be trained on. ``document`` is what training reads; ``conversations`` are the whole ones whose
+    length counts, ``tools`` what else their template is given; ``marks`` are what a template might take for its own.
+    """
+
+    document: Mapping[str, Any]
+    conversations: Sequence[Sequence[Message]]
+    tools: Sequence[Any]
+    marks: frozenset[str]
+
+    @property
+    def key(self) -> bytes:
+        """The same for lines that say the same."""
+        return orjson.dumps(self.document, option=orjson.OPT_SORT_KEYS)
+
+
+def reader_for(method: Method, grader: Mapping[str, Any] | None = None) -> Callable[[bytes], TrainingExample]:
+    """What reads a line for ``method``; it raises `WrongLineError`."""
+    names = fields(grader) if grader else frozenset()
+    reads: Mapping[Method, Callable[[Mapping[str, Any]], TrainingExample]] = {
+        "supervised": _supervised,
+        "dpo": _preference,
+        "reinforcement": lambda document: _graded(document, names),
+    }
+    read = reads[method]
+    return lambda data: read(_document(data))
+
+
+def _document(data: bytes) -> Mapping[str, Any]:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise WrongLineError(
+            f"byte {error.start + 1} is not UTF-8; store the file in that encoding"
+        ) from error
+    try:
+        document = orjson.loads(text)
+    except (orjson.JSONDecodeError, RecursionError) as error:
+        raise WrongLineError(
+            f"it is not JSON ({str(error)[:120]}); each line must hold one object"
+        ) from error
+    if not isinstance(document, dict):
+        raise WrongLineError("it is JSON, but no object")
+    return document
+
+
+def _supervised(document: Mapping[str, Any]) -> TrainingExample:
+    if "messages" not in document and {"prompt", "completion"} <= document.keys():
+        document = {
+            **document,
+            "messages": [
+                {"role": "user", "content": document["prompt"]},
+                {"role": "assistant", "content": document["completion"]},
+            ],
+        }
+    if "messages" not in document and "preferred_output" in document:
+        raise WrongLineError("it is a preference pair; train on those with the method 'dpo'")
+    messages = _messages(document.get("messages"), "messages")
+    if messages[-1]["role"] != "assistant":
+        raise WrongLineError("the last message must be the assistant's, which is what is learnt")
+    learnt = [m for m in messages if m["role"] == "assistant" and m.get("weight", 1) != 0]
+    if not learnt:
+        raise WrongLineError("every message of the assistant has the weight 0, so there is nothing to learn")
+    tools = _tools(document)
+    return _line({"messages": messages}, tools, [messages])
+
+
+def _preference(document: Mapping[str, Any]) -> TrainingExample:
+    given = document.get("input")
+    if not isinstance(given, Mapping):
+        raise WrongLineError("'input' is missing: an object with the 'messages' that both answers follow")
+    prompt = _messages(given.get("messages"), "input.messages")
+    if prompt[-1]["role"] == "assistant":
+        raise WrongLineError("'input.messages' must not end with the assistant: its answer follows them")
+    answers = {}
+    for name in ("preferred_output", "non_preferred_output"):
+        answers[name] = _messages(document.get(name), name)
+        if any(message["role"] != "assistant" for message in answers[name]):
+            raise WrongLineError(f"'{name}' must hold messages of the assistant alone")
+    chosen, rejected = answers["preferred_output"], answers["non_preferred_output"]
+    if chosen == rejected:
+        raise WrongLineError("both answers are the same, so neither is preferred")
+    return _line(
+        {"prompt": prompt, "chosen": chosen, "rejected": rejected},
+        _tools(given),
+        [[*prompt, *chosen], [*prompt, *rejected]],
+    )
+
+
+def _graded(document: Mapping[str, Any], names: frozenset[str]) -> TrainingExample:
+    prompt = _messages(document.get("messages"), "messages")
+    if prompt[-1]["role"] == "assistant":
+        raise WrongLineError("the last message must not be the assistant's: the model writes that one")
+    item = {name: value for name, value in document.items() if name not in ("messages", "tools")}
+    for name in sorted(names):
+        if name not in item:
+            raise WrongLineError(f"the grader asks for the field '{name}', which the line does not have")
+    return _line({"prompt": prompt, "item": item}, _tools(document), [prompt])
+
+
+def _line(
+    document: dict[str, Any], tools: Sequence[Any], conversations: Sequence[Sequence[Message]]
+) -> TrainingExample:
+    if tools:
+        document["tools"] = list(tools)
+    marks = {mark for conversation in conversations for message in conversation for mark in _marks(message)}
+    return TrainingExample(document, conversations, tools, frozenset(marks))
+
+
+def _messages(given: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(given, list) or not given:
+        raise WrongLineError(f"'{where}' is missing: a list of messages was expected")
+    return [_message(message, f"{where}[{place}]") for place, message in enumerate(given)]
+
+
+def _message(given: Any, where: str) -> dict[str, Any]:
+    """A message as templates take it: text as one text, and nothing that they do not know."""
+    if not isinstance(given, Mapping):
+        raise WrongLineError(f"'{where}' is not an object with 'role' and 'content'")
+    role = given.get("role")
+    if role not in ROLES:
+        raise WrongLineError(f"'{where}.role' is {str(role)[:40]!r}; roles are {', '.join(ROLES)}")
+    message: dict[str, Any] = {"role": "system" if role == "developer" else role}
+    text = _text(given.get("content"), where)
+    calls = given.get("tool_calls")
+    if calls is not None and (role != "assistant" or not isinstance(calls, list) or not calls):
+        raise WrongLineError(f"'{where}.tool_calls' must be a list of calls, in a message of the assistant")
+    if not calls and not text.strip():
+        raise WrongLineError(f"'{where}.content' is empty")
+    message["content"] = text
+    if calls:
+        message["tool_calls"] = [
+            _call(call, f"{where}.tool_calls[{place}]") for place, call in enumerate(calls)
+        ]
+    for name in ("name", "tool_call_id"):
+        if name in given:
+            message[name] = _clean(given[name], f"{where}.{name}")
+    if "weight" in given and role == "assistant":
+        if given["weight"] not in (0, 1) or isinstance(given["weight"], bool):
+            raise WrongLineError(f"'{where}.weight' must be 0 or 1")
+        message["weight"] = given["weight"]
+    return message
+
+
+def _text(content: Any, where: str) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return _clean(content, f"{where}.content")
+    if not isinstance(content, list):
+        raise WrongLineError(f"'{where}.content' must be a text")
+    texts = []
+    for part in content:
+        if (
+            not isinstance(part, Mapping)
+            or part.get("type") != "text"
+            or not isinstance(part.get("text"), str)
+        ):
+            raise WrongLineError(
+                f"'{where}.content' holds a part that is not a text; only texts are trained on"
+            )
+        texts.append(_clean(part["text"], f"{where}.content"))
+    return "".join(texts)
+
+
+def _clean(text: Any, where: str) -> str:
+    if not isinstance(text, str):
+        raise WrongLineError(f"'{where}' must be a text")
+    found = _CONTROL.search(text)
+    if found:
+        raise WrongLineError(
+            f"'{where}' holds the control character U+{ord(found.group()):04X} at place {found.start() + 1}"
+        )
+    return text
+
+
+def _call(given: Any, where: str) -> dict[str, Any]:
+    function = given.get("function") if isinstance(given, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise WrongLineError(f"'{where}' must have a 'function' with 'name' and 'arguments'")
+    arguments = function.get("arguments", "{}")
+    if isinstance(arguments, Mapping):
+        arguments = orjson.dumps(arguments).decode()
+    return {
+        "id": str(given.get("id", "")),
+        "type": "function",
+        "function": {"name": _clean(function["name"], where), "arguments": _clean(arguments, where)},
+    }
+
+
+def _tools(document: Mapping[str, Any]) -> Sequence[Any]:
+    tools = document.get("tools")
+    if tools is None:
+        return ()
+    good = isinstance(tools, list) and all(
+        isinstance(tool, Mapping) and isinstance(tool.get("function"), Mapping) for tool in tools
+    )
+    if not good:
+        raise WrongLineError("'tools' must be a list of functions as chat completions take them")
+    return list(tools)
+
+
+def _marks(message: Message) -> Iterator[str]:
+    yield from CONTROL_TOKENS.findall(message["content"])
+    for call in message.get("tool_calls") or ():
+        yield from CONTROL_TOKENS.findall(call["function"]["arguments"])

@@ -1,0 +1,89 @@
+"""Questions that somebody wrote: a file with one a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.finetune.data import MAX_EXAMPLE_BYTES, MAX_LISTED_ERRORS, content_missing, read_line
+from portico_server.finetune.questions import MAX_QUESTION_CHARS, MAX_QUESTIONS, StoreQuestion
+
+
+def read_questions(path: Path) -> list[StoreQuestion]:
+    """The questions of a file. Raises `InvalidRequest` with the numbers of the wrong lines. Blocks."""
+    found: list[StoreQuestion] = []
+    wrong: list[str] = []
+    wrong_count = number = 0
+    try:
+        with path.open("rb") as source:
+            while data := read_line(source, first=not number):
+                number += 1
+                if not data.strip():
+                    continue
+                try:
+                    found.append(_question(data, number))
+                except ValueError as error:
+                    wrong_count += 1
+                    if len(wrong) < MAX_LISTED_ERRORS:
+                        wrong.append(f"line {number:,}: {error}")
+                if len(found) > MAX_QUESTIONS:
+                    raise _invalid(f"The file has more than {MAX_QUESTIONS:,} questions. Leave some out.")
+    except FileNotFoundError as error:
+        raise content_missing("training_file") from error
+    if wrong_count:
+        more = wrong_count - len(wrong)
+        listed = "; ".join(wrong) + (f"; and {more:,} more" if more else "")
+        raise _invalid(f"{wrong_count:,} of {number:,} lines cannot be trained on: {listed}.")
+    if not found:
+        raise _invalid("The file holds no questions; one JSON object a line was expected.")
+    return found
+
+
+def _invalid(message: str) -> InvalidRequest:
+    return InvalidRequest(message, code="invalid_training_file", param="training_file")
+
+
+def _question(data: bytes, number: int) -> StoreQuestion:
+    """A line: ``question`` with ``file``, ``passage`` or ``answer``; or a conversation, or an item of an evaluation,
+    whose last question has an answer. Raises `ValueError`.
+    """
+    if len(data) > MAX_EXAMPLE_BYTES:
+        raise ValueError("it is too long")
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise ValueError("it is not JSON; each line must hold one object") from error
+    if isinstance(document, dict) and isinstance(document.get("item"), dict):
+        document = document["item"]
+    if not isinstance(document, dict):
+        raise ValueError("it is JSON, but no object")
+    values = {name: document.get(name, "") for name in ("question", "file", "passage", "answer")}
+    if "messages" in document:
+        values |= _rated(document["messages"], values["answer"])
+    for name, value in values.items():
+        if not isinstance(value, str):
+            raise ValueError(f"'{name}' must be a text")
+    if not values["question"].strip():
+        raise ValueError("'question' is missing")
+    if len(values["question"]) > MAX_QUESTION_CHARS:
+        raise ValueError(f"its question has more than {MAX_QUESTION_CHARS:,} characters")
+    if not any(values[name].strip() for name in ("file", "passage", "answer")):
+        raise ValueError("it needs the 'file', the 'passage' or the 'answer' that belongs to its question")
+    return StoreQuestion(number, **{name: value.strip() for name, value in values.items()})
+
+
+def _rated(messages: Any, answer: Any) -> dict[str, Any]:
+    """The last question of a conversation, and the answer to it that is learnt."""
+    given = [one for one in messages if isinstance(one, Mapping)] if isinstance(messages, list) else []
+    said = [one for one in given if one.get("role") == "assistant" and one.get("weight", 1) != 0]
+    asked = [one for one in given if one.get("role") == "user"]
+    if not asked:
+        raise ValueError("'messages' has no question of a user")
+    return {
+        "question": asked[-1].get("content"),
+        "answer": answer or (said[-1].get("content") if said else ""),
+    }
