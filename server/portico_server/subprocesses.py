@@ -17,6 +17,14 @@ from typing import Final
 SAFE_PATH: Final = {"PYTHONSAFEPATH": "1"}
 """The same for interpreters that a child starts by itself."""
 
+OFFLINE_ENVIRONMENT: Final[Mapping[str, str]] = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+"""For programs that work on a model's files: they have nothing to look for elsewhere, and nothing to report."""
+
 
 def run_module(name: str, *arguments: str, python: Path | str = "") -> list[str]:
     """Runs a module with ``python``, by default the daemon's own."""

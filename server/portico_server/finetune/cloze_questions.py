@@ -1,4 +1,4 @@
-"""Questions that are made of the store's own text, without a model."""
+"""Questions made from the store's own text, without a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers a question, and what does not."""
+"""Which passages answer a question, and which are near it and do not."""
 
 from __future__ import annotations
 

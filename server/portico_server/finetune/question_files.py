@@ -1,4 +1,4 @@
-"""From a store to the files that training reads."""
+"""Writes the questions to a store as the files that training reads."""
 
 from __future__ import annotations
 

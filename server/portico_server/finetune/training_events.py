@@ -1,4 +1,4 @@
-"""The seam between a job and what trains it: events in order, a folder of its own, the adapter at the end."""
+"""What a job and its trainer tell each other: events in order, and the weights at the end."""
 
 from __future__ import annotations
 

@@ -24,9 +24,8 @@ from portico_server.environments.uv import StepFailedError, StepReport, run_step
 from portico_server.models.adapters import gguf_adapter, peft
 from portico_server.models.adapters.peft import LoraPair, PeftAdapter, Safetensors
 from portico_server.models.adapters.service import AdapterService
-from portico_server.models.server_process import OFFLINE_ENVIRONMENT
 from portico_server.runs.scheduler import Scheduler
-from portico_server.subprocesses import run_module
+from portico_server.subprocesses import OFFLINE_ENVIRONMENT, run_module
 
 if TYPE_CHECKING:
     from portico_server.models.adapters.peft import Array

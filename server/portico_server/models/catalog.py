@@ -133,7 +133,7 @@ def _for_folder(spec: ModelSpec, path: Path) -> str:
         return "transformers"
     # psutil is not for the start of the daemon.
     from portico_server.models.hardware import this_machine
-    from portico_server.models.plan.choice import gpu_engine
+    from portico_server.models.plan.planned_parameters import gpu_engine
 
     return gpu_engine(spec, path, this_machine(), gpu_engines())
 

@@ -84,8 +84,6 @@ class ClusterService:
         self._tell_drained = feed.report("drained", self._report_drained)
         feed.receive("drained", self._hear_drained)
 
-    # --- what there is -------------------------------------------------------------------------------------
-
     async def status(self) -> ClusterStatus:
         """All of it. A scheduler that does not answer is an ``error`` of its launcher."""
         held = await self._database.read(runs.count_held)
@@ -134,8 +132,6 @@ class ClusterService:
             gpus=len(machine.gpus),
             gpu_types=tuple(dict.fromkeys(gpu.name for gpu in machine.gpus)),
         )
-
-    # --- draining ------------------------------------------------------------------------------------------
 
     async def drain(self, launcher: str, node: str, reason: str, *, dry_run: bool = False) -> DrainedNode:
         """Have nothing more started on a node, and move the models there to another. Raises `PorticoError`."""
@@ -190,8 +186,6 @@ class ClusterService:
     def _leave(self, launcher: str, node: str) -> None:
         for process in self._models.deployments.processes():
             process.replacement.leave_node(launcher, node)
-
-    # --- the other daemons ---------------------------------------------------------------------------------
 
     def _info(self, jobs: int) -> ClusterDaemon:
         return ClusterDaemon(

@@ -17,13 +17,13 @@ from portico_server.core.media import FILES_CAPABILITY, Draw, Speak, Transcribe,
 from portico_server.core.relay import CAPABILITY, AdapterScale, Relay, RelayResponse
 from portico_server.core.request import Chat, Detokenize, Embed, Moderate, Request, Rerank, Result, Tokenize
 from portico_server.core.servable import FUSION_WEIGHT, Card
-from portico_server.models import answers, attachment
+from portico_server.models import answers, attachment, media_answers
 from portico_server.models.catalog import engines_that
 from portico_server.models.engine_launch import ChooseEngine, FetchModel, MakeLaunchContext
 from portico_server.models.in_flight import HeldAnswer
 from portico_server.models.known_models import profile_of
 from portico_server.models.memory import Residency
-from portico_server.models.openai_wire import estimate_tokens, frame
+from portico_server.models.openai_wire import frame
 from portico_server.models.prices import Tariff
 from portico_server.models.process import DRAIN_S, ModelProcess
 from portico_server.models.prompt import ModelPrompt
@@ -32,6 +32,7 @@ from portico_server.models.replicas import ReplicaLease, ReplicaPool
 from portico_server.models.sources.source import public_source
 from portico_server.models.spec import DeploymentInfo, ModelSpec
 from portico_server.models.startup_progress import unheard
+from portico_server.models.token_usage import estimate_tokens
 
 _USES = ("chat", "embeddings", "rerank", "moderation", "speech", "transcription", "image")
 """What a model may be for, a word each."""
@@ -108,8 +109,6 @@ class Deployment:
         self._prompt = ModelPrompt.parse(spec.name, spec.prompt)
         self._description = origins[0].engine.describe(spec, cached)
         self._card = self._make_card()
-
-    # --- what it is ----------------------------------------------------------------------------------------
 
     @property
     def card(self) -> Card:
@@ -193,8 +192,6 @@ class Deployment:
         """The last lines of its engine's log, of the last process if none runs."""
         return self.pool.log(lines)
 
-    # --- work ----------------------------------------------------------------------------------------------
-
     async def call(self, request: Request, context: Context) -> Result:
         """`Chat` gives a `ChatReply` and its events, `Embed` gives `Vectors`, and so on: the same way as `relay`, read
         back.
@@ -208,11 +205,11 @@ class Deployment:
         if isinstance(request, Moderate):
             return await answers.read_moderation(self, request, context)
         if isinstance(request, Speak):
-            return await answers.read_speech(self, request, context)
+            return await media_answers.read_speech(self, request, context)
         if isinstance(request, Transcribe):
-            return await answers.read_transcript(self, request, context)
+            return await media_answers.read_transcript(self, request, context)
         if isinstance(request, Draw):
-            return await answers.read_images(self, request, context)
+            return await media_answers.read_images(self, request, context)
         if isinstance(request, Tokenize | Detokenize):
             return await self._read(request, context)
         raise InvalidRequest(
@@ -389,8 +386,6 @@ class Deployment:
     async def unload(self, *, drain: float | None = DRAIN_S) -> None:
         """Give its memory back once the calls that are here have ended, or after ``drain`` seconds."""
         await self.pool.unload(drain=drain)
-
-    # --- adapters ------------------------------------------------------------------------------------------
 
     async def try_adapter(self, adapter: AdapterScale) -> None:
         """Find out whether it can be loaded, beside what runs; fetches the model. Raises `PorticoError`."""

@@ -12,7 +12,7 @@ from portico_server.core.errors import PorticoError
 from portico_server.core.principal import Principal
 from portico_server.models.deployments import Deployments
 from portico_server.models.sources import ModelFetcher, ModelSource, parse_source, require_file
-from portico_server.models.sources.local import DownloadReceipt
+from portico_server.models.sources.receipt import DownloadReceipt
 from portico_server.runs.scheduler import Scheduler
 
 MAX_PROGRESS_EVENTS = 100

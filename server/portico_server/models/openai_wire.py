@@ -1,18 +1,14 @@
-"""What every engine shares of the OpenAI wire format: errors, token usage, embeddings."""
+"""What every engine shares of the OpenAI wire format: errors and the arguments of functions."""
 
 from __future__ import annotations
 
-import base64
-import math
-import re
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from portico.wire import ErrorBody, Usage
-from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable
+from portico.wire import ErrorBody
+from portico_server.core.errors import EngineFailed, PorticoError, Unavailable
 
 MAX_MESSAGE_CHARS = 2_000
 """Characters of an upstream's message that are passed on."""
@@ -90,9 +86,6 @@ def frame(error: PorticoError) -> bytes:
     return b"data: " + orjson.dumps(error.body().to_json()) + b"\n\n"
 
 
-# Functions that a model may call.
-
-
 _DESCRIBES = ("$ref", "additionalProperties", "allOf", "anyOf", "oneOf", "patternProperties", "properties")
 """Keywords by which a schema says what an object may hold."""
 
@@ -103,164 +96,3 @@ def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
     if any(schema.get(name) for name in _DESCRIBES):
         return schema
     return {**schema, "properties": {}, "additionalProperties": False}
-
-
-# Tokens, read from an engine's answer without parsing all of it, or guessed where it does not say.
-
-
-CHARS_PER_TOKEN = 4
-"""Characters that are taken for a token where nobody counts."""
-
-_PROMPTS = ("messages", "prompt", "input", "query", "documents", "tools")
-
-
-def estimate_tokens(body: Mapping[str, Any]) -> int:
-    """About how many tokens the texts of a request are."""
-    return 1 + sum(_size(body.get(name)) for name in _PROMPTS) // CHARS_PER_TOKEN
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(_size(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return sum(_size(item) for item in value)
-    return 0
-
-
-# Inside a JSON string the quotes would be escaped, so this cannot be matched by anything a model wrote. A usage
-# object holds numbers and objects of numbers, no deeper and no texts.
-_USAGE_NAME = b'"usage"'
-_USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})')
-
-
-def usage_from_json(value: Mapping[str, Any]) -> Usage:
-    """Usage in OpenAI's words, the newer ones of sounds and pictures included; what is missing or not a number counts
-    as 0.
-    """
-    details = value.get("prompt_tokens_details", value.get("input_tokens_details"))
-    return Usage(
-        _count(value.get("prompt_tokens", value.get("input_tokens"))),
-        _count(value.get("completion_tokens", value.get("output_tokens"))),
-        _count(details.get("cached_tokens")) if isinstance(details, Mapping) else 0,
-    )
-
-
-def usage_to_json(usage: Usage) -> dict[str, Any]:
-    """Usage in OpenAI's words."""
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-    }
-
-
-def usage_in(data: bytes) -> Usage | None:
-    """The last usage object in ``data`` (a JSON document or SSE frames), or ``None``."""
-    at = data.rfind(_USAGE_NAME)  # from the end, where it stands: an answer may be long
-    while at >= 0:
-        found = _USAGE.match(data, at)
-        if found is not None:
-            try:
-                return usage_from_json(orjson.loads(found[1]))
-            except orjson.JSONDecodeError:
-                return None
-        at = data.rfind(_USAGE_NAME, 0, at)
-    return None
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
-# What every embeddings endpoint must get right: the input, the number of dimensions, the encoding. Pure.
-
-
-MAX_EMBEDDING_INPUTS = 16_384
-"""Texts in one call."""
-
-
-def texts_of(body: Mapping[str, Any]) -> list[str]:
-    """The texts of an embeddings request, in order.
-
-    Raises `InvalidRequest` that says what to send instead.
-    """
-    given = body.get("input")
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, list) or not texts:
-        raise InvalidRequest("'input' must be a text or a list of texts that is not empty.", param="input")
-    if all(_tokens(item) for item in texts) or _tokens(texts):
-        raise InvalidRequest(
-            "'input' holds token ids. They belong to another model's vocabulary: send the texts themselves. "
-            "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False).)",
-            code="token_input_unsupported",
-            param="input",
-        )
-    for index, text in enumerate(texts):
-        if not isinstance(text, str) or not text:
-            raise InvalidRequest(
-                f"'input[{index}]' must be a text that is not empty.", param=f"input[{index}]"
-            )
-    if len(texts) > MAX_EMBEDDING_INPUTS:
-        raise InvalidRequest(
-            f"'input' has {len(texts)} texts; send at most {MAX_EMBEDDING_INPUTS} at a time.", param="input"
-        )
-    return texts
-
-
-def dimensions_of(body: Mapping[str, Any], full: int | None) -> int | None:
-    """The asked-for number of dimensions, if any. ``full`` is what the model has. Raises `InvalidRequest`."""
-    asked = body.get("dimensions")
-    if asked is None:
-        return None
-    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1 or (full and asked > full):
-        most = f" and at most {full}, which is what the model has" if full else ""
-        raise InvalidRequest(f"'dimensions' must be a whole number of at least 1{most}.", param="dimensions")
-    return asked
-
-
-def encoding_of(body: Mapping[str, Any]) -> str:
-    """``float`` or ``base64``. Raises `InvalidRequest` for anything else."""
-    encoding = body.get("encoding_format") or "float"
-    if encoding not in ("float", "base64"):
-        raise InvalidRequest("'encoding_format' must be 'float' or 'base64'.", param="encoding_format")
-    return str(encoding)
-
-
-def shorten(vector: bytes, dimensions: int | None) -> bytes:
-    """The first ``dimensions`` numbers of a float32 vector, scaled to length 1 again."""
-    if dimensions is None or dimensions * 4 >= len(vector):
-        return vector
-    head = array("f", vector[: dimensions * 4])
-    length = math.sqrt(math.fsum(x * x for x in head)) or 1.0
-    return array("f", [x / length for x in head]).tobytes()
-
-
-def document(vectors: Sequence[bytes], encoding: str, model: str, usage: Usage) -> dict[str, Any]:
-    """OpenAI's answer; each vector is a little-endian float32 buffer."""
-    return {
-        "object": "list",
-        "data": [
-            {
-                "object": "embedding",
-                "index": index,
-                "embedding": base64.b64encode(vector).decode()
-                if encoding == "base64"
-                else array("f", vector).tolist(),
-            }
-            for index, vector in enumerate(vectors)
-        ],
-        "model": model,
-        "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage_to_json(usage)["total_tokens"]},
-    }
-
-
-def vector_of(value: Any) -> bytes:
-    """A vector from an answer, whichever encoding it came in, as a little-endian float32 buffer."""
-    return base64.b64decode(value) if isinstance(value, str) else array("f", value).tobytes()
-
-
-def _tokens(item: Any) -> bool:
-    return isinstance(item, list) and bool(item) and all(isinstance(x, int) for x in item)

@@ -5,102 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import re
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import field
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed
 from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder, Resources
+from portico_server.models.endpoint import Endpoint
+from portico_server.models.exit_reason import MAX_REASON_LINES, ReportStage, exit_reason
+from portico_server.models.start_stage import stage_in
 from portico_server.subprocesses import run_module
-
-# Why a program ended, as the end of its log says it. Pure.
-
-
-MAX_REASON_CHARS = 500
-"""Characters that are quoted."""
-
-MAX_REASON_LINES = 1_000
-"""Last lines of a log in which a reason is looked for."""
-
-ReportStage = Callable[[str, int | None], None]
-"""Hears of a stage of a start, and its percentage if it is known."""
-
-_POINTS = re.compile(
-    r"root cause|(?:see|check) (?:the )?(?:stack ?trace|traceback|(?:server |error )?logs?|errors?)\b"
-    r"|background process|initiali[sz]ation failed|died unexpectedly",
-    re.IGNORECASE,
-)
-"""What a program of several processes says of an error that another one has told of before."""
-
-_ERROR = re.compile(r"\b[A-Z]\w*(?:Error|Exception): .+")
-
-
-_ASIDE = re.compile(
-    r"Warning\b|resource_tracker|warnings\.warn|destroy_process_group|leaked \w+|Exception ignored in"
-    r"|Aborted|core dumped|Shutting down",
-    re.IGNORECASE,
-)
-"""What a program writes while it ends, whatever it ends of."""
-
-
-def exit_reason(lines: Iterable[str]) -> str:
-    """The last line that says something, or the error before it that it points to; empty if nothing was said."""
-    told = [line.strip() for line in lines if line.strip()]
-    said = [line for line in told if not _ASIDE.search(line)] or told
-    if not said:
-        return ""
-    if said[-1] != told[-1] or _POINTS.search(said[-1]):
-        for line in reversed(said):
-            found = _ERROR.search(line)
-            if found is not None and not _POINTS.search(line):
-                return found.group()[:MAX_REASON_CHARS]
-    return said[-1][:MAX_REASON_CHARS]
-
-
-# How far a start has come, read from what an engine writes into its log. Pure.
-
-
-_STAGES = (
-    # vLLM and transformers, with tqdm: Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:01<00:01]
-    ("load", re.compile(r"Loading [^:\n\r]*(?:shards|weights)[^:\n\r]*:\s+(\d{1,3})%")),
-    # vLLM: Capturing CUDA graphs (decode, FULL):  40%|████      | 14/35
-    ("warm-up", re.compile(r"Capturing CUDA graph[^:\n\r]*:\s+(\d{1,3})%")),
-)
-
-
-def stage_in(text: str) -> tuple[str, int] | None:
-    """The last stage that a piece of a log names, ``load`` or ``warm-up``, and its percentage."""
-    found = [
-        (match.start(), stage, int(match[1])) for stage, form in _STAGES for match in form.finditer(text)
-    ]
-    if not found:
-        return None
-    _, stage, percent = max(found)
-    return stage, min(percent, 100)
-
-
-# Where an engine can be reached.
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where an OpenAI server answers.
-
-    ``url`` ends before ``/chat/completions``; ``model`` is its name for the model.
-    """
-
-    url: str
-    model: str
-    key: str = field(default="", repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    direct: bool = False
-    """Whether it is never reached through a proxy, as what we have started."""
-
 
 GRACE_S = 3.0
 """Seconds between asking a process to end and making it."""
@@ -297,15 +213,3 @@ class ServerProcess:
         """End it: first politely, then not. Returns when it is gone."""
         self._stopping = True
         await self._process.stop(GRACE_S)
-
-
-# Environment variables of every program that works on a model's files.
-
-
-OFFLINE_ENVIRONMENT: Mapping[str, str] = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "DO_NOT_TRACK": "1",
-    "PYTHONUNBUFFERED": "1",
-}
-"""The model is here: an engine has nothing to look for elsewhere, and nothing to report."""

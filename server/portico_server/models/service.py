@@ -34,13 +34,15 @@ from portico_server.models.memory import Residency
 from portico_server.models.sources import ModelFetcher, require_file
 from portico_server.models.spec import DeploymentInfo, ModelSpec
 from portico_server.models.startup_progress import unheard
-from portico_server.models.training import ModelBases, ModelTrainingEnvironment, TrainedModels
+from portico_server.models.trained_models import TrainedModels
+from portico_server.models.training import ModelBases
+from portico_server.models.training_environment import ModelTrainingEnvironment
 from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 from portico_server.settings import Settings
 
 if TYPE_CHECKING:
-    from portico_server.models.plan.choice import PlanOutcome
+    from portico_server.models.plan.outcome import PlanOutcome
     from portico_server.models.plan.planner import Planner
 
 

@@ -2,184 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import logging
-import os
-import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from portico_server.core import pools
 from portico_server.core.base_models import (
     BaseModel,
     Device,
     OnProgress,
-    Report,
     TrainableTask,
-    TrainingEnvironment,
     TrainingMachine,
 )
-from portico_server.core.errors import Conflict, InvalidRequest, NotFound, Unavailable, nearest
+from portico_server.core.errors import Conflict, InvalidRequest, NotFound, nearest
 from portico_server.core.hosted_tuning import HostedTuner
 from portico_server.core.principal import SYSTEM, Principal
-from portico_server.environments.uv import StepFailedError, StepReport, run_step, silent
 from portico_server.models.adapters import peft
 from portico_server.models.adapters.gguf_adapter import LAYERS
 from portico_server.models.adapters.service import AdapterService
 from portico_server.models.catalog import engines_that
 from portico_server.models.deployment import Deployment
-from portico_server.models.engines.transformers import WORKER
-from portico_server.models.environments.installed import Environments
-from portico_server.models.environments.recipe import RECIPES, inspect_environment, require_built
 from portico_server.models.gguf import Gguf, read_gguf
 from portico_server.models.protocol import TriesAdapters, TunesElsewhere
-from portico_server.models.server_process import OFFLINE_ENVIRONMENT
 from portico_server.models.sources import ModelFetcher, parse_source
-from portico_server.models.spec import DeploymentInfo, ModelSpec
-from portico_server.settings import Settings
-from portico_server.subprocesses import run_module
+from portico_server.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from portico_server.models.hardware import Hardware
-
-
-# Models that were trained as a whole: kept below the home, served like any other, deleted with their name.
-
-
-TRAINED_FOLDER: Final = "finetuned"
-"""The folder below the home with such models, one place for each."""
-
-GGUF_TYPE: Final = "q8_0"
-"""What the numbers of a GGUF file are written as: half of 16 bits, and next to nothing is lost."""
-
-GGUF_FILE: Final = "model.gguf"
-
-
-class AddModel(Protocol):
-    """Registers a model and keeps it."""
-
-    async def __call__(self, spec: ModelSpec, *, owner: str | None = None) -> DeploymentInfo: ...
-
-
-class TrainedModels:
-    """``spec_of`` gives what was said of a model; ``add`` registers one."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        environment: TrainingEnvironment,
-        spec_of: Callable[[str], ModelSpec | None],
-        add: AddModel,
-    ) -> None:
-        self._folder = settings.home / TRAINED_FOLDER
-        self._environment = environment
-        self._spec_of = spec_of
-        self._add = add
-
-    async def publish(self, name: str, base: BaseModel, folder: Path, owner: str | None) -> None:
-        """Serve the model in ``folder`` (safetensors, tokenizer) as ``name``, in the form that the base's engine takes.
-
-        What stands there from an attempt that was cut off is used. Raises `Unavailable`.
-        """
-        spec = self._spec_of(base.name)
-        if self._spec_of(name) is not None:
-            return
-        target = self._folder / quote(name, safe="")
-        if not target.is_dir():
-            draft = target.with_name(f".{target.name}.new")
-            await pools.MODELS.run(_empty, draft)
-            try:
-                if base.format == "gguf":
-                    await self._refit(base, folder, draft / GGUF_FILE)
-                else:
-                    await pools.MODELS.run(_take, folder, draft)
-                draft.rename(target)
-            finally:
-                await pools.MODELS.run(shutil.rmtree, draft, ignore_errors=True)
-        source = target / GGUF_FILE if base.format == "gguf" else target
-        made = replace(
-            spec or ModelSpec(name, str(source), engine=base.engine),
-            name=name,
-            source=str(source),
-            engine=base.engine,
-            aliases=(),
-            adapters=(),
-            replicas=1,
-            pin=False,
-            description=f"'{base.name}', trained further",
-        )
-        await self._add(made, owner=owner)
-
-    async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
-        """Serve what the provider of ``base`` made. A name that is there already is left as it is."""
-        if self._spec_of(name) is not None:
-            return
-        spec = self._spec_of(base)
-        if spec is None:
-            raise NotFound(
-                f"'{base}' is not here any more, and with it the way to '{model}' at its provider. Add a model with "
-                "that name there as its source.",
-                code="model_not_found",
-            )
-        source = parse_source(spec.source)
-        known = source.scheme == "remote"
-        made = replace(
-            spec,
-            name=name,
-            source=f"remote://{source.location}/{model}" if known else f"{source.location}#{model}",
-            aliases=(),
-            adapters=(),
-            replicas=1,
-            pin=False,
-            description=f"'{base}', trained further at its provider",
-        )
-        await self._add(made, owner=owner)
-
-    async def forget(self, spec: ModelSpec) -> None:
-        """Delete the files of a model that is gone, if they are ours."""
-        folder = self._folder / quote(spec.name, safe="")
-        if Path(spec.source) in (folder, folder / GGUF_FILE):
-            await pools.MODELS.run(shutil.rmtree, folder, ignore_errors=True)
-
-    async def _refit(self, base: BaseModel, folder: Path, target: Path) -> None:
-        python = await self._environment.interpreter(silent)
-        command = run_module(WORKER, "refit", str(base.path), str(folder), str(target), python=python)
-        environment = {
-            **OFFLINE_ENVIRONMENT,
-            "PYTHONPATH": str(Path(__file__).parent / "engines" / "transformers"),
-        }
-        try:
-            await run_step(
-                [*command, "--type", GGUF_TYPE], "gguf", silent, folder=target.parent, env=environment
-            )
-        except StepFailedError as error:
-            raise Unavailable(
-                f"What was made of '{base.name}' could not be written as a GGUF file: {error.message}",
-                code="export_failed",
-            ) from error
-
-
-def _empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-
-
-def _take(folder: Path, target: Path) -> None:
-    """The files under a second name, or copied where the disk is another one: the first place stays whole."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            there = target / path.relative_to(folder)
-            there.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path, there)
-            except OSError:
-                shutil.copyfile(path, there)
-
+from portico_server.models.trained_models import TrainedModels
 
 FindDeployment: TypeAlias = Callable[[str], Deployment | None]
 
@@ -395,103 +247,3 @@ def _untrainable(message: str, task: TrainableTask = "chat") -> InvalidRequest:
             "machine, such as one on the engine 'transformers'."
         )
     return InvalidRequest(f"{message} {advice}", code="model_not_trainable", param="model")
-
-
-# A GGUF file as a folder of safetensors, which training needs: made once, in the engine's environment, and kept.
-
-
-async def unpack_gguf(gguf: Path, folder: Path, python: Path, report: StepReport) -> Path:
-    """The folder for ``gguf`` below ``folder``, named by the file's content; ``python`` has the engine.
-
-    The weights are in 16 bits: a model of a billion parameters takes 2 GB. Raises `InvalidRequest` for a file that
-    cannot be read. Cancelling leaves nothing behind.
-    """
-    target = folder / f"{gguf.stem}-{await pools.MODELS.run(_digest, gguf)}"
-    if (target / "config.json").is_file():
-        return target
-    await pools.MODELS.run(folder.mkdir, parents=True, exist_ok=True)
-    command = run_module(WORKER, "dequantise", str(gguf), str(target), python=python)
-    environment = {
-        **OFFLINE_ENVIRONMENT,
-        "PYTHONPATH": str(Path(__file__).parent / "engines" / "transformers"),
-    }
-    try:
-        await run_step(command, "unpack", report, folder=folder, env=environment)
-    except StepFailedError as error:
-        if (target / "config.json").is_file():  # another one was quicker
-            return target
-        raise InvalidRequest(
-            f"The model file {gguf} could not be unpacked: {error.message}",
-            code="model_file_invalid",
-            param="source",
-        ) from error
-    return target
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-# Where models are trained: the environment `finetune`, and base models unpacked for it.
-
-
-logger = logging.getLogger(__name__)
-
-ENVIRONMENT_NAME = "finetune"
-"""Of the environment."""
-
-OPTIONAL_PACKAGES = frozenset(("bitsandbytes", "deepspeed", "flash_attn"))
-"""Packages that a recipe makes use of where they are."""
-
-UNPACKED_FOLDER = "unpacked"
-"""The folder below the home with models that were unpacked."""
-
-MIN_FREE_BYTES = 256 * 1024 * 1024
-"""Bytes that stay free on the disk."""
-
-
-class ModelTrainingEnvironment:
-    """See `portico_server.core.interfaces.TrainingEnvironment`."""
-
-    def __init__(self, settings: Settings, environments: Environments) -> None:
-        self._settings = settings
-        self._environments = environments
-
-    def packages(self) -> frozenset[str]:
-        """The optional packages that the environment has on this machine, or will have: see `OPTIONAL_PACKAGES`."""
-        return RECIPES[ENVIRONMENT_NAME].pinned & OPTIONAL_PACKAGES
-
-    async def interpreter(self, report: Report) -> Path:
-        """Of the environment, built on first use where that is allowed."""
-        recipe = RECIPES[ENVIRONMENT_NAME]
-        folder = self._settings.environments / ENVIRONMENT_NAME
-        if (await pools.MODELS.run(inspect_environment, folder, recipe)).state == "absent":
-            if reason := recipe.unsuited():
-                raise Unavailable(f"Nothing can be trained here: {reason}.", code="engine_unsuited")
-            await report(
-                "environment",
-                f"The environment '{ENVIRONMENT_NAME}' is needed, about {recipe.gigabytes:g} GB",
-            )
-            await self._environments.furnish(ENVIRONMENT_NAME, lambda told: logger.info("%s", told.message))
-        return await pools.MODELS.run(require_built, folder, recipe)
-
-    async def folder(self, base: BaseModel, python: Path, report: Report) -> Path:
-        """The model's own folder, or what was made of its GGUF file: 16 bits for each parameter."""
-        if base.format == "safetensors":
-            return base.path
-        folder = self._settings.home / UNPACKED_FOLDER
-        needed = 2 * base.parameters + MIN_FREE_BYTES
-        free = (await pools.MODELS.run(shutil.disk_usage, self._settings.home)).free
-        if free < needed and not await pools.MODELS.run(_any_unpacked, folder, base.path):
-            raise Unavailable(
-                f"To train '{base.name}' it is unpacked first, which takes {needed / 1e9:.1f} GB; {folder} has "
-                f"{free / 1e9:.1f} GB. Make room, or train a smaller model.",
-                code="disk_full",
-            )
-        return await unpack_gguf(base.path, folder, python, report)
-
-
-def _any_unpacked(folder: Path, gguf: Path) -> bool:
-    """Whether this file, or an earlier one of its name, was unpacked there."""
-    return any(folder.glob(f"{gguf.stem}-*"))

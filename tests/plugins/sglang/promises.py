@@ -22,8 +22,9 @@ from portico.testing.engines import CHAT_CHECKS, GENERATION_CHECKS, EngineCheck
 from portico.testing.model_fixture import ModelFixture, model_fixture, user
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.models.catalog import ENGINES, engine_for, gpu_engines
-from portico_server.models.plan.choice import gpu_engine, plan_model
-from portico_server.models.plan.planner import machine_preset
+from portico_server.models.plan.choice import plan_model
+from portico_server.models.plan.machines import machine_preset
+from portico_server.models.plan.planned_parameters import gpu_engine
 from portico_server.models.plan.weights import weights_from_config
 from portico_server.models.spec import ModelSpec
 

@@ -28,7 +28,7 @@ from portico_server.environments.build import (
 )
 from portico_server.environments.package_sources import own_sources, uv_arguments
 from portico_server.environments.uv import StepFailedError, run_step, silent
-from portico_server.models.environments.installed import DownloadProgress
+from portico_server.models.environments.download_progress import DownloadProgress
 
 
 def packages(*install: str, name: str = "tiny") -> PackageSet:

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from portico.wire import Usage
-from portico_server.models.openai_wire import usage_from_json, usage_in, usage_to_json
+from portico_server.models.token_usage import usage_from_json, usage_in, usage_to_json
 
 FULL = {
     "prompt_tokens": 3,

@@ -17,8 +17,8 @@ from portico_server.core.principal import LOCAL
 from portico_server.core.request import Chat
 from portico_server.models import deployment
 from portico_server.models.engines.llamacpp import adapters
-from portico_server.models.server_process import stage_in
 from portico_server.models.spec import ModelSpec
+from portico_server.models.start_stage import stage_in
 
 CROWD = 1_000
 HI = {"messages": user("hello")}

@@ -12,8 +12,9 @@ from tests.server.models.conftest import MODELS
 from portico.testing.model_fixture import model_fixture, user
 from portico_server.config import read
 from portico_server.models.catalog import engine_for, gpu_engines
-from portico_server.models.plan.choice import GB, plan_model
-from portico_server.models.plan.planner import machine_preset
+from portico_server.models.plan.choice import plan_model
+from portico_server.models.plan.machines import machine_preset
+from portico_server.models.plan.outcome import GB
 from portico_server.models.plan.weights import ModelWeights
 from portico_server.models.sources import parse_source
 

@@ -15,7 +15,7 @@ from portico.testing.model_fixture import ModelFixture, model_fixture
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.principal import LOCAL
 from portico_server.core.request import Embed, Vectors
-from portico_server.models.openai_wire import dimensions_of, encoding_of, shorten, texts_of
+from portico_server.models.embedding_wire import dimensions_of, encoding_of, shorten, texts_of
 from portico_server.models.spec import ModelSpec
 
 

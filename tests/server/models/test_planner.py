@@ -20,9 +20,11 @@ from portico_server.models.engines.lmdeploy.engine import LmDeploy
 from portico_server.models.engines.vllm.engine import Vllm
 from portico_server.models.gguf import Gguf
 from portico_server.models.plan import choice
-from portico_server.models.plan.choice import PlanOutcome, fill_parameters, gpu_engine
-from portico_server.models.plan.planner import machine_preset, machine_presets
-from portico_server.models.plan.weights import ModelWeights, read_weights, weights_from_config
+from portico_server.models.plan.machines import machine_preset, machine_presets
+from portico_server.models.plan.outcome import PlanOutcome
+from portico_server.models.plan.planned_parameters import fill_parameters, gpu_engine
+from portico_server.models.plan.weight_files import read_weights
+from portico_server.models.plan.weights import ModelWeights, weights_from_config
 from portico_server.models.spec import ModelSpec
 
 GB = 1024**3

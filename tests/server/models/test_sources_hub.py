@@ -14,7 +14,7 @@ from tests.server.models.hubs import COMMIT, Hub, serving
 from tests.server.models.model_files import LLAMA, gguf
 
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, Unavailable
-from portico_server.models.plan.planner import read_remote_weights
+from portico_server.models.plan.remote_weights import read_remote_weights
 from portico_server.models.plan.weights import ModelWeights
 from portico_server.models.sources import ModelFetcher, parse_source
 from portico_server.settings import Settings, load
@@ -273,7 +273,7 @@ async def test_two_who_want_a_missing_model_hear_the_same_error(tmp_path: Path, 
 ANOTHER_PROCESS = """
 import asyncio, sys
 from portico_server.models.plan.weights import ModelWeights
-from portico_server.models.plan.planner import read_remote_weights
+from portico_server.models.plan.remote_weights import read_remote_weights
 from portico_server.models.sources import ModelFetcher, parse_source
 from portico_server.settings import Settings, load
 

@@ -18,7 +18,7 @@ from tests.server.models.model_files import LLAMA, gguf
 
 from portico_server.blobs import bucket as bucket_module
 from portico_server.core.errors import InvalidRequest, Unavailable
-from portico_server.models.sources import ModelFetcher, local, parse_source, shared
+from portico_server.models.sources import ModelFetcher, disk_room, local, parse_source, shared
 from portico_server.settings import load
 
 SOURCE = parse_source("hf://org/model")
@@ -190,7 +190,7 @@ async def test_what_has_arrived_needs_no_room_again(
     receipt = daemons.all[0].receipt(SOURCE)
     assert receipt is not None
     usage = shutil.disk_usage(path)
-    room = local._SPARE_BYTES + PART_BYTES
+    room = disk_room._SPARE_BYTES + PART_BYTES
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage._replace(free=room))
     with pytest.raises(Unavailable, match="only") as full:
         await fetched(daemons.new("b", offline=True))

@@ -14,7 +14,7 @@ from portico.testing.model_fixture import model_fixture
 from portico_server.core.principal import LOCAL
 from portico_server.models.environments.recipe import LOCKS, RECIPES
 from portico_server.models.spec import ModelSpec
-from portico_server.models.training import OPTIONAL_PACKAGES
+from portico_server.models.training_environment import OPTIONAL_PACKAGES
 
 NAME = "ft:house:portico::1"
 

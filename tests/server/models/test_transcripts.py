@@ -12,7 +12,7 @@ from portico.wire import Delta, Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.media import Attachment, Transcribe
 from portico_server.core.relay import Relay, RelayResponse
-from portico_server.models.answers import read_transcript
+from portico_server.models.media_answers import read_transcript
 
 ASKED = Transcribe(Attachment("file", "a.wav", "audio/wav", b"RIFF"), stream=True)
 WHOLE = b'{"text": "Good morning."}'

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from portico_server.core.errors import EngineFailed
 from portico_server.models import transport
-from portico_server.models.server_process import Endpoint
+from portico_server.models.endpoint import Endpoint
 from portico_server.models.transport import read_frames
 
 ENDS = b"data: 1\r\n\r\ndata: 2\n\ndata: \r3\r\ndata: 4\n\r\ndata: [DONE]\r\n\r\n"

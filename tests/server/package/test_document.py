@@ -15,7 +15,7 @@ from portico_server.core.errors import Conflict
 from portico_server.core.relay import AdapterScale
 from portico_server.db.apps import AppRow, VersionRow
 from portico_server.models.sources import ModelSource
-from portico_server.models.sources.local import DownloadReceipt, ReceiptFile
+from portico_server.models.sources.receipt import DownloadReceipt, ReceiptFile
 from portico_server.models.spec import ModelSpec
 from portico_server.package.contents import PackageContents, PackagedApp
 from portico_server.package.document import DocumentWriter, PackageDocument

@@ -1,4 +1,4 @@
-"""One step without effect, with the longest example: whether the micro batch of the recipe fits the memory."""
+"""Tries one step with the longest example, to find the micro batch that fits the memory."""
 
 from __future__ import annotations
 

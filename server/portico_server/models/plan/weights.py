@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
-
-import orjson
 
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
-from portico_server.models.gguf import Gguf, read_gguf
-from portico_server.models.sources.file_choice import PIPELINE_INDEX, choose_files
 
 _BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn": 1.0}
 
@@ -236,77 +230,3 @@ def _number(values: Mapping[str, Any], *names: str) -> int:
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
     return 0
-
-
-# What decides how a model that draws can run: the sizes of its parts, and the number format of their files.
-
-
-HEADER_BYTES = 64 * 1024
-"""Bytes of a safetensors file in which the format of its first tensors is found."""
-
-_FORMAT = re.compile(rb'"dtype"\s*:\s*"(F32|F16|BF16|F8_[A-Z0-9]+)"')
-_NAMES = {b"F32": "float32", b"F16": "float16", b"BF16": "bfloat16"}
-
-
-def pipeline_weights(name: str, index: Mapping[str, Any], size: int, header: bytes) -> ModelWeights:
-    """From the ``model_index.json``, the bytes of all weights, and the beginning of the largest file of them."""
-    found = _FORMAT.search(header)
-    return ModelWeights(
-        name=name,
-        architecture=str(index.get("_class_name", "")),
-        size=size,
-        context_length=0,
-        heads=0,
-        kv_heads=0,
-        cache_per_token=0,
-        dtype=_NAMES.get(found[1], "float8_e4m3fn") if found else "float32",
-        draws=True,
-    )
-
-
-def read_pipeline(path: Path, name: str, index: Mapping[str, Any]) -> ModelWeights:
-    """The same for a folder. Raises `InvalidRequest`. Blocks."""
-    names = (item.relative_to(path).as_posix() for item in path.glob("*/*"))
-    chosen = choose_files((PIPELINE_INDEX, *names), "", path).files
-    files = {path / file: (path / file).stat().st_size for file in chosen if file.endswith(".safetensors")}
-    with max(files, key=lambda item: files[item]).open("rb") as file:
-        header = file.read(HEADER_BYTES)
-    return pipeline_weights(name, index, sum(files.values()), header)
-
-
-# Reads what a plan needs from a model's files: headers and configuration, never the weights. Blocks.
-
-
-MAX_CONFIG_BYTES = 4 * 1024 * 1024
-"""Bytes that a ``config.json`` may have."""
-
-
-def read_weights(path: Path, name: str) -> Gguf | ModelWeights:
-    """A GGUF file, or a folder with safetensors. Raises `InvalidRequest`, or `NotFound`."""
-    if not path.is_dir():
-        return read_gguf(path)
-    index = path / PIPELINE_INDEX
-    if index.is_file():
-        with index.open("rb") as file:
-            return read_pipeline(path, name, parse_config(file.read(MAX_CONFIG_BYTES + 1), name))
-    config = path / "config.json"
-    if not config.is_file():
-        raise InvalidRequest(
-            f"'{name}' has no config.json beside its weights, so nothing is known of it.", param="source"
-        )
-    with config.open("rb") as file:
-        document = parse_config(file.read(MAX_CONFIG_BYTES + 1), name)
-    return weights_from_config(
-        name, document, sum(item.stat().st_size for item in path.glob("*.safetensors"))
-    )
-
-
-def parse_config(data: bytes, name: str) -> dict[str, object]:
-    """A ``config.json``. Raises `InvalidRequest`."""
-    try:
-        document = orjson.loads(data) if len(data) <= MAX_CONFIG_BYTES else None
-    except orjson.JSONDecodeError:
-        document = None
-    if not isinstance(document, dict):
-        raise InvalidRequest(f"The config.json of '{name}' is not a JSON object.", param="source")
-    return document

@@ -27,17 +27,15 @@ from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.models.sources import local
+from portico_server.models.sources.disk_room import require_room
 from portico_server.models.sources.file_choice import choose_files
-from portico_server.models.sources.local import (
+from portico_server.models.sources.local import find_placed_by_hand, is_usable, read_forbidden
+from portico_server.models.sources.receipt import (
     DownloadReceipt,
     ReceiptFile,
     drop_partial,
-    find_placed_by_hand,
-    is_usable,
-    read_forbidden,
     read_receipt,
     receipt_of,
-    require_room,
     write_receipt,
 )
 from portico_server.models.sources.shared import SharedModels

@@ -20,16 +20,11 @@ import aiohttp
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Forbidden, InvalidRequest, NotFound, PorticoError, Unavailable
 from portico_server.http.client import open_session
+from portico_server.models.sources.disk_room import require_room
 from portico_server.models.sources.download import ExpectedFile, RemoteFile, download, get_json, partial_files
 from portico_server.models.sources.file_choice import FileChoice, choose_files
-from portico_server.models.sources.local import (
-    PARTIAL_MARK,
-    DownloadReceipt,
-    ReceiptFile,
-    find_placed_by_hand,
-    open_local,
-    require_room,
-)
+from portico_server.models.sources.local import PARTIAL_MARK, find_placed_by_hand, open_local
+from portico_server.models.sources.receipt import DownloadReceipt, ReceiptFile
 from portico_server.models.sources.source import ModelSource
 from portico_server.settings import Settings, comma_separated
 

@@ -20,13 +20,9 @@ from portico_server.blobs.bucket import Bucket
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError
-from portico_server.models.sources.local import (
-    PARTIAL_MARK,
-    DownloadReceipt,
-    ReceiptFile,
-    open_local,
-    require_room,
-)
+from portico_server.models.sources.disk_room import require_room
+from portico_server.models.sources.local import PARTIAL_MARK, open_local
+from portico_server.models.sources.receipt import DownloadReceipt, ReceiptFile
 from portico_server.models.sources.source import ModelSource
 
 logger = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from portico_server.finetune.spec import (
     TrainingRecipe,
 )
 from portico_server.finetune.training_events import TrainEvent, TrainingTask
-from portico_server.models.training import unpack_gguf
+from portico_server.models.unpacked_gguf import unpack_gguf
 from portico_server.tools.sandbox.light import LightSandbox
 
 

@@ -18,7 +18,7 @@ from portico_server.environments.uv import silent
 from portico_server.models import adapter_export
 from portico_server.models.adapters import peft
 from portico_server.models.spec import ModelSpec
-from portico_server.models.training import unpack_gguf
+from portico_server.models.unpacked_gguf import unpack_gguf
 
 pytestmark = pytest.mark.model
 

@@ -13,7 +13,7 @@ from tests.server.models.adapters.peft_files import pairs, safetensors, write
 from tests.server.models.model_files import LLAMA, gguf
 
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
-from portico_server.models.adapters import gguf_adapter, peft, service
+from portico_server.models.adapters import gguf_adapter, peft, service, stored
 from portico_server.models.adapters import peft as files
 from portico_server.models.adapters.gguf_adapter import GgufBase
 from portico_server.models.gguf import read_gguf, read_shapes
@@ -277,18 +277,18 @@ def test_a_conversion_is_made_once_for_each_kind_of_base(tmp_path: Path) -> None
 
 def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
     home = tmp_path / "adapters"
-    one = service.store_adapter(adapter(tmp_path), home, scripted=False)
+    one = stored.store_adapter(adapter(tmp_path), home, scripted=False)
     (tmp_path / "a").rename(tmp_path / "b")
-    two = service.store_adapter(tmp_path / "b", home, scripted=False)
+    two = stored.store_adapter(tmp_path / "b", home, scripted=False)
     assert (
         one == two
-        and service.is_complete(home, one.facts)
-        and service.adapter_folder(home, one.facts) == one.path
+        and stored.is_complete(home, one.facts)
+        and stored.adapter_folder(home, one.facts) == one.path
     )
     assert [path.name for path in home.iterdir()] == [one.facts["sha256"]]
     assert sorted(path.name for path in one.path.iterdir()) == [peft.CONFIG, peft.WEIGHTS]
-    service.delete_adapter(home, one.facts)
-    assert not service.is_complete(home, one.facts) and list(home.iterdir()) == []
+    stored.delete_adapter(home, one.facts)
+    assert not stored.is_complete(home, one.facts) and list(home.iterdir()) == []
 
 
 def test_nothing_is_left_of_a_copy_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,14 +298,14 @@ def test_nothing_is_left_of_a_copy_that_failed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(service, "_copy", full)
     home = tmp_path / "adapters"
     with pytest.raises(PorticoError) as raised:
-        service.store_adapter(adapter(tmp_path), home, scripted=False)
+        stored.store_adapter(adapter(tmp_path), home, scripted=False)
     assert raised.value.code == "disk_full" and list(home.iterdir()) == []
 
 
 def test_what_a_killed_daemon_left_is_cleaned_up(tmp_path: Path) -> None:
     (tmp_path / ".x.new").mkdir()
     (tmp_path / ".x.new" / "part").write_bytes(b"x")
-    service.remove_partial(tmp_path)
+    stored.remove_partial(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -313,7 +313,7 @@ def test_models_are_no_adapters(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(gguf())
     with pytest.raises(InvalidRequest, match="is a model, not an adapter"):
-        service.store_adapter(path, tmp_path / "adapters", scripted=False)
+        stored.store_adapter(path, tmp_path / "adapters", scripted=False)
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(InvalidRequest, match="is not an adapter"):
-        service.store_adapter(tmp_path / "x.txt", tmp_path / "adapters", scripted=False)
+        stored.store_adapter(tmp_path / "x.txt", tmp_path / "adapters", scripted=False)

@@ -19,13 +19,10 @@ from portico.wire import Progressed
 from portico_server.core.errors import Conflict, NotFound, PorticoError, Unavailable
 from portico_server.core.principal import LOCAL
 from portico_server.environments.build import DRAFT_PREFIX, RECEIPT_FILE, python_in
-from portico_server.models.environments.installed import Environments, ways_of
-from portico_server.models.environments.recipe import (
-    RECIPES,
-    EnvironmentRecipe,
-    inspect_environment,
-    require_built,
-)
+from portico_server.models.environments.build import ways_of
+from portico_server.models.environments.built_environment import inspect_environment, require_built
+from portico_server.models.environments.installed import Environments
+from portico_server.models.environments.recipe import RECIPES, EnvironmentRecipe
 from portico_server.runs.run import Run
 
 Shelf = Callable[..., EnvironmentRecipe]

@@ -12,7 +12,7 @@ import orjson
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.models.engines.a2a.card import line
-from portico_server.models.openai_wire import usage_from_json
+from portico_server.models.token_usage import usage_from_json
 
 MAX_ARTIFACTS_COUNT: Final = 1_000
 """Artifacts of one task."""

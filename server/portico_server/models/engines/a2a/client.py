@@ -26,6 +26,7 @@ from portico_server.core.errors import (
 from portico_server.core.relay import Relay, RelayResponse, event_data
 from portico_server.http.client import failure_reason
 from portico_server.models.answers import single_chunk
+from portico_server.models.endpoint import Endpoint
 from portico_server.models.engines.a2a.answer import AgentAnswer, AnswerPiece
 from portico_server.models.engines.a2a.card import (
     MAX_CARD_BYTES,
@@ -40,7 +41,6 @@ from portico_server.models.engines.a2a.card import (
 from portico_server.models.engines.a2a.message import AgentContext, AgentContexts, ChatTurns
 from portico_server.models.engines.openai_client.choices import ChoicePiece, ResponseEnvelope
 from portico_server.models.openai_wire import MAX_MESSAGE_CHARS, frame
-from portico_server.models.server_process import Endpoint
 from portico_server.models.transport import (
     CONNECTION_ERRORS,
     EngineRoute,

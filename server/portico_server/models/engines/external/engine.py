@@ -85,7 +85,7 @@ class GpuServer(ABC):
         """See `portico_server.models.protocol.OccupiesGpus`."""
         # psutil is imported by now or may be; this module is imported before it.
         from portico_server.models.hardware import this_machine
-        from portico_server.models.plan.choice import fill_parameters
+        from portico_server.models.plan.planned_parameters import fill_parameters
 
         machine = this_machine()
         sizes = [gpu.memory_bytes for gpu in machine.gpus if not gpu.shared]
@@ -104,7 +104,7 @@ class GpuServer(ABC):
 
     def held_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
         """What a running server holds of such a GPU; 0 if that is not known. Blocks."""
-        from portico_server.models.plan.choice import GPU_OVERHEAD_BYTES
+        from portico_server.models.plan.outcome import GPU_OVERHEAD_BYTES
 
         share = self.start_bytes(spec, path, gpu_bytes)
         return share + GPU_OVERHEAD_BYTES if share and self.gpu_traits.share_covers == "static" else share
@@ -114,7 +114,7 @@ class GpuServer(ABC):
 
         Raises `InvalidRequest` for what cannot fit, `Unavailable` while other programs hold the memory.
         """
-        from portico_server.models.plan.choice import fill_parameters
+        from portico_server.models.plan.planned_parameters import fill_parameters
 
         machine = await pools.MODELS.run(site.machine)
         spec = await pools.MODELS.run(fill_parameters, spec, path, machine, self)

@@ -20,12 +20,14 @@ from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoErro
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.models import gpus
 from portico_server.models.engines.openai_client.quirks import Quirks
-from portico_server.models.environments.recipe import RECIPES, find_interpreter, require_built
+from portico_server.models.environments.built_environment import find_interpreter, require_built
+from portico_server.models.environments.recipe import RECIPES
 from portico_server.models.known_models import profile_of
 from portico_server.models.openai_wire import EngineRefused, UpstreamFailed
 from portico_server.models.protocol import EngineClient, LaunchContext, ModelDescription, RunningEngine
-from portico_server.models.server_process import OFFLINE_ENVIRONMENT, ServerProcess
+from portico_server.models.server_process import ServerProcess
 from portico_server.models.spec import ModelSpec, Task
+from portico_server.subprocesses import OFFLINE_ENVIRONMENT
 
 if TYPE_CHECKING:
     from portico_server.models.hardware import Gpu, Hardware
@@ -309,7 +311,8 @@ async def start_server(
     from portico_server.models.engines.openai_client.client import ConstrainedTools
     from portico_server.models.engines.openai_client.passthrough import Passthrough
     from portico_server.models.engines.openai_client.quirks import QuirksClient
-    from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute, Upstream
+    from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute
+    from portico_server.models.upstream import Upstream
 
     assert path is not None
     if not await pools.MODELS.run(path.is_dir):

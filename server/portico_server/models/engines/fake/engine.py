@@ -46,7 +46,7 @@ class Fake:
         # aiohttp is imported by now; this module is imported before it.
         from portico_server.models.engines.openai_client.client import VllmTokenizer
         from portico_server.models.engines.openai_client.passthrough import FixedAdapterClient, Passthrough
-        from portico_server.models.transport import Upstream
+        from portico_server.models.upstream import Upstream
 
         script = _script(spec)
         scripts: dict[str, Script] = {}

@@ -21,6 +21,7 @@ from aiohttp import web
 from portico.wire import Usage
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.ids import new_id
+from portico_server.models.embedding_wire import dimensions_of, document, encoding_of, shorten, texts_of
 from portico_server.models.engines import worker_http, worker_link
 from portico_server.models.engines.fake import script as scripts
 from portico_server.models.engines.fake.media import FakeImages, FakeSpeech
@@ -32,14 +33,7 @@ from portico_server.models.engines.fake.script import (
     load_script,
     read_script,
 )
-from portico_server.models.openai_wire import (
-    dimensions_of,
-    document,
-    encoding_of,
-    shorten,
-    texts_of,
-    usage_to_json,
-)
+from portico_server.models.token_usage import usage_to_json
 
 START_LOG_LINES = 10
 """Lines that a slow start writes into its log."""

@@ -13,10 +13,11 @@ from portico_server.core import pools
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.relay import AdapterScale
 from portico_server.models.adapters.gguf_adapter import GgufBase, prepare_gguf_adapter
+from portico_server.models.exit_reason import ReportStage
 from portico_server.models.gguf import parts
 from portico_server.models.plan.llamacpp import LlamaCppPlan
 from portico_server.models.protocol import LaunchContext
-from portico_server.models.server_process import ReportStage, ServerProcess, WatchStart
+from portico_server.models.server_process import ServerProcess, WatchStart
 from portico_server.models.spec import ModelSpec
 
 # How far llama.cpp has come with loading a model, as far as the system can see it.

@@ -17,7 +17,7 @@ from portico_server.models.engines.llamacpp.adapters import start_with, try_adap
 from portico_server.models.engines.llamacpp.kept_prompts import KeptPrompts
 from portico_server.models.gguf import Gguf, parts, read_gguf
 from portico_server.models.known_models import profile_of
-from portico_server.models.plan import llamacpp
+from portico_server.models.plan import llamacpp, llamacpp_options
 from portico_server.models.plan import llamacpp as planning
 from portico_server.models.protocol import AdapterFormat, LaunchContext, ModelDescription, RunningEngine
 from portico_server.models.spec import ModelSpec, Task
@@ -35,7 +35,7 @@ class LlamaCpp:
     tells_tokens = True
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
-        llamacpp.check_options(spec.name, spec.parameters)
+        llamacpp_options.check_options(spec.name, spec.parameters)
         known = profile_of(spec.source)
         context = spec.parameters.get("context_length") or (known.context_length if known else None)
         dimensions = known.dimensions if known else None

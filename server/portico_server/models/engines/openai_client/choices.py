@@ -16,7 +16,7 @@ from portico_server.core.errors import PorticoError
 from portico_server.core.ids import new_id
 from portico_server.models.engines.openai_client.constrained_tools import ToolReader
 from portico_server.models.engines.openai_client.requests import PreparedRequest
-from portico_server.models.openai_wire import usage_from_json, usage_to_json
+from portico_server.models.token_usage import usage_from_json, usage_to_json
 from portico_server.models.transport import CONNECTION_ERRORS
 
 # What llama.cpp streams, made into OpenAI's chunks and documents. Pure.

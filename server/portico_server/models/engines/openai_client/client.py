@@ -16,6 +16,14 @@ from portico_server.core.fields import LOGIT_BIAS
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
 from portico_server.models.answers import single_chunk
+from portico_server.models.embedding_wire import (
+    dimensions_of,
+    document,
+    encoding_of,
+    shorten,
+    texts_of,
+    vector_of,
+)
 from portico_server.models.engines.openai_client.choices import (
     ChoiceCall,
     ChoiceCalls,
@@ -30,20 +38,10 @@ from portico_server.models.engines.openai_client.requests import (
     prepare_chat,
     prepare_completion,
 )
-from portico_server.models.openai_wire import (
-    dimensions_of,
-    document,
-    encoding_of,
-    error_from_json,
-    error_of,
-    frame,
-    shorten,
-    texts_of,
-    usage_from_json,
-    vector_of,
-)
+from portico_server.models.openai_wire import error_from_json, error_of, frame
 from portico_server.models.protocol import EngineClient, ModelDescription
 from portico_server.models.server_process import ServerProcess
+from portico_server.models.token_usage import usage_from_json
 from portico_server.models.transport import (
     CONNECTION_ERRORS,
     EngineRoute,

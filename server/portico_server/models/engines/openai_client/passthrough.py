@@ -20,9 +20,11 @@ from portico_server.core.errors import EngineFailed, PorticoError, Unavailable
 from portico_server.core.media import Attachment
 from portico_server.core.relay import AdapterScale, Operation, Relay, RelayResponse
 from portico_server.models.answers import close_chunks, single_chunk
-from portico_server.models.openai_wire import error_in, frame, usage_in
+from portico_server.models.openai_wire import error_in, frame
 from portico_server.models.protocol import EngineClient
-from portico_server.models.transport import CONNECTION_ERRORS, Upstream
+from portico_server.models.token_usage import usage_in
+from portico_server.models.transport import CONNECTION_ERRORS
+from portico_server.models.upstream import Upstream
 
 # Sounds and pictures on their way to and from a server that speaks OpenAI. Imports aiohttp.
 

@@ -14,7 +14,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.relay import Operation, Relay, RelayResponse
 from portico_server.models.answers import close_chunks, single_chunk
-from portico_server.models.openai_wire import document, encoding_of, vector_of
+from portico_server.models.embedding_wire import document, encoding_of, vector_of
 from portico_server.models.protocol import EngineClient
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from portico_server.models.engines.remote.anthropic_messages import (
     usage_of,
 )
 from portico_server.models.openai_wire import frame
-from portico_server.models.transport import CONNECTION_ERRORS, Upstream
+from portico_server.models.transport import CONNECTION_ERRORS
+from portico_server.models.upstream import Upstream
 
 # A request that came in Anthropic's own words, and the answer to it: passed on as they are, and counted. Pure.
 

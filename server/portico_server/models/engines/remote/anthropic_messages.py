@@ -10,7 +10,8 @@ import orjson
 
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.models.openai_wire import error_from_json, usage_to_json
+from portico_server.models.openai_wire import error_from_json
+from portico_server.models.token_usage import usage_to_json
 
 DEFAULT_MAX_TOKENS = 8192
 """What an answer may have if the caller does not say; Anthropic wants a number."""

@@ -22,6 +22,7 @@ from portico_server.core.errors import (
 from portico_server.core.hosted_tuning import HostedTuner
 from portico_server.core.rate_bucket import RateBucket
 from portico_server.core.relay import Relay, RelayResponse
+from portico_server.models.endpoint import Endpoint
 from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.engines.remote.anthropic_messages import DEFAULT_MAX_TOKENS
 from portico_server.models.engines.remote.providers import (
@@ -34,11 +35,11 @@ from portico_server.models.engines.remote.providers import (
 from portico_server.models.fallback import fallbacks
 from portico_server.models.in_flight import HeldAnswer
 from portico_server.models.known_models import profile_of
-from portico_server.models.openai_wire import EngineRefused, UpstreamFailed, estimate_tokens
+from portico_server.models.openai_wire import EngineRefused, UpstreamFailed
 from portico_server.models.protocol import EngineClient, LaunchContext, ModelDescription, RunningEngine
-from portico_server.models.server_process import Endpoint
 from portico_server.models.sources import parse_source
 from portico_server.models.spec import ModelSpec, Task
+from portico_server.models.token_usage import estimate_tokens
 
 # Where a remote model is and how it is to be treated, settled from its spec, the presets and the environment.
 
@@ -304,7 +305,7 @@ def _client(name: str, target: RemoteTarget, site: LaunchContext) -> EngineClien
     from portico_server.models.engines.openai_client.passthrough import Passthrough
     from portico_server.models.engines.openai_client.quirks import QuirksClient
     from portico_server.models.engines.remote.anthropic_client import AnthropicClient
-    from portico_server.models.transport import Upstream
+    from portico_server.models.upstream import Upstream
 
     async def explain(error: BaseException) -> PorticoError:
         return EngineFailed(

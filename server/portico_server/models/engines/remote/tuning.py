@@ -30,7 +30,7 @@ from portico_server.core.hosted_tuning import (
     HostedTuner,
 )
 from portico_server.http.client import failure_reason, open_session
-from portico_server.models.server_process import Endpoint
+from portico_server.models.endpoint import Endpoint
 from portico_server.models.transport import CONNECT_TIMEOUT_S
 
 CALL_TIMEOUT_S: Final = 60.0

@@ -10,8 +10,8 @@ import orjson
 from aiohttp import web
 
 from portico.wire import Usage
+from portico_server.models.embedding_wire import dimensions_of, document, encoding_of, shorten, texts_of
 from portico_server.models.engines import worker_http, worker_link
-from portico_server.models.openai_wire import dimensions_of, document, encoding_of, shorten, texts_of
 from portico_server.subprocesses import own
 
 MAX_BATCH_TEXTS = 64

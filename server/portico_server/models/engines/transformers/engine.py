@@ -32,9 +32,9 @@ from portico_server.models.fallback import fallbacks
 from portico_server.models.gpus import NO_GPU_SHARE, GpuShare
 from portico_server.models.known_models import profile_of
 from portico_server.models.protocol import AdapterFormat, LaunchContext, ModelDescription, RunningEngine
-from portico_server.models.server_process import OFFLINE_ENVIRONMENT, ServerProcess
+from portico_server.models.server_process import ServerProcess
 from portico_server.models.spec import ModelSpec, Task
-from portico_server.subprocesses import module
+from portico_server.subprocesses import OFFLINE_ENVIRONMENT, module
 
 if TYPE_CHECKING:
     from portico_server.models.plan.transformers import TransformersPlan
@@ -213,14 +213,14 @@ def _settled(spec: ModelSpec, path: Path | None) -> TransformersPlan | None:
     """The plan for this machine, as far as the files say enough. Blocks."""
     # psutil is imported by now or may be; this module is imported before it.
     from portico_server.models.hardware import this_machine
-    from portico_server.models.plan import weights
     from portico_server.models.plan.transformers import plan_transformers
+    from portico_server.models.plan.weight_files import read_weights
     from portico_server.models.plan.weights import ModelWeights
 
     if path is None or not path.is_dir():
         return None
     try:
-        model = weights.read_weights(path, spec.name)
+        model = read_weights(path, spec.name)
     except InvalidRequest:
         return None  # an architecture that the planner does not know; starting it will show
     return (

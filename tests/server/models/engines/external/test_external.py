@@ -21,7 +21,8 @@ from portico_server.models.engines.external import server
 from portico_server.models.engines.openai_client.client import requires_tool_call
 from portico_server.models.engines.vllm.engine import Vllm
 from portico_server.models.environments.recipe import RECIPES
-from portico_server.models.server_process import ServerProcess, exit_reason
+from portico_server.models.exit_reason import exit_reason
+from portico_server.models.server_process import ServerProcess
 from portico_server.models.spec import ModelSpec
 
 ENGINES = ["vllm", "lmdeploy"]

@@ -20,14 +20,13 @@ from portico_server.models.gguf import read_gguf
 from portico_server.models.hardware import Hardware
 from portico_server.models.plan.choice import plan_model as outcome
 from portico_server.models.plan.llamacpp import (
-    LLAMACPP_OPTIONS,
     CompanionFiles,
-    check_options,
     chosen_parameters,
     find_companions,
     memory_need,
     plan_gguf,
 )
+from portico_server.models.plan.llamacpp_options import LLAMACPP_OPTIONS, check_options
 from portico_server.models.spec import ModelSpec
 
 MACHINE = Hardware(4, 16 * 1024**3)

@@ -20,10 +20,11 @@ from tests.environments import ENVIRONMENTS, alone
 import portico_server.models.engines.transformers
 from portico_server.core.errors import Unavailable
 from portico_server.environments.build import python_in
-from portico_server.models.environments.installed import build_environment
-from portico_server.models.environments.recipe import RECIPES, inspect_environment
+from portico_server.models.environments.build import build_environment
+from portico_server.models.environments.built_environment import inspect_environment
+from portico_server.models.environments.recipe import RECIPES
 from portico_server.models.sources import ModelFetcher, parse_source
-from portico_server.models.training import unpack_gguf as unpack
+from portico_server.models.unpacked_gguf import unpack_gguf as unpack
 from portico_server.settings import load
 
 MAKE = Path(__file__).with_name("make_models.py")

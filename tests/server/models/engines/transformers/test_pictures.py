@@ -24,7 +24,8 @@ from portico_server.core.principal import LOCAL
 from portico_server.core.relay import Operation
 from portico_server.models.answers import close_chunks
 from portico_server.models.engines.transformers.engine import Transformers
-from portico_server.models.plan.weights import ModelWeights, read_weights
+from portico_server.models.plan.weight_files import read_weights
+from portico_server.models.plan.weights import ModelWeights
 from portico_server.models.spec import ModelSpec
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]  # the first run builds

@@ -14,7 +14,7 @@ from portico.testing.model_fixture import ModelFixture, model_fixture
 from portico_server.core.errors import InvalidRequest
 from portico_server.environments.uv import silent
 from portico_server.models.spec import ModelSpec
-from portico_server.models.training import unpack_gguf
+from portico_server.models.unpacked_gguf import unpack_gguf
 
 BODY: dict[str, Any] = {
     "prompt": "The capital of France is",

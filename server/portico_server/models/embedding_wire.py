@@ -1,0 +1,100 @@
+"""What every embeddings endpoint must get right: the input, the number of dimensions, the encoding. Pure."""
+
+from __future__ import annotations
+
+import base64
+import math
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portico.wire import Usage
+from portico_server.core.errors import InvalidRequest
+from portico_server.models.token_usage import usage_to_json
+
+MAX_EMBEDDING_INPUTS = 16_384
+"""Texts in one call."""
+
+
+def texts_of(body: Mapping[str, Any]) -> list[str]:
+    """The texts of an embeddings request, in order.
+
+    Raises `InvalidRequest` that says what to send instead.
+    """
+    given = body.get("input")
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not texts:
+        raise InvalidRequest("'input' must be a text or a list of texts that is not empty.", param="input")
+    if all(_tokens(item) for item in texts) or _tokens(texts):
+        raise InvalidRequest(
+            "'input' holds token ids. They belong to another model's vocabulary: send the texts themselves. "
+            "(LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False).)",
+            code="token_input_unsupported",
+            param="input",
+        )
+    for index, text in enumerate(texts):
+        if not isinstance(text, str) or not text:
+            raise InvalidRequest(
+                f"'input[{index}]' must be a text that is not empty.", param=f"input[{index}]"
+            )
+    if len(texts) > MAX_EMBEDDING_INPUTS:
+        raise InvalidRequest(
+            f"'input' has {len(texts)} texts; send at most {MAX_EMBEDDING_INPUTS} at a time.", param="input"
+        )
+    return texts
+
+
+def dimensions_of(body: Mapping[str, Any], full: int | None) -> int | None:
+    """The asked-for number of dimensions, if any. ``full`` is what the model has. Raises `InvalidRequest`."""
+    asked = body.get("dimensions")
+    if asked is None:
+        return None
+    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1 or (full and asked > full):
+        most = f" and at most {full}, which is what the model has" if full else ""
+        raise InvalidRequest(f"'dimensions' must be a whole number of at least 1{most}.", param="dimensions")
+    return asked
+
+
+def encoding_of(body: Mapping[str, Any]) -> str:
+    """``float`` or ``base64``. Raises `InvalidRequest` for anything else."""
+    encoding = body.get("encoding_format") or "float"
+    if encoding not in ("float", "base64"):
+        raise InvalidRequest("'encoding_format' must be 'float' or 'base64'.", param="encoding_format")
+    return str(encoding)
+
+
+def shorten(vector: bytes, dimensions: int | None) -> bytes:
+    """The first ``dimensions`` numbers of a float32 vector, scaled to length 1 again."""
+    if dimensions is None or dimensions * 4 >= len(vector):
+        return vector
+    head = array("f", vector[: dimensions * 4])
+    length = math.sqrt(math.fsum(x * x for x in head)) or 1.0
+    return array("f", [x / length for x in head]).tobytes()
+
+
+def document(vectors: Sequence[bytes], encoding: str, model: str, usage: Usage) -> dict[str, Any]:
+    """OpenAI's answer; each vector is a little-endian float32 buffer."""
+    return {
+        "object": "list",
+        "data": [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": base64.b64encode(vector).decode()
+                if encoding == "base64"
+                else array("f", vector).tolist(),
+            }
+            for index, vector in enumerate(vectors)
+        ],
+        "model": model,
+        "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage_to_json(usage)["total_tokens"]},
+    }
+
+
+def vector_of(value: Any) -> bytes:
+    """A vector from an answer, whichever encoding it came in, as a little-endian float32 buffer."""
+    return base64.b64decode(value) if isinstance(value, str) else array("f", value).tobytes()
+
+
+def _tokens(item: Any) -> bool:
+    return isinstance(item, list) and bool(item) and all(isinstance(x, int) for x in item)

@@ -1,0 +1,157 @@
+"""Reads sounds, transcripts and pictures that a model answered back into our own values."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from portico.wire import Delta, Usage
+from portico_server.core.context import Context
+from portico_server.core.errors import EngineFailed, PorticoError
+from portico_server.core.media import (
+    Draw,
+    GeneratedImage,
+    GeneratedImages,
+    Speak,
+    Speech,
+    Transcribe,
+    Transcription,
+    TranscriptSegment,
+    measure_image,
+)
+from portico_server.core.relay import Relay, event_data
+from portico_server.models.answers import RelayingModel, close_chunks, whole_answer
+
+
+async def read_speech(model: RelayingModel, request: Speak, context: Context) -> Speech:
+    """A text said aloud."""
+    body = {
+        **request.options,
+        "model": model.card.name,
+        "input": request.input,
+        "voice": request.voice,
+        "response_format": request.response_format,
+        "instructions": request.instructions,
+    }
+    body = {name: value for name, value in body.items() if value != ""}
+    if request.speed != 1.0:
+        body["speed"] = request.speed
+    data, media_type, usage = await whole_answer(model, Relay("audio/speech", body), context)
+    if not data:
+        raise EngineFailed(f"'{model.card.name}' answered no sound.")
+    return Speech(data, media_type, usage, model.card.name)
+
+
+async def read_transcript(model: RelayingModel, request: Transcribe, context: Context) -> Transcription:
+    """Speech written down."""
+    body: dict[str, Any] = {"model": model.card.name, "response_format": "json"}
+    if request.timestamps:
+        body |= {"response_format": "verbose_json", "timestamp_granularities": [request.timestamps]}
+    given = {
+        "language": request.language,
+        "prompt": request.prompt,
+        "temperature": request.temperature,
+    }
+    body |= {name: value for name, value in given.items() if value}
+    relay = Relay(
+        "audio/translations" if request.translate else "audio/transcriptions", body, files=(request.file,)
+    )
+    if request.stream:
+        try:
+            return await _stream_transcript(model, replace(relay, body={**body, "stream": True}), context)
+        except PorticoError as error:
+            # Models that answer in one piece alone refuse to be asked for several, before they listen.
+            if error.status not in (400, 422) or "stream" not in f"{error.param} {error.message}":
+                raise
+    data, _, usage = await whole_answer(model, relay, context)
+    return _transcript_of(model, data, usage)
+
+
+async def _stream_transcript(model: RelayingModel, relay: Relay, context: Context) -> Transcription:
+    """Speech written down, in `Delta` events while it is heard."""
+    relayed = await model.relay(relay, context)
+    whole: str | None = None
+    try:
+        if not relayed.media_type.startswith("text/event-stream"):  # it does not stream, and does not say so
+            return _transcript_of(model, b"".join([chunk async for chunk in relayed.chunks]), relayed.usage)
+        async for chunk in relayed.chunks:
+            for data in map(event_data, chunk.split(b"\n\n")):
+                event = orjson.loads(data) if data.startswith(b"{") else {}
+                if event.get("type") == "transcript.text.delta" and event["delta"]:
+                    await context.emit(Delta(event["delta"]))
+                elif event.get("type") == "transcript.text.done":
+                    whole = event["text"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise _no_transcript(model) from error
+    finally:
+        await close_chunks(relayed.chunks)
+    if whole is None:
+        raise _no_transcript(model)
+    return Transcription(whole, usage=relayed.usage, model=model.card.name)
+
+
+def _transcript_of(model: RelayingModel, data: bytes, usage: Usage) -> Transcription:
+    try:
+        document = orjson.loads(data)
+        return Transcription(
+            document["text"],
+            document.get("language") or "",
+            document.get("duration"),
+            tuple(
+                TranscriptSegment(item["start"], item["end"], item["text"])
+                for item in document.get("segments") or ()
+            ),
+            tuple(
+                TranscriptSegment(item["start"], item["end"], item["word"])
+                for item in document.get("words") or ()
+            ),
+            usage,
+            model.card.name,
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise _no_transcript(model) from error
+
+
+def _no_transcript(model: RelayingModel) -> EngineFailed:
+    return EngineFailed(f"'{model.card.name}' answered something that is not a transcript.")
+
+
+async def read_images(model: RelayingModel, request: Draw, context: Context) -> GeneratedImages:
+    """Pictures made of words, or of other pictures."""
+    body: dict[str, Any] = {**request.options, "model": model.card.name, "prompt": request.prompt}
+    body["response_format"] = "b64_json"
+    if request.n > 1:
+        body["n"] = request.n
+    if request.size != "auto":
+        body["size"] = request.size
+    files = request.images if request.mask is None else (*request.images, request.mask)
+    relay = Relay("images/edits" if files else "images/generations", body, files=files)
+    try:
+        data, _, usage = await whole_answer(model, relay, context)
+    except PorticoError as error:
+        # Models that know one way to answer alone refuse to be asked for it.
+        if error.status not in (400, 422) or "response_format" not in f"{error.param} {error.message}":
+            raise
+        del body["response_format"]
+        data, _, usage = await whole_answer(model, relay, context)
+    try:
+        found = tuple(_picture(item) for item in orjson.loads(data)["data"])
+    except (orjson.JSONDecodeError, KeyError, TypeError, binascii.Error) as error:
+        raise EngineFailed(f"'{model.card.name}' answered something that is not pictures.") from error
+    if not found:
+        raise EngineFailed(f"'{model.card.name}' answered no picture.")
+    return GeneratedImages(found, usage, model.card.name)
+
+
+def _picture(item: Mapping[str, Any]) -> GeneratedImage:
+    revised = item.get("revised_prompt") or ""
+    if not item.get("b64_json"):
+        return GeneratedImage(b"", "", revised, item["url"])
+    data = base64.b64decode(item["b64_json"])
+    known = measure_image(data)
+    return GeneratedImage(data, known.media_type if known else "application/octet-stream", revised)

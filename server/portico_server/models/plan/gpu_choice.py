@@ -1,0 +1,398 @@
+"""How safetensors fit the GPUs of a machine, on each of the engines that are servers of their own, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from portico_server.core.dataclass import dataclass
+from portico_server.models.gpus import USABLE_GPU_SHARE
+from portico_server.models.hardware import Gpu, Hardware, describe
+from portico_server.models.plan import weights
+from portico_server.models.plan.nearest import gb, nearest_gguf_of, recommended
+from portico_server.models.plan.outcome import (
+    CPU_OVERHEAD_BYTES,
+    FP8_MIN_CAPABILITY_NUMBER,
+    FULL_CONTEXT_TOKENS,
+    GB,
+    GPU_OVERHEAD_BYTES,
+    GPU_SHARE,
+    MAX_PARALLEL_CALLS,
+    MIN_CONTEXT_TOKENS,
+    Q4_BITS,
+    USUAL_CALL_TOKENS,
+    MemoryEstimate,
+    PlanOutcome,
+)
+from portico_server.models.plan.weights import ModelWeights
+from portico_server.models.protocol import MEMORY_SHARE, GpuTraits
+
+
+@dataclass(frozen=True, slots=True)
+class GpuPlanning:
+    """One model on one machine, for the engines that serve safetensors on NVIDIA GPUs."""
+
+    model: ModelWeights
+    hardware: Hardware
+    parameters: Mapping[str, Any]
+    name: str
+    budget: int | None
+
+    @property
+    def gpus(self) -> tuple[Gpu, ...]:
+        return tuple(gpu for gpu in self.hardware.gpus if not gpu.shared)
+
+    def best(self, servers: Mapping[str, GpuTraits]) -> PlanOutcome:
+        """On the first engine on which it fits; on the first one of all if it fits nowhere."""
+        fitting = self._fitting(servers)
+        first = next(iter(servers))
+        if fitting is not None and fitting.engine == first:
+            return fitting
+        made = self.on(first, servers[first])
+        if fitting is None or made.fits:
+            return made
+        better = (
+            f"{servers[fitting.engine].title} takes it where {servers[first].title} does not. On "
+            f"{servers[first].title}: {made.reasons[-1][0].lower()}{made.reasons[-1][1:]}"
+        )
+        return replace(fitting, reasons=(fitting.reasons[0], better, *fitting.reasons[1:]))
+
+    def asked_for(self, engine: str, servers: Mapping[str, GpuTraits]) -> PlanOutcome:
+        """On the engine that was named."""
+        if not self.gpus:
+            own = servers[engine].cpu_build
+            return self._on_cpu(engine, servers[engine]) if own else self.refused(engine, servers[engine])
+        made = self.on(engine, servers[engine])
+        others = {other: traits for other, traits in servers.items() if other != engine}
+        if made.fits or (elsewhere := self._fitting(others)) is None:
+            return made
+        small = others[elsewhere.engine].cache_parameter
+        value = elsewhere.parameters.get(small) if small not in self.parameters else None
+        way = f" with {small} {value}" if value else ""
+        return replace(made, nearest=f"It fits on the engine {elsewhere.engine}{way}. {made.nearest}")
+
+    def _fitting(self, servers: Mapping[str, GpuTraits]) -> PlanOutcome | None:
+        plans = (self.on(engine, traits) for engine, traits in servers.items() if self._may(traits))
+        return next((plan for plan in plans if plan.fits), None)
+
+    def _may(self, traits: GpuTraits) -> bool:
+        """Whether an engine may be chosen for the model, if it fits there."""
+        if traits.share_covers != "all" and "memory_share" in self.parameters:
+            return False  # which was said of all that an engine takes
+        known = self.model.quantisation in ("", *traits.weights)
+        return not traits.architectures or (known and self.model.architecture in traits.architectures)
+
+    def on(self, engine: str, traits: GpuTraits) -> PlanOutcome:
+        """What it takes of the GPUs on one engine."""
+        model, gpus, given = self.model, self.gpus, self.parameters
+        memory = min(gpu.memory_bytes for gpu in gpus)
+        need = _GpuNeed.of(model, memory, min(gpu.capability for gpu in gpus), given, traits)
+        asked = given.get("context_length")
+        trained = model.context_length or 4_096
+        wanted = asked or min(trained, FULL_CONTEXT_TOKENS)
+        counts = [n for n in (1, 2, 4, 8, 16) if n <= len(gpus) and (not model.heads or model.heads % n == 0)]
+        if "tensor_parallel" in given:
+            counts = [given["tensor_parallel"]]
+        # Groups of GPUs share the layers: each holds a part of the weights and of the cache.
+        groups = given.get("pipeline_parallel", 1)
+        count = next((n for n in counts if need.tokens(n * groups) >= wanted), counts[-1])
+        split = count * groups
+        least = asked or min(trained, MIN_CONTEXT_TOKENS)
+        if 0 <= need.tokens(split) < least <= need.smaller.tokens(split):
+            need = need.smaller
+        tokens = need.tokens(split)
+        context = asked or min(trained, max(tokens // 256 * 256, MIN_CONTEXT_TOKENS))
+        calls = min(given.get("max_sequences", MAX_PARALLEL_CALLS), MAX_PARALLEL_CALLS)
+        copies = given.get("data_parallel", 1)
+        estimate = need.estimate(context, calls, split)
+        chosen: dict[str, Any] = {"context_length": context, "tensor_parallel": count, "dtype": need.dtype}
+        chosen |= {key: given[key] for key in _SETTINGS if key in given}
+        if need.cache_setting is not None:
+            chosen[traits.cache_parameter] = need.cache_setting
+        chosen["memory_share"] = given.get("memory_share", need.share(estimate, split))
+        decided = _why_not(need, gpus, split * copies, estimate, tokens, context, asked)
+        return PlanOutcome(
+            model=self.name,
+            hardware=describe(self.hardware),
+            engine=engine,
+            parameters=chosen,
+            estimate=estimate,
+            fits=not decided,
+            reasons=(*_gpu_reasons(need, gpus, chosen, estimate, split), *filter(None, (decided,))),
+            nearest=self._nearest(need, estimate, asked, tokens, split, copies) if decided else "",
+        )
+
+    def _nearest(
+        self,
+        need: _GpuNeed,
+        estimate: MemoryEstimate,
+        asked: int | None,
+        tokens: int,
+        split: int,
+        copies: int,
+    ) -> str:
+        model = self.model
+        if split * copies > len(self.gpus):
+            return (
+                "Give smaller 'tensor_parallel', 'pipeline_parallel' and 'data_parallel', or leave them out."
+            )
+        if need.able and asked and tokens >= MIN_CONTEXT_TOKENS:
+            return f"It fits with context_length {tokens // 256 * 256}."
+        room = estimate.available - GPU_OVERHEAD_BYTES
+        computes_fp8 = need.capability >= FP8_MIN_CAPABILITY_NUMBER and "fp8" in need.traits.online
+        if not model.quantisation and need.quantisation != "fp8" and computes_fp8:
+            half = int(model.running_bytes("bfloat16") * need.traits.online["fp8"])
+            if half // split < room:
+                return f"It fits with quantization fp8, about {gb(half)}, in which this GPU computes."
+        quarter = int(model.parameters * Q4_BITS / 8)
+        if not model.quantisation and quarter // split < room:
+            return f"A version with 4-bit weights (AWQ or GPTQ), about {gb(quarter)}, fits."
+        if quarter + GB < self.hardware.memory_bytes * MEMORY_SHARE:
+            return f"A Q4_K_M GGUF of it, about {gb(quarter)}, fits on llama.cpp, slowly, on the CPU."
+        return recommended(self.hardware)
+
+    def refused(self, engine: str, traits: GpuTraits) -> PlanOutcome:
+        """Without a GPU."""
+        model = self.model
+        return PlanOutcome(
+            model=self.name,
+            hardware=describe(self.hardware),
+            engine=engine,
+            parameters={},
+            estimate=MemoryEstimate("gpu", model.size, 0, 0, 0),
+            fits=False,
+            reasons=(
+                f"Safetensors ({model.architecture}, {model.form}) in this form are for {traits.title}.",
+                f"{traits.title} needs an NVIDIA GPU, and this machine has none.",
+            ),
+            nearest=nearest_gguf_of(model, self.hardware),
+        )
+
+    def _on_cpu(self, engine: str, traits: GpuTraits) -> PlanOutcome:
+        """On a build of the engine for the CPU, which the user has."""
+        model, hardware = self.model, self.hardware
+        dtype = str(self.parameters.get("dtype", "auto"))
+        dtype = "bfloat16" if dtype == "auto" else dtype
+        context = self.parameters.get("context_length") or model.context_length or 4_096
+        available = int(hardware.memory_bytes * MEMORY_SHARE) if self.budget is None else self.budget
+        estimate = MemoryEstimate(
+            "cpu", model.running_bytes(dtype), model.cache_bytes(context), CPU_OVERHEAD_BYTES, available
+        )
+        fits = estimate.total <= available
+        return PlanOutcome(
+            model=self.name,
+            hardware=describe(hardware),
+            engine=engine,
+            parameters={"context_length": context, "dtype": dtype},
+            estimate=estimate,
+            fits=fits,
+            reasons=(
+                f"{traits.title} was asked for. Without an NVIDIA GPU that is a build for the CPU of your own, which "
+                "the parameter 'python' names.",
+                f"It takes about {gb(estimate.total)} of the {gb(available)} that models may have.",
+            ),
+            nearest="" if fits else nearest_gguf_of(model, hardware),
+        )
+
+
+_SETTINGS = (
+    "quantization",
+    "kv_cache_dtype",
+    "kv_cache_bits",
+    "pipeline_parallel",
+    "data_parallel",
+    "max_sequences",
+)
+"""Parameters that a user sets and the plan follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class _GpuNeed:
+    """What a model takes of GPUs with ``memory`` bytes each as the user's parameters have it run: ``weights`` in bytes,
+    all together; ``cache_factor`` is the width of a number in its cache as a part of 16 bits, ``cache_setting`` the
+    value of the engine's parameter that the plan chose for that; ``set_share`` the user's part of the memory.
+    """
+
+    model: ModelWeights
+    traits: GpuTraits
+    memory: int
+    capability: float
+    dtype: str
+    quantisation: str
+    weights: int
+    cache_factor: float
+    cache_open: bool
+    set_share: float | None
+    cache_setting: str | int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: ModelWeights,
+        memory: int,
+        capability: float,
+        parameters: Mapping[str, Any],
+        traits: GpuTraits,
+    ) -> _GpuNeed:
+        dtype = str(parameters.get("dtype", "auto"))
+        if dtype == "auto":
+            # As the engines choose: kernels for some 4-bit weights know float16 alone.
+            bfloat = model.dtype != "float16" and (not capability or capability >= 8.0)
+            dtype = "bfloat16" if bfloat else "float16"
+        elif dtype == "half":
+            dtype = "float16"
+        online = str(parameters.get("quantization", ""))
+        kept = 1.0 if model.quantisation else traits.online.get(online, 1.0)
+        return cls(
+            model,
+            traits,
+            memory,
+            capability,
+            dtype,
+            model.quantisation or online,
+            int(model.running_bytes(dtype) * kept),
+            traits.cache_factors.get(parameters.get(traits.cache_parameter, ""), 1.0),
+            traits.cache_parameter not in parameters,
+            parameters.get("memory_share"),
+        )
+
+    @property
+    def able(self) -> bool:
+        """Whether the GPU can compute it at all."""
+        return not self.capability or self.capability >= self.needs
+
+    @property
+    def needs(self) -> float:
+        return max(self.traits.min_capability, self.traits.weights.get(self.quantisation, 0.0))
+
+    @property
+    def smaller(self) -> _GpuNeed:
+        """The same with numbers of 8 bits in the cache, if the engine can keep those on this GPU and nobody chose."""
+        if not self.cache_open or 0 < self.capability < self.traits.cache_capability:
+            return self
+        setting = next(iter(self.traits.cache_factors))
+        return replace(self, cache_factor=self.traits.cache_factors[setting], cache_setting=setting)
+
+    def budget(self, split: int) -> int:
+        """Bytes that the engine may have of each GPU."""
+        if self.set_share is None:
+            return int(self.memory * GPU_SHARE)
+        given = int(self.set_share * self.memory)
+        if self.traits.share_covers == "all":
+            return given
+        if self.traits.share_covers == "free":
+            held = self.weights // split
+            given = held + int(self.set_share * max(0, self.memory - held))
+        return min(int(self.memory * USABLE_GPU_SHARE), given + GPU_OVERHEAD_BYTES)
+
+    def estimate(self, context: int, calls: int, split: int) -> MemoryEstimate:
+        """With a cache for so many ``calls`` of a full context, as far as there is room; for one at least."""
+        held, budget = self.weights // split, self.budget(split)
+        room = max(0, budget - GPU_OVERHEAD_BYTES - held)
+        call = self.call(context, split)
+        return MemoryEstimate("gpu", held, max(min(room, calls * call), call), GPU_OVERHEAD_BYTES, budget)
+
+    def share(self, estimate: MemoryEstimate, split: int) -> float:
+        """The part of the memory to ask the engine for."""
+        wanted, whole = estimate.total, self.memory
+        if self.traits.share_covers == "static":
+            wanted -= estimate.other
+        elif self.traits.share_covers == "free":
+            wanted, whole = estimate.cache, max(1, self.memory - self.weights // split)
+        return round(min(GPU_SHARE, max(0.1, -(-wanted * 20 // whole) / 20)), 2)
+
+    def call(self, tokens: int, split: int) -> int:
+        """Bytes of cache of one call on one of ``split`` GPUs: heads are shared out, but not cut."""
+        if self.model.encoder:
+            return 0
+        heads = max(1, self.model.kv_heads)
+        kept = self.model.cache_bytes(tokens, windows=self.traits.frees_windows)
+        return int(kept * self.cache_factor * max(1, heads // split) / heads)
+
+    def tokens(self, split: int) -> int:
+        """Tokens of context that one call can have beside the weights on each of ``split`` GPUs; -1 for none."""
+        room = self.budget(split) - GPU_OVERHEAD_BYTES - self.weights // split
+        if room < 0:
+            return -1
+        low, high = 0, weights.MAX_CONTEXT_TOKENS
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.call(middle, split) <= room else (low, middle - 1)
+        return low
+
+
+def _why_not(
+    need: _GpuNeed,
+    gpus: tuple[Gpu, ...],
+    count: int,
+    estimate: MemoryEstimate,
+    tokens: int,
+    context: int,
+    asked: int | None,
+) -> str:
+    """The reason that decided against it; empty if it fits."""
+    if not need.able:
+        weights_need = need.needs > need.traits.min_capability
+        what = f"{need.quantisation} weights need" if weights_need else f"{need.traits.title} needs"
+        return f"{what} compute capability {need.needs}, but the {gpus[0].name} has {gpus[0].capability}."
+    if count > len(gpus):
+        return f"It is set to {count} GPUs, and there {'is 1' if len(gpus) == 1 else f'are {len(gpus)}'}."
+    if tokens < 0:
+        return (
+            f"The weights alone take {gb(estimate.weights)} of each GPU and the engine {gb(estimate.other)} more, "
+            f"of {gb(estimate.available)} that it may have."
+        )
+    if tokens < (asked or min(need.model.context_length or 4_096, MIN_CONTEXT_TOKENS)):
+        left = estimate.available - estimate.weights - estimate.other
+        return (
+            f"A call of {context:,} tokens needs {gb(estimate.cache)} of cache, and {gb(left)} are left beside the "
+            f"weights, for {tokens:,} tokens."
+        )
+    return ""
+
+
+_COVERED = {"all": "", "static": " for weights and cache", "free": " of what the weights leave free"}
+
+
+def _gpu_reasons(
+    need: _GpuNeed, gpus: tuple[Gpu, ...], chosen: Mapping[str, Any], estimate: MemoryEstimate, split: int
+) -> list[str]:
+    model = need.model
+    reasons = [
+        f"Safetensors ({model.architecture}, {model.form}) on an NVIDIA GPU are for {need.traits.title}."
+    ]
+    if split > 1:
+        reasons.append(
+            f"The weights ({gb(need.weights)}) and a full context want {split} GPUs: each takes a part of every layer."
+        )
+    elif len(gpus) > 1:
+        free = "other one stays" if len(gpus) == 2 else f"other {len(gpus) - 1} stay"
+        reasons.append(f"One GPU is enough; the {free} free for further models.")
+    if chosen["dtype"] == "float16" != model.dtype and 0 < need.capability < 8.0:
+        reasons.append(f"The {gpus[0].name} does not compute in bfloat16, so it is float16.")
+    elif not model.quantisation and chosen["dtype"] != model.dtype:
+        reasons.append(f"The files are {model.dtype}; it runs as {chosen['dtype']}.")
+    if need.quantisation == "fp8" and 0 < need.capability < FP8_MIN_CAPABILITY_NUMBER:
+        reasons.append(f"The {gpus[0].name} keeps weights in FP8 and computes in {chosen['dtype']}.")
+    context = chosen["context_length"]
+    call = need.call(context, split)
+    if need.cache_setting is not None:
+        parameter = need.traits.cache_parameter
+        reasons.append(
+            f"In 16 bits, {context:,} tokens do not fit: {parameter} {need.cache_setting} keeps them in 8."
+        )
+    if call:
+        less = f", fewer than the {model.context_length:,} it was trained for"
+        usual = min(context, USUAL_CALL_TOKENS)
+        reasons.append(
+            f"{context:,} tokens of context{less if context < model.context_length else ''}; a key-value cache of "
+            f"{gb(estimate.cache)} holds {estimate.cache // call:,} with a full context, or "
+            f"{estimate.cache // max(1, need.call(usual, split)):,} of {usual:,} tokens."
+        )
+    where = "each GPU" if split > 1 else "the GPU"
+    reasons.append(
+        f"It takes about {gb(estimate.total)} of {where}'s {gb(int(gpus[0].memory_bytes))}, a share of "
+        f"{chosen['memory_share']:.2f}{_COVERED[need.traits.share_covers]}."
+    )
+    return reasons

@@ -1,0 +1,31 @@
+"""What to use instead of a model that does not fit."""
+
+from __future__ import annotations
+
+from portico_server.models.hardware import Hardware
+from portico_server.models.known_models import recommend
+from portico_server.models.plan.outcome import GB, Q4_BITS
+from portico_server.models.plan.weights import ModelWeights
+from portico_server.models.protocol import MEMORY_SHARE
+
+
+def nearest_gguf_of(model: ModelWeights, hardware: Hardware) -> str:
+    """A sentence about a GGUF of the same model, or about another model."""
+    quarter = int(model.parameters * Q4_BITS / 8)
+    if quarter + GB < int(hardware.memory_bytes * MEMORY_SHARE):
+        return f"A GGUF of the same model fits: Q4_K_M takes about {gb(quarter)}."
+    return recommended(hardware)
+
+
+def recommended(hardware: Hardware) -> str:
+    """A sentence about the model that is recommended for a machine."""
+    accelerated = any(gpu.shared for gpu in hardware.gpus)
+    found = recommend(hardware, accelerated=accelerated)
+    if found is None:
+        return "No model of the list fits; SmolLM2-135M, which comes with Portico, needs half a gigabyte."
+    return f"What fits here is {found.name} ({found.size_gb:g} GB): {found.source}."
+
+
+def gb(size: int) -> str:
+    """Bytes as people read them: ``4.2 GB``."""
+    return f"{size / GB:.1f} GB" if size >= 0.1 * GB else f"{size / 1024**2:.0f} MB"

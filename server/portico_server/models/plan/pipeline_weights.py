@@ -1,0 +1,43 @@
+"""What decides how a model that draws can run: the sizes of its parts, and the number format of their files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from portico_server.models.plan.weights import ModelWeights
+from portico_server.models.sources.file_choice import PIPELINE_INDEX, choose_files
+
+HEADER_BYTES = 64 * 1024
+"""Bytes of a safetensors file in which the format of its first tensors is found."""
+
+_FORMAT = re.compile(rb'"dtype"\s*:\s*"(F32|F16|BF16|F8_[A-Z0-9]+)"')
+_NAMES = {b"F32": "float32", b"F16": "float16", b"BF16": "bfloat16"}
+
+
+def pipeline_weights(name: str, index: Mapping[str, Any], size: int, header: bytes) -> ModelWeights:
+    """From the ``model_index.json``, the bytes of all weights, and the beginning of the largest file of them."""
+    found = _FORMAT.search(header)
+    return ModelWeights(
+        name=name,
+        architecture=str(index.get("_class_name", "")),
+        size=size,
+        context_length=0,
+        heads=0,
+        kv_heads=0,
+        cache_per_token=0,
+        dtype=_NAMES.get(found[1], "float8_e4m3fn") if found else "float32",
+        draws=True,
+    )
+
+
+def read_pipeline(path: Path, name: str, index: Mapping[str, Any]) -> ModelWeights:
+    """The same for a folder. Raises `InvalidRequest`. Blocks."""
+    names = (item.relative_to(path).as_posix() for item in path.glob("*/*"))
+    chosen = choose_files((PIPELINE_INDEX, *names), "", path).files
+    files = {path / file: (path / file).stat().st_size for file in chosen if file.endswith(".safetensors")}
+    with max(files, key=lambda item: files[item]).open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    return pipeline_weights(name, index, sum(files.values()), header)

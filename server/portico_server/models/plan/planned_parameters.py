@@ -1,0 +1,56 @@
+"""The parameters and the engine that a plan gives a model where its spec leaves them open. Blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.models.hardware import Hardware
+from portico_server.models.plan import weight_files
+from portico_server.models.plan.choice import plan_model
+from portico_server.models.plan.weights import ModelWeights
+from portico_server.models.protocol import Engine, PlansGpus
+from portico_server.models.spec import ModelSpec
+
+
+def fill_parameters(spec: ModelSpec, path: Path | None, hardware: Hardware, engine: PlansGpus) -> ModelSpec:
+    """The spec with planned parameters. Without an NVIDIA GPU, where there is nothing to plan with, it is the same.
+
+    Raises `InvalidRequest` for what cannot fit, with the nearest thing that would.
+    """
+    if path is None or not any(not gpu.shared for gpu in hardware.gpus):
+        return spec
+    model = weight_files.read_weights(path, spec.name)
+    if not isinstance(model, ModelWeights):
+        return spec
+    servers = {engine.name: engine.gpu_traits}
+    made = plan_model(model, hardware, spec.parameters, name=spec.name, engine=engine.name, servers=servers)
+    if not made.fits:
+        raise InvalidRequest(
+            f"'{spec.name}' does not fit {made.hardware}. {made.reasons[-1]} {made.nearest}",
+            code="does_not_fit",
+            param="source",
+        )
+    return replace(spec, parameters={**made.parameters, **spec.parameters})
+
+
+def gpu_engine(spec: ModelSpec, path: Path, hardware: Hardware, engines: Sequence[PlansGpus]) -> str:
+    """The engine for a folder of safetensors on a machine with a GPU: the first of ``engines`` on which it fits."""
+    engines = [engine for engine in engines if takes(engine, spec, path)] or engines
+    try:
+        model = weight_files.read_weights(path, spec.name)
+        servers = {engine.name: engine.gpu_traits for engine in engines}
+        return plan_model(model, hardware, spec.parameters, name=spec.name, servers=servers).engine
+    except PorticoError:
+        return engines[0].name  # starting it will say what is wrong
+
+
+def takes(engine: Engine, spec: ModelSpec, path: Path | None) -> bool:
+    """Whether an engine has the parameters of a spec, and what its model is for."""
+    try:
+        engine.describe(spec, path)
+    except PorticoError:
+        return False
+    return True

@@ -1,0 +1,26 @@
+"""Room on the disk, asked for before it is filled."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from portico_server.core.errors import Unavailable
+
+_SPARE_BYTES = 64 * 1024 * 1024
+"""Bytes that stay free, so that the database can still be written."""
+
+
+def require_room(folder: Path, size: int, source: object) -> None:
+    """Raise `Unavailable` with both numbers unless ``size`` more bytes fit on the folder's disk."""
+    free = shutil.disk_usage(folder).free
+    if size + _SPARE_BYTES > free:
+        raise Unavailable(
+            f"'{source}' needs {_shown(size)} in {folder}, but only {_shown(free)} are free there. "
+            "Free some room, or set 'models' to a folder on a larger disk.",
+            code="disk_full",
+        )
+
+
+def _shown(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 100_000_000 else f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,85 @@
+"""The receipt of a finished download: its files with their sizes and hashes, and the commit they came from."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Any
+
+from portico_server.core.dataclass import dataclass
+
+_NAME = "fetched.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptFile:
+    """One file: its size in bytes and its SHA-256 in hex, empty where the source names none."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadReceipt:
+    """``path`` is what to open, relative to the source's folder (``.`` is the folder itself)."""
+
+    path: str
+    revision: str
+    files: dict[str, ReceiptFile] = field(default_factory=dict)
+
+
+def read_receipt(folder: Path, file: str) -> Path | None:
+    """The path of what was fetched for ``file`` (empty: our own choice), if it is all still there."""
+    entry = _entries(folder).get(file)
+    if not isinstance(entry, dict):
+        return None
+    path, files = entry.get("path"), entry.get("files")
+    if not isinstance(path, str) or not isinstance(files, dict) or not files:
+        return None
+    for name, kept in files.items():
+        try:
+            if (folder / name).stat().st_size != kept["size"]:
+                return None
+        except (OSError, KeyError, TypeError):
+            return None
+    return folder / path
+
+
+def receipt_of(folder: Path, file: str) -> DownloadReceipt | None:
+    """What a fetch of ``file`` (empty: our own choice) left behind, if it is all still there."""
+    if read_receipt(folder, file) is None:
+        return None
+    entry = _entries(folder)[file]
+    files = {name: ReceiptFile(**kept) for name, kept in entry["files"].items()}
+    return DownloadReceipt(entry["path"], str(entry.get("revision") or ""), files)
+
+
+def write_receipt(folder: Path, file: str, receipt: DownloadReceipt) -> Path:
+    """Record a finished fetch, atomically, and return what to open. The caller holds the folder's lock."""
+    entries = _entries(folder)
+    entries[file] = asdict(receipt)
+    fresh = folder / f".{_NAME}.new"
+    fresh.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+    os.replace(fresh, folder / _NAME)
+    return folder / receipt.path
+
+
+def drop_partial(folder: Path, receipt: DownloadReceipt) -> None:
+    """Remove what unfinished fetches, from wherever, have left of files that are whole now."""
+    for name in receipt.files:
+        target = folder / name
+        for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
+            if left.suffix in (".part", ".shared"):
+                left.unlink(missing_ok=True)
+
+
+def _entries(folder: Path) -> dict[str, Any]:
+    # A damaged record is as good as none: the files are looked at again, or fetched again.
+    try:
+        entries = json.loads((folder / _NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return entries if isinstance(entries, dict) else {}

@@ -1,0 +1,23 @@
+"""How far a start has come, read from what an engine writes into its log. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_STAGES = (
+    # vLLM and transformers, with tqdm: Loading safetensors checkpoint shards:  50% Completed | 1/2 [00:01<00:01]
+    ("load", re.compile(r"Loading [^:\n\r]*(?:shards|weights)[^:\n\r]*:\s+(\d{1,3})%")),
+    # vLLM: Capturing CUDA graphs (decode, FULL):  40%|████      | 14/35
+    ("warm-up", re.compile(r"Capturing CUDA graph[^:\n\r]*:\s+(\d{1,3})%")),
+)
+
+
+def stage_in(text: str) -> tuple[str, int] | None:
+    """The last stage that a piece of a log names, ``load`` or ``warm-up``, and its percentage."""
+    found = [
+        (match.start(), stage, int(match[1])) for stage, form in _STAGES for match in form.finditer(text)
+    ]
+    if not found:
+        return None
+    _, stage, percent = max(found)
+    return stage, min(percent, 100)

@@ -1,0 +1,153 @@
+"""Models that were trained as a whole: kept below the home, served like any other, deleted with their name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import quote
+
+from portico_server.core import pools
+from portico_server.core.base_models import (
+    BaseModel,
+    TrainingEnvironment,
+)
+from portico_server.core.errors import NotFound, Unavailable
+from portico_server.environments.uv import StepFailedError, run_step, silent
+from portico_server.models.engines.transformers import WORKER
+from portico_server.models.sources import parse_source
+from portico_server.models.spec import DeploymentInfo, ModelSpec
+from portico_server.settings import Settings
+from portico_server.subprocesses import OFFLINE_ENVIRONMENT, run_module
+
+TRAINED_FOLDER: Final = "finetuned"
+"""The folder below the home with such models, one place for each."""
+
+GGUF_TYPE: Final = "q8_0"
+"""What the numbers of a GGUF file are written as: half of 16 bits, and next to nothing is lost."""
+
+GGUF_FILE: Final = "model.gguf"
+
+
+class AddModel(Protocol):
+    """Registers a model and keeps it."""
+
+    async def __call__(self, spec: ModelSpec, *, owner: str | None = None) -> DeploymentInfo: ...
+
+
+class TrainedModels:
+    """``spec_of`` gives what was said of a model; ``add`` registers one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        environment: TrainingEnvironment,
+        spec_of: Callable[[str], ModelSpec | None],
+        add: AddModel,
+    ) -> None:
+        self._folder = settings.home / TRAINED_FOLDER
+        self._environment = environment
+        self._spec_of = spec_of
+        self._add = add
+
+    async def publish(self, name: str, base: BaseModel, folder: Path, owner: str | None) -> None:
+        """Serve the model in ``folder`` (safetensors, tokenizer) as ``name``, in the form that the base's engine takes.
+
+        What stands there from an attempt that was cut off is used. Raises `Unavailable`.
+        """
+        spec = self._spec_of(base.name)
+        if self._spec_of(name) is not None:
+            return
+        target = self._folder / quote(name, safe="")
+        if not target.is_dir():
+            draft = target.with_name(f".{target.name}.new")
+            await pools.MODELS.run(_empty, draft)
+            try:
+                if base.format == "gguf":
+                    await self._refit(base, folder, draft / GGUF_FILE)
+                else:
+                    await pools.MODELS.run(_take, folder, draft)
+                draft.rename(target)
+            finally:
+                await pools.MODELS.run(shutil.rmtree, draft, ignore_errors=True)
+        source = target / GGUF_FILE if base.format == "gguf" else target
+        made = replace(
+            spec or ModelSpec(name, str(source), engine=base.engine),
+            name=name,
+            source=str(source),
+            engine=base.engine,
+            aliases=(),
+            adapters=(),
+            replicas=1,
+            pin=False,
+            description=f"'{base.name}', trained further",
+        )
+        await self._add(made, owner=owner)
+
+    async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
+        """Serve what the provider of ``base`` made. A name that is there already is left as it is."""
+        if self._spec_of(name) is not None:
+            return
+        spec = self._spec_of(base)
+        if spec is None:
+            raise NotFound(
+                f"'{base}' is not here any more, and with it the way to '{model}' at its provider. Add a model with "
+                "that name there as its source.",
+                code="model_not_found",
+            )
+        source = parse_source(spec.source)
+        known = source.scheme == "remote"
+        made = replace(
+            spec,
+            name=name,
+            source=f"remote://{source.location}/{model}" if known else f"{source.location}#{model}",
+            aliases=(),
+            adapters=(),
+            replicas=1,
+            pin=False,
+            description=f"'{base}', trained further at its provider",
+        )
+        await self._add(made, owner=owner)
+
+    async def forget(self, spec: ModelSpec) -> None:
+        """Delete the files of a model that is gone, if they are ours."""
+        folder = self._folder / quote(spec.name, safe="")
+        if Path(spec.source) in (folder, folder / GGUF_FILE):
+            await pools.MODELS.run(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _refit(self, base: BaseModel, folder: Path, target: Path) -> None:
+        python = await self._environment.interpreter(silent)
+        command = run_module(WORKER, "refit", str(base.path), str(folder), str(target), python=python)
+        environment = {
+            **OFFLINE_ENVIRONMENT,
+            "PYTHONPATH": str(Path(__file__).parent / "engines" / "transformers"),
+        }
+        try:
+            await run_step(
+                [*command, "--type", GGUF_TYPE], "gguf", silent, folder=target.parent, env=environment
+            )
+        except StepFailedError as error:
+            raise Unavailable(
+                f"What was made of '{base.name}' could not be written as a GGUF file: {error.message}",
+                code="export_failed",
+            ) from error
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _take(folder: Path, target: Path) -> None:
+    """The files under a second name, or copied where the disk is another one: the first place stays whole."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            there = target / path.relative_to(folder)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, there)
+            except OSError:
+                shutil.copyfile(path, there)

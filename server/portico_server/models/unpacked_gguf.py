@@ -1,0 +1,45 @@
+"""A GGUF file as a folder of safetensors, which training needs: made once, in the engine's environment, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from portico_server.core import pools
+from portico_server.core.errors import InvalidRequest
+from portico_server.environments.uv import StepFailedError, StepReport, run_step
+from portico_server.models.engines.transformers import WORKER
+from portico_server.subprocesses import OFFLINE_ENVIRONMENT, run_module
+
+
+async def unpack_gguf(gguf: Path, folder: Path, python: Path, report: StepReport) -> Path:
+    """The folder for ``gguf`` below ``folder``, named by the file's content; ``python`` has the engine.
+
+    The weights are in 16 bits: a model of a billion parameters takes 2 GB. Raises `InvalidRequest` for a file that
+    cannot be read. Cancelling leaves nothing behind.
+    """
+    target = folder / f"{gguf.stem}-{await pools.MODELS.run(_digest, gguf)}"
+    if (target / "config.json").is_file():
+        return target
+    await pools.MODELS.run(folder.mkdir, parents=True, exist_ok=True)
+    command = run_module(WORKER, "dequantise", str(gguf), str(target), python=python)
+    environment = {
+        **OFFLINE_ENVIRONMENT,
+        "PYTHONPATH": str(Path(__file__).parent / "engines" / "transformers"),
+    }
+    try:
+        await run_step(command, "unpack", report, folder=folder, env=environment)
+    except StepFailedError as error:
+        if (target / "config.json").is_file():  # another one was quicker
+            return target
+        raise InvalidRequest(
+            f"The model file {gguf} could not be unpacked: {error.message}",
+            code="model_file_invalid",
+            param="source",
+        ) from error
+    return target
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
