@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from portico_server.knowledge.chunk.units import split_lines
     from portico_server.knowledge.document import Part
     from portico_server.models.engines.external.engine import GpuServer
-    from portico_server.models.engines.external.server import ServerOption, ServerProgram
+    from portico_server.models.engines.external.server import ServerProgram
+    from portico_server.models.engines.external.server_options import ServerOption
     from portico_server.models.engines.openai_client.quirks import Quirks
     from portico_server.models.engines.peft_adapters import scale_adapter
     from portico_server.models.engines.remote.providers import ModelProvider
@@ -53,7 +54,7 @@ _HOME = {
     "Relay": "portico_server.core.relay",
     "RelayResponse": "portico_server.core.relay",
     "RunningEngine": "portico_server.models.protocol",
-    "ServerOption": "portico_server.models.engines.external.server",
+    "ServerOption": "portico_server.models.engines.external.server_options",
     "ServerProgram": "portico_server.models.engines.external.server",
     "Tool": "portico_server.tools.tool",
     "ToolResult": "portico_server.core.request",

@@ -10,7 +10,7 @@ from portico.cli.yaml_text import parse_yaml
 from portico_server import config
 from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.openai_client.quirks import fit_body
-from portico_server.models.engines.remote.engine import find_target
+from portico_server.models.engines.remote.target import find_target
 from portico_server.models.spec import ModelSpec
 
 

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.openai_client.quirks import fit_body
-from portico_server.models.engines.remote.engine import find_target
 from portico_server.models.engines.remote.providers import PROVIDERS
+from portico_server.models.engines.remote.target import find_target
 from portico_server.models.spec import ModelSpec
 
 __all__ = ["PROVIDER_CHECKS", "ProviderCheck"]

@@ -80,7 +80,8 @@ class A2a:
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
         # aiohttp is imported by now; this module is imported before it.
-        from portico_server.models.engines.a2a.client import AgentClient, AgentLink
+        from portico_server.models.engines.a2a.client import AgentClient
+        from portico_server.models.engines.a2a.link import AgentLink
 
         link = AgentLink(site.transport, find_source(spec))
         agent = await link.read_card(asyncio.get_running_loop().time() + site.load_timeout)

@@ -12,7 +12,7 @@ from typing import ClassVar
 from portico_server.core import pools
 from portico_server.core.relay import AdapterScale
 from portico_server.models.engines import peft_adapters
-from portico_server.models.engines.external import server
+from portico_server.models.engines.external import server, server_options
 from portico_server.models.engines.external.parsers import fill_parsers
 from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.fallback import fallbacks
@@ -36,7 +36,7 @@ class GpuServer(ABC):
 
     name: ClassVar[str]
     gpu_traits: ClassVar[GpuTraits]
-    own_options: ClassVar[server.ServerOptions]
+    own_options: ClassVar[server_options.ServerOptions]
     """Parameters of a model, beside those that every such engine takes."""
     fetches = True
     adapter_format: AdapterFormat = "weights"
@@ -55,17 +55,17 @@ class GpuServer(ABC):
         """The server's command line for a model and ``adapters``. Blocks."""
 
     @property
-    def options(self) -> server.ServerOptions:
+    def options(self) -> server_options.ServerOptions:
         """All parameters that a model may have."""
-        return {**self.own_options, **server.COMMON_OPTIONS}
+        return {**self.own_options, **server_options.COMMON_OPTIONS}
 
     def arguments(self, spec: ModelSpec) -> list[str]:
         """The parameters of a model as options of the command line. Raises `InvalidRequest`."""
-        return server.option_arguments(spec.name, self.name, spec.parameters, self.own_options)
+        return server_options.option_arguments(spec.name, self.name, spec.parameters, self.own_options)
 
     def advice(self, message: str) -> str:
         """What to do here about what the server says; empty if nothing is known."""
-        return server.advice(message, self.own_options)
+        return server_options.advice(message, self.own_options)
 
     def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
         """Raise `InvalidRequest` for an adapter that the server cannot be started with. Blocks."""
@@ -168,7 +168,7 @@ class GpuServer(ABC):
     ) -> RunningEngine:
         """The engine with a client that knows its adapters: those that the server was started with, and no others."""
         # aiohttp is imported by now; this module is imported before it.
-        from portico_server.models.engines.openai_client.passthrough import FixedAdapterClient
+        from portico_server.models.engines.openai_client.adapter_clients import FixedAdapterClient
 
         return replace(running, client=FixedAdapterClient(running.client, spec.name, adapters))
 

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import orjson
 
-from portico.wire import ErrorBody
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
-from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError, Unavailable, nearest
-from portico_server.core.relay import Relay, RelayResponse
+from portico_server.core.errors import EngineFailed, InvalidRequest, Unavailable
 from portico_server.models import gpus
 from portico_server.models.engines.openai_client.quirks import Quirks
 from portico_server.models.environments.built_environment import find_interpreter, require_built
 from portico_server.models.environments.recipe import RECIPES
 from portico_server.models.known_models import profile_of
-from portico_server.models.openai_wire import EngineRefused, UpstreamFailed
 from portico_server.models.protocol import EngineClient, LaunchContext, ModelDescription, RunningEngine
 from portico_server.models.server_process import ServerProcess
 from portico_server.models.spec import ModelSpec, Task
@@ -31,123 +26,8 @@ from portico_server.subprocesses import OFFLINE_ENVIRONMENT
 
 if TYPE_CHECKING:
     from portico_server.models.hardware import Gpu, Hardware
-    from portico_server.models.transport import EngineRoute, EngineTransport
-
-
-# Errors of other people's servers in OpenAI's words.
-
-
-Advice: TypeAlias = Callable[[str], str]
-"""From a server's message to a sentence that says what to do here; empty if there is none."""
-
-_TOO_LONG = re.compile(
-    r"(?:maximum|max) (?:context|model) (?:length|len)|session.len|context length", re.IGNORECASE
-)
-
-_WORD = re.compile(r"[a-z]+(?:_[a-z]+)*")
-
-
-class ErrorTranslator:
-    """A `EngineClient` that puts another one's refusals into OpenAI's words."""
-
-    def __init__(self, inner: EngineClient, advice: Advice) -> None:
-        self._inner = inner
-        self._advice = advice
-
-    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
-        """See `portico_server.models.protocol.EngineClient`."""
-        try:
-            return await self._inner.relay(request, deadline)
-        except EngineRefused as error:
-            raise translate_error(error, request, self._advice) from error
-
-
-def translate_error(error: EngineRefused, request: Relay, advice: Advice) -> EngineRefused:
-    """The same refusal with OpenAI's ``type``, ``code`` and ``param``."""
-    kind, code, param = error.type, error.code, error.param
-    if not _WORD.fullmatch(kind):  # BadRequestError, NotFoundError …
-        kind = "rate_limit_error" if error.status == 429 else "invalid_request_error"
-    if error.status == 400 and _TOO_LONG.search(error.message):
-        code = "context_length_exceeded"
-        param = "messages" if request.operation == "chat/completions" else _input_of(request)
-    message = " ".join(part for part in (error.message, advice(error.message)) if part)
-    return EngineRefused(error.status, ErrorBody(message, kind, code, param), error.retry_after)
-
-
-def _input_of(request: Relay) -> str:
-    return "input" if request.operation == "embeddings" else "prompt"
-
-
-# An engine that answers but has lost its GPU: found out, and ended, so that the next call starts a new one.
-
-
-logger = logging.getLogger(__name__)
-
-HEALTH_TIMEOUT_S = 5.0
-"""Seconds in which a healthy engine answers."""
-
-_FULL = re.compile(r"out of memory|OutOfMemory", re.IGNORECASE)
-
-_LOST = re.compile(
-    r"EngineCore|EngineDead|CUDA error|cudaError|device-side assert|cuBLAS|NCCL|GPU is lost|fallen off the bus",
-    re.IGNORECASE,
-)
-
-
-class GpuWatchdog:
-    """Wraps an `EngineClient` whose process is ``child``; ``health`` is the path of its health check."""
-
-    def __init__(
-        self,
-        inner: EngineClient,
-        child: ServerProcess,
-        transport: EngineTransport,
-        health: EngineRoute,
-        name: str,
-        *,
-        reports_lost_gpu: bool = True,
-    ) -> None:
-        self._inner = inner
-        self._reports_lost_gpu = reports_lost_gpu
-        self._child = child
-        self._transport = transport
-        self._health = health
-        self._name = name
-
-    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
-        """See `portico_server.models.protocol.EngineClient`."""
-        try:
-            return await self._inner.relay(request, deadline)
-        except (UpstreamFailed, Unavailable) as error:
-            full = _FULL.search(error.message) is not None
-            lost = full or _LOST.search(error.message) is not None
-            if self._reports_lost_gpu and not (lost and isinstance(error, UpstreamFailed)):
-                raise
-            if not await self._well():
-                logger.warning("the engine of %s is ended: %s", self._name, error.message)
-                await self._child.kill()
-                raise EngineFailed(f"{error.message} The next call restarts it.{_advice(full)}",
-                                   code="engine_lost") from error  # fmt: skip
-            if full:
-                raise EngineFailed(f"{error.message}{_advice(full)}", code="gpu_out_of_memory") from error
-            raise
-
-    async def _well(self) -> bool:
-        from portico_server.models.transport import CONNECTION_ERRORS
-
-        try:
-            await self._transport.get(
-                self._health, deadline=asyncio.get_running_loop().time() + HEALTH_TIMEOUT_S
-            )
-        except (PorticoError, *CONNECTION_ERRORS):
-            return False
-        return True
-
-
-def _advice(full: bool) -> str:
-    if not full:
-        return ""
-    return " Give the model a smaller 'context_length', 'max_sequences' or 'memory_share', if this happens again."
+from portico_server.models.engines.external.error_translator import Advice, ErrorTranslator
+from portico_server.models.engines.external.gpu_watchdog import GpuWatchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +190,7 @@ async def start_server(
     # aiohttp is imported by now; this module is imported before it.
     from portico_server.models.engines.openai_client.client import ConstrainedTools
     from portico_server.models.engines.openai_client.passthrough import Passthrough
-    from portico_server.models.engines.openai_client.quirks import QuirksClient
+    from portico_server.models.engines.openai_client.quirks_client import QuirksClient
     from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute
     from portico_server.models.upstream import Upstream
 
@@ -380,170 +260,3 @@ def _served(known: ModelDescription, listed: Any) -> ModelDescription:
     if not isinstance(length, int):
         return known
     return replace(known, context_length=length)
-
-
-# Parameters of a model as options of a server's command line. Pure.
-
-
-Kind: TypeAlias = Literal["whole", "number", "share", "text", "flag", "path", "template"]
-
-
-@dataclass(frozen=True, slots=True)
-class ServerOption:
-    """``flag`` is how the server calls it; a ``flag`` kind has no value. ``share`` is in (0, 1]."""
-
-    flag: str
-    kind: Kind
-    doc: str
-
-
-ServerOptions: TypeAlias = Mapping[str, ServerOption]
-
-TEMPLATE_SUFFIXES = (".jinja", ".jinja2", ".j2", ".json")
-"""How files with a chat template are called: any other file is not handed to a server that shows what is in it."""
-
-FREE_ARGUMENTS = frozenset(
-    {
-        "--all2all-backend",
-        "--async-scheduling",
-        "--attention-backend",
-        "--block-size",
-        "--cache-block-seq-len",
-        "--chunked-prefill-size",
-        "--communicator",
-        "--cp",
-        "--cpu-offload-gb",
-        "--cudagraph-capture-sizes",
-        "--disable-custom-all-reduce",
-        "--disable-log-stats",
-        "--enable-chunked-prefill",
-        "--enable-expert-parallel",
-        "--enable-metrics",
-        "--ep",
-        "--kv-cache-memory-bytes",
-        "--kv-offloading-size",
-        "--limit-mm-per-prompt",
-        "--log-level",
-        "--long-prefill-token-threshold",
-        "--max-concurrent-requests",
-        "--max-log-len",
-        "--max-logprobs",
-        "--max-prefill-iters",
-        "--max-prefill-token-num",
-        "--mm-processor-cache-gb",
-        "--mm-processor-kwargs",
-        "--no-enable-chunked-prefill",
-        "--no-enable-prefix-caching",
-        "--num-gpu-blocks-override",
-        "--num-tokens-per-iter",
-        "--optimization-level",
-        "--override-generation-config",
-        "--performance-mode",
-        "--rope-scaling-factor",
-        "--schedule-policy",
-        "--scheduling-policy",
-        "--speculative-algorithm",
-        "--speculative-num-draft-tokens",
-        "--structured-outputs-config",
-        "--tool-strict-level",
-        "--vision-max-batch-size",
-    }
-)
-"""Options of the servers that the parameter ``arguments`` may hold: they change how a model is computed. All others may
-open a port, write or read a file, or load code."""
-
-COMMON_OPTIONS: ServerOptions = {
-    "python": ServerOption("", "path", "an interpreter that has the engine, instead of the environment"),
-    "arguments": ServerOption("", "text", "further arguments of the server's command line, a list of texts"),
-    "fallback": ServerOption("", "text", "names of models that are asked when this one fails"),
-}
-"""What every such engine takes in addition to its own."""
-
-
-def advice(message: str, options: ServerOptions) -> str:
-    """What the flags that a message of the server speaks of are called here; empty if it speaks of none."""
-    sentences = [
-        f"'{option.flag}' is the parameter '{key}'"
-        for key, option in options.items()
-        if re.search(rf"(?<![\w-]){re.escape(option.flag)}(?![\w-])", message)
-    ]
-    return f"Here {', '.join(sentences)}." if sentences else ""
-
-
-def option_arguments(
-    name: str, engine: str, parameters: Mapping[str, Any], options: ServerOptions
-) -> list[str]:
-    """The command line for ``parameters``, in the order of ``options``.
-
-    Raises `InvalidRequest` that names the parameter.
-    """
-    known = {**options, **COMMON_OPTIONS}
-    for key in parameters:
-        if key not in known:
-            raise InvalidRequest(
-                f"The engine '{engine}' has no parameter '{key}'.{nearest(key, known)} It has {', '.join(known)}.",
-                param=f"parameters.{key}",
-            )
-    line: list[str] = []
-    for key, option in options.items():
-        value = parameters.get(key)
-        if value is None or value is False:
-            continue
-        if not _fits(value, option.kind):
-            raise InvalidRequest(
-                f"The parameter '{key}' of '{name}' must be {_WORDS[option.kind]}, not {value!r}.",
-                param=f"parameters.{key}",
-            )
-        line += [option.flag] if option.kind == "flag" else [option.flag, str(value)]
-    more = parameters.get("arguments") or []
-    if not isinstance(more, list | tuple) or not all(isinstance(part, str) for part in more):
-        raise InvalidRequest(
-            f"The parameter 'arguments' of '{name}' must be a list of texts.", param="parameters.arguments"
-        )
-    for part in more:
-        flag = part.partition("=")[0]
-        if part.startswith("-") and not _is_number(part) and flag not in FREE_ARGUMENTS:
-            raise InvalidRequest(
-                f"The parameter 'arguments' of '{name}' has {flag}, which is not one of the options that may be given "
-                f"this way: {', '.join(sorted(FREE_ARGUMENTS))}.{nearest(flag, FREE_ARGUMENTS)} To start the server "
-                "with other options, start it yourself and add it as http://HOST/v1#MODEL.",
-                code="argument_refused",
-                param="parameters.arguments",
-            )
-    return [*line, *more]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-_WORDS: Mapping[Kind, str] = {
-    "whole": "a whole number of at least 1",
-    "number": "a number of at least 0",
-    "share": "a number above 0 and at most 1",
-    "text": "a text",
-    "flag": "true or false",
-    "path": "a path",
-    "template": f"the path of a template, which ends in {', '.join(TEMPLATE_SUFFIXES)}",
-}
-
-
-def _fits(value: Any, kind: Kind) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    match kind:
-        case "whole":
-            return number and isinstance(value, int) and value >= 1
-        case "number":
-            return number and value >= 0
-        case "share":
-            return number and 0 < value <= 1
-        case "flag":
-            return value is True
-    if kind == "template" and not str(value).endswith(TEMPLATE_SUFFIXES):
-        return False
-    # An option's value must not be taken for another option.
-    return isinstance(value, str) and bool(value) and not value.startswith("-")

@@ -44,8 +44,9 @@ class Fake:
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
         # aiohttp is imported by now; this module is imported before it.
-        from portico_server.models.engines.openai_client.client import VllmTokenizer
-        from portico_server.models.engines.openai_client.passthrough import FixedAdapterClient, Passthrough
+        from portico_server.models.engines.openai_client.adapter_clients import FixedAdapterClient
+        from portico_server.models.engines.openai_client.passthrough import Passthrough
+        from portico_server.models.engines.openai_client.tokenizers import VllmTokenizer
         from portico_server.models.upstream import Upstream
 
         script = _script(spec)

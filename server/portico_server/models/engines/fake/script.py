@@ -403,7 +403,5 @@ def text_of(content: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-# The voices of a fake model that speaks: known before its process runs.
-
-
 VOICES = ("default", "alloy", "echo", "nova")
+"""Of a fake model that speaks."""

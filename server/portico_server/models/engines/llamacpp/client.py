@@ -23,8 +23,9 @@ from portico_server.models.engines.llamacpp.kept_prompts import (
     KeptPrompts,
     common_length,
 )
-from portico_server.models.engines.openai_client.client import ChoiceStreamClient, HttpTokenizer, ServerFacts
+from portico_server.models.engines.openai_client.client import ChoiceStreamClient, ServerFacts
 from portico_server.models.engines.openai_client.requests import prepare_chat
+from portico_server.models.engines.openai_client.tokenizers import HttpTokenizer
 from portico_server.models.protocol import ModelDescription
 from portico_server.models.server_process import ServerProcess
 from portico_server.models.transport import CONNECTION_ERRORS, EngineTransport, deadline_exceeded

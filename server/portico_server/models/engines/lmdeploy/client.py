@@ -4,177 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import orjson
 
-from portico_server.core.errors import InvalidRequest, PorticoError
+from portico_server.core.errors import PorticoError
 from portico_server.core.relay import Relay
 from portico_server.models.answers import close_chunks
+from portico_server.models.engines.lmdeploy.requests import requests_for
+from portico_server.models.engines.lmdeploy.token_spelling import TokenSpelling
 from portico_server.models.engines.openai_client.client import (
     ChoiceStreamClient,
     ServerFacts,
-    requires_tool_call,
 )
 from portico_server.models.engines.openai_client.requests import (
     PreparedRequest,
-    prepare_chat,
-    prepare_completion,
 )
 from portico_server.models.protocol import ModelDescription
 from portico_server.models.server_process import ServerProcess
 from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute, EngineTransport, read_all
-
-# What LMDeploy is asked: one body per choice, and nothing that it would leave out without a word. Pure.
-
-
-_ITS_OWN = frozenset({"session_id", "migration_request", "with_cache", "preserve_cache"})
-"""Fields with which LMDeploy's servers speak to each other."""
-
-
-def requests_for(request: Relay, name: str, *, template_has_tools: bool, biases: bool) -> PreparedRequest:
-    """The bodies for a chat or a completion. ``biases``: its backend changes the odds of single tokens.
-
-    Raises `InvalidRequest` for what LMDeploy cannot do.
-    """
-    body = {key: value for key, value in request.body.items() if key not in _ITS_OWN}
-    _refuse(body, name, biases=biases)
-    if request.operation == "completions":
-        return _completion(body, name)
-    native = template_has_tools and not requires_tool_call(body)
-    if native:
-        prepared = prepare_chat({**body, "messages": []}, template_has_tools=True)
-        if prepared.tools is None:  # what the messages hold is for the model's own template
-            return _thoughtless(_with(prepared, messages=body.get("messages") or []))
-    prepared = prepare_chat(body, template_has_tools=native, sees=True)
-    # A model that is held to a call writes JSON, which is not what a stop is meant for.
-    return _thoughtless(prepared if prepared.tools is None else _with(prepared, stop=None))
-
-
-def _refuse(body: Mapping[str, Any], name: str, *, biases: bool) -> None:
-    for key in ("presence_penalty", "frequency_penalty"):
-        if body.get(key):
-            raise _cannot(
-                f"LMDeploy, which serves '{name}', has no '{key}'; it has 'repetition_penalty'.", key
-            )
-    if body.get("logit_bias") and not biases:
-        raise _cannot(
-            f"LMDeploy's backend turbomind has no 'logit_bias': give '{name}' the parameter 'backend: pytorch'.",
-            "logit_bias",
-        )
-
-
-def _completion(body: dict[str, Any], name: str) -> PreparedRequest:
-    if body.get("logprobs") is not None:
-        raise _cannot(
-            f"LMDeploy, which serves '{name}', returns log-probabilities of chats alone: leave 'logprobs' out.",
-            "logprobs",
-        )
-    prompt = body.get("prompt")
-    if isinstance(prompt, list) and not all(isinstance(text, str) for text in prompt):
-        raise _cannot(f"LMDeploy, which serves '{name}', takes texts as 'prompt', no token ids.", "prompt")
-    return prepare_completion(body)
-
-
-def _thoughtless(prepared: PreparedRequest) -> PreparedRequest:
-    """Without thoughts where a schema is kept to: it is from the first token on, and of a model that usually thinks
-    first LMDeploy would read the whole answer as thoughts.
-    """
-    given = prepared.bodies[0].get("chat_template_kwargs") or {}
-    if "response_format" not in prepared.bodies[0] or "enable_thinking" in given:
-        return prepared
-    return _with(prepared, chat_template_kwargs={**given, "enable_thinking": False})
-
-
-def _with(prepared: PreparedRequest, **fields: Any) -> PreparedRequest:
-    """The same with these fields in every body; those that are ``None`` are left out."""
-    bodies = ({**body, **fields} for body in prepared.bodies)
-    return replace(
-        prepared,
-        bodies=tuple({key: value for key, value in body.items() if value is not None} for body in bodies),
-    )
-
-
-def _cannot(message: str, param: str) -> InvalidRequest:
-    return InvalidRequest(message, code="unsupported_parameter", param=param)
-
-
-# How tokens are spelled: LMDeploy returns them as the vocabulary writes them, with marks for spaces and bytes.
-
-
-_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-
-
-class TokenSpelling:
-    """``byte_level``: each character of a token stands for a byte (GPT-2's way); otherwise ``▁`` is a space."""
-
-    def __init__(self, *, byte_level: bool) -> None:
-        self._byte_level = byte_level
-
-    @classmethod
-    def of(cls, folder: Path) -> TokenSpelling:
-        """Of the tokenizer in a model's folder. Blocks."""
-        try:
-            decoder = orjson.loads((folder / "tokenizer.json").read_bytes()).get("decoder")
-        except (OSError, orjson.JSONDecodeError, AttributeError):
-            decoder = None
-        return cls(byte_level=_mentions(decoder, "ByteLevel"))
-
-    def bytes_of(self, token: str) -> bytes:
-        """What the token adds to the text."""
-        if self._byte_level:
-            table = _table()
-            if all(character in table for character in token):
-                return bytes(table[character] for character in token)
-            return token.encode()
-        if found := _BYTE.fullmatch(token):
-            return bytes([int(found[1], 16)])
-        return token.replace("▁", " ").encode()
-
-    def entry(self, one: Mapping[str, Any]) -> dict[str, Any]:
-        """A token with its log-probability in OpenAI's form."""
-        data = self.bytes_of(str(one["token"]))
-        return {"token": data.decode("utf-8", "replace"), "logprob": one["logprob"], "bytes": list(data)}
-
-    def logprobs(self, found: Mapping[str, Any], wanted: int) -> dict[str, Any]:
-        """``logprobs`` of a choice; LMDeploy leaves the chosen token out of its alternatives, of which ``wanted`` were
-        asked for.
-        """
-        content = []
-        for one in found.get("content") or ():
-            chosen = self.entry(one)
-            others = [self.entry(other) for other in one.get("top_logprobs") or ()]
-            if len(others) < wanted:
-                others.append(chosen)
-            others.sort(key=lambda other: -other["logprob"])
-            content.append({**chosen, "top_logprobs": others})
-        return {"content": content}
-
-
-def _mentions(decoder: Any, kind: str) -> bool:
-    if not isinstance(decoder, dict):
-        return False
-    return decoder.get("type") == kind or any(_mentions(one, kind) for one in decoder.get("decoders") or ())
-
-
-@cache
-def _table() -> Mapping[str, int]:
-    """GPT-2's characters for bytes: printable ones stand for themselves, the others are moved up."""
-    kept = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    moved = [byte for byte in range(256) if byte not in kept]
-    return {
-        **{chr(byte): byte for byte in kept},
-        **{chr(256 + place): byte for place, byte in enumerate(moved)},
-    }
-
-
-# Texts that end an answer, looked for in what comes: LMDeploy (0.18) knows only stops that are one token, and takes
-# any token for one that has the text somewhere in it. Pure.
 
 
 class StopTexts:

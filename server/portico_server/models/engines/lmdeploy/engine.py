@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
-
-import orjson
 
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.relay import AdapterScale
-from portico_server.models.adapters import peft
-from portico_server.models.engines import peft_adapters as folders
 from portico_server.models.engines.external import server
 from portico_server.models.engines.external.engine import GpuServer
-from portico_server.models.engines.external.server import (
-    ServerOption,
-    ServerOptions,
-)
+from portico_server.models.engines.external.server_options import ServerOption, ServerOptions
 from portico_server.models.protocol import (
     EngineClient,
     GpuTraits,
@@ -35,66 +25,10 @@ from portico_server.subprocesses import module
 
 if TYPE_CHECKING:
     from portico_server.models.server_process import ServerProcess
-
-
-# Adapters as LMDeploy reads them: with the configuration of PEFT 0.14, plain LoRA on whole sets of layers. Blocks.
-
-
-def check_adapter(adapter: AdapterScale, base: Path | None) -> peft.PeftAdapter:
-    """Whether LMDeploy can serve it for the model in ``base``. Raises `InvalidRequest`."""
-    if "=" in adapter.name:
-        raise InvalidRequest("LMDeploy takes no '=' in the name of an adapter.", param="name")
-    found = folders.check_adapter("lmdeploy", adapter, base)
-    adapted = {pair.module for pair in found.pairs}
-    # It makes room for an adapter in every layer of a name, and fills none that the adapter lacks.
-    lacking = sorted(
-        module
-        for module in (folders.linear_layers(base) if base is not None else ())
-        if module.rpartition(".")[2] in found.targets and module not in adapted
-    )
-    if lacking:
-        raise InvalidRequest(
-            f"The adapter '{adapter.name}' leaves out '{lacking[0]}' ({len(lacking)} in all): LMDeploy takes adapters "
-            "that adapt every layer of a name or none. vllm and llamacpp take it.",
-            code="adapter_invalid",
-            param="path",
-        )
-    return found
-
-
-def plain_adapter(adapter: AdapterScale, base: Path | None) -> Path:
-    """A folder with the same weights and a configuration that says no more than LMDeploy reads.
-
-    It knows no rsLoRA, and of a configuration that a newer PEFT wrote it reads nothing. Raises `InvalidRequest`.
-    """
-    found = check_adapter(adapter, base)
-    made = adapter.path / f"plain-{adapter.scale:g}"
-    if made.is_dir():
-        return made
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": found.base,
-        "r": found.rank,
-        "lora_alpha": found.pairs[0].scaling * found.rank * adapter.scale,
-        "target_modules": list(found.targets),
-        "bias": "none",
-    }
-    draft = adapter.path / f".{uuid4().hex}.new"
-    try:
-        draft.mkdir()
-        (draft / peft.CONFIG).write_bytes(orjson.dumps(config))
-        os.link(adapter.path / peft.WEIGHTS, draft / peft.WEIGHTS)
-        draft.rename(made)
-    except OSError:
-        if not made.is_dir():
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return made
-
+from portico_server.models.engines.lmdeploy.adapters import check_adapter, plain_adapter
 
 logger = logging.getLogger(__name__)
+
 
 DEFAULT_CACHE_SHARE = 0.8
 """What LMDeploy takes of a GPU's free memory for its cache unless told otherwise."""
@@ -272,7 +206,8 @@ class LmDeploy(GpuServer):
     ) -> server.MakeClient:
         """What makes a client of LMDeploy's tokens, log-probabilities and choices. Blocks."""
         # aiohttp is imported by now or may be; this module is imported before it.
-        from portico_server.models.engines.lmdeploy.client import LmDeployClient, TokenSpelling
+        from portico_server.models.engines.lmdeploy.client import LmDeployClient
+        from portico_server.models.engines.lmdeploy.token_spelling import TokenSpelling
 
         assert path is not None
         spelling = TokenSpelling.of(path)

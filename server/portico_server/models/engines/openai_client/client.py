@@ -14,7 +14,6 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.fields import LOGIT_BIAS
 from portico_server.core.relay import Relay, RelayResponse
-from portico_server.core.request import Detokenize, Detokenized, Tokenize, TokenizedText
 from portico_server.models.answers import single_chunk
 from portico_server.models.embedding_wire import (
     dimensions_of,
@@ -24,13 +23,12 @@ from portico_server.models.embedding_wire import (
     texts_of,
     vector_of,
 )
-from portico_server.models.engines.openai_client.choices import (
-    ChoiceCall,
-    ChoiceCalls,
+from portico_server.models.engines.openai_client.choice_chunks import (
     ChoicePiece,
     ChoiceReader,
     ResponseEnvelope,
 )
+from portico_server.models.engines.openai_client.choices import ChoiceCall, ChoiceCalls
 from portico_server.models.engines.openai_client.requests import (
     CALL_SCHEMA,
     PreparedRequest,
@@ -388,74 +386,3 @@ def requires_tool_call(body: Mapping[str, Any]) -> bool:
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         choice = (choice.get("allowed_tools") or choice).get("mode")
     return bool(body.get("tools")) and (choice == "required" or isinstance(choice, Mapping))
-
-
-# Texts in a model's tokens, as its engine's own server reports them. Imports aiohttp.
-
-
-class HttpTokenizer:
-    """Posts JSON to a child's own endpoints, which are not OpenAI's. ``longest``: tokens that one call may have."""
-
-    def __init__(
-        self, transport: EngineTransport, child: ServerProcess, name: str, longest: int | None
-    ) -> None:
-        self._transport = transport
-        self._child = child
-        self._name = name
-        self.longest = longest
-        self._endpoint = child.endpoint(name, base="")
-
-    async def ask(self, operation: str, body: Mapping[str, Any], deadline: float | None) -> dict[str, Any]:
-        try:
-            response = await self._transport.post(
-                EngineRoute(self._endpoint, operation), orjson.dumps(body), deadline=deadline
-            )
-            data = await read_all(response, deadline=deadline)
-        except CONNECTION_ERRORS as error:
-            raise (
-                deadline_exceeded(self._name)
-                if type(error) is TimeoutError
-                else await self._child.explain(error)
-            ) from error
-        if response.status != 200:
-            raise error_of(response.status, data, self._name)
-        try:
-            document = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            document = None
-        if not isinstance(document, dict):
-            raise EngineFailed(f"The engine of '{self._name}' answered something that is not a JSON object.")
-        return document
-
-    def wrong(self) -> EngineFailed:
-        """For an answer in another shape than was expected."""
-        return EngineFailed(f"The engine of '{self._name}' answered something that is not tokens.")
-
-
-class VllmTokenizer(HttpTokenizer):
-    """vLLM's ``/tokenize`` and ``/detokenize``, in whose shape ours are."""
-
-    async def tokenize(self, request: Tokenize, deadline: float | None) -> TokenizedText:
-        body: dict[str, Any] = {"model": self._name, "return_token_strs": request.texts}
-        if request.messages is None:
-            body["prompt"] = request.prompt
-        else:
-            body |= {"messages": list(request.messages), "add_generation_prompt": request.generation}
-            if request.tools:
-                body["tools"] = list(request.tools)
-        if request.special is not None:
-            body["add_special_tokens"] = request.special
-        found = await self.ask("tokenize", body, deadline)
-        try:
-            texts = tuple(map(str, found["token_strs"])) if request.texts else None
-            longest = found.get("max_model_len") or self.longest
-            return TokenizedText(tuple(map(int, found["tokens"])), longest, texts)
-        except (KeyError, TypeError, ValueError) as error:
-            raise self.wrong() from error
-
-    async def detokenize(self, request: Detokenize, deadline: float | None) -> Detokenized:
-        body = {"model": self._name, "tokens": list(request.tokens)}
-        found = (await self.ask("detokenize", body, deadline)).get("prompt")
-        if not isinstance(found, str):
-            raise self.wrong()
-        return Detokenized(found)

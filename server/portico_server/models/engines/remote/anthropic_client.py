@@ -2,95 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import orjson
 
-from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
 from portico_server.core.relay import OriginalRequest, Relay, RelayResponse
 from portico_server.models.answers import close_chunks, single_chunk
-from portico_server.models.engines.remote.anthropic_messages import (
-    DEFAULT_MAX_TOKENS,
+from portico_server.models.engines.remote.anthropic_answers import (
     CompletionStream,
     completion_of,
     error_of_event,
-    request_of,
     usage_of,
 )
+from portico_server.models.engines.remote.anthropic_messages import DEFAULT_MAX_TOKENS, request_of
+from portico_server.models.engines.remote.anthropic_relay import AnthropicUsage, body_of, headers_of
 from portico_server.models.openai_wire import frame
 from portico_server.models.transport import CONNECTION_ERRORS
 from portico_server.models.upstream import Upstream
-
-# A request that came in Anthropic's own words, and the answer to it: passed on as they are, and counted. Pure.
-
-
-BETA_HEADER = "anthropic-beta"
-
-
-def body_of(original: OriginalRequest, model: str) -> dict[str, Any]:
-    """The request under the model's name at the provider."""
-    return {**original.body, "model": model}
-
-
-def headers_of(original: OriginalRequest, ours: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a call: ``ours``, and what the caller's said of the form of the request. Betas of both hold."""
-    headers = {**ours, **original.headers}
-    configured = next((value for name, value in ours.items() if name.lower() == BETA_HEADER), "")
-    requested = original.headers.get(BETA_HEADER, "")
-    if configured and requested:
-        headers = {name: value for name, value in headers.items() if name.lower() != BETA_HEADER}
-        headers[BETA_HEADER] = f"{configured},{requested}"
-    return headers
-
-
-class AnthropicUsage:
-    """Looks on at a stream that is passed through: its counts, its end, and the error that it may tell."""
-
-    def __init__(self, name: str) -> None:
-        self.ended = False
-        """Whether the message came to its end."""
-        self._name = name
-        self._counts: dict[str, Any] = {}
-
-    @property
-    def usage(self) -> Usage:
-        """What has been counted so far."""
-        return usage_of(self._counts)
-
-    def read(self, frames: bytes) -> tuple[bytes, PorticoError | None]:
-        """The frames up to the first that is an error, and that error."""
-        if b'"usage"' not in frames and b"message_stop" not in frames and b"error" not in frames:
-            return frames, None
-        start = 0
-        for part in frames.split(b"\n\n"):
-            for line in part.split(b"\n"):
-                if line.startswith(b"data:") and (error := self._event(line[5:])) is not None:
-                    return frames[:start], error
-            start += len(part) + 2
-        return frames, None
-
-    def _event(self, data: bytes) -> PorticoError | None:
-        event: Any = None
-        with contextlib.suppress(orjson.JSONDecodeError):  # whoever reads it will say so
-            event = orjson.loads(data)
-        if not isinstance(event, dict):
-            return None
-        match event.get("type"):
-            case "message_start":
-                self._counts |= (event.get("message") or {}).get("usage") or {}
-            case "message_delta":
-                # Counts are totals; what is null there is what it was.
-                counted = event.get("usage") or {}
-                self._counts |= {key: value for key, value in counted.items() if value is not None}
-            case "message_stop":
-                self.ended = True
-            case "error":
-                return error_of_event(event, self._name)
-        return None
 
 
 class AnthropicClient:

@@ -2,8 +2,5 @@
 
 from __future__ import annotations
 
-# The worker's package, by its name.
-
-
 WORKER = "worker"
-"""Alone on the path of an interpreter that has none of the daemon's packages."""
+"""The worker's package: alone on the path of an interpreter that has none of the daemon's packages."""

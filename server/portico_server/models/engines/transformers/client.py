@@ -12,7 +12,7 @@ import orjson
 
 from portico_server.core.errors import InvalidRequest, PorticoError
 from portico_server.core.relay import AdapterScale, Relay, RelayResponse
-from portico_server.models.engines.openai_client import passthrough
+from portico_server.models.engines.openai_client import media
 from portico_server.models.engines.openai_client.client import ChoiceStreamClient, ServerFacts
 from portico_server.models.openai_wire import error_of
 from portico_server.models.protocol import ModelDescription
@@ -48,9 +48,9 @@ class TransformersClient(ChoiceStreamClient):
 
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.models.protocol.EngineClient`."""
-        if request.operation in passthrough.MEDIA_OPERATIONS:
-            enclosed = passthrough.embed_files(request)
-            return await passthrough.forward_media(self._upstream, enclosed, enclosed.body, deadline)
+        if request.operation in media.MEDIA_OPERATIONS:
+            enclosed = media.embed_files(request)
+            return await media.forward_media(self._upstream, enclosed, enclosed.body, deadline)
         if request.adapter is not None:
             await self.attach(request.adapter)
         return await super().relay(request, deadline)

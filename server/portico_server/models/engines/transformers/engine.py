@@ -19,7 +19,7 @@ from portico_server.core.relay import AdapterScale
 from portico_server.models import gpus
 from portico_server.models.engines import peft_adapters as folder_adapters
 from portico_server.models.engines.external import server
-from portico_server.models.engines.external.server import (
+from portico_server.models.engines.external.server_options import (
     COMMON_OPTIONS,
     ServerOption,
     ServerOptions,
@@ -118,7 +118,7 @@ class Transformers:
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
         # aiohttp is imported by now; this module is imported before it.
-        from portico_server.models.engines.openai_client.client import VllmTokenizer
+        from portico_server.models.engines.openai_client.tokenizers import VllmTokenizer
         from portico_server.models.engines.transformers.client import transformers_client
         from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute
 

@@ -18,10 +18,7 @@ from portico_server.models.adapters import peft
 from portico_server.models.engines import peft_adapters as folders
 from portico_server.models.engines.external import server
 from portico_server.models.engines.external.engine import GpuServer
-from portico_server.models.engines.external.server import (
-    ServerOption,
-    ServerOptions,
-)
+from portico_server.models.engines.external.server_options import ServerOption, ServerOptions
 from portico_server.models.gpus import GB
 from portico_server.models.protocol import (
     EngineClient,
@@ -75,7 +72,7 @@ def live_adapter_client(
 ) -> EngineClient:
     """The client of a vLLM that was started for adapters up to ``rank``."""
     # aiohttp is imported by now; this module is imported before it.
-    from portico_server.models.engines.openai_client.passthrough import LiveAdapterClient
+    from portico_server.models.engines.openai_client.adapter_clients import LiveAdapterClient
     from portico_server.models.openai_wire import error_of
     from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute, read_all
 
@@ -221,7 +218,7 @@ class Vllm(GpuServer):
     ) -> RunningEngine:
         """The engine with its tokenizer, and a client that loads adapters while the server runs."""
         # aiohttp is imported by now; this module is imported before it.
-        from portico_server.models.engines.openai_client.client import VllmTokenizer
+        from portico_server.models.engines.openai_client.tokenizers import VllmTokenizer
 
         assert running.process is not None
         tokenizer = VllmTokenizer(

@@ -15,7 +15,7 @@ from tests.server.models.engines.a2a.test_agent import failure, said, turns
 from portico.testing.model_fixture import ModelFixture, user
 from portico_server.core.errors import DeadlineExceeded, PorticoError
 from portico_server.core.principal import LOCAL
-from portico_server.models.engines.a2a import client
+from portico_server.models.engines.a2a import client, link
 from portico_server.models.engines.a2a.answer import AgentAnswer
 from portico_server.models.spec import ModelSpec
 
@@ -170,9 +170,9 @@ FLOOD = {"message": {"parts": [{"text": "x" * 3_000}]}}
 async def test_nonsense_and_floods_are_one_error(
     models: ModelFixture, monkeypatch: pytest.MonkeyPatch, answer: Any, code: str
 ) -> None:
-    monkeypatch.setattr(client, "MAX_EVENT_BYTES", 2_000)
-    monkeypatch.setattr(client, "MAX_ANSWER_BYTES", 8_000)
-    monkeypatch.setattr(client, "MAX_VALUES_COUNT", 100)
+    monkeypatch.setattr(link, "MAX_EVENT_BYTES", 2_000)
+    monkeypatch.setattr(link, "MAX_ANSWER_BYTES", 8_000)
+    monkeypatch.setattr(link, "MAX_VALUES_COUNT", 100)
     monkeypatch.setattr("portico_server.models.engines.a2a.answer.MAX_ARTIFACTS_COUNT", 4)
     async with raw_agent(Script(SendStreamingMessage=[answer])) as source:
         await models.models.add(ModelSpec("desk", source))

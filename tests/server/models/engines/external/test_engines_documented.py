@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from portico_server.models.catalog import ENGINES
-from portico_server.models.engines.external.server import COMMON_OPTIONS, ServerOptions
+from portico_server.models.engines.external.server_options import COMMON_OPTIONS, ServerOptions
 from portico_server.models.engines.lmdeploy.engine import LMDEPLOY_OPTIONS as LMDEPLOY
 from portico_server.models.engines.transformers.engine import TRANSFORMERS_OPTIONS as TRANSFORMERS
 from portico_server.models.engines.vllm.engine import VLLM_OPTIONS as VLLM

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from portico_server.models.engines.lmdeploy.client import StopTexts, TokenSpelling
+from portico_server.models.engines.lmdeploy.client import StopTexts
+from portico_server.models.engines.lmdeploy.token_spelling import TokenSpelling
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from portico_server.core.errors import InvalidRequest, TooMany
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.models.answers import single_chunk
 from portico_server.models.engines.remote import engine
-from portico_server.models.engines.remote.engine import PacedClient, find_target, reserved_tokens
+from portico_server.models.engines.remote.pacing import PacedClient, reserved_tokens
+from portico_server.models.engines.remote.target import find_target
 from portico_server.models.spec import ModelSpec
 
 HI = {"messages": user("hi")}

@@ -16,8 +16,8 @@ from portico.testing.providers import PROVIDER_CHECKS, ProviderCheck
 from portico.wire import Usage
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.models.engines.openai_client.quirks import Quirks, fit_body
-from portico_server.models.engines.remote.engine import PARAMETERS, find_target
 from portico_server.models.engines.remote.providers import PROVIDERS
+from portico_server.models.engines.remote.target import PARAMETERS, find_target
 from portico_server.models.spec import ModelSpec
 
 ROOT = Path(__file__).parents[5]

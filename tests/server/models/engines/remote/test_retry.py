@@ -15,7 +15,7 @@ from portico_server.core.errors import (
     Unavailable,
     retry_after_s,
 )
-from portico_server.models.engines.remote.engine import MAX_PAUSE_S, pause_before
+from portico_server.models.engines.remote.retries import MAX_PAUSE_S, pause_before
 from portico_server.models.openai_wire import error_of
 from portico_server.models.spec import ModelSpec
 

@@ -11,8 +11,9 @@ import pytest
 
 from portico_server.models.engines.transformers.worker import folder
 from portico_server.models.engines.transformers.worker.errors import CallerGone, Refusal, UnusableModel
-from portico_server.models.engines.transformers.worker.options import StopFilter, TextAssembler, read_options
-from portico_server.models.engines.transformers.worker.server import ModelQueue
+from portico_server.models.engines.transformers.worker.model_queue import ModelQueue
+from portico_server.models.engines.transformers.worker.options import read_options
+from portico_server.models.engines.transformers.worker.streamed_text import StopFilter, TextAssembler
 
 
 def put(path: Path, config: dict[str, Any], **files: Any) -> folder.ModelFolder:

@@ -11,7 +11,8 @@ import threading
 from pathlib import Path
 
 from .errors import UnusableModel
-from .folder import WorkerSettings, read_folder
+from .folder import read_folder
+from .placement import WorkerSettings
 
 KEY_VARIABLE = "WORKER_KEY"
 """The variable with the key: a command line is seen by every user."""

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .caller import Caller
 from .errors import Refusal, UnusableModel
 from .folder import read_document
-from .server import Caller, ModelQueue
+from .model_queue import ModelQueue
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 

@@ -13,13 +13,16 @@ import jinja2
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from .adapters import LoadedAdapters
+from .caller import Caller
 from .embed import load_model
 from .errors import CallerGone, Refusal
-from .folder import ModelFolder, WorkerSettings, check_weights, choose_placement
+from .folder import ModelFolder, check_weights
 from .generate import GeneratedToken, TokenGenerator
 from .images import MAX_IMAGES, read_image
+from .model_queue import ModelQueue
 from .options import read_options
-from .server import Caller, ModelQueue, TokenizeTask
+from .placement import WorkerSettings, choose_placement
+from .tokenize_task import TokenizeTask
 
 _RESERVED = frozenset(
     {"conversation", "messages", "tokenize", "return_tensors", "return_dict", "chat_template"}
@@ -64,8 +67,6 @@ class ChatTask:
             **self._adapters.routes(),
             **TokenizeTask(self._tokenizer, self.context_length, self._render).routes(),
         }
-
-    # --- the two doors -------------------------------------------------------------------------------------
 
     def chat(self, body: Mapping[str, Any], client: Caller) -> None:
         """OpenAI's chat, streamed."""
@@ -118,8 +119,6 @@ class ChatTask:
             if not limit:
                 frames.write(GeneratedToken("", None, "length"))
         frames.end(length, count)
-
-    # --- prompts -------------------------------------------------------------------------------------------
 
     def _messages(self, given: Any) -> tuple[list[dict[str, Any]], list[Any]]:
         """The messages as templates want them, and the images in their order."""

@@ -18,81 +18,22 @@ from diffusers import (
 )
 from diffusers.utils import logging
 
+from .attached_files import attached_files
+from .caller import Caller
 from .errors import Refusal, UnusableModel
-from .folder import ModelFolder, WorkerSettings, check_weights, choose_placement, weights_variant
+from .folder import ModelFolder, check_weights, weights_variant
 from .images import encode_picture, fit_size, inpainting_mask, open_picture, output_format
-from .server import Caller, ModelQueue, attached_files
-
-# What a pipeline of diffusers takes, and in which sizes it draws.
-
-
-def sibling_pipeline(auto: Any, pipe: Any) -> Any:
-    """The pipeline of the same parts for another kind of work, ``None`` if diffusers has none."""
-    try:
-        found = auto.from_pipe(pipe)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    found.set_progress_bar_config(disable=True)
-    return found
-
-
-def takes_argument(pipe: Any, name: str) -> bool:
-    """Whether a call of it has this argument."""
-    return name in inspect.signature(pipe.__call__).parameters
-
-
-def is_first_argument(pipe: Any, name: str) -> bool:
-    """Whether this argument is the first of a call."""
-    return name == next(iter(inspect.signature(pipe.__call__).parameters))
-
-
-def only_inpaints(pipe: Any) -> bool:
-    """Whether its network expects a mask with every picture."""
-    unet, vae = getattr(pipe, "unet", None), getattr(pipe, "vae", None)
-    return unet is not None and vae is not None and unet.config.in_channels > 2 * vae.config.latent_channels
-
-
-def size_step(pipe: Any) -> int:
-    """Pixels of which both sides must be multiples."""
-    processor = getattr(pipe, "image_processor", None)
-    scale = processor.config.vae_scale_factor if processor is not None else 8
-    patch = getattr(pipe, "patch_size", 1)
-    return int(scale) * (patch if isinstance(patch, int) else 1)
-
-
-def trained_size(pipe: Any, most: int) -> tuple[int, int] | None:
-    """The size that the model was trained for, if that is known."""
-    side = getattr(pipe, "default_sample_size", None)
-    if side is None and getattr(pipe, "unet", None) is not None:
-        side = pipe.unet.config.sample_size
-    if isinstance(side, int):
-        side = (side, side)
-    if side is None or len(side) != 2:
-        return None
-    scale = getattr(pipe, "vae_scale_factor", 8)
-    return fit_size(int(side[1] * scale), int(side[0] * scale), size_step(pipe), most)
-
-
-# What a picture looks like on its way: the latents of a step, decoded.
-
-
-def preview_of(pipe: Any, latents: Any, size: tuple[int, int]) -> Any:
-    """The picture so far, ``None`` for a model whose decoder is of another kind. ``size`` is width and height."""
-    vae: Any = getattr(pipe, "vae", None)
-    if latents is None or type(vae).__name__ not in ("AutoencoderKL", "AutoencoderTiny"):
-        return None
-    if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
-        return None  # in 16 bits it would be black
-    latents = latents[:1]
-    if latents.ndim == 3:  # patches in a row
-        if not hasattr(pipe, "_unpack_latents"):
-            return None
-        latents = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)
-    shift = getattr(vae.config, "shift_factor", None) or 0.0
-    latents = latents / vae.config.scaling_factor + shift
-    decoded = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
-    return pipe.image_processor.postprocess(decoded, output_type="pil")[0]
-
+from .model_queue import ModelQueue
+from .pipelines import (
+    is_first_argument,
+    only_inpaints,
+    sibling_pipeline,
+    size_step,
+    takes_argument,
+    trained_size,
+)
+from .placement import WorkerSettings, choose_placement
+from .previews import preview_of
 
 MAX_DRAWN_PIXELS = 2048 * 2048
 """Of a picture that is drawn, unless a parameter says otherwise."""
@@ -169,8 +110,6 @@ class ImageTask:
         pipe.set_progress_bar_config(disable=True)
         return pipe.to(self._where.device)
 
-    # --- the two doors -------------------------------------------------------------------------------------
-
     def draw(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any] | None:
         """OpenAI's ``images/generations``."""
         pipe = self._pipes["draw"]
@@ -214,8 +153,6 @@ class ImageTask:
         if body.get("strength") is not None:
             arguments["strength"] = body["strength"]
         return self._answer(body, self._order(body, pipe, arguments, size), "image_edit", client)
-
-    # --- what is asked for ---------------------------------------------------------------------------------
 
     def _size(self, body: Mapping[str, Any], pipe: Any) -> tuple[int, int] | None:
         """The size that is asked for, ``None`` for the model's own. Raises `Refusal`."""
@@ -274,8 +211,6 @@ class ImageTask:
             return 1.0
         given = body.get("strength")
         return min(1.0, float(found.default if given is None else given))
-
-    # --- the work ------------------------------------------------------------------------------------------
 
     def _answer(
         self, body: Mapping[str, Any], order: ImageOrder, event: str, client: Caller

@@ -12,18 +12,12 @@ from typing import Any
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from .caller import Caller
 from .errors import Refusal, UnusableModel
-from .folder import (
-    ModelFolder,
-    Placement,
-    WorkerSettings,
-    check_weights,
-    choose_placement,
-    pooling_of,
-    read_document,
-    read_rows,
-)
-from .server import Caller, ModelQueue, TokenizeTask
+from .folder import ModelFolder, check_weights, pooling_of, read_document, read_rows
+from .model_queue import ModelQueue
+from .placement import Placement, WorkerSettings, choose_placement
+from .tokenize_task import TokenizeTask
 
 # Vectors of spans of a text, made of the vectors that their tokens have within all of it.
 #

@@ -13,7 +13,8 @@ import numpy
 import torch
 
 from .errors import Refusal
-from .options import GenerationOptions, StopFilter, TextAssembler
+from .options import GenerationOptions
+from .streamed_text import StopFilter, TextAssembler
 
 # An answer that fits a JSON schema: at each step only tokens that can still lead to one are allowed.
 #

@@ -57,11 +57,6 @@ def read_image(url: Any, param: str) -> Any:
         ) from error
 
 
-# Pictures on their way in and out of a model that draws.
-
-
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is a warning first, and larger; ours is looked at below
-
 OUTPUT_FORMATS = ("PNG", "JPEG", "WEBP")
 
 

@@ -28,18 +28,12 @@ from transformers import (
     AutoTokenizer,
 )
 
+from .caller import Caller
 from .embed import BATCH_TOKENS, batches, dense_layer, load_model
 from .errors import Refusal, UnusableModel
-from .folder import (
-    COLBERT_METADATA,
-    ModelFolder,
-    WorkerSettings,
-    check_weights,
-    choose_placement,
-    module_kinds,
-    read_document,
-)
-from .server import Caller, ModelQueue
+from .folder import COLBERT_METADATA, ModelFolder, check_weights, module_kinds, read_document
+from .model_queue import ModelQueue
+from .placement import WorkerSettings, choose_placement
 
 QUERY_TOKENS, DOCUMENT_TOKENS = 32, 300
 """Tokens of a question, and of a document, where the model's files say nothing."""

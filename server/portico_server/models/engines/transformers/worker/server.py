@@ -2,88 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 import json
-import select
-import socket
 import sys
-import threading
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BufferedIOBase
 from typing import Any
 
+from .caller import Caller
 from .errors import CallerGone, Refusal
-
-# The caller of one request: whether it is still there, and what it is sent.
-
-
-class Caller:
-    """One connection with one request on it."""
-
-    def __init__(self, connection: socket.socket, out: BufferedIOBase, begin: Callable[[str], None]) -> None:
-        self._connection = connection
-        self._out = out
-        self._begin = begin
-        self.streaming = False
-        """Whether the status and the headers of a stream have been sent."""
-        self.raw = ""
-        """The media type of pieces that are not events."""
-
-    def has_left(self) -> bool:
-        """Whether it has closed the connection."""
-        try:
-            readable, _, _ = select.select([self._connection], [], [], 0)
-            return bool(readable) and not self._connection.recv(1, socket.MSG_PEEK)
-        except (OSError, ValueError):
-            return True
-
-    def check(self) -> None:
-        """Raise `CallerGone` if it has left."""
-        if self.has_left():
-            raise CallerGone
-
-    def comment(self, words: str) -> None:
-        """A line of the stream that every client ignores."""
-        self._send(f": {words}\n\n".encode())
-
-    def event(self, document: Mapping[str, Any]) -> None:
-        """A frame of the stream."""
-        self._send(b"data: " + json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n")
-
-    def done(self) -> None:
-        """The end of the stream."""
-        self._send(b"data: [DONE]\n\n")
-
-    def piece(self, data: bytes, media_type: str) -> None:
-        """A piece of something that is not a stream of events, such as a sound; `last` ends it."""
-        if not self.raw:
-            self.raw = media_type
-        if data:
-            self._send(b"%x\r\n%b\r\n" % (len(data), data))
-
-    def last(self) -> None:
-        """All pieces have been sent. Without it, whoever reads them knows that something went wrong."""
-        self._send(b"0\r\n\r\n")
-
-    def _send(self, data: bytes) -> None:
-        if self.has_left():
-            raise CallerGone
-        try:
-            if not self.streaming:
-                self.streaming = True
-                self._begin(self.raw)
-            self._out.write(data)
-        except OSError as error:
-            raise CallerGone from error
-
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
 """Bytes of a request: images travel in it."""
@@ -228,127 +157,3 @@ def _failure(error: Exception) -> Refusal:
     return Refusal(
         f"{type(error).__name__}: {words}", "engine_failed", status=HTTPStatus.INTERNAL_SERVER_ERROR
     )
-
-
-# One call at a time on the model, in the order in which they came, and only so many waiting.
-
-
-POLL_INTERVAL_S = 0.25
-"""Seconds between two looks at whether a waiting caller is still there."""
-
-
-class ModelQueue:
-    """A line of at most ``limit`` waiting callers before one model."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._changed = threading.Condition()
-        self._line: deque[object] = deque()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a new caller would have to wait."""
-        return bool(self._line)
-
-    @contextmanager
-    def turn(self, has_left: Callable[[], bool]) -> Iterator[None]:
-        """Wait for the model and have it. Raises `Refusal` (429) if the line is full, `CallerGone` if ``gone()`` says
-        so.
-        """
-        ticket = object()
-        with self._changed:
-            if len(self._line) > self._limit:
-                raise Refusal(
-                    f"{self._limit} calls wait for this model already. Try again later.",
-                    "queue_full",
-                    status=429,
-                )
-            self._line.append(ticket)
-            try:
-                while self._line[0] is not ticket:
-                    self._changed.wait(POLL_INTERVAL_S)
-                    if self._line[0] is not ticket and has_left():
-                        raise CallerGone
-            except BaseException:
-                self._leave(ticket)
-                raise
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._leave(ticket)
-
-    def _leave(self, ticket: object) -> None:
-        self._line.remove(ticket)
-        self._changed.notify_all()
-
-
-# Texts in the model's tokens and back, in the shape of vLLM's ``/tokenize`` and ``/detokenize``.
-
-
-Render = Callable[[Any, bool], str]
-"""Messages as the chat template writes them, with or without what begins the answer."""
-
-
-class TokenizeTask:
-    """For every task; ``render`` for a model that has chats."""
-
-    def __init__(self, tokenizer: Any, longest: int, render: Render | None = None) -> None:
-        self._tokenizer = tokenizer
-        self._longest = longest
-        self._render = render
-
-    def routes(self) -> dict[str, Any]:
-        return {"/tokenize": self.tokenize, "/detokenize": self.detokenize}
-
-    def tokenize(self, body: Mapping[str, Any], _client: Caller) -> dict[str, Any]:
-        """``prompt`` or ``messages`` as numbers, and as texts if ``return_token_strs`` is set."""
-        text, special = body.get("prompt"), True
-        if text is None and self._render is not None:
-            text = self._render(body.get("messages"), body.get("add_generation_prompt") is not False)
-            special = False  # the template has written them
-        if not isinstance(text, str):
-            raise Refusal("'prompt' must be a text.", param="prompt")
-        if isinstance(body.get("add_special_tokens"), bool):
-            special = body["add_special_tokens"]
-        found = self._tokenizer(text, add_special_tokens=special)["input_ids"]
-        answer: dict[str, Any] = {"count": len(found), "max_model_len": self._longest, "tokens": found}
-        if body.get("return_token_strs"):
-            answer["token_strs"] = self._tokenizer.convert_ids_to_tokens(found)
-        return answer
-
-    def detokenize(self, body: Mapping[str, Any], _client: Caller) -> dict[str, Any]:
-        """``tokens`` as ``prompt``."""
-        tokens = body.get("tokens")
-        width = len(self._tokenizer)
-        if not isinstance(tokens, list) or not all(
-            isinstance(one, int) and 0 <= one < width for one in tokens
-        ):
-            raise Refusal(f"'tokens' must be a list of numbers below {width:,}.", param="tokens")
-        return {"prompt": self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)}
-
-
-# Files that came with a request: as base64 in its body, under ``files``.
-
-
-@dataclass(frozen=True, slots=True)
-class AttachedFile:
-    """One file; ``field`` is its name in OpenAI's form."""
-
-    field: str
-    name: str
-    data: bytes
-
-
-def attached_files(body: Mapping[str, Any], field: str) -> list[AttachedFile]:
-    """The files in ``field``, in their order. Raises `Refusal`."""
-    found = []
-    for file in body.get("files") or ():
-        if file.get("field") != field:
-            continue
-        try:
-            data = base64.b64decode(file["data"], validate=True)
-        except (binascii.Error, KeyError, TypeError, ValueError) as error:
-            raise Refusal(f"The file in '{field}' is not base64.", param=field) from error
-        found.append(AttachedFile(field, str(file.get("name") or field), data))
-    return found

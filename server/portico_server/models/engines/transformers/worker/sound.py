@@ -10,11 +10,8 @@ from typing import Any
 
 import av
 import numpy as np
-import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
 
 from .errors import Refusal
-from .server import Caller
 
 # Only files that hold their own sound: a play list would name other files, or addresses, and they would be opened.
 DEMUXERS = "mp3,wav,w64,flac,ogg,mov,mp4,matroska,webm,aac,aiff,asf,amr,caf,au"
@@ -197,20 +194,3 @@ class _Out:
         whole = b"".join(self._parts)
         self._parts.clear()
         return whole
-
-
-# Ends what transformers computes token by token as soon as the caller has left.
-
-
-class _Presence(StoppingCriteria):  # type: ignore[misc]  # transformers has no types
-    def __init__(self, client: Caller) -> None:
-        self._client = client
-
-    def __call__(self, input_ids: Any, scores: Any, **more: Any) -> Any:
-        self._client.check()
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-
-
-def stop_when_caller_leaves(client: Caller) -> Any:
-    """For ``stopping_criteria``: raises `CallerGone` after the first token that nobody waits for."""
-    return StoppingCriteriaList([_Presence(client)])

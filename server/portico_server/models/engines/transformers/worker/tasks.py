@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from .errors import UnusableModel
-from .folder import ModelFolder, WorkerSettings, reranks_by
+from .folder import ModelFolder, reranks_by
+from .placement import WorkerSettings
 
 TASKS = ("chat", "embedding", "rerank", "speech", "transcription", "image")
 

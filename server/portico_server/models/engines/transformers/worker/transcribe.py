@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,52 +16,19 @@ from transformers import (
 )
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
+from .caller import Caller
 from .embed import load_model
 from .errors import Refusal, UnusableModel
-from .folder import ModelFolder, WorkerSettings, check_weights, choose_placement
-from .server import Caller, ModelQueue, attached_files
-from .sound import decode_audio, stop_when_caller_leaves
+from .folder import ModelFolder, check_weights
+from .model_queue import ModelQueue
+from .placement import WorkerSettings, choose_placement
+from .presence import stop_when_caller_leaves
+from .recording import MAX_RECORDING_S, read_samples, write_transcript
 from .transcript import (
     TimedText,
     TranscriptRequest,
     WorkerTranscript,
-    deltas,
-    done,
-    render_transcript,
 )
-
-# The way of a recording through a model that writes it down: in from the request, out as document or events.
-
-
-MAX_RECORDING_S = 7_200.0
-"""Seconds of one recording, unless a parameter says otherwise."""
-
-
-def read_samples(body: Mapping[str, Any], rate: int, longest: float, client: Caller) -> Any:
-    """One channel of 16-bit samples of the file in the request. Raises `Refusal`."""
-    files = attached_files(body, "file")
-    if len(files) != 1:
-        raise Refusal("Send one recording in 'file'.", "missing_required_parameter", "file")
-    return decode_audio(files[0].data, rate, longest, client.check, files[0].name)
-
-
-def write_transcript(
-    found: WorkerTranscript,
-    request: TranscriptRequest,
-    parts: Iterable[list[TimedText]],
-    client: Caller,
-) -> Any:
-    """Take one part after another into ``found``; events as they come if they are wished for, else all at the end."""
-    for segments in parts:
-        found.segments += segments
-        if request.stream:
-            for event in deltas(segments):
-                client.event(event)
-    if not request.stream:
-        return render_transcript(found, request)
-    client.event(done(found))
-    return None
-
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Tried one after another where a window comes out as a repetition or as improbable."""

@@ -1,0 +1,52 @@
+"""Says errors of other people's servers in OpenAI's words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TypeAlias
+
+from portico.wire import ErrorBody
+from portico_server.core.relay import Relay, RelayResponse
+from portico_server.models.openai_wire import EngineRefused
+from portico_server.models.protocol import EngineClient
+
+Advice: TypeAlias = Callable[[str], str]
+"""From a server's message to a sentence that says what to do here; empty if there is none."""
+
+_TOO_LONG = re.compile(
+    r"(?:maximum|max) (?:context|model) (?:length|len)|session.len|context length", re.IGNORECASE
+)
+
+_WORD = re.compile(r"[a-z]+(?:_[a-z]+)*")
+
+
+class ErrorTranslator:
+    """A `EngineClient` that puts another one's refusals into OpenAI's words."""
+
+    def __init__(self, inner: EngineClient, advice: Advice) -> None:
+        self._inner = inner
+        self._advice = advice
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """See `portico_server.models.protocol.EngineClient`."""
+        try:
+            return await self._inner.relay(request, deadline)
+        except EngineRefused as error:
+            raise translate_error(error, request, self._advice) from error
+
+
+def translate_error(error: EngineRefused, request: Relay, advice: Advice) -> EngineRefused:
+    """The same refusal with OpenAI's ``type``, ``code`` and ``param``."""
+    kind, code, param = error.type, error.code, error.param
+    if not _WORD.fullmatch(kind):  # BadRequestError, NotFoundError …
+        kind = "rate_limit_error" if error.status == 429 else "invalid_request_error"
+    if error.status == 400 and _TOO_LONG.search(error.message):
+        code = "context_length_exceeded"
+        param = "messages" if request.operation == "chat/completions" else _input_of(request)
+    message = " ".join(part for part in (error.message, advice(error.message)) if part)
+    return EngineRefused(error.status, ErrorBody(message, kind, code, param), error.retry_after)
+
+
+def _input_of(request: Relay) -> str:
+    return "input" if request.operation == "embeddings" else "prompt"

@@ -1,0 +1,73 @@
+"""Writes adapters as LMDeploy reads them: plain LoRA on whole sets of layers, as PEFT 0.14 configures it. Blocks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.relay import AdapterScale
+from portico_server.models.adapters import peft
+from portico_server.models.engines import peft_adapters as folders
+
+
+def check_adapter(adapter: AdapterScale, base: Path | None) -> peft.PeftAdapter:
+    """Whether LMDeploy can serve it for the model in ``base``. Raises `InvalidRequest`."""
+    if "=" in adapter.name:
+        raise InvalidRequest("LMDeploy takes no '=' in the name of an adapter.", param="name")
+    found = folders.check_adapter("lmdeploy", adapter, base)
+    adapted = {pair.module for pair in found.pairs}
+    # It makes room for an adapter in every layer of a name, and fills none that the adapter lacks.
+    lacking = sorted(
+        module
+        for module in (folders.linear_layers(base) if base is not None else ())
+        if module.rpartition(".")[2] in found.targets and module not in adapted
+    )
+    if lacking:
+        raise InvalidRequest(
+            f"The adapter '{adapter.name}' leaves out '{lacking[0]}' ({len(lacking)} in all): LMDeploy takes adapters "
+            "that adapt every layer of a name or none. vllm and llamacpp take it.",
+            code="adapter_invalid",
+            param="path",
+        )
+    return found
+
+
+def plain_adapter(adapter: AdapterScale, base: Path | None) -> Path:
+    """A folder with the same weights and a configuration that says no more than LMDeploy reads.
+
+    It knows no rsLoRA, and of a configuration that a newer PEFT wrote it reads nothing. Raises `InvalidRequest`.
+    """
+    found = check_adapter(adapter, base)
+    made = adapter.path / f"plain-{adapter.scale:g}"
+    if made.is_dir():
+        return made
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": found.base,
+        "r": found.rank,
+        "lora_alpha": found.pairs[0].scaling * found.rank * adapter.scale,
+        "target_modules": list(found.targets),
+        "bias": "none",
+    }
+    draft = adapter.path / f".{uuid4().hex}.new"
+    try:
+        draft.mkdir()
+        (draft / peft.CONFIG).write_bytes(orjson.dumps(config))
+        os.link(adapter.path / peft.WEIGHTS, draft / peft.WEIGHTS)
+        draft.rename(made)
+    except OSError:
+        if not made.is_dir():
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return made
+
+
+logger = logging.getLogger(__name__)

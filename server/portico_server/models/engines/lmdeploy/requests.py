@@ -1,0 +1,88 @@
+"""The bodies that LMDeploy is asked with, one for each choice; what it would leave out silently is refused. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from portico_server.core.errors import InvalidRequest
+from portico_server.core.relay import Relay
+from portico_server.models.engines.openai_client.client import (
+    requires_tool_call,
+)
+from portico_server.models.engines.openai_client.requests import (
+    PreparedRequest,
+    prepare_chat,
+    prepare_completion,
+)
+
+_ITS_OWN = frozenset({"session_id", "migration_request", "with_cache", "preserve_cache"})
+"""Fields with which LMDeploy's servers speak to each other."""
+
+
+def requests_for(request: Relay, name: str, *, template_has_tools: bool, biases: bool) -> PreparedRequest:
+    """The bodies for a chat or a completion. ``biases``: its backend changes the odds of single tokens.
+
+    Raises `InvalidRequest` for what LMDeploy cannot do.
+    """
+    body = {key: value for key, value in request.body.items() if key not in _ITS_OWN}
+    _refuse(body, name, biases=biases)
+    if request.operation == "completions":
+        return _completion(body, name)
+    native = template_has_tools and not requires_tool_call(body)
+    if native:
+        prepared = prepare_chat({**body, "messages": []}, template_has_tools=True)
+        if prepared.tools is None:  # what the messages hold is for the model's own template
+            return _thoughtless(_with(prepared, messages=body.get("messages") or []))
+    prepared = prepare_chat(body, template_has_tools=native, sees=True)
+    # A model that is held to a call writes JSON, which is not what a stop is meant for.
+    return _thoughtless(prepared if prepared.tools is None else _with(prepared, stop=None))
+
+
+def _refuse(body: Mapping[str, Any], name: str, *, biases: bool) -> None:
+    for key in ("presence_penalty", "frequency_penalty"):
+        if body.get(key):
+            raise _cannot(
+                f"LMDeploy, which serves '{name}', has no '{key}'; it has 'repetition_penalty'.", key
+            )
+    if body.get("logit_bias") and not biases:
+        raise _cannot(
+            f"LMDeploy's backend turbomind has no 'logit_bias': give '{name}' the parameter 'backend: pytorch'.",
+            "logit_bias",
+        )
+
+
+def _completion(body: dict[str, Any], name: str) -> PreparedRequest:
+    if body.get("logprobs") is not None:
+        raise _cannot(
+            f"LMDeploy, which serves '{name}', returns log-probabilities of chats alone: leave 'logprobs' out.",
+            "logprobs",
+        )
+    prompt = body.get("prompt")
+    if isinstance(prompt, list) and not all(isinstance(text, str) for text in prompt):
+        raise _cannot(f"LMDeploy, which serves '{name}', takes texts as 'prompt', no token ids.", "prompt")
+    return prepare_completion(body)
+
+
+def _thoughtless(prepared: PreparedRequest) -> PreparedRequest:
+    """Without thoughts where a schema is kept to: it is from the first token on, and of a model that usually thinks
+    first LMDeploy would read the whole answer as thoughts.
+    """
+    given = prepared.bodies[0].get("chat_template_kwargs") or {}
+    if "response_format" not in prepared.bodies[0] or "enable_thinking" in given:
+        return prepared
+    return _with(prepared, chat_template_kwargs={**given, "enable_thinking": False})
+
+
+def _with(prepared: PreparedRequest, **fields: Any) -> PreparedRequest:
+    """The same with these fields in every body; those that are ``None`` are left out."""
+    bodies = ({**body, **fields} for body in prepared.bodies)
+    return replace(
+        prepared,
+        bodies=tuple({key: value for key, value in body.items() if value is not None} for body in bodies),
+    )
+
+
+def _cannot(message: str, param: str) -> InvalidRequest:
+    return InvalidRequest(message, code="unsupported_parameter", param=param)

@@ -1,0 +1,96 @@
+"""Clients of engines that call an adapter by a name of its own: those with fixed adapters, those that load them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from portico_server.core.errors import Unavailable
+from portico_server.core.relay import AdapterScale, Relay, RelayResponse
+from portico_server.models.protocol import EngineClient
+
+
+class FixedAdapterClient:
+    """An `EngineClient` whose engine has the adapters that it got when it started, and no others."""
+
+    def __init__(self, inner: EngineClient, name: str, adapters: Sequence[AdapterScale]) -> None:
+        self._inner = inner
+        self._name = name
+        self._adapters = tuple(adapters)
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """See `portico_server.models.protocol.EngineClient`."""
+        if request.adapter is not None and not self.fits(request.adapter):
+            raise adapter_not_loaded(request.adapter, self._name)
+        return await self._inner.relay(request, deadline)
+
+    def fits(self, adapter: AdapterScale) -> bool:
+        return adapter in self._adapters
+
+    async def attach(self, adapter: AdapterScale) -> None:
+        """What fits is there."""
+
+    async def detach(self, name: str) -> bool:
+        return all(adapter.name != name for adapter in self._adapters)
+
+
+class LiveAdapterClient:
+    """An `EngineClient` whose engine loads adapters while it runs.
+
+    ``load`` and ``unload`` ask the engine and raise `PorticoError`; ``fits`` says whether it was started for such an
+    adapter.
+    """
+
+    def __init__(
+        self,
+        inner: EngineClient,
+        *,
+        load: Callable[[AdapterScale], Awaitable[None]],
+        unload: Callable[[str], Awaitable[None]],
+        fits: Callable[[AdapterScale], bool],
+        name: str,
+    ) -> None:
+        self._inner = inner
+        self._name = name
+        self._load = load
+        self._unload = unload
+        self._takes = fits
+        self._loaded: dict[str, AdapterScale] = {}
+        self._lock = asyncio.Lock()
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """See `portico_server.models.protocol.EngineClient`."""
+        adapter = request.adapter
+        if adapter is not None and self._loaded.get(adapter.name) != adapter:
+            if not self._takes(adapter):
+                raise adapter_not_loaded(adapter, self._name)
+            await self.attach(adapter)
+        return await self._inner.relay(request, deadline)
+
+    def fits(self, adapter: AdapterScale) -> bool:
+        return self._takes(adapter)
+
+    async def attach(self, adapter: AdapterScale) -> None:
+        async with self._lock:
+            known = self._loaded.get(adapter.name)
+            if known == adapter:
+                return
+            if known is not None:
+                await self._unload(adapter.name)
+                del self._loaded[adapter.name]
+            await self._load(adapter)
+            self._loaded[adapter.name] = adapter
+
+    async def detach(self, name: str) -> bool:
+        async with self._lock:
+            if self._loaded.pop(name, None) is not None:
+                await self._unload(name)
+        return True
+
+
+def adapter_not_loaded(adapter: AdapterScale, name: str) -> Unavailable:
+    """For a call to an adapter that the running process lacks."""
+    return Unavailable(
+        f"The adapter '{adapter.name}' could not be loaded with '{name}'. The daemon's log says why.",
+        code="adapter_not_loaded",
+    )

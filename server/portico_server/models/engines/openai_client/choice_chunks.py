@@ -1,0 +1,232 @@
+"""Turns what llama.cpp streams into OpenAI's chunks and documents. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from typing import Any
+
+import orjson
+
+from portico.wire import Usage
+from portico_server.core.dataclass import dataclass
+from portico_server.core.ids import new_id
+from portico_server.models.engines.openai_client.constrained_tools import ToolReader
+from portico_server.models.engines.openai_client.requests import PreparedRequest
+from portico_server.models.token_usage import usage_from_json, usage_to_json
+
+
+@dataclass(frozen=True, slots=True)
+class ChoicePiece:
+    """One step of one choice: what was added, and how it ended if it did.
+
+    ``stopped_by``: the stop sequence that ended it, as vLLM reports it.
+    """
+
+    index: int
+    delta: Mapping[str, Any]
+    logprobs: Any = None
+    finish_reason: str | None = None
+    stopped_by: str = ""
+
+    @property
+    def stop(self) -> dict[str, str]:
+        """The field of a choice that names it, if there is one."""
+        return {"stop_reason": self.stopped_by} if self.stopped_by else {}
+
+
+class ChoiceReader:
+    """The frames of one call to the engine, read as one choice of the answer."""
+
+    def __init__(self, index: int, prepared: PreparedRequest, *, chat: bool) -> None:
+        self.index = index
+        self.usage = Usage()
+        self.finished = False
+        self._chat = chat
+        self._prepared = prepared
+        self._stopped_by = ""
+        self._tools = ToolReader(prepared.tools) if prepared.tools is not None else None
+
+    def read(self, document: Mapping[str, Any]) -> list[ChoicePiece]:
+        """What a chunk of the engine means."""
+        usage = document.get("usage")
+        if isinstance(usage, Mapping):
+            self.usage = usage_from_json(usage)
+        more = document.get("__verbose")
+        if isinstance(more, Mapping):
+            self._stopped_by = str(more.get("stopping_word") or "")
+        pieces: list[ChoicePiece] = []
+        for choice in document.get("choices") or ():
+            pieces += self._choice(choice)
+        return pieces
+
+    def _choice(self, choice: Mapping[str, Any]) -> list[ChoicePiece]:
+        delta = self._delta(choice)
+        logprobs = choice.get("logprobs") if self._prepared.logprobs else None
+        finish = choice.get("finish_reason")
+        pieces: list[ChoicePiece] = []
+        if self._tools is not None:
+            pieces = [ChoicePiece(self.index, one) for one in self._tools.feed(delta.get("content") or "")]
+            if finish == "stop" and self._tools.called:
+                finish = "tool_calls"
+        elif delta:
+            tidy = _tidy(logprobs, self._prepared.top_logprobs) if logprobs else None
+            pieces = [ChoicePiece(self.index, delta, tidy)]
+        if finish:
+            self.finished = True
+            pieces.append(ChoicePiece(self.index, {}, None, finish, self._stopped_by))
+        return pieces
+
+    def _delta(self, choice: Mapping[str, Any]) -> dict[str, Any]:
+        if not self._chat:
+            return {"content": choice["text"]} if choice.get("text") else {}
+        delta = choice.get("delta") or {}
+        # The role is said by us, once; a null says nothing.
+        kept = {name: value for name, value in delta.items() if name != "role" and value is not None}
+        for call in kept.get("tool_calls") or ():
+            if call.get("id") is not None and not str(call["id"]).startswith("call_"):
+                call["id"] = f"call_{call['id']}" if call["id"] else new_id("call_")
+        return kept
+
+
+def _tidy(logprobs: Mapping[str, Any], top: int) -> dict[str, Any]:
+    """OpenAI's fields alone, and as many alternatives as were asked for."""
+
+    def entry(value: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value[name] for name in ("token", "logprob", "bytes")}
+
+    content = [
+        {**entry(value), "top_logprobs": [entry(one) for one in (value.get("top_logprobs") or ())[:top]]}
+        for value in logprobs.get("content") or ()
+    ]
+    return {"content": content, "refusal": None}
+
+
+@dataclass(slots=True)
+class ResponseEnvelope:
+    """What is the same in every chunk of one answer."""
+
+    chat: bool
+    model: str
+    fingerprint: str | None = None
+    created: int = field(default_factory=lambda: int(time.time()))
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        self.id = new_id("chatcmpl-" if self.chat else "cmpl-")
+
+    def head(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+        }
+
+    def opening(self, index: int) -> bytes:
+        """The chunk that says who speaks."""
+        return self.chunk(ChoicePiece(index, {"role": "assistant", "content": ""}))
+
+    def chunk(self, piece: ChoicePiece) -> bytes:
+        """A piece as a frame."""
+        choice: dict[str, Any] = {"index": piece.index}
+        if self.chat:
+            choice["delta"] = piece.delta
+            choice["logprobs"] = piece.logprobs
+        else:
+            choice["text"] = piece.delta.get("content", "")
+            choice["logprobs"] = _legacy([piece.logprobs])
+        choice |= {"finish_reason": piece.finish_reason, **piece.stop}
+        kind = "chat.completion.chunk" if self.chat else "text_completion"
+        return b"data: " + orjson.dumps({**self.head(kind), "choices": [choice]}) + b"\n\n"
+
+    def usage(self, usage: Usage) -> bytes:
+        """The last chunk, for those who asked."""
+        kind = "chat.completion.chunk" if self.chat else "text_completion"
+        return (
+            b"data: "
+            + orjson.dumps({**self.head(kind), "choices": [], "usage": usage_to_json(usage)})
+            + b"\n\n"
+        )
+
+    def document(self, pieces: Iterable[ChoicePiece], count: int, usage: Usage) -> bytes:
+        """The whole answer at once."""
+        by_choice: list[list[ChoicePiece]] = [[] for _ in range(count)]
+        for piece in pieces:
+            by_choice[piece.index].append(piece)
+        choices = [self._whole(index, own) for index, own in enumerate(by_choice)]
+        kind = "chat.completion" if self.chat else "text_completion"
+        return orjson.dumps({**self.head(kind), "choices": choices, "usage": usage_to_json(usage)})
+
+    def _whole(self, index: int, pieces: list[ChoicePiece]) -> dict[str, Any]:
+        last = next((piece for piece in pieces if piece.finish_reason), ChoicePiece(index, {}, None, "stop"))
+        end = {"finish_reason": last.finish_reason, **last.stop}
+        parts = [piece.logprobs for piece in pieces if piece.logprobs]
+        if not self.chat:
+            text = "".join(piece.delta.get("content", "") for piece in pieces)
+            return {"index": index, "text": text, "logprobs": _legacy(parts), **end}
+        content = [entry for part in parts for entry in part["content"]]
+        return {
+            "index": index,
+            "message": _message(pieces),
+            "logprobs": {"content": content, "refusal": None} if parts else None,
+            **end,
+        }
+
+
+def _message(pieces: Iterable[ChoicePiece]) -> dict[str, Any]:
+    texts: dict[str, str] = {}
+    calls: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        for name, value in piece.delta.items():
+            if isinstance(value, str):
+                texts[name] = texts.get(name, "") + value
+        for part in piece.delta.get("tool_calls") or ():
+            call = calls.setdefault(
+                part.get("index", 0),
+                {"id": "", "type": "function", "function": {"name": "", "arguments": ""}},
+            )
+            call["id"] = part.get("id") or call["id"]
+            function = part.get("function") or {}
+            call["function"]["name"] += function.get("name") or ""
+            call["function"]["arguments"] += function.get("arguments") or ""
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if calls else "",
+        "refusal": None,
+        **texts,
+    }
+    if calls:
+        message["tool_calls"] = [call for _, call in sorted(calls.items())]
+    return message
+
+
+def _legacy(parts: Iterable[Any]) -> dict[str, Any] | None:
+    """Log-probabilities in the shape of the completions endpoint."""
+    entries = [entry for part in parts if part for entry in part["content"]]
+    if not entries:
+        return None
+    offsets, position = [], 0
+    for entry in entries:
+        offsets.append(position)
+        position += len(entry["token"])
+    return {
+        "tokens": [entry["token"] for entry in entries],
+        "token_logprobs": [entry["logprob"] for entry in entries],
+        "top_logprobs": [
+            {one["token"]: one["logprob"] for one in entry["top_logprobs"]} for entry in entries
+        ],
+        "text_offset": offsets,
+    }
+
+
+def total_usage(readers: list[ChoiceReader], per_prompt: int) -> Usage:
+    """The tokens of all choices; a prompt that several choices share counts once."""
+    firsts = readers[::per_prompt]
+    return Usage(
+        sum(reader.usage.prompt_tokens for reader in firsts),
+        sum(reader.usage.completion_tokens for reader in readers),
+        sum(reader.usage.cached_tokens for reader in firsts),
+    )

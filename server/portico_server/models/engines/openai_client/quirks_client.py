@@ -1,0 +1,73 @@
+"""A client that makes requests fit a server with quirks, and its embeddings fit OpenAI's clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from portico.wire import Usage
+from portico_server.core.errors import EngineFailed
+from portico_server.core.relay import Relay, RelayResponse
+from portico_server.models.answers import close_chunks, single_chunk
+from portico_server.models.embedding_wire import document, encoding_of, vector_of
+from portico_server.models.engines.openai_client.quirks import Quirks, fit_body, fit_image_request
+from portico_server.models.protocol import EngineClient
+
+
+class QuirksClient:
+    """A `EngineClient` before another one whose server has ``quirks``."""
+
+    def __init__(self, inner: EngineClient, quirks: Quirks, name: str) -> None:
+        self._inner = inner
+        self._quirks = quirks
+        self._name = name
+
+    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+        """See `portico_server.models.protocol.EngineClient`."""
+        if request.operation.startswith("images/"):
+            fitted = fit_image_request(request, self._quirks.pictures, self._name)
+            return await self._inner.relay(fitted, deadline)
+        body = fit_body(request.body, request.operation, self._quirks, self._name)
+        if request.operation == "embeddings":
+            texts = body.get("input")
+            many = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+            limit = self._quirks.embedding_batch
+            too_many = many and limit is not None and len(texts or ()) > limit
+            if too_many or (not self._quirks.base64 and encoding_of(body) == "base64"):
+                return await self._embed(request, body, deadline)
+        return await self._inner.relay(replace(request, body=body), deadline)
+
+    async def _embed(self, request: Relay, body: Mapping[str, Any], deadline: float | None) -> RelayResponse:
+        """One batch after the other, which is gentle to limits on requests, put together as one answer."""
+        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        size = self._quirks.embedding_batch or len(texts)
+        vectors: list[bytes] = []
+        usage = Usage()
+        for start in range(0, len(texts), size):
+            part = {**body, "input": texts[start : start + size], "encoding_format": "float"}
+            got = await self._inner.relay(replace(request, body=part), deadline)
+            try:
+                data = b"".join([chunk async for chunk in got.chunks])
+            finally:
+                await close_chunks(got.chunks)
+            vectors += self._vectors(data, len(part["input"]))
+            usage = Usage(usage.prompt_tokens + got.usage.prompt_tokens)
+        whole = document(vectors, encoding_of(body), self._name, usage)
+        return RelayResponse("application/json", single_chunk(orjson.dumps(whole)), usage)
+
+    def _vectors(self, data: bytes, expected: int) -> list[bytes]:
+        try:
+            rows = sorted(orjson.loads(data)["data"], key=lambda row: row["index"])
+            found = [vector_of(row["embedding"]) for row in rows]
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise EngineFailed(
+                f"The provider of '{self._name}' answered something that is not embeddings."
+            ) from error
+        if len(found) != expected:
+            raise EngineFailed(
+                f"The provider of '{self._name}' answered {len(found)} vectors for {expected} texts."
+            )
+        return found

@@ -1,0 +1,81 @@
+"""Passes on requests in Anthropic's own words and their answers as they are, and counts their tokens. Pure."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from portico.wire import Usage
+from portico_server.core.errors import PorticoError
+from portico_server.core.relay import OriginalRequest
+from portico_server.models.engines.remote.anthropic_answers import (
+    error_of_event,
+    usage_of,
+)
+
+BETA_HEADER = "anthropic-beta"
+
+
+def body_of(original: OriginalRequest, model: str) -> dict[str, Any]:
+    """The request under the model's name at the provider."""
+    return {**original.body, "model": model}
+
+
+def headers_of(original: OriginalRequest, ours: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a call: ``ours``, and what the caller's said of the form of the request. Betas of both hold."""
+    headers = {**ours, **original.headers}
+    configured = next((value for name, value in ours.items() if name.lower() == BETA_HEADER), "")
+    requested = original.headers.get(BETA_HEADER, "")
+    if configured and requested:
+        headers = {name: value for name, value in headers.items() if name.lower() != BETA_HEADER}
+        headers[BETA_HEADER] = f"{configured},{requested}"
+    return headers
+
+
+class AnthropicUsage:
+    """Looks on at a stream that is passed through: its counts, its end, and the error that it may tell."""
+
+    def __init__(self, name: str) -> None:
+        self.ended = False
+        """Whether the message came to its end."""
+        self._name = name
+        self._counts: dict[str, Any] = {}
+
+    @property
+    def usage(self) -> Usage:
+        """What has been counted so far."""
+        return usage_of(self._counts)
+
+    def read(self, frames: bytes) -> tuple[bytes, PorticoError | None]:
+        """The frames up to the first that is an error, and that error."""
+        if b'"usage"' not in frames and b"message_stop" not in frames and b"error" not in frames:
+            return frames, None
+        start = 0
+        for part in frames.split(b"\n\n"):
+            for line in part.split(b"\n"):
+                if line.startswith(b"data:") and (error := self._event(line[5:])) is not None:
+                    return frames[:start], error
+            start += len(part) + 2
+        return frames, None
+
+    def _event(self, data: bytes) -> PorticoError | None:
+        event: Any = None
+        with contextlib.suppress(orjson.JSONDecodeError):  # whoever reads it will say so
+            event = orjson.loads(data)
+        if not isinstance(event, dict):
+            return None
+        match event.get("type"):
+            case "message_start":
+                self._counts |= (event.get("message") or {}).get("usage") or {}
+            case "message_delta":
+                # Counts are totals; what is null there is what it was.
+                counted = event.get("usage") or {}
+                self._counts |= {key: value for key, value in counted.items() if value is not None}
+            case "message_stop":
+                self.ended = True
+            case "error":
+                return error_of_event(event, self._name)
+        return None

@@ -1,0 +1,209 @@
+"""Where a remote model is and how it is treated, by its spec, the presets and the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+from portico_server.core.dataclass import dataclass
+from portico_server.core.errors import (
+    InvalidRequest,
+    nearest,
+)
+from portico_server.models.endpoint import Endpoint
+from portico_server.models.engines.openai_client.quirks import Quirks
+from portico_server.models.engines.remote.anthropic_messages import DEFAULT_MAX_TOKENS
+from portico_server.models.engines.remote.providers import (
+    PROVIDERS,
+    ModelProvider,
+    TuningForm,
+    WireFormat,
+    parse_provider,
+)
+from portico_server.models.fallback import fallbacks
+from portico_server.models.sources import parse_source
+from portico_server.models.spec import ModelSpec, Task
+
+DEFAULT_RETRIES = 2
+DEFAULT_IDLE_TIMEOUT_S = 120.0
+DEFAULT_MAX_WAIT_S = 60.0
+
+TUNING_FORMS: tuple[str, ...] = get_args(TuningForm)
+"""Whose forms of a fine-tuning API are known."""
+
+PARAMETERS = {
+    "base_url": "another address of the provider, such as a proxy",
+    "headers": "further HTTP headers, an object of texts",
+    "retries": f"further attempts when the provider is busy, {DEFAULT_RETRIES} unless given",
+    "stall_timeout": f"seconds of silence in mid-stream after which it counts as broken, {DEFAULT_IDLE_TIMEOUT_S:g} "
+    "unless given",
+    "requests_per_minute": "requests that the provider allows; further ones wait for their turn",
+    "tokens_per_minute": "tokens that the provider allows, of prompts and answers together",
+    "wait_limit": f"longest that a call waits for its turn, in seconds; {DEFAULT_MAX_WAIT_S:g} unless given",
+    "fallback": "names of models that are asked when this one fails before its first byte",
+    "max_tokens": "what an answer may have if the caller sets no limit (Anthropic)",
+    "context_length": "tokens that one call may have, for those who ask",
+    "providers": "providers without a preset, by their names, as the configuration describes them",
+    "dimensions": "length of its vectors, for those who ask",
+    "tuning": "the form of its fine-tuning API, where no preset says it: " + ", ".join(TUNING_FORMS),
+    "training_price": "US dollars for a million trained tokens",
+}
+"""What ``parameters`` of a remote model may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTarget:
+    """``keyed`` is false while the key is missing that ``variable`` would hold. ``idle`` and ``patience`` in seconds;
+    ``requests`` and ``tokens`` for a minute, ``None`` for any number.
+    """
+
+    endpoint: Endpoint
+    wire: WireFormat
+    quirks: Quirks
+    variable: str
+    keyed: bool
+    retries: int
+    idle: float
+    max_tokens: int
+    fallback: tuple[str, ...]
+    requests: int | None
+    tokens: int | None
+    max_wait_s: float
+
+    @property
+    def paced(self) -> bool:
+        """Whether calls may have to wait for their turn."""
+        return self.requests is not None or self.tokens is not None
+
+
+def find_target(spec: ModelSpec, environment: Mapping[str, str] | None = None) -> RemoteTarget:
+    """Settle everything. Raises `InvalidRequest` that names the parameter."""
+    environment = os.environ if environment is None else environment
+    given = spec.parameters
+    unknown = sorted(given.keys() - PARAMETERS.keys())
+    if unknown:
+        raise InvalidRequest(
+            f"A remote model has no parameter '{unknown[0]}'.{nearest(unknown[0], PARAMETERS)} It has "
+            f"{', '.join(PARAMETERS)}.",
+            param=f"parameters.{unknown[0]}",
+        )
+    headers = given.get("headers") or {}
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise InvalidRequest(
+            f"The headers of '{spec.name}' must be an object of texts.", param="parameters.headers"
+        )
+    form = given.get("tuning")
+    if form is not None and form not in TUNING_FORMS:
+        raise InvalidRequest(
+            f"'tuning' of '{spec.name}' is one of {', '.join(TUNING_FORMS)}, not {form!r}.",
+            param="parameters.tuning",
+        )
+    if given.get("training_price") is not None:
+        number_of(spec, "training_price", 0.0)
+    provider, model = provider_of(spec)
+    url = _address(spec, provider, environment)
+    key = spec.api_key or (environment.get(provider.key, "") if provider.key else "")
+    if provider.wire == "anthropic":
+        headers = {"anthropic-version": "2023-06-01", **headers}
+    if provider.header and key:
+        endpoint = Endpoint(url, model, "", {provider.header: key, **headers})
+    else:
+        endpoint = Endpoint(url, model, key, headers)
+    return RemoteTarget(
+        endpoint,
+        provider.wire,
+        provider.quirks,
+        provider.key,
+        bool(key) or not provider.key,
+        int(number_of(spec, "retries", DEFAULT_RETRIES, whole=True)),
+        number_of(spec, "stall_timeout", DEFAULT_IDLE_TIMEOUT_S),
+        int(number_of(spec, "max_tokens", DEFAULT_MAX_TOKENS, whole=True)),
+        fallbacks(spec),
+        _per_minute(spec, "requests_per_minute"),
+        _per_minute(spec, "tokens_per_minute"),
+        number_of(spec, "wait_limit", DEFAULT_MAX_WAIT_S),
+    )
+
+
+def provider_of(spec: ModelSpec) -> tuple[ModelProvider, str]:
+    """The preset, or one made of the URL, and the model's name there."""
+    source = parse_source(spec.source)
+    if source.scheme in ("http", "https"):
+        return ModelProvider(source.location), source.model
+    if source.scheme != "remote":
+        raise InvalidRequest(
+            f"The engine 'remote' takes http(s)://HOST/v1#MODEL or remote://PROVIDER/MODEL, not "
+            f"'{spec.source}'.",
+            param="source",
+        )
+    described = spec.parameters.get("providers") or {}
+    if source.location in described:
+        at = f"parameters.providers.{source.location}"
+        return parse_provider(described[source.location], at), source.model
+    provider = PROVIDERS.get(source.location)
+    if provider is None:
+        raise InvalidRequest(
+            f"There is no preset for the provider '{source.location}'.{nearest(source.location, PROVIDERS)} "
+            f"Presets are {', '.join(PROVIDERS)}; any other server is http(s)://HOST/v1#MODEL.",
+            param="source",
+        )
+    return provider, source.model
+
+
+def _address(spec: ModelSpec, provider: ModelProvider, environment: Mapping[str, str]) -> str:
+    """The parameter, then the environment, then the preset; without a slash at the end."""
+    given: Any = spec.parameters.get("base_url")
+    if given is None and provider.address:
+        given = environment.get(provider.address)
+    if not given:
+        if not provider.url:
+            raise InvalidRequest(
+                f"'{spec.name}' needs an address: set {provider.address}, or the parameter 'base_url'.",
+                param="parameters.base_url",
+            )
+        return provider.url
+    if not isinstance(given, str) or urlsplit(given).scheme not in ("http", "https"):
+        raise InvalidRequest(
+            f"The address of '{spec.name}' must be an http(s) URL, not '{given}'.",
+            param="parameters.base_url",
+        )
+    url = given.rstrip("/")
+    return url if url.endswith(provider.suffix) else url + provider.suffix
+
+
+def _per_minute(spec: ModelSpec, name: str) -> int | None:
+    if spec.parameters.get(name) is None:
+        return None
+    number = int(number_of(spec, name, 1, whole=True))
+    if number < 1:
+        raise InvalidRequest(
+            f"The parameter '{name}' of '{spec.name}' must be a whole number of at least 1; leave it out for no "
+            "limit.",
+            param=f"parameters.{name}",
+        )
+    return number
+
+
+def number_of(spec: ModelSpec, name: str, default: float, *, whole: bool = False) -> float:
+    """A parameter of a model that is a number. Raises `InvalidRequest`."""
+    value = spec.parameters.get(name, default)
+    good = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not good or value < 0:
+        kind = "a whole number" if whole else "a number"
+        raise InvalidRequest(
+            f"The parameter '{name}' of '{spec.name}' must be {kind} of at least 0.",
+            param=f"parameters.{name}",
+        )
+    return float(value)
+
+
+WORK: Mapping[Task, str] = {
+    "embedding": "embeddings",
+    "rerank": "reranking",
+    "moderation": "moderation",
+    "speech": "speech",
+    "transcription": "transcription",
+    "image": "pictures",
+}

@@ -1,0 +1,34 @@
+"""Files that came with a request, as base64 in its body under ``files``."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class AttachedFile:
+    """One file; ``field`` is its name in OpenAI's form."""
+
+    field: str
+    name: str
+    data: bytes
+
+
+def attached_files(body: Mapping[str, Any], field: str) -> list[AttachedFile]:
+    """The files in ``field``, in their order. Raises `Refusal`."""
+    found = []
+    for file in body.get("files") or ():
+        if file.get("field") != field:
+            continue
+        try:
+            data = base64.b64decode(file["data"], validate=True)
+        except (binascii.Error, KeyError, TypeError, ValueError) as error:
+            raise Refusal(f"The file in '{field}' is not base64.", param=field) from error
+        found.append(AttachedFile(field, str(file.get("name") or field), data))
+    return found

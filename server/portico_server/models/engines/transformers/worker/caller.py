@@ -1,0 +1,72 @@
+"""The caller of one request: whether it is still there, and how it is sent what is made."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+from collections.abc import Callable, Mapping
+from io import BufferedIOBase
+from typing import Any
+
+from .errors import CallerGone
+
+
+class Caller:
+    """One connection with one request on it."""
+
+    def __init__(self, connection: socket.socket, out: BufferedIOBase, begin: Callable[[str], None]) -> None:
+        self._connection = connection
+        self._out = out
+        self._begin = begin
+        self.streaming = False
+        """Whether the status and the headers of a stream have been sent."""
+        self.raw = ""
+        """The media type of pieces that are not events."""
+
+    def has_left(self) -> bool:
+        """Whether it has closed the connection."""
+        try:
+            readable, _, _ = select.select([self._connection], [], [], 0)
+            return bool(readable) and not self._connection.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
+
+    def check(self) -> None:
+        """Raise `CallerGone` if it has left."""
+        if self.has_left():
+            raise CallerGone
+
+    def comment(self, words: str) -> None:
+        """A line of the stream that every client ignores."""
+        self._send(f": {words}\n\n".encode())
+
+    def event(self, document: Mapping[str, Any]) -> None:
+        """A frame of the stream."""
+        self._send(b"data: " + json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n")
+
+    def done(self) -> None:
+        """The end of the stream."""
+        self._send(b"data: [DONE]\n\n")
+
+    def piece(self, data: bytes, media_type: str) -> None:
+        """A piece of something that is not a stream of events, such as a sound; `last` ends it."""
+        if not self.raw:
+            self.raw = media_type
+        if data:
+            self._send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def last(self) -> None:
+        """All pieces have been sent. Without it, whoever reads them knows that something went wrong."""
+        self._send(b"0\r\n\r\n")
+
+    def _send(self, data: bytes) -> None:
+        if self.has_left():
+            raise CallerGone
+        try:
+            if not self.streaming:
+                self.streaming = True
+                self._begin(self.raw)
+            self._out.write(data)
+        except OSError as error:
+            raise CallerGone from error

@@ -1,0 +1,55 @@
+"""What a pipeline of diffusers takes, and the sizes that it draws."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from .images import fit_size
+
+
+def sibling_pipeline(auto: Any, pipe: Any) -> Any:
+    """The pipeline of the same parts for another kind of work, ``None`` if diffusers has none."""
+    try:
+        found = auto.from_pipe(pipe)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    found.set_progress_bar_config(disable=True)
+    return found
+
+
+def takes_argument(pipe: Any, name: str) -> bool:
+    """Whether a call of it has this argument."""
+    return name in inspect.signature(pipe.__call__).parameters
+
+
+def is_first_argument(pipe: Any, name: str) -> bool:
+    """Whether this argument is the first of a call."""
+    return name == next(iter(inspect.signature(pipe.__call__).parameters))
+
+
+def only_inpaints(pipe: Any) -> bool:
+    """Whether its network expects a mask with every picture."""
+    unet, vae = getattr(pipe, "unet", None), getattr(pipe, "vae", None)
+    return unet is not None and vae is not None and unet.config.in_channels > 2 * vae.config.latent_channels
+
+
+def size_step(pipe: Any) -> int:
+    """Pixels of which both sides must be multiples."""
+    processor = getattr(pipe, "image_processor", None)
+    scale = processor.config.vae_scale_factor if processor is not None else 8
+    patch = getattr(pipe, "patch_size", 1)
+    return int(scale) * (patch if isinstance(patch, int) else 1)
+
+
+def trained_size(pipe: Any, most: int) -> tuple[int, int] | None:
+    """The size that the model was trained for, if that is known."""
+    side = getattr(pipe, "default_sample_size", None)
+    if side is None and getattr(pipe, "unet", None) is not None:
+        side = pipe.unet.config.sample_size
+    if isinstance(side, int):
+        side = (side, side)
+    if side is None or len(side) != 2:
+        return None
+    scale = getattr(pipe, "vae_scale_factor", 8)
+    return fit_size(int(side[1] * scale), int(side[0] * scale), size_step(pipe), most)

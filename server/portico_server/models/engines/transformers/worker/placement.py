@@ -1,0 +1,55 @@
+"""The device and the number format of a model, as the command line says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """``device`` and ``dtype`` may be ``auto``; ``context_length``, ``threads`` 0 for what the model and the machine
+    say; ``pooling`` and ``chat_template`` empty for the model's own.
+    """
+
+    name: str
+    device: str = "auto"
+    dtype: str = "auto"
+    context_length: int = 0
+    threads: int = 0
+    pooling: str = ""
+    chat_template: Path | None = None
+    queue: int = 64
+    max_seconds: float = 0.0
+    """Of a recording that is taken, or of music that is made; 0 for what the task says."""
+    max_pixels: int = 0
+    """Of a picture that is drawn; 0 for what the task says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model computes: a torch device and number format."""
+
+    device: Any
+    dtype: Any
+
+
+def choose_placement(settings: WorkerSettings, *, generates: bool) -> Placement:
+    """Choose: CUDA before Metal before the CPU; there, only what generates may keep its 16 bits."""
+    import torch
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if settings.dtype != "auto":
+        return Placement(torch.device(name), getattr(torch, settings.dtype))
+    if name.startswith("cuda"):
+        return Placement(
+            torch.device(name), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        )
+    if name == "mps":
+        return Placement(torch.device(name), torch.float16)
+    return Placement(torch.device(name), "auto" if generates else torch.float32)

@@ -1,0 +1,24 @@
+"""Ends what transformers computes token by token as soon as the caller has left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from .caller import Caller
+
+
+class _Presence(StoppingCriteria):  # type: ignore[misc]  # transformers has no types
+    def __init__(self, client: Caller) -> None:
+        self._client = client
+
+    def __call__(self, input_ids: Any, scores: Any, **more: Any) -> Any:
+        self._client.check()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+def stop_when_caller_leaves(client: Caller) -> Any:
+    """For ``stopping_criteria``: raises `CallerGone` after the first token that nobody waits for."""
+    return StoppingCriteriaList([_Presence(client)])

@@ -1,0 +1,48 @@
+"""Reads a recording from a request, and writes its transcript as a document or as events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .attached_files import attached_files
+from .caller import Caller
+from .errors import Refusal
+from .sound import decode_audio
+from .transcript import (
+    TimedText,
+    TranscriptRequest,
+    WorkerTranscript,
+    deltas,
+    done,
+    render_transcript,
+)
+
+MAX_RECORDING_S = 7_200.0
+"""Seconds of one recording, unless a parameter says otherwise."""
+
+
+def read_samples(body: Mapping[str, Any], rate: int, longest: float, client: Caller) -> Any:
+    """One channel of 16-bit samples of the file in the request. Raises `Refusal`."""
+    files = attached_files(body, "file")
+    if len(files) != 1:
+        raise Refusal("Send one recording in 'file'.", "missing_required_parameter", "file")
+    return decode_audio(files[0].data, rate, longest, client.check, files[0].name)
+
+
+def write_transcript(
+    found: WorkerTranscript,
+    request: TranscriptRequest,
+    parts: Iterable[list[TimedText]],
+    client: Caller,
+) -> Any:
+    """Take one part after another into ``found``; events as they come if they are wished for, else all at the end."""
+    for segments in parts:
+        found.segments += segments
+        if request.stream:
+            for event in deltas(segments):
+                client.event(event)
+    if not request.stream:
+        return render_transcript(found, request)
+    client.event(done(found))
+    return None

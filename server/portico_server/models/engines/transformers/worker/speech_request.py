@@ -1,0 +1,125 @@
+"""What a request for speech asks for, and how its sound is sent in pieces."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .caller import Caller
+from .errors import Refusal
+from .sound import FORMATS, AudioEncoder
+
+OPENAI_VOICES = frozenset(
+    {
+        "alloy",
+        "ash",
+        "ballad",
+        "cedar",
+        "coral",
+        "echo",
+        "fable",
+        "marin",
+        "nova",
+        "onyx",
+        "sage",
+        "shimmer",
+        "verse",
+    }
+)
+"""Voices that OpenAI's clients name because they must name one: here, the model's first."""
+
+MAX_SENTENCE_CHARS = 300
+"""Characters that are said in one go, unless a sentence has more."""
+
+_END = re.compile(r"(?<=[.!?;…])\s+|(?<=[。！？；])|\n+")
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRequest:
+    """What is to be said, and how it is to be sent."""
+
+    text: str
+    voice: str
+    form: str
+    speed: float
+    events: bool
+    seed: int | None
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], name: str) -> SpeechRequest:
+        """Read it. Raises `Refusal`."""
+        text = body.get("input")
+        if not isinstance(text, str) or not text.strip():
+            raise Refusal("'input' must be a text.", "missing_required_parameter", "input")
+        form = body.get("response_format") or "mp3"
+        if form not in FORMATS:
+            raise Refusal(f"'response_format' must be one of {', '.join(FORMATS)}.", param="response_format")
+        if body.get("instructions"):
+            raise Refusal(
+                f"'{name}' has one way to speak: leave 'instructions' out.",
+                "unsupported_parameter",
+                "instructions",
+            )
+        voice = body.get("voice") or ""
+        return cls(
+            text.strip(),
+            str(voice.get("id", "") if isinstance(voice, Mapping) else voice),
+            form,
+            float(body.get("speed") or 1.0),
+            body.get("stream_format") == "sse",
+            body.get("seed"),
+        )
+
+    def among(self, voices: Sequence[str]) -> int:
+        """The place of its voice. Raises `Refusal` that names those that there are."""
+        if self.voice in voices:
+            return list(voices).index(self.voice)
+        if not self.voice or self.voice == "default" or self.voice in OPENAI_VOICES:
+            return 0
+        shown = ", ".join(voices[:20]) + (f" and {len(voices) - 20} more" if len(voices) > 20 else "")
+        raise Refusal(f"There is no voice '{self.voice[:80]}'; voices are {shown}.", "unknown_voice", "voice")
+
+
+def split_sentences(text: str) -> list[str]:
+    """The text in parts that are said one after another; each ends where a sentence does, or at a space."""
+    found: list[str] = []
+    for part in filter(None, (part.strip() for part in _END.split(text))):
+        while len(part) > 2 * MAX_SENTENCE_CHARS:
+            cut = part.rfind(" ", 1, 2 * MAX_SENTENCE_CHARS)
+            cut = cut if cut > 0 else 2 * MAX_SENTENCE_CHARS
+            found.append(part[:cut])
+            part = part[cut:].strip()
+        if found and len(found[-1]) + len(part) < MAX_SENTENCE_CHARS // 3:
+            found[-1] += f" {part}"
+        else:
+            found.append(part)
+    return found
+
+
+def deliver(
+    request: SpeechRequest, pieces: Iterable[Any], rate: int, channels: int, tokens: int, client: Caller
+) -> None:
+    """Send what comes, encoded. ``pieces`` have the shape (channels, samples), from -1 to 1."""
+    encoder = AudioEncoder(request.form, rate, channels)
+    count = 0
+
+    def send(data: bytes) -> None:
+        if request.events and data:
+            client.event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+        elif data:
+            client.piece(data, encoder.media_type)
+
+    for piece in pieces:
+        client.check()
+        count += piece.shape[-1]
+        send(encoder.feed(piece))
+    send(encoder.end())
+    if not request.events:
+        client.last()
+        return
+    output_tokens = round(count / rate * 50)  # as much as a codec of 50 frames a second would count
+    usage = {"input_tokens": tokens, "output_tokens": output_tokens, "total_tokens": tokens + output_tokens}
+    client.event({"type": "speech.audio.done", "usage": usage})

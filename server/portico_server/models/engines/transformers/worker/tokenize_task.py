@@ -1,0 +1,50 @@
+"""Tokens of texts and texts of tokens, in the shape of vLLM's ``/tokenize`` and ``/detokenize``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .caller import Caller
+from .errors import Refusal
+
+Render = Callable[[Any, bool], str]
+"""Messages as the chat template writes them, with or without what begins the answer."""
+
+
+class TokenizeTask:
+    """For every task; ``render`` for a model that has chats."""
+
+    def __init__(self, tokenizer: Any, longest: int, render: Render | None = None) -> None:
+        self._tokenizer = tokenizer
+        self._longest = longest
+        self._render = render
+
+    def routes(self) -> dict[str, Any]:
+        return {"/tokenize": self.tokenize, "/detokenize": self.detokenize}
+
+    def tokenize(self, body: Mapping[str, Any], _client: Caller) -> dict[str, Any]:
+        """``prompt`` or ``messages`` as numbers, and as texts if ``return_token_strs`` is set."""
+        text, special = body.get("prompt"), True
+        if text is None and self._render is not None:
+            text = self._render(body.get("messages"), body.get("add_generation_prompt") is not False)
+            special = False  # the template has written them
+        if not isinstance(text, str):
+            raise Refusal("'prompt' must be a text.", param="prompt")
+        if isinstance(body.get("add_special_tokens"), bool):
+            special = body["add_special_tokens"]
+        found = self._tokenizer(text, add_special_tokens=special)["input_ids"]
+        answer: dict[str, Any] = {"count": len(found), "max_model_len": self._longest, "tokens": found}
+        if body.get("return_token_strs"):
+            answer["token_strs"] = self._tokenizer.convert_ids_to_tokens(found)
+        return answer
+
+    def detokenize(self, body: Mapping[str, Any], _client: Caller) -> dict[str, Any]:
+        """``tokens`` as ``prompt``."""
+        tokens = body.get("tokens")
+        width = len(self._tokenizer)
+        if not isinstance(tokens, list) or not all(
+            isinstance(one, int) and 0 <= one < width for one in tokens
+        ):
+            raise Refusal(f"'tokens' must be a list of numbers below {width:,}.", param="tokens")
+        return {"prompt": self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)}
