@@ -96,6 +96,14 @@ class RemovedId(BaseModel):
     deleted: bool = True
 
 
+class RemovedObject(BaseModel):
+    """What was removed, as OpenAI marks it."""
+
+    id: str
+    object: str
+    deleted: bool = True
+
+
 class StartedRun(BaseModel):
     """The id of the run that does the work; its events are at ``/api/runs/{id}/events``."""
 

@@ -18,7 +18,7 @@ from portico_server.api.exchange import Exchange
 from portico_server.api.kept_response import artifact_response
 from portico_server.api.openai import form, upload
 from portico_server.api.services import ApiServices
-from portico_server.api.shapes import Moment, Page, page_of, shaped
+from portico_server.api.shapes import Moment, Page, RemovedObject, page_of, shaped
 from portico_server.core.errors import Forbidden, InvalidRequest
 from portico_server.core.invalid import missing
 from portico_server.core.principal import Principal
@@ -113,12 +113,10 @@ class Container(BaseModel):
         return shaped(cls, row, expires_after=expiry, network_policy=NetworkPolicy())
 
 
-class ContainerDeleted(BaseModel):
+class ContainerDeleted(RemovedObject):
     """What was removed."""
 
-    id: str
     object: Literal["container.deleted"] = "container.deleted"
-    deleted: bool = True
 
 
 class ContainerFileObject(BaseModel):
@@ -138,12 +136,10 @@ class ContainerFileObject(BaseModel):
         return shaped(cls, file, path=f"{WORKING_FOLDER}{file.path}")
 
 
-class ContainerFileDeleted(BaseModel):
+class ContainerFileDeleted(RemovedObject):
     """The file that was removed."""
 
-    id: str
     object: Literal["container.file.deleted"] = "container.file.deleted"
-    deleted: bool = True
 
 
 _BY_ID = {

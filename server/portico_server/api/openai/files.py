@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.kept_response import artifact_response, file_response
 from portico_server.api.openai import upload
-from portico_server.api.shapes import Moment, Page, shaped
+from portico_server.api.shapes import Moment, Page, RemovedObject, shaped
 from portico_server.core.errors import Forbidden, InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.words import whole_number
@@ -45,12 +45,10 @@ class File(BaseModel):
     status_details: str | None = None
 
 
-class FileDeleted(BaseModel):
+class FileDeleted(RemovedObject):
     """What was removed."""
 
-    id: str
     object: Literal["file"] = "file"
-    deleted: bool = True
 
 
 _FORM = upload.declared(

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange
 from portico_server.api.openai import form, upload
-from portico_server.api.shapes import Page, page_of
+from portico_server.api.shapes import Page, RemovedObject, page_of
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.invalid import missing
@@ -102,12 +102,10 @@ class SkillChange(BaseModel, extra="forbid"):
     default_version: str
 
 
-class SkillDeleted(BaseModel):
+class SkillDeleted(RemovedObject):
     """What was removed."""
 
-    id: str
     object: Literal["skill.deleted"] = "skill.deleted"
-    deleted: bool = True
 
 
 class SkillVersionDeleted(BaseModel):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from portico.schemas.stores import FileCounts
 from portico.wire import Passage
-from portico_server.api.shapes import Moment, shaped
+from portico_server.api.shapes import Moment, RemovedObject, shaped
 from portico_server.core.passage import where
 from portico_server.knowledge.store import FileBatchRow, StoreFileCounts, StoreFileRow, StoreInfo
 
@@ -75,12 +75,10 @@ class FileBatch(BaseModel):
     file_counts: FileCounts
 
 
-class Deleted(BaseModel):
+class Deleted(RemovedObject):
     """What was removed."""
 
-    id: str
     object: Literal["vector_store.deleted", "vector_store.file.deleted"]
-    deleted: bool = True
 
 
 class VectorFileText(BaseModel):

@@ -11,7 +11,7 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.shapes import Moment, OpenAIList, Page, shaped
+from portico_server.api.shapes import Moment, OpenAIList, Page, RemovedObject, shaped
 from portico_server.db.webhooks import EVENT_TYPES, WebhookRow
 from portico_server.webhooks.webhooks import MAX_NAME_LENGTH, MAX_URL_LENGTH, hint
 
@@ -87,12 +87,10 @@ class WebhookTest(BaseModel):
     success: Literal[True] = True
 
 
-class RemovedWebhook(BaseModel):
+class RemovedWebhook(RemovedObject):
     """What was removed."""
 
-    id: str
     object: Literal["webhook_endpoint.deleted"] = "webhook_endpoint.deleted"
-    deleted: bool = True
 
 
 @router.get("/webhook_event_types")
