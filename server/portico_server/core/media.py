@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Any, Final, Literal, TypeAlias
 
+from portico.audio import Stretch
 from portico.wire import Usage
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
@@ -96,23 +97,14 @@ class Speech:
 
 
 @dataclass(frozen=True, slots=True)
-class TranscriptSegment:
-    """A stretch of a recording: from ``start`` to ``end`` seconds, a sentence or a word."""
-
-    start: float
-    end: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Transcription:
     """The answer to `Transcribe`. ``duration`` in seconds; ``segments`` and ``words`` if the model returns them."""
 
     text: str
     language: str = ""
     duration: float | None = None
-    segments: tuple[TranscriptSegment, ...] = ()
-    words: tuple[TranscriptSegment, ...] = ()
+    segments: tuple[Stretch, ...] = ()
+    words: tuple[Stretch, ...] = ()
     usage: Usage = Usage()
     model: str = ""
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
+from portico.schemas.search import TraceStage
 from portico.wire import AnswerClaim, Passage, Usage
 from portico_server.core.dataclass import dataclass
 from portico_server.core.media import Draw, GeneratedImages, Speak, Speech, Transcribe, Transcription
@@ -267,16 +268,6 @@ class Detokenized:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """One stage of a search: its name, how long it took, and its candidates in order as (chunk id, score)."""
-
-    name: str
-    milliseconds: float
-    candidates: tuple[tuple[int, float], ...] = ()
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class SearchResult:
     """The answer to `Search`: passages in rank order; ``trace`` if it was asked for; ``queries``: what was searched.
 
@@ -286,7 +277,7 @@ class SearchResult:
     """
 
     passages: tuple[Passage, ...]
-    trace: tuple[Stage, ...] = ()
+    trace: tuple[TraceStage, ...] = ()
     queries: tuple[str, ...] = ()
     files: int | None = None
     waiting: int = 0

@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from portico.schemas.search import TraceStage
 from portico.wire import Passage
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.name_words import name_in_words
 from portico_server.core.principal import Principal
-from portico_server.core.request import Search, SearchResult, Stage
+from portico_server.core.request import Search, SearchResult
 from portico_server.db.stores import StoreRow
 from portico_server.knowledge.store_routing import choose_stores
 from portico_server.runs.runner import Runner
@@ -50,7 +51,7 @@ async def search_stores(
             known = [(store.name or store.id, store.description) for store in stores]
             numbers, note = await choose_stores(request.query, known, request.refine.writer, context)
             chosen = [stores[number] for number in numbers]
-            stages = [Stage("route", (time.perf_counter() - started) * 1e3, (), note)]
+            stages = [TraceStage("route", (time.perf_counter() - started) * 1e3, (), note)]
         try:
             async with asyncio.TaskGroup() as tasks:
                 sub_request = [tasks.create_task(_search_one(store, request, context)) for store in chosen]
@@ -92,10 +93,10 @@ async def _combine(found: Sequence[SearchResult], request: Search) -> SearchResu
     for passage in sorted(passages, key=lambda item: -item.score):
         best.setdefault(passage.text, passage)
     few = list(best.values())[: request.max_num_results]
-    trace: list[Stage] = [stage for one in found for stage in one.trace]
+    trace: list[TraceStage] = [stage for one in found for stage in one.trace]
     if request.trace:
         note = ", ".join(f"{weight:.2f}" for weight in weights)
-        trace.append(Stage("stores", (time.perf_counter() - started) * 1e3, (), f"weights {note}"))
+        trace.append(TraceStage("stores", (time.perf_counter() - started) * 1e3, (), f"weights {note}"))
     queries = dict.fromkeys(query for one in found for query in one.queries)
     ranked = tuple(replace(item, rank=rank) for rank, item in enumerate(few, 1))
     return SearchResult(ranked, tuple(trace), tuple(queries))

@@ -6,12 +6,13 @@ import mimetypes
 from collections.abc import Sequence
 from pathlib import Path
 
+from portico.audio import Stretch
 from portico_server.core import pools
 from portico_server.core.context import Context
 from portico_server.core.errors import (
     PorticoError,
 )
-from portico_server.core.media import Attachment, Transcribe, Transcription, TranscriptSegment
+from portico_server.core.media import Attachment, Transcribe, Transcription
 from portico_server.core.registry import Registry
 from portico_server.knowledge.document import Unreadable
 from portico_server.knowledge.model_calls import call_model
@@ -52,10 +53,10 @@ class RecordingTranscriber:
             raise Unreadable(f"could not be written down by '{self._wanted}': {error.message}") from error
         if not isinstance(found, Transcription) or not found.text.strip():
             raise Unreadable("is a recording in which nothing is said.", "unsupported_file")
-        return _subtitles(found.segments or [TranscriptSegment(0.0, found.duration or 0.0, found.text)])
+        return _subtitles(found.segments or [Stretch(0.0, found.duration or 0.0, found.text)])
 
 
-def _subtitles(segments: Sequence[TranscriptSegment]) -> str:
+def _subtitles(segments: Sequence[Stretch]) -> str:
     """In the form of SRT, which keeps the second of each sentence."""
     cues = (
         f"{number}\n{_clock(one.start)} --> {_clock(one.end)}\n{' '.join(one.text.split())}\n"

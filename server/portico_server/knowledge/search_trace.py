@@ -6,15 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import field
 
+from portico.schemas.search import TraceStage
 from portico_server.core.dataclass import dataclass
-from portico_server.core.request import Stage
 
 
 @dataclass(frozen=True, slots=True)
 class SearchTrace:
     """Stages in the order in which they ended. ``part`` names the group or question that they belong to, if any."""
 
-    stages: list[Stage] = field(default_factory=list)
+    stages: list[TraceStage] = field(default_factory=list)
     part: str = ""
 
     def of(self, part: str) -> SearchTrace:
@@ -33,4 +33,4 @@ class SearchTrace:
         """Record a stage from ``started`` to ``ended``, or to now, on the clock of `time.perf_counter`."""
         name = f"{name} ({self.part})" if self.part else name
         seconds = (time.perf_counter() if ended is None else ended) - started
-        self.stages.append(Stage(name, seconds * 1e3, tuple(candidates), note))
+        self.stages.append(TraceStage(name, seconds * 1e3, tuple(candidates), note))

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from portico.audio import Stretch
 from portico.wire import Delta, Usage
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, PorticoError
@@ -21,7 +22,6 @@ from portico_server.core.media import (
     Speech,
     Transcribe,
     Transcription,
-    TranscriptSegment,
     measure_image,
 )
 from portico_server.core.relay import Relay, event_data
@@ -103,13 +103,9 @@ def _transcript_of(model: RelayingModel, data: bytes, usage: Usage) -> Transcrip
             document.get("language") or "",
             document.get("duration"),
             tuple(
-                TranscriptSegment(item["start"], item["end"], item["text"])
-                for item in document.get("segments") or ()
+                Stretch(item["start"], item["end"], item["text"]) for item in document.get("segments") or ()
             ),
-            tuple(
-                TranscriptSegment(item["start"], item["end"], item["word"])
-                for item in document.get("words") or ()
-            ),
+            tuple(Stretch(item["start"], item["end"], item["word"]) for item in document.get("words") or ()),
             usage,
             model.card.name,
         )

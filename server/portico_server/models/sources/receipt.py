@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class DownloadReceipt:
 
     path: str
     revision: str
-    files: dict[str, ReceiptFile] = field(default_factory=dict)
+    files: Mapping[str, ReceiptFile] = field(default_factory=dict)
 
 
 def read_receipt(folder: Path, file: str) -> Path | None:

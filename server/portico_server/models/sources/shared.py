@@ -41,20 +41,16 @@ class _Unusable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class SharedFile:
-    """A file of a model: its size in bytes, its SHA-256, and the SHA-256 of each of its parts."""
+class SharedFile(ReceiptFile):
+    """A file of a model, with the SHA-256 of each of its parts."""
 
-    size: int
-    sha256: str
     parts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class SharedNote:
-    """What a bucket has of a source; ``path`` and ``revision`` as in a `DownloadReceipt`."""
+class SharedNote(DownloadReceipt):
+    """What a bucket has of a source."""
 
-    path: str
-    revision: str
     files: Mapping[str, SharedFile]
 
 

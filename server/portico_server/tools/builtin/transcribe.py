@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
+from portico.audio import Stretch
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
-from portico_server.core.media import Attachment, Transcribe, Transcription, TranscriptSegment
+from portico_server.core.media import Attachment, Transcribe, Transcription
 from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.tools.able import able
@@ -130,7 +131,7 @@ def _decoded(url: str) -> tuple[str, bytes]:
         ) from error
 
 
-def _shown(stretches: Sequence[TranscriptSegment]) -> list[dict[str, Any]]:
+def _shown(stretches: Sequence[Stretch]) -> list[dict[str, Any]]:
     return [asdict(one) for one in stretches]
 
 
