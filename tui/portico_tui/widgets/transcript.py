@@ -125,7 +125,7 @@ class TranscriptView(VerticalScroll):
 
     async def clear(self) -> None:
         """Forget everything."""
-        await self.query("Question, Reply, .left-out").remove()
+        await self.query("QuestionView, ReplyView, .left-out").remove()
         self.query_one(".empty").display = True
 
     @property
