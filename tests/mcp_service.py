@@ -13,14 +13,15 @@ from typing import Any
 
 import uvicorn
 
+from portico.schemas.artifacts import Artifact
 from portico_server.api.mcp import McpAdapter
 from portico_server.api.mcp.library import Position, StoredFile
 from portico_server.api.mcp.tools import FoundTools
 from portico_server.apps.prompts.library import PromptLibrary
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import LOCAL, Principal
-from portico_server.core.request import Artifact
 from portico_server.knowledge.tool_search import ToolIndex
+from portico_server.runs.artifacts import link_of
 from portico_server.runs.quotas import StorageQuota
 from portico_server.tools.skills.library import SkillLibrary
 from tests.api_server import listening
@@ -33,8 +34,8 @@ CALLERS = {"": LOCAL, "Bearer reader": READER, "Bearer other": OTHER}
 
 
 MADE = [
-    (Artifact("art_1", "figure.png", "image/png", 5), b"\x89PNG\n"),
-    (Artifact("art_2", "table.csv", "text/csv", 4), b"a,b\n"),
+    (Artifact("art_1", "figure.png", "image/png", 5, link_of("art_1")), b"\x89PNG\n"),
+    (Artifact("art_2", "table.csv", "text/csv", 4, link_of("art_2")), b"a,b\n"),
 ]
 """What runs of the daemon have made."""
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
+from portico.schemas import tools
 from portico.schemas.search import TraceStage
 from portico.wire import AnswerClaim, Passage, Usage
 from portico_server.core.dataclass import dataclass
@@ -285,28 +286,11 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
-    """A file that a run made and that is kept: a figure, a table, a result too large for an answer."""
-
-    id: str
-    name: str
-    media_type: str
-    bytes: int
-
-    @property
-    def link(self) -> str:
-        """Where its bytes are, below the daemon's address."""
-        return f"/api/artifacts/{self.id}/content"
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(tools.ToolResult):
     """The answer to `ToolCall`: text for a model to read, the same as JSON where there is a structure, and files."""
 
-    text: str
     structured: Mapping[str, Any] | None = None
     is_error: bool = False
-    artifacts: tuple[Artifact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from portico.schemas.artifacts import Artifact
 from portico_server.blobs.place import BlobPlace, ReceivedFile, write_failure
 from portico_server.core import pools
 from portico_server.core.context import Context
@@ -19,7 +20,6 @@ from portico_server.core.errors import NotFound
 from portico_server.core.ids import new_id
 from portico_server.core.names import has_controls
 from portico_server.core.principal import SYSTEM, Principal
-from portico_server.core.request import Artifact
 from portico_server.db import artifacts as rows
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.blob_marks import BlobKind
@@ -188,6 +188,11 @@ class ArtifactStore:
         return received
 
 
+def link_of(artifact_id: str) -> str:
+    """Where the bytes of an artifact are, below the daemon's address."""
+    return f"/api/artifacts/{artifact_id}/content"
+
+
 def shown(row: ArtifactRow) -> Artifact:
     """A row as results carry it."""
-    return Artifact(row.id, row.name, row.media_type, row.bytes)
+    return Artifact(row.id, row.name, row.media_type, row.bytes, link_of(row.id))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, Final
-
-from portico_server.core.request import Artifact
 
 FIELDS: Final[Mapping[str, Any]] = {
     "id": {"type": "string"},
@@ -21,9 +18,4 @@ ARTIFACT: Final[Mapping[str, Any]] = {
     "properties": FIELDS,
     "required": list(FIELDS),
 }
-"""JSON schema of what `with_link` gives."""
-
-
-def with_link(artifact: Artifact) -> dict[str, Any]:
-    """An artifact with the link to its bytes."""
-    return {**asdict(artifact), "link": artifact.link}
+"""JSON schema of an `Artifact`."""

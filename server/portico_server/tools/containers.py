@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import orjson
 
+from portico.schemas.artifacts import Artifact
 from portico.wire import Progressed
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.ids import is_id, new_id
 from portico_server.core.principal import SYSTEM, Principal
-from portico_server.core.request import Artifact
 from portico_server.core.skills import SkillText
 from portico_server.db import containers as rows
 from portico_server.db.artifacts import ArtifactRow

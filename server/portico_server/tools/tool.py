@@ -11,9 +11,10 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
+from portico.schemas.artifacts import Artifact
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
-from portico_server.core.request import Artifact, ToolCall, ToolResult
+from portico_server.core.request import ToolCall, ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 
 Work: TypeAlias = Callable[[Mapping[str, Any], Context], Awaitable[ToolResult]]

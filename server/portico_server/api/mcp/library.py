@@ -6,12 +6,12 @@ import mimetypes
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from portico.schemas.artifacts import Artifact
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import NotFound, TooLarge, nearest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Artifact
 from portico_server.core.servable import Card
 from portico_server.runs.artifacts import ArtifactStore, shown
 from portico_server.settings import MB_BYTES

@@ -10,12 +10,14 @@ from typing import Any, Final
 
 import mcp_types as types
 
+from portico.schemas.artifacts import Artifact
 from portico_server.api.mcp.apps import as_object
 from portico_server.api.mcp.library import Library
 from portico_server.core.citation_marks import cited
 from portico_server.core.passage import origin, to_json, to_text
 from portico_server.core.principal import Principal
-from portico_server.core.request import AppOutput, Artifact, ChatReply, Result, SearchResult, ToolResult
+from portico_server.core.request import AppOutput, ChatReply, Result, SearchResult, ToolResult
+from portico_server.runs.artifacts import link_of
 
 PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """What assistants show."""
@@ -48,7 +50,9 @@ async def restored(described: Mapping[str, Any], caller: Principal, library: Lib
     """A result that was kept, as `result_of` gave it."""
     answer = types.CallToolResult.model_validate(described["answer"])
     for item in described["artifacts"]:
-        answer.content.append(await _shown(Artifact(**item), caller, library))
+        answer.content.append(
+            await _shown(Artifact(**{"link": link_of(item["id"]), **item}), caller, library)
+        )
     return answer
 
 

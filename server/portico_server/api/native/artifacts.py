@@ -49,5 +49,4 @@ async def delete_artifact(artifact_id: str, services: TheServices, caller: Calle
 
 
 def _record(row: ArtifactRow) -> ArtifactRecord:
-    made = shown(row)
-    return ArtifactRecord(**asdict(made), link=made.link, run=row.run_id, created_at=row.created_at)
+    return ArtifactRecord(**asdict(shown(row)), run=row.run_id, created_at=row.created_at)

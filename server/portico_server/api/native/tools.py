@@ -11,10 +11,9 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from portico.schemas import tools as schemas
-from portico.schemas.artifacts import Artifact
 from portico.schemas.tools import Tool
 from portico_server.api.endpoint import Caller, TheServices, new_router
-from portico_server.api.shapes import Listed, StartedRun, shaped
+from portico_server.api.shapes import Listed, StartedRun
 from portico_server.api.sse import while_present
 from portico_server.core.context import Context
 from portico_server.core.errors import PorticoError
@@ -112,5 +111,4 @@ async def call_tool(
     result = await while_present(request, call)
     if not isinstance(result, ToolResult):
         raise PorticoError(f"The tool '{name}' answered with something else than a result.")
-    made = tuple(shaped(Artifact, artifact) for artifact in result.artifacts)
-    return shaped(schemas.ToolResult, result, artifacts=made)
+    return result

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from portico.schemas.artifacts import Artifact
 from portico_server.apps.agent.tools import cut
 from portico_server.apps.responses.items import MODEL_OUTPUT, Item
 from portico_server.apps.responses.request import CodeInterpreterTool
 from portico_server.apps.responses.tool_context import OfferedTool, Place, ToolContext
 from portico_server.core.errors import NotFound, PorticoError
-from portico_server.core.request import Artifact, CalledTool, ToolCall, ToolResult
+from portico_server.core.request import CalledTool, ToolCall, ToolResult
 
 MAX_FILES_BYTES: Final = 16 * 2**20
 """Bytes of all uploaded files that a tool brings along."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any, Protocol, TypeAlias
 
+from portico.schemas.artifacts import Artifact
 from portico.wire import Passage
 from portico_server.apps.responses.event_builder import EventBuilder
 from portico_server.apps.responses.items import Item
@@ -16,7 +17,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.ids import new_id
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
-from portico_server.core.request import Artifact, CalledTool, Filter
+from portico_server.core.request import CalledTool, Filter
 from portico_server.core.skills import ContainerPlaces, SkillTexts
 from portico_server.core.tool_search import SearchedTool, ToolSearch
 

@@ -6,13 +6,15 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
+from portico.schemas.artifacts import Artifact
 from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
-from portico_server.core.request import Artifact, ToolResult
+from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore
-from portico_server.tools.artifact import ARTIFACT, with_link
+from portico_server.tools.artifact import ARTIFACT
 from portico_server.tools.containers import ContainerService
 from portico_server.tools.sandbox.protocol import MB, Cell, CellOutcome, SandboxLimits
 from portico_server.tools.skills.library import SKILLS_SCHEMA, SkillLibrary
@@ -164,7 +166,7 @@ def _result(outcome: CellOutcome, session: str | None, kept: tuple[Artifact, ...
         "error": outcome.error,
         "notes": list(outcome.notes),
         "session": session,
-        "artifacts": [with_link(item) for item in kept],
+        "artifacts": [asdict(item) for item in kept],
     }
     text = text or "Done. Nothing was printed and the last line has no value."
     return ToolResult(text, structured, is_error=outcome.error is not None, artifacts=kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final, Protocol
 
 from portico_server.core import fetching, media
@@ -25,7 +26,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.able import able
-from portico_server.tools.artifact import FIELDS, with_link
+from portico_server.tools.artifact import FIELDS
 from portico_server.tools.tool import Tool
 
 MAX_IMAGES: Final = 10
@@ -131,7 +132,7 @@ async def _kept(
     kept = await artifacts.keep(made, context)
     shown = [
         {
-            **with_link(item),
+            **asdict(item),
             "width": width,
             "height": height,
             **({"revised_prompt": one.revised_prompt} if one.revised_prompt else {}),

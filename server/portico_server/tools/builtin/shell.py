@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 from portico_server.core import pools
@@ -10,7 +11,7 @@ from portico_server.core.context import Context
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore
-from portico_server.tools.artifact import ARTIFACT, with_link
+from portico_server.tools.artifact import ARTIFACT
 from portico_server.tools.builtin.code_interpreter import FILES_SCHEMA, SESSION, brought
 from portico_server.tools.containers import ContainerService
 from portico_server.tools.sandbox import patch
@@ -56,7 +57,7 @@ def tool(
                 {"stdout": one.stdout, "stderr": one.stderr, "exit_code": one.exit_code} for one in results
             ],
             "notes": list(outcome.notes),
-            "artifacts": [with_link(item) for item in made],
+            "artifacts": [asdict(item) for item in made],
         }
         text = "\n".join(filter(None, parts))
         if outcome.error is not None and not results:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from portico_server.core.context import Context
@@ -13,7 +14,7 @@ from portico_server.core.registry import Registry
 from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import ArtifactStore, NewArtifact
 from portico_server.tools.able import able
-from portico_server.tools.artifact import ARTIFACT, with_link
+from portico_server.tools.artifact import ARTIFACT
 from portico_server.tools.tool import Tool
 
 EXAMPLE = "portico models add voice --source hf://facebook/mms-tts-eng"
@@ -51,7 +52,7 @@ def tool(registry: Registry, artifacts: ArtifactStore) -> Tool:
         ending = _ENDINGS.get(kind) or (mimetypes.guess_extension(kind) or ".bin").removeprefix(".")
         [kept] = await artifacts.keep([NewArtifact(f"speech.{ending}", kind, spoken.audio)], context)
         text = f"Made {kept.name} ({kept.bytes} bytes): {kept.link}"
-        return ToolResult(text, {"model": model, "artifact": with_link(kept)}, artifacts=(kept,))
+        return ToolResult(text, {"model": model, "artifact": asdict(kept)}, artifacts=(kept,))
 
     return Tool(
         name="speak",

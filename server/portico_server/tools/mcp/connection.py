@@ -27,6 +27,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from portico.schemas.artifacts import Artifact
 from portico.schemas.mcp_servers import McpCard, McpContent, McpPrompt, McpPromptMessage, McpResource
 from portico.wire import Progressed
 from portico_server import __version__
@@ -35,7 +36,7 @@ from portico_server.core import pools, work_slots
 from portico_server.core.context import Context
 from portico_server.core.errors import Conflict, InvalidRequest
 from portico_server.core.rate_bucket import RateBucket
-from portico_server.core.request import Artifact, ToolCall, ToolResult
+from portico_server.core.request import ToolCall, ToolResult
 from portico_server.runs.artifacts import NewArtifact
 from portico_server.runs.runner import Runner
 from portico_server.tools.mcp.offered import MAX_OFFERED

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import mcp_types as types
 from mcp import Client
 
+from portico.schemas.artifacts import Artifact
 from portico.schemas.mcp_servers import (
     McpArgument,
     McpCard,
@@ -24,7 +25,7 @@ from portico.schemas.mcp_servers import (
 )
 from portico_server.core.errors import InvalidRequest, TooLarge
 from portico_server.core.json_schema import require_schema
-from portico_server.core.request import Artifact, ToolResult
+from portico_server.core.request import ToolResult
 from portico_server.runs.artifacts import NewArtifact
 from portico_server.tools.mcp.offered import MAX_CONTENT_CHARS
 from portico_server.tools.tool import Keyed, Tool
