@@ -479,7 +479,6 @@ export interface EvalRun {
  * `spec` has what was asked for; `items` is how many there are, `run_id` the durable run with its events.
  */
 export interface EvalSearch {
-  object: string;
   id: string;
   eval_id: string;
   run_id: string;
@@ -492,6 +491,7 @@ export interface EvalSearch {
   best: string | null;
   error: EvalError | null;
   trials: Trial[];
+  object: string;
 }
 
 /** What is asked and what is answered, as written. */

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from portico.schemas.resource import Column, Resource, Verb
@@ -100,18 +100,16 @@ class SmallModel:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a model would run on a machine, and why. ``estimate`` is bytes by purpose; if it does not fit, ``nearest``
-    says what would.
-    """
+    """What would run, and why. ``estimate`` is bytes by purpose; if it does not fit, ``nearest`` says what would."""
 
     model: str
     hardware: str
     engine: str
+    parameters: Mapping[str, Any]
+    estimate: Mapping[str, Any]
     fits: bool
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    estimate: Mapping[str, Any] = field(default_factory=dict)
-    reasons: tuple[str, ...] = ()
-    nearest: str = ""
+    reasons: tuple[str, ...]
+    nearest: str
 
 
 @dataclass(frozen=True, slots=True)

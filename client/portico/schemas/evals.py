@@ -32,8 +32,8 @@ class CriterionScore:
     testing_criteria: str
     passed: int
     failed: int
-    mean: float | None = None
-    standard_error: float | None = None
+    mean: float | None
+    standard_error: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +101,15 @@ class EvalTrial:
     id: str
     settings: Mapping[str, Any]
     status: str
-    score: float | None = None
-    standard_error: float | None = None
-    done: int = 0
-    passed: int = 0
-    failed: int = 0
-    errored: int = 0
-    tokens: int = 0
-    cost: float | None = None
-    seconds: float = 0.0
+    score: float | None
+    standard_error: float | None
+    done: int
+    passed: int
+    failed: int
+    errored: int
+    tokens: int
+    cost: float | None
+    seconds: float
     error: str = field(default="", metadata=json_at("error.message"))
 
 
@@ -123,12 +123,12 @@ class EvalSearch:
     name: str
     status: str
     created_at: float
+    finished_at: float | None
     items: int
     spec: Mapping[str, Any]
-    trials: tuple[EvalTrial, ...] = ()
-    best: str | None = None
-    finished_at: float | None = None
+    best: str | None
     error: str = field(default="", metadata=json_at("error.message"))
+    trials: tuple[EvalTrial, ...] = ()
 
     @property
     def ended(self) -> bool:

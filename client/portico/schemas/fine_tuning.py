@@ -121,16 +121,16 @@ class TuningCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class TuningPlan:
-    """What a job would do: the examples in figures, what is odd about them, the recipe with its reasons, and the
-    command that starts the training.
+    """What a job would do. ``data`` has the examples in figures, ``warnings`` what is odd about them. ``recipe`` has
+    each setting, and under ``reasons`` why it is so; ``command`` starts the training.
     """
 
     model: str
     parameters: int
-    data: Mapping[str, int] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    command: tuple[str, ...] = ()
+    data: Mapping[str, int]
+    warnings: tuple[str, ...]
+    recipe: Mapping[str, Any]
+    command: tuple[str, ...]
 
 
 TUNING = Resource(

@@ -23,6 +23,9 @@ else:
         """
 
         def define(cls):
+            if frozen and any(_is_frozen_by_standard(base) for base in cls.__mro__[1:]):
+                # Nouns of the SDK: the standard library lets only its own frozen classes extend them.
+                return dataclasses.dataclass(frozen=True, slots=slots, eq=eq, kw_only=kw_only)(cls)
             # Without these methods the standard library collects the fields, adds the slots and compiles nothing.
             cls = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)(cls)
             for name, method in _methods(cls, frozen=frozen, slots=slots, eq=eq).items():
@@ -34,6 +37,11 @@ else:
 
 
 Methods = dict[str, Callable[..., Any] | None]
+
+
+def _is_frozen_by_standard(cls: type[Any]) -> bool:
+    params = cls.__dict__.get("__dataclass_params__")
+    return params is not None and params.frozen
 
 
 def _methods(cls: type[Any], *, frozen: bool, slots: bool, eq: bool) -> Methods:

@@ -102,3 +102,18 @@ def test_what_a_class_writes_itself_stays() -> None:
     assert Plain(4).seen == [4]
     assert Derived(1, y=2) == derived
     assert Derived(1) != Base(1)
+
+
+def test_a_frozen_class_of_the_standard_library_is_extended() -> None:
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Noun:
+        x: int
+        y: object = None
+
+    @dataclass(frozen=True, slots=True)
+    class Answer(Noun):
+        y: str
+
+    assert Answer(1, "a") == Answer(1, "a") != Answer(1, "b")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Answer(1, "a").x = 2  # type: ignore[misc]

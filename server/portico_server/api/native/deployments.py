@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel
 
+from portico.schemas import deployments
 from portico.schemas.deployments import BetterModel, Deployment
 from portico_server.api.endpoint import Admin, ModelsReader, TheServices, new_router
 from portico_server.api.shapes import Listed, RemovedName, StartedRun, shaped
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import NotFound
 from portico_server.core.principal import Principal
 from portico_server.models.service import ModelService
@@ -75,17 +77,11 @@ class Estimate(BaseModel):
     available: int
 
 
-class Plan(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Plan(deployments.Plan):
     """What would run, and why; if it does not fit, ``nearest`` says what would."""
 
-    model: str
-    hardware: str
-    engine: str
-    parameters: dict[str, Any]
-    estimate: Estimate
-    fits: bool
-    reasons: list[str]
-    nearest: str
+    estimate: Estimate  # type: ignore[assignment]  # the SDK has it as a JSON object
 
 
 class BetterDecision(BaseModel, extra="forbid"):
@@ -166,7 +162,7 @@ async def delete_deployment(name: str, services: TheServices, _caller: Admin) ->
 async def plan_model(body: PlanRequest, services: TheServices, _caller: Admin) -> Plan:
     """Say how a model would run here or on other hardware, without running it."""
     found = await services.models.plan(body.model, body.hardware, body.parameters)
-    return Plan.model_validate(found, from_attributes=True)
+    return shaped(Plan, found)
 
 
 @router.get("/models/better")

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 from fastapi import Body, Query
 from pydantic import BaseModel
 
-from portico.schemas.evals import EvalApplied, EvalPlan
+from portico.schemas import evals
+from portico.schemas.evals import EvalApplied, EvalPlan, EvalTrial
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai.eval_shapes import EvalError
 from portico_server.api.services import ApiServices
 from portico_server.api.shapes import Listed, Moment, shaped
+from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
 from portico_server.db.eval_searches import EvalSearchRow
 from portico_server.db.evals import EvalRunRow
@@ -23,7 +25,8 @@ MAX_SHOWN_SETTINGS_COUNT = 20
 """Settings that a plan shows."""
 
 
-class Trial(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Trial(EvalTrial):
     """One combination of settings, which is a run of the evaluation by its ``id``.
 
     ``status``: ``queued``, ``in_progress``, ``completed``, ``stopped`` (given up for better ones), ``canceled``,
@@ -31,40 +34,21 @@ class Trial(BaseModel):
     ``seconds`` those of all items, one after another.
     """
 
-    id: str
-    settings: dict[str, Any]
-    status: str
-    score: float | None
-    standard_error: float | None
-    done: int
-    passed: int
-    failed: int
-    errored: int
-    tokens: int
-    cost: float | None
-    seconds: float
-    error: EvalError | None
+    error: EvalError | None  # type: ignore[assignment]  # the SDK has its message
 
 
-class EvalSearch(BaseModel):
+@dataclass(frozen=True, slots=True)
+class EvalSearch(evals.EvalSearch):
     """A search over settings. ``trials`` stand with the best first; ``best`` is its id once the search has ended.
 
     ``spec`` has what was asked for; ``items`` is how many there are, ``run_id`` the durable run with its events.
     """
 
-    object: str = "eval.search"
-    id: str
-    eval_id: str
-    run_id: str
-    name: str
-    status: str
     created_at: Moment
     finished_at: Moment | None
-    items: int
-    spec: dict[str, Any]
-    best: str | None
-    error: EvalError | None
-    trials: list[Trial]
+    error: EvalError | None  # type: ignore[assignment]  # the SDK has its message
+    trials: tuple[Trial, ...]
+    object: str = "eval.search"
 
 
 class TrialChoice(BaseModel, extra="forbid"):

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from fastapi import Request
 from pydantic import BaseModel, Field
 
+from portico.schemas import fine_tuning
 from portico.schemas.batches import CheckedBatch
 from portico.schemas.fine_tuning import TuningAppCheck
 from portico_server.api.endpoint import Caller, Seen, TheServices, new_router
@@ -19,6 +19,7 @@ from portico_server.api.openai import fine_tuning_shapes as shapes
 from portico_server.api.openai.fine_tuning_shapes import FineTuningJobRequest
 from portico_server.api.services import ApiServices
 from portico_server.api.sse import EventStream, frame, while_present
+from portico_server.core.dataclass import dataclass
 from portico_server.core.principal import Principal
 from portico_server.finetune.spec import DataFacts, Job
 from portico_server.finetune.training_command import training_command
@@ -27,17 +28,13 @@ router = new_router(prefix="/api/fine_tuning", tags=["Fine-tuning"])
 batch_router = new_router(prefix="/api/batches", tags=["Batches"])
 
 
-class TuningPlan(BaseModel):
+@dataclass(frozen=True, slots=True)
+class TuningPlan(fine_tuning.TuningPlan):
     """What a job would do. ``recipe`` has each setting, and under ``reasons`` why it is so; ``command`` starts the
     training, with ``python`` for the interpreter of its environment and ``ORDER`` for the file that describes it.
     """
 
-    model: str
-    parameters: int
-    data: DataFacts
-    warnings: list[str]
-    recipe: dict[str, Any]
-    command: list[str]
+    data: DataFacts  # type: ignore[assignment]  # the SDK has it as a JSON object
 
 
 class TuningPlanRequest(FineTuningJobRequest, extra="forbid"):
@@ -55,9 +52,9 @@ async def plan_fine_tuning(
         model=found.base.name,
         parameters=found.base.parameters,
         data=found.facts,
-        warnings=[*body.ignored(), *found.warnings],
+        warnings=(*body.ignored(), *found.warnings),
         recipe=found.recipe.to_json(),
-        command=list(training_command(Path("python"), found.recipe, Path("ORDER"))),
+        command=tuple(training_command(Path("python"), found.recipe, Path("ORDER"))),
     )
 
 

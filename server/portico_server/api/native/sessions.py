@@ -8,11 +8,13 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Path, Query, Response
 from pydantic import BaseModel, Field
 
+from portico.schemas.ratings import Rating
 from portico.schemas.sessions import Session, SessionMessage
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.shapes import Listed, ListedPart, shaped
 from portico_server.apps.agent.message import message_of
 from portico_server.apps.agent.sessions import AnswerRating, RatingValue
+from portico_server.core.dataclass import dataclass
 from portico_server.db.sessions import RATING, RatedRow
 
 router = new_router(prefix="/api/sessions", tags=["Sessions"])
@@ -73,23 +75,15 @@ class RatedMessage(BaseModel):
     content: str | list[dict[str, Any]]
 
 
-class RatedAnswer(BaseModel):
+@dataclass(frozen=True, slots=True)
+class RatedAnswer(Rating):
     """A rated answer: message number ``message`` of ``session``, by ``model``; ``rated_at`` in seconds since 1970.
 
     ``messages`` is what was said before, at most 200 messages, as a model takes it; ``answer`` what the model said.
     """
 
-    id: str
-    session: str
-    message: int
-    app: str
-    model: str
     value: RatingValue
-    correction: str
-    note: str
-    rated_at: float
-    messages: list[RatedMessage]
-    answer: str | list[dict[str, Any]]
+    messages: tuple[RatedMessage, ...]  # type: ignore[assignment]  # the SDK has them as JSON objects
 
     @classmethod
     def of(cls, row: RatedRow) -> RatedAnswer:
@@ -116,8 +110,8 @@ class RatedAnswer(BaseModel):
             correction=str(rating.get("correction") or ""),
             note=str(rating.get("note") or ""),
             rated_at=moment if isinstance(moment, float) else message.created_at,
-            messages=told,
-            answer=message.content,
+            messages=tuple(told),
+            answer=message.content if isinstance(message.content, str) else tuple(message.content),
         )
 
 

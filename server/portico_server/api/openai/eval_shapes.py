@@ -11,7 +11,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
+from portico.schemas.evals import CriterionScore
 from portico_server.api.shapes import Moment, shaped
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import NotFound
 from portico_server.db.evals import EvalRunRow, ItemRow, OutputRow
 from portico_server.evals import statistics
@@ -86,14 +88,9 @@ class ModelUsage(BaseModel):
     cost: float | None
 
 
-class CriterionResult(BaseModel):
+@dataclass(frozen=True, slots=True)
+class CriterionResult(CriterionScore):
     """How many items a criterion passed. ``mean`` and ``standard_error`` of its scores are ours."""
-
-    testing_criteria: str
-    passed: int
-    failed: int
-    mean: float | None
-    standard_error: float | None
 
 
 class EvalCounts(BaseModel):

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, ValidationError
 
+from portico.schemas.fine_tuning import SearchEvaluation, SearchMeasures
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.names import is_plain
 from portico_server.core.words import whole_number
@@ -193,20 +195,17 @@ class JobError(BaseModel):
     param: str | None
 
 
-class RankingMeasures(BaseModel):
+@dataclass(frozen=True, slots=True)
+class RankingMeasures(SearchMeasures):
     """How well a model ranks the passages that answer a question, from 0 to 1, over the questions held back."""
 
-    ndcg_10: float
-    recall_5: float
 
-
-class RankingEvaluation(BaseModel):
+@dataclass(frozen=True, slots=True)
+class RankingEvaluation(SearchEvaluation):
     """A model for search beside its base, on questions that were held back. ``better``: by nDCG@10."""
 
-    questions: int
     before: RankingMeasures
     after: RankingMeasures
-    better: bool
 
 
 class FineTuningJob(BaseModel):
