@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, text
 
+from portico.schemas.daemon import Vacuumed
 from portico_server.core.errors import PorticoError, Unavailable
 from portico_server.db import snapshot
 from portico_server.db.address import parse_address
@@ -23,7 +24,6 @@ from portico_server.db.failures import DATABASE_ERRORS, explain
 from portico_server.db.kept_connections import KeptConnections, open_sqlite
 from portico_server.db.row_groups import RowGroups
 from portico_server.db.schema import HEAD
-from portico_server.db.snapshot import Vacuumed
 from portico_server.db.timings import Timings
 from portico_server.db.writer_thread import WriterThread
 
@@ -337,7 +337,8 @@ class Database:
             while await self._writer.do(lambda: self._kept.call(self._write_engine, snapshot.give_back)):
                 pass
         await self._writer.do(lambda: self._kept.call(self._write_engine, snapshot.shorten))
-        return Vacuumed(size, path.stat().st_size, not incremental)  # noqa: ASYNC240  # one look
+        after = path.stat().st_size  # noqa: ASYNC240  # one look
+        return Vacuumed(size, after, max(0, size - after), not incremental)
 
     def _transact(self, engine: Engine, function: Callable[[Connection], T]) -> T:
         """One transaction, in the writer thread."""

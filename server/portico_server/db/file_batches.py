@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, select, update
 
+from portico.schemas.stores import FileCounts
 from portico_server.core.dataclass import dataclass
 from portico_server.db import chunks
 from portico_server.db.rows import Rows
 from portico_server.db.schema import file_batches, store_files
-from portico_server.db.stores import StoreFileCounts
+from portico_server.db.stores import file_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,14 @@ _BATCHES = Rows(file_batches, FileBatchRow)
 add_batch, get_batch = _BATCHES.add, _BATCHES.get
 
 
-def batch_counts(connection: Connection, row: FileBatchRow) -> StoreFileCounts:
+def batch_counts(connection: Connection, row: FileBatchRow) -> FileCounts:
     """How many files of a batch are in which state."""
     query = (
         select(store_files.c.status, func.count().label("files"))
         .where(store_files.c.store_id == row.store_id, store_files.c.file_id.in_(row.file_ids))
         .group_by(store_files.c.status)
     )
-    return StoreFileCounts(**{found.status: found.files for found in connection.execute(query)})
+    return file_counts({found.status: found.files for found in connection.execute(query)})
 
 
 def cancel_batch(connection: Connection, row: FileBatchRow) -> None:

@@ -43,19 +43,6 @@ class References:
     others: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Vacuumed:
-    """Bytes of the database file before and after; ``converted``: it can give pages back by itself from now on."""
-
-    before: int
-    after: int
-    converted: bool
-
-    @property
-    def freed(self) -> int:
-        return max(0, self.before - self.after)
-
-
 @contextmanager
 def _translated() -> Iterator[None]:
     try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.exc import IntegrityError
 
+from portico.schemas.stores import FileCounts
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict
 from portico_server.db import chunks
@@ -77,18 +78,10 @@ class StoreRow:
         return {**self.work, FOR: self.owner or key}
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFileCounts:
-    """How many files of a store or a batch are in which state."""
-
-    in_progress: int = 0
-    completed: int = 0
-    failed: int = 0
-    cancelled: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.in_progress + self.completed + self.failed + self.cancelled
+def file_counts(states: Mapping[str, int]) -> FileCounts:
+    """How many files of a store or a batch are in which state, from the numbers of the states that there are."""
+    numbers = {state: states.get(state, 0) for state in get_args(FileStatus)}
+    return FileCounts(**numbers, total=sum(numbers.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +234,7 @@ def empty(connection: Connection, store_id: str) -> None:
     connection.execute(update(store_files).where(completed).values(status="in_progress", usage_bytes=0))
 
 
-def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[StoreFileCounts, int]]:
+def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[FileCounts, int]]:
     """For each store that holds files: how many are in which state, and the bytes its chunks take."""
     found: dict[str, dict[str, int]] = {}
     used: dict[str, int] = {}
@@ -258,7 +251,7 @@ def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[
     for row in rows:
         found.setdefault(row.store_id, {})[row.status] = row.files
         used[row.store_id] = used.get(row.store_id, 0) + int(row.used or 0)
-    return {store_id: (StoreFileCounts(**states), used[store_id]) for store_id, states in found.items()}
+    return {store_id: (file_counts(states), used[store_id]) for store_id, states in found.items()}
 
 
 def problems(connection: Connection, store_ids: Iterable[str]) -> dict[str, str]:

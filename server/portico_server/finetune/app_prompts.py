@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
+from portico.schemas.fine_tuning import TuningAppCheck
 from portico.wire import Event
 from portico_server.core import pools
 from portico_server.core.context import Context, ContextWithin, Listener
@@ -64,20 +65,6 @@ class CheckExample:
     given: Given
     messages: Sequence[Mapping[str, Any]]
     tools: str
-
-
-@dataclass(frozen=True, slots=True)
-class AppCheck:
-    """Whether an app writes the prompts that a model was trained on. ``model`` is the one that it calls;
-    ``differences`` are sentences.
-    """
-
-    app: str
-    version: int
-    trained_version: int
-    model: str
-    uses_result: bool
-    differences: Sequence[str]
 
 
 class _PromptCapture(ContextWithin):
@@ -276,7 +263,7 @@ def _digest(tools: Sequence[Any]) -> str:
 
 async def compare(
     app: Servable, kept: Mapping[str, Any], result: str, registry: Registry, context: Context
-) -> AppCheck:
+) -> TuningAppCheck:
     """Call an app once more with the examples that a job keeps. ``result`` is the model that was trained."""
     differences: list[str] = []
     model = ""
@@ -285,13 +272,14 @@ async def compare(
         prompt = await prompt_of(app, example.given, registry, context)
         model = prompt.model
         differences += [f"Example {number}: {words}" for words in _differences(example, prompt)]
-    return AppCheck(
+    return TuningAppCheck(
         app=app.card.name,
         version=version_of(app.card),
         trained_version=int(kept["version"]),
+        same=not differences,
+        differences=tuple(differences),
         model=model,
         uses_result=bool(result) and model == result,
-        differences=differences,
     )
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from portico.schemas.fine_tuning import TuningAppCheck
 from portico.wire import ErrorBody
 from portico_server.core import pools
 from portico_server.core.base_models import BaseModel, BaseModels
@@ -27,7 +28,6 @@ from portico_server.db.rows import RowPage, json_bytes
 from portico_server.db.tuning import EventRow, JobJson, JobRow, NewEvent
 from portico_server.finetune import app_prompts, hosted
 from portico_server.finetune.admission import FINETUNE_SCOPE, check_spec
-from portico_server.finetune.app_prompts import AppCheck
 from portico_server.finetune.job_context import WORKING_STATUSES, JobContext, Uploads
 from portico_server.finetune.job_files import APP_STATE
 from portico_server.finetune.plan import JobPlan, make_plan
@@ -166,7 +166,7 @@ class FineTuningJobs:
         found: JobPlan = await self._runner.wait(self._runner.begin("finetune_plan", spec.base, caller, work))
         return found
 
-    async def check_app(self, job_id: str, caller: Principal) -> AppCheck:
+    async def check_app(self, job_id: str, caller: Principal) -> TuningAppCheck:
         """Whether the app of a job still writes the prompts that were trained on. Raises `Conflict` without an app."""
         job = await self.get(job_id, caller)
         kept = job.state.get(APP_STATE) or {}
@@ -180,13 +180,13 @@ class FineTuningJobs:
                 param="fine_tuning_job_id",
             )
 
-        async def work(context: Context) -> AppCheck:
+        async def work(context: Context) -> TuningAppCheck:
             app = await app_prompts.find_app(job.spec.app, self._registry, caller)
             result = str(job.state.get("fine_tuned_model") or "")
             return await app_prompts.compare(app, kept, result, self._registry, context)
 
         run = self._runner.begin("finetune_check", job.spec.app, caller, work)
-        found: AppCheck = await self._runner.wait(run)
+        found: TuningAppCheck = await self._runner.wait(run)
         return found
 
     async def get(self, job_id: str, caller: Principal) -> Job:

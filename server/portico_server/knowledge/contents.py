@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from portico.schemas.stores import FileCounts
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, TooLarge, nearest
 from portico_server.core.ids import new_id
@@ -23,7 +24,7 @@ from portico_server.db.database import Database
 from portico_server.db.file_batches import FileBatchRow
 from portico_server.db.files import MIRRORED_OWNER, FileRow
 from portico_server.db.rows import Order, RowPage
-from portico_server.db.stores import FileStatus, StoreFileCounts, StoreFileRow, StoreRow
+from portico_server.db.stores import FileStatus, StoreFileRow, StoreRow, file_counts
 from portico_server.knowledge.chunk.chunkers import check_chunking
 from portico_server.knowledge.document import Part, Unreadable
 from portico_server.knowledge.files import FileStorage
@@ -178,7 +179,7 @@ class StoreContents:
         found = await self._database.read(rows.named_files, store.id, names)
         return {row.filename: row for row in found if store.permits(row.attributes)}
 
-    async def counts(self, store: StoreView) -> tuple[StoreFileCounts, int]:
+    async def counts(self, store: StoreView) -> tuple[FileCounts, int]:
         """How many files are in which state, and the bytes that their chunks take."""
         states: Counter[str] = Counter()
         used = 0
@@ -186,7 +187,7 @@ class StoreContents:
             if store.permits(row.attributes):
                 states[row.status] += 1
                 used += row.usage_bytes
-        return StoreFileCounts(**states), used
+        return file_counts(states), used
 
     async def permitted(self, store: StoreView) -> frozenset[str]:
         """The ids of all files of a store."""
@@ -313,7 +314,7 @@ class StoreContents:
         await self._database.write(file_batches.add_batch, row)
         return row
 
-    async def batch(self, store: StoreView, batch_id: str) -> tuple[FileBatchRow, StoreFileCounts]:
+    async def batch(self, store: StoreView, batch_id: str) -> tuple[FileBatchRow, FileCounts]:
         """A batch, and how its files are: those that the caller may read, if there are any."""
         row = await self._database.read(file_batches.get_batch, batch_id)
         if row is not None and not store.whole:
@@ -328,7 +329,7 @@ class StoreContents:
             )
         return row, await self._database.read(file_batches.batch_counts, row)
 
-    async def cancel_batch(self, store: StoreView, batch_id: str) -> tuple[FileBatchRow, StoreFileCounts]:
+    async def cancel_batch(self, store: StoreView, batch_id: str) -> tuple[FileBatchRow, FileCounts]:
         """Give up the files of a batch that still wait; those that are indexed stay.
 
         Whoever sees a part of the files gives up that part, and hears nothing of the others: a refusal would say that

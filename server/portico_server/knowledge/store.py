@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import field, fields, replace
 from typing import Any
 
+from portico.schemas.stores import FileCounts
 from portico.wire import Progressed
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
@@ -19,7 +20,6 @@ from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.file_batches import FileBatchRow as FileBatchRow
 from portico_server.db.stores import FileStatus as FileStatus
-from portico_server.db.stores import StoreFileCounts as StoreFileCounts
 from portico_server.db.stores import StoreFileRow as StoreFileRow
 from portico_server.db.stores import StoreRow as StoreRow
 from portico_server.knowledge import filter as filters
@@ -41,7 +41,7 @@ class StoreInfo:
 
     row: StoreRow
     name: str
-    counts: StoreFileCounts
+    counts: FileCounts
     usage_bytes: int
     problem: str | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
@@ -133,7 +133,7 @@ class StoreServable:
         condition = self._condition(context.caller)
         if condition is None:
             counts = await self._database.read(rows.counts, [self._store_id])
-            files, _bytes = counts.get(self._store_id, (StoreFileCounts(), 0))
+            files, _bytes = counts.get(self._store_id, (rows.file_counts({}), 0))
             return replace(found, files=files.completed, waiting=files.in_progress)
         states = [
             row.status

@@ -25,7 +25,7 @@ from portico_server.db import stores as rows
 from portico_server.db.database import Database
 from portico_server.db.names import own_or_shared
 from portico_server.db.store_skips import SkippedRows
-from portico_server.db.stores import StoreFileCounts, StoreRow
+from portico_server.db.stores import StoreRow, file_counts
 from portico_server.knowledge.archive.archives import StoreArchives
 from portico_server.knowledge.attachments import AttachmentReader
 from portico_server.knowledge.calibrate import Calibration, require_vectors
@@ -285,7 +285,7 @@ class StoreService:
             StoreInfo(
                 _shown(row, caller),
                 names.get(row.id, row.id),
-                *counts.get(row.id, (StoreFileCounts(), 0)),
+                *counts.get(row.id, (file_counts({}), 0)),
                 problem=problems.get(row.id) or self._without_model(row),
                 skipped=skipped.get(row.id, {}) if follows(row) else {},
             )

@@ -10,11 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from portico.schemas.cluster import ClusterNode
+from portico.schemas.cluster import ClusterJob, ClusterNode
 from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError, Unavailable, nearest
 from portico_server.launchers.local import LOCAL
-from portico_server.launchers.protocol import DrainsNodes, JobInfo, Launcher, ListsNodes, check_launcher
+from portico_server.launchers.protocol import DrainsNodes, Launcher, ListsNodes, check_launcher
 from portico_server.settings import LAUNCHERS, Settings
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Launchers:
         used |= {name for name in LAUNCHERS if _is_set_up(settings, name)}
         return [name for name in LAUNCHERS if name in used]
 
-    def jobs(self) -> Sequence[JobInfo]:
+    def jobs(self) -> Sequence[ClusterJob]:
         """What all of them start and have started, as far as it has not ended."""
         launchers: list[Launcher] = [LOCAL, *self._made.values()]
         return [job for launcher in launchers for job in launcher.jobs()]

@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from portico.schemas.cluster import ClusterJob
 from portico_server.child_environment import inherited
 from portico_server.child_output import transcribe
 from portico_server.core import pools
-from portico_server.launchers.protocol import JobInfo, LaunchedProcess, Launcher, LaunchOrder, describe_exit
+from portico_server.launchers.protocol import LaunchedProcess, Launcher, LaunchOrder, describe_exit
 
 if TYPE_CHECKING:
     import psutil
@@ -187,10 +188,10 @@ class LocalLauncher:
         process.on_end(self._running.discard)
         return process
 
-    def jobs(self) -> Sequence[JobInfo]:
+    def jobs(self) -> Sequence[ClusterJob]:
         """See `Launcher`."""
         return [
-            JobInfo(process.name, self.name, str(process.pid), "running", os.uname().nodename)
+            ClusterJob(process.name, self.name, str(process.pid), "running", os.uname().nodename)
             for process in self._running
         ]
 

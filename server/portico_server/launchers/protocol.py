@@ -11,7 +11,7 @@ from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
-from portico.schemas.cluster import ClusterNode
+from portico.schemas.cluster import ClusterJob, ClusterNode
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.settings import LAUNCHERS
@@ -151,22 +151,6 @@ class LaunchedProcess(Protocol):
 NodeState = Literal["idle", "busy", "draining", "drained", "down"]
 
 
-@dataclass(frozen=True, slots=True)
-class JobInfo:
-    """A process that a launcher starts or has started for ``name``, a model, a training or documents; ``job`` is what
-    its scheduler calls it, and a process number on the daemon's machine. ``reason``: why it waits, in the scheduler's
-    words.
-    """
-
-    name: str
-    launcher: str
-    job: str
-    state: Literal["queued", "starting", "running"] = "queued"
-    node: str = ""
-    reason: str = ""
-    ends_at: float | None = None
-
-
 @runtime_checkable
 class ListsNodes(Protocol):
     """A scheduler that says what machines it has."""
@@ -199,7 +183,7 @@ class Launcher(Protocol):
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
         """Start it; returns once it runs. Raises `PorticoError`; nothing is left behind then or when cancelled."""
 
-    def jobs(self) -> Sequence[JobInfo]:
+    def jobs(self) -> Sequence[ClusterJob]:
         """What it starts and has started, as far as it has not ended."""
 
 

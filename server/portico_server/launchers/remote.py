@@ -18,11 +18,12 @@ from typing import Any, Final, Literal, Protocol
 import aiohttp
 import orjson
 
+from portico.schemas.cluster import ClusterJob
 from portico_server.child_output import LOG_BYTES
 from portico_server.core import pools
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import PorticoError, Unavailable
-from portico_server.launchers.protocol import JobInfo, LaunchedProcess, LaunchOrder, describe_exit
+from portico_server.launchers.protocol import LaunchedProcess, LaunchOrder, describe_exit
 from portico_server.subprocesses import own, run_script
 
 logger = logging.getLogger(__name__)
@@ -333,7 +334,7 @@ class RemoteLauncher:
         self._queue_s = queue_s
         self._left: list[RemoteProcess] = []
         self._lost: dict[str, float] = {}
-        self._jobs: dict[str, JobInfo] = {}
+        self._jobs: dict[str, ClusterJob] = {}
         self._followed: set[asyncio.Task[None]] = set()
         self.session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
 
@@ -341,7 +342,7 @@ class RemoteLauncher:
         """What its scheduler says of a job. Raises `PorticoError`."""
         return await self.backend.look(record.job, self.folder(record))
 
-    def jobs(self) -> Sequence[JobInfo]:
+    def jobs(self) -> Sequence[ClusterJob]:
         """See `Launcher`."""
         return list(self._jobs.values())
 
@@ -350,7 +351,7 @@ class RemoteLauncher:
         state: Literal["queued", "starting", "running"] = "running"
         if not look.port:
             state = "starting" if look.state == "running" else "queued"
-        self._jobs[record.job] = JobInfo(
+        self._jobs[record.job] = ClusterJob(
             record.name,
             self.name,
             record.job,

@@ -87,7 +87,7 @@ class ClusterService:
     async def status(self) -> ClusterStatus:
         """All of it. A scheduler that does not answer is an ``error`` of its launcher."""
         held = await self._database.read(runs.count_held)
-        own = [ClusterJob(**asdict(job), daemon=self._id) for job in self._launchers.jobs()]
+        own = [replace(job, daemon=self._id) for job in self._launchers.jobs()]
         names = self._launchers.in_use(
             process.spec.launcher for process in self._models.deployments.processes()
         )

@@ -8,7 +8,7 @@ from dataclasses import asdict, field, replace
 from typing import Any, Literal, TypeAlias
 
 from portico.model_options import CHAT_OPTIONS
-from portico.schemas.deployments import Replica
+from portico.schemas.deployments import Deployment
 from portico.spelling import misspelt
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, nearest, without_folders
@@ -225,36 +225,10 @@ def check_replicas(name: str, replicas: object) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class DeploymentInfo:
-    """A model as the daemon shows it.
+class DeploymentInfo(Deployment):
+    """A model with the key whose it is."""
 
-    Times in seconds since 1970, ``memory_bytes`` is what its process holds. ``calls`` wait for it or are being
-    answered; ``starts`` and ``crashes`` of its process are counted since the daemon started. With several
-    ``replicas`` each number is their sum. ``gpus`` are the numbers of those that it has a share of.
-    """
-
-    name: str
-    source: str
-    engine: str
-    task: Task
-    state: State
-    pid: int | None = None
-    memory_bytes: int | None = None
-    error: str | None = None
-    aliases: tuple[str, ...] = ()
-    loaded_at: float | None = None
-    last_used_at: float | None = None
-    context_length: int | None = None
-    dimensions: int | None = None
     owner: str | None = None
-    description: str = ""
-    pin: bool = False
-    keep_alive: float | None = None
-    calls: int = 0
-    starts: int = 0
-    crashes: int = 0
-    replicas: tuple[Replica, ...] = ()
-    gpus: tuple[int, ...] = ()
 
     def for_caller(self, caller: Principal) -> DeploymentInfo:
         """What a caller is shown of it: where files lie on this machine is for admins alone."""

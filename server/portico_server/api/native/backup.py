@@ -76,4 +76,4 @@ async def vacuum(services: TheServices, _caller: Admin) -> Vacuumed:
     if done is None:
         size = services.settings.database_path.stat().st_size
         return Vacuumed(before=size, after=size, freed=0, converted=False)
-    return Vacuumed(before=done.before, after=done.after, freed=done.freed, converted=done.converted)
+    return done

@@ -5,7 +5,6 @@ events of one as they come.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from pathlib import Path
 
 from fastapi import Request
@@ -63,8 +62,7 @@ async def check_fine_tuning_app(
     job_id: str, request: Request, services: TheServices, caller: Caller
 ) -> TuningAppCheck:
     """Call the app of a job with some of its examples once more, and compare the prompts. No chat model is called."""
-    found = await while_present(request, services.tuning.check_app(job_id, caller))
-    return TuningAppCheck(**asdict(found), same=not found.differences)
+    return await while_present(request, services.tuning.check_app(job_id, caller))
 
 
 @router.get(

@@ -16,6 +16,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.prompts import spec
 from portico_server.core.prompts.argument import PromptArgument
+from portico_server.core.prompts.spec import PromptTrial
 from portico_server.tools.fetch.fetcher import OutwardFetcher
 from portico_server.tools.fetch.policy import AddressPolicy
 
@@ -34,14 +35,6 @@ class Example(BaseModel):
 
     user: str
     assistant: str
-
-
-class PromptTrial(BaseModel):
-    """What an evaluation of the prompt asks: ``arguments``, an ``answer`` that is right, what a right one ``holds``."""
-
-    arguments: dict[str, Any]
-    answer: str
-    holds: str
 
 
 class Prompt(BaseModel):

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from portico.schemas.chunks import FileChunk
-from portico.schemas.stores import FileCounts, SkippedFile, Store, StoreChanged, StoreFile, SyncPlan
+from portico.schemas.stores import SkippedFile, Store, StoreChanged, StoreFile, SyncPlan
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import Exchange, Presence
 from portico_server.api.native.search import SearchAnswer, SearchRequest, answer
@@ -370,7 +370,7 @@ def shown(info: StoreInfo, services: ApiServices, caller: Principal) -> Store:
         row,
         name=info.name,
         source=None if row.source is None else spec.source_of(row.source).written(),
-        file_counts=shaped(FileCounts, info.counts),
+        file_counts=info.counts,
         problem=wrong or info.problem,
         skipped=dict(info.skipped),
         search=dict(row.search or {}),

@@ -11,7 +11,7 @@ from portico.schemas.stores import FileCounts
 from portico.wire import Passage
 from portico_server.api.shapes import Moment, RemovedObject, shaped
 from portico_server.core.passage import where
-from portico_server.knowledge.store import FileBatchRow, StoreFileCounts, StoreFileRow, StoreInfo
+from portico_server.knowledge.store import FileBatchRow, StoreFileRow, StoreInfo
 
 Attribute = str | float | bool
 
@@ -127,7 +127,7 @@ def vector_store(info: StoreInfo) -> VectorStore:
         VectorStore,
         row,
         usage_bytes=info.usage_bytes,
-        file_counts=shaped(FileCounts, info.counts),
+        file_counts=info.counts,
         status=info.status,
         expires_after=None if days is None else {"anchor": "last_active_at", "days": days},
     )
@@ -153,7 +153,7 @@ def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
     )
 
 
-def batch(row: FileBatchRow, found: StoreFileCounts) -> FileBatch:
+def batch(row: FileBatchRow, found: FileCounts) -> FileBatch:
     """A batch as OpenAI describes it: it has failed when nothing of it succeeded."""
     if row.cancelled_at is not None:
         status = "cancelled"
@@ -167,7 +167,7 @@ def batch(row: FileBatchRow, found: StoreFileCounts) -> FileBatch:
             "created_at": row.created_at,
             "vector_store_id": row.store_id,
             "status": status,
-            "file_counts": shaped(FileCounts, found),
+            "file_counts": found,
         }
     )
 

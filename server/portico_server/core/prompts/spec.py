@@ -37,8 +37,8 @@ class PromptMessageSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptCase:
-    """What a prompt is tried with: ``arguments``, an ``answer`` that is right, and what a right answer ``holds``."""
+class PromptTrial:
+    """What an evaluation of the prompt asks: ``arguments``, an ``answer`` that is right, what a right one ``holds``."""
 
     arguments: Mapping[str, Any]
     answer: str
@@ -57,7 +57,7 @@ class PromptSpec:
     arguments: tuple[PromptArgument, ...] = ()
     messages: tuple[PromptMessageSpec, ...] = ()
     examples: tuple[tuple[str, str], ...] = ()
-    cases: tuple[PromptCase, ...] = ()
+    cases: tuple[PromptTrial, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As `parse` takes it."""
@@ -260,12 +260,12 @@ def _example(given: Any, at: str) -> tuple[str, str]:
     raise InvalidRequest(f"{at} must be a mapping of two texts, 'user' and 'assistant'.", param=at)
 
 
-def _case(given: Any, at: str) -> PromptCase:
+def _case(given: Any, at: str) -> PromptTrial:
     if isinstance(given, Mapping) and set(given) <= {"arguments", "answer", "holds"}:
         arguments, answer = given.get("arguments") or {}, given.get("answer")
         holds = given.get("holds", answer)
         if isinstance(arguments, Mapping) and isinstance(answer, str) and isinstance(holds, str) and holds:
-            return PromptCase(dict(arguments), answer, holds)
+            return PromptTrial(dict(arguments), answer, holds)
     raise InvalidRequest(
         f"{at} must be a mapping with 'arguments', 'answer' (one that is right) and 'holds' (what a right one holds).",
         param=at,

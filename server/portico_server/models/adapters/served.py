@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from portico.schemas.adapters import Adapter
 from portico_server.core.context import Context
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, Unavailable
@@ -23,28 +24,10 @@ FindDeployment = Callable[[str], Deployment | None]
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterInfo:
-    """An adapter as the daemon shows it.
+class AdapterInfo(Adapter):
+    """An adapter with the key whose it is."""
 
-    ``state``: ``cold`` until its base is loaded, ``ready``, ``failed`` if the base runs without it, ``orphaned`` if
-    there is no base. ``trained_on`` is what its files say; ``configured``: it comes from the configuration file.
-    """
-
-    name: str
-    base: str
-    kind: str
-    scale: float
-    state: State
-    engine: str | None
-    rank: int | None
-    alpha: float | None
-    targets: tuple[str, ...]
-    trained_on: str
-    bytes: int
-    sha256: str
-    configured: bool
     owner: str | None
-    created_at: float
 
 
 class AdaptedModel:
