@@ -129,7 +129,7 @@ def _vacuum(settings: Settings) -> dict[str, Any]:
     if done is None:
         size = settings.database_path.stat().st_size
         return {"before": size, "after": size, "freed": 0, "converted": False}
-    return {**asdict(done), "freed": done.freed}
+    return asdict(done)
 
 
 def _check_exists(home: Path) -> None:

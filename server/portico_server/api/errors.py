@@ -87,6 +87,10 @@ def unknown_parameter(path: str, known: Iterable[str]) -> InvalidRequest:
     return InvalidRequest(f"Unknown parameter: '{path}'.{hint}", code="unknown_parameter", param=path)
 
 
+_UNKNOWN_FIELD = ("extra_forbidden", "unexpected_keyword_argument")
+"""What pydantic calls a field that a model, and one that a data class does not have."""
+
+
 def from_validation(
     problems: Sequence[Mapping[str, Any]], schema: Mapping[str, Any] | None = None
 ) -> InvalidRequest:
@@ -95,10 +99,12 @@ def from_validation(
     Of several it is the first, but an unknown field before all others: it may be the misspelt name of one that is
     missing. ``schema`` is the JSON schema of the body.
     """
-    unknown = [problem for problem in problems if problem.get("type") == "extra_forbidden"]
+    unknown = [problem for problem in problems if problem.get("type") in _UNKNOWN_FIELD]
     problem = (unknown or problems)[0]
     definitions = (schema or {}).get("$defs", {})
     message = str(problem.get("msg", "is not right")).removeprefix("Value error, ")
+    if problem.get("type") == "dataclass_type":
+        message = "Input should be a valid dictionary or object to extract fields from"
     others = len(problems) - 1
     if not unknown and (of_one := _alternatives(problem, problems, definitions)):
         problem, message = _expectation(of_one)

@@ -50,13 +50,9 @@ class ContainerFileRow:
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerFile:
+class StoredContainerFile(ContainerFileRow):
     """A file with what its artifact says of it. ``run_id`` is the container's if no run has made it."""
 
-    id: str
-    container_id: str
-    path: str
-    source: FileSource
     bytes: int
     run_id: str
     created_at: float
@@ -149,15 +145,15 @@ def count_expired(connection: Connection) -> int:
     return int(connection.execute(select(func.count()).where(late)).scalar_one())
 
 
-def files(connection: Connection, container_id: str) -> list[ContainerFile]:
+def files(connection: Connection, container_id: str) -> list[StoredContainerFile]:
     """The files of a container in the order in which they were made."""
     query = _LISTED.where(container_files.c.container_id == container_id).order_by(container_files.c.id)
-    return [ContainerFile(**row._mapping) for row in connection.execute(query)]
+    return [StoredContainerFile(**row._mapping) for row in connection.execute(query)]
 
 
 def put(
     connection: Connection, rows: Sequence[ContainerFileRow], bounds: ContainerBounds
-) -> tuple[list[str], list[ContainerFile]] | None:
+) -> tuple[list[str], list[StoredContainerFile]] | None:
     """Let artifacts be the files of their container, in place of those with the same path.
 
     Returns the paths of those that found no room there, and the files that are no more; ``None`` if it is gone.
@@ -170,7 +166,7 @@ def put(
     sizes = {row.id: row.bytes for row in connection.execute(measured)}
     total = sum(file.bytes for file in held.values())
     left: list[str] = []
-    gone: list[ContainerFile] = []
+    gone: list[StoredContainerFile] = []
     for row in rows:
         before = held.get(row.path)
         room = total - (before.bytes if before else 0) + sizes[row.id]
@@ -182,7 +178,9 @@ def put(
             take(connection, [before.id])
         _FILES.add(connection, row)
         total = room
-        held[row.path] = ContainerFile(row.id, row.container_id, row.path, row.source, sizes[row.id], "", 0.0)
+        held[row.path] = StoredContainerFile(
+            row.id, row.container_id, row.path, row.source, sizes[row.id], "", 0.0
+        )
     return left, gone
 
 

@@ -12,10 +12,10 @@ from portico_server.core.principal import SYSTEM, Principal
 from portico_server.db import containers as rows
 from portico_server.db.containers import (
     ContainerBounds,
-    ContainerFile,
     ContainerFileRow,
     ContainerRow,
     FileSource,
+    StoredContainerFile,
 )
 from portico_server.db.database import Database
 from portico_server.runs.artifacts import ArtifactStore, Author, NewArtifact
@@ -33,7 +33,7 @@ class ContainerFiles:
         self._database = database
         self._artifacts = artifacts
 
-    async def add(self, row: ContainerRow, path: str, data: bytes) -> ContainerFile:
+    async def add(self, row: ContainerRow, path: str, data: bytes) -> StoredContainerFile:
         """Put a file there, in place of one with the same path. Raises `InvalidRequest`, `TooLarge`."""
         if not is_path(path):
             raise InvalidRequest(
@@ -55,7 +55,7 @@ class ContainerFiles:
             raise TooLarge(no_room_text(path), code="container_full", param="file")
         return await self.find(row, made.id)
 
-    async def find(self, row: ContainerRow, file_id: str) -> ContainerFile:
+    async def find(self, row: ContainerRow, file_id: str) -> StoredContainerFile:
         """One of its files by its id. Raises `NotFound`."""
         for file in await self._database.read(rows.files, row.id):
             if file.id == file_id:
@@ -88,7 +88,7 @@ class ContainerFiles:
             files = await self._database.read(rows.files, row.id)
             await self.let_go([file for file in files if file.path in paths])
 
-    async def let_go(self, files: Sequence[ContainerFile]) -> None:
+    async def let_go(self, files: Sequence[StoredContainerFile]) -> None:
         """Take files out of their container. What a run made stays its artifact."""
         await self._database.write(rows.take, [file.id for file in files])
         for file in files:

@@ -25,9 +25,9 @@ from portico_server.db import containers as rows
 from portico_server.db.artifacts import ArtifactRow
 from portico_server.db.containers import (
     MINUTE_S,
-    ContainerFile,
     ContainerRow,
     FileSource,
+    StoredContainerFile,
 )
 from portico_server.db.database import Database
 from portico_server.db.rows import Order, RowPage, now
@@ -309,15 +309,15 @@ class ContainerService:
             )
         return wanted
 
-    async def add(self, container_id: str, path: str, data: bytes, caller: Principal) -> ContainerFile:
+    async def add(self, container_id: str, path: str, data: bytes, caller: Principal) -> StoredContainerFile:
         """Put a file there, in place of one with the same path. Raises `NotFound`, `InvalidRequest`, `TooLarge`."""
         return await self._files.add(await self._used(container_id, caller), path, data)
 
-    async def files(self, container_id: str, caller: Principal) -> Sequence[ContainerFile]:
+    async def files(self, container_id: str, caller: Principal) -> Sequence[StoredContainerFile]:
         """The files of one, in the order in which they were made. Raises `NotFound`."""
         return await self._database.read(rows.files, (await self.get(container_id, caller)).id)
 
-    async def file(self, container_id: str, file_id: str, caller: Principal) -> ContainerFile:
+    async def file(self, container_id: str, file_id: str, caller: Principal) -> StoredContainerFile:
         """One of its files by its id. Raises `NotFound`."""
         return await self._files.find(await self.get(container_id, caller), file_id)
 
@@ -325,7 +325,7 @@ class ContainerService:
         """The artifact that has the bytes of a file. Raises `NotFound`."""
         return await self._artifacts.get((await self.file(container_id, file_id, caller)).id, SYSTEM)
 
-    async def remove_file(self, container_id: str, file_id: str, caller: Principal) -> ContainerFile:
+    async def remove_file(self, container_id: str, file_id: str, caller: Principal) -> StoredContainerFile:
         """Take a file out of its container. Raises `NotFound`."""
         file = await self.file(container_id, file_id, caller)
         await self._files.let_go([file])

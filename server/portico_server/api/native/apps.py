@@ -27,6 +27,7 @@ from portico_server.apps.drawing.diagram import mermaid
 from portico_server.apps.drawing.svg import svg
 from portico_server.apps.fields import model_options
 from portico_server.apps.flow import read
+from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.limits import UsageLimits
 from portico_server.core.principal import Principal
@@ -85,25 +86,20 @@ class RollBack(BaseModel, extra="forbid"):
     version: int | None = None
 
 
-class TargetSettings(BaseModel, extra="forbid"):
+@dataclass(frozen=True, slots=True)
+class TargetSettings(TargetOptions):
     """Where it is to run. ``image`` is the name of the image, ``base`` the Python image that it is built on; ``host``
     the name of an Ingress; several ``replicas`` share a PostgreSQL; ``partition``, ``account``, ``time`` and ``gres``
     are sbatch's.
     """
 
-    image: str = ""
-    base: str = "python:3.13-slim"
-    host: str = ""
-    replicas: int = Field(default=1, ge=1, le=100)
-    max_replicas: int = Field(default=0, ge=0, le=100)
-    gpus: int = Field(default=0, ge=0, le=64)
-    cpus: int = Field(default=2, ge=1, le=1024)
-    memory_mb: int = Field(default=4096, ge=256, le=16_777_216)
-    storage_gb: int = Field(default=20, ge=1, le=1_000_000)
-    partition: str = ""
-    account: str = ""
-    time: str = ""
-    gres: str = ""
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    replicas: Annotated[int, Field(ge=1, le=100)] = 1
+    max_replicas: Annotated[int, Field(ge=0, le=100)] = 0
+    gpus: Annotated[int, Field(ge=0, le=64)] = 0
+    cpus: Annotated[int, Field(ge=1, le=1024)] = 2
+    memory_mb: Annotated[int, Field(ge=256, le=16_777_216)] = 4096
+    storage_gb: Annotated[int, Field(ge=1, le=1_000_000)] = 20
 
 
 class PackageOrder(BaseModel, extra="forbid"):
@@ -127,7 +123,7 @@ class PackageOrder(BaseModel, extra="forbid"):
             self.stores,
             self.models,
             tuple(self.include),
-            TargetOptions(**self.options.model_dump()),
+            self.options,
         )
 
 

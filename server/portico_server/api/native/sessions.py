@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Path, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from portico.schemas.ratings import Rating
 from portico.schemas.sessions import Session, SessionMessage
@@ -60,12 +60,13 @@ class SessionMessages(BaseModel):
     has_more: bool
 
 
-class NewRating(BaseModel, extra="forbid"):
+@dataclass(frozen=True, slots=True)
+class NewRating(AnswerRating):
     """What you think of an answer. ``correction`` is the answer that you wanted: for ``corrected``, and only then."""
 
-    value: RatingValue
-    correction: str = Field("", max_length=MAX_CORRECTION_CHARS)
-    note: str = Field("", max_length=2000)
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    correction: Annotated[str, Field(max_length=MAX_CORRECTION_CHARS)] = ""
+    note: Annotated[str, Field(max_length=2000)] = ""
 
 
 class RatedMessage(BaseModel):
@@ -207,8 +208,7 @@ async def rate_answer(
     session_id: str, seq: MessageNumber, given: NewRating, services: TheServices, caller: Caller
 ) -> SessionMessage:
     """Rate an answer, by the number of its message; a rating that it has is replaced."""
-    rating = AnswerRating(given.value, given.correction, given.note)
-    row = await services.agents.sessions.rate(session_id, seq, caller, rating)
+    row = await services.agents.sessions.rate(session_id, seq, caller, given)
     return shaped(SessionMessage, row, run=row.run_id)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Path, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.exchange import ClientLeft
 from portico_server.api.native.questions import MAX_LEASE_S, MAX_WAIT_S, Claims, QuestionDescription
 from portico_server.api.shapes import Listed
 from portico_server.api.sse import while_present
-from portico_server.tools.entry import Rule
+from portico_server.core.dataclass import dataclass
 from portico_server.tools.served import ServedFunctionSpec, WorkerInfo
 
 router = new_router(prefix="/api/workers", tags=["Questions"])
@@ -20,16 +20,13 @@ router = new_router(prefix="/api/workers", tags=["Questions"])
 Named = Annotated[str, Path(min_length=1, max_length=200, description="The name that the worker gave itself")]
 
 
-class ServedFunction(BaseModel, extra="forbid"):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedFunction(ServedFunctionSpec):
     """A function of a client. ``timeout``: seconds a call may take, the wait for a free worker included."""
 
-    name: str
-    description: str = Field("", max_length=20_000)
-    input_schema: dict[str, Any]
-    read_only: bool = False
-    destructive: bool = False
-    timeout: float = Field(60.0, gt=0, le=86_400)
-    approval: Rule = ""
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    description: Annotated[str, Field(max_length=20_000)] = ""
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 60.0
 
 
 class Joining(BaseModel, extra="forbid"):
@@ -77,8 +74,7 @@ async def join(body: Joining, services: TheServices, caller: Caller) -> Joined:
 
     Those of an admin are for every key with that scope, those of another key for that key alone.
     """
-    functions = [ServedFunctionSpec(**item.model_dump()) for item in body.functions]
-    return Joined(worker=body.worker, tools=services.served.join(caller, body.worker, functions))
+    return Joined(worker=body.worker, tools=services.served.join(caller, body.worker, body.functions))
 
 
 @router.post("/{worker}/claim")

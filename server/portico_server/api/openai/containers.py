@@ -22,7 +22,7 @@ from portico_server.api.shapes import Moment, Page, RemovedObject, page_of, shap
 from portico_server.core.errors import Forbidden, InvalidRequest
 from portico_server.core.invalid import missing
 from portico_server.core.principal import Principal
-from portico_server.db.containers import ContainerFile, ContainerRow
+from portico_server.db.containers import ContainerRow, StoredContainerFile
 from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.tools.container_files import MAX_FILE_BYTES
 from portico_server.tools.containers import DEFAULT_MINUTES, MAX_MINUTES, NewContainer
@@ -131,7 +131,7 @@ class ContainerFileObject(BaseModel):
     created_at: Moment
 
     @classmethod
-    def of(cls, file: ContainerFile) -> ContainerFileObject:
+    def of(cls, file: StoredContainerFile) -> ContainerFileObject:
         """As it is kept."""
         return shaped(cls, file, path=f"{WORKING_FOLDER}{file.path}")
 
