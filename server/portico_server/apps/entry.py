@@ -9,11 +9,11 @@ from typing import Any
 
 from portico._document import explain, load
 from portico_server.apps.agent import read as agents
-from portico_server.apps.fields import Fields
 from portico_server.apps.flow import read as flows
 from portico_server.apps.teams import team_flow
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.json_values import JsonObject
 from portico_server.core.limits import UsageLimits
 from portico_server.core.names import check_name
 
@@ -36,7 +36,7 @@ def app_of(item: Mapping[str, Any], at: str, folder: Path) -> AppEntry:
 
     Raises `InvalidRequest` that names the place of what is wrong, but knows nothing of models, stores and tools.
     """
-    fields = Fields(item, at)
+    fields = JsonObject(item, at)
     name = fields.text("name")
     flow, agent, file = fields.mapping("flow"), fields.mapping("agent"), fields.text("file")
     team = fields.mapping("team")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from portico_server.apps.fields import Fields
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.json_values import JsonObject
 
 if TYPE_CHECKING:
     from portico._teams import Speaker
@@ -22,7 +22,7 @@ def team_flow(value: Any, name: str, at: str) -> dict[str, Any]:
     """
     from portico import flow
 
-    fields = Fields(value, at)
+    fields = JsonObject(value, at)
     kind = fields.needed("kind", f"one of {', '.join(KINDS)}")
     if kind not in KINDS:
         raise InvalidRequest(
@@ -47,7 +47,7 @@ def _member(item: Any, at: str) -> Speaker:
 
     if isinstance(item, str) and item:
         return Speaker(item, item)
-    inner = Fields(item, at)
+    inner = JsonObject(item, at)
     person = inner.needed("human", "the name of a person; what is deployed is named by a text alone")
     limit = inner.number("limit", 86_400.0, least=0.01, most=604_800) or 86_400.0
     inner.done()
@@ -68,27 +68,27 @@ Composed = Callable[[], Any]
 """Makes the step, when all fields were read."""
 
 
-def _sequence(_fields: Fields, members: list[Speaker]) -> Composed:
+def _sequence(_fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
     return lambda: shapes.sequence(members)
 
 
-def _round_robin(fields: Fields, members: list[Speaker]) -> Composed:
+def _round_robin(fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
     rounds, final = fields.whole("rounds", 3, least=1, most=1000), fields.text("final")
     return lambda: shapes.round_robin(members, rounds, final)
 
 
-def _moderator(fields: Fields, members: list[Speaker]) -> Composed:
+def _moderator(fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
     boss, turns, final = _named(fields, "moderator"), _turns(fields), fields.text("final")
     return lambda: shapes.moderated(boss, members, turns, final)
 
 
-def _decentralised(fields: Fields, members: list[Speaker]) -> Composed:
+def _decentralised(fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
     turns, final = _turns(fields), fields.text("final")
@@ -102,32 +102,32 @@ def _decentralised(fields: Fields, members: list[Speaker]) -> Composed:
     return lambda: shapes.bidding(members, turns, final)
 
 
-def _debate(fields: Fields, members: list[Speaker]) -> Composed:
+def _debate(fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
     judge, rounds = _named(fields, "judge"), fields.whole("rounds", 2, least=1, most=100)
     return lambda: shapes.debate(members, judge, rounds)
 
 
-def _hierarchical(fields: Fields, members: list[Speaker]) -> Composed:
+def _hierarchical(fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
     manager, concurrency = _named(fields, "manager"), fields.whole("concurrency", 8, least=1, most=256)
     return lambda: shapes.hierarchy(manager, members, concurrency)
 
 
-def _named(fields: Fields, key: str) -> Speaker:
+def _named(fields: JsonObject, key: str) -> Speaker:
     from portico._teams import Speaker
 
     name = fields.needed(key, "the name of what is deployed")
     return Speaker(name, name)
 
 
-def _turns(fields: Fields) -> int:
+def _turns(fields: JsonObject) -> int:
     return fields.whole("turns", 12, least=1, most=1000)
 
 
-_STEPS: Final[Mapping[str, Callable[[Fields, list[Speaker]], Composed]]] = {
+_STEPS: Final[Mapping[str, Callable[[JsonObject, list[Speaker]], Composed]]] = {
     "sequence": _sequence,
     "round_robin": _round_robin,
     "moderator": _moderator,

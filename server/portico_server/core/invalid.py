@@ -19,7 +19,8 @@ _NAMES: Mapping[type, str] = {
 
 def kind_of(value: Any) -> str:
     """What a value of JSON is, in words."""
-    return _NAMES.get(type(value), "an object")
+    named = _NAMES.get(type(value))
+    return named or ("an object" if isinstance(value, Mapping) else type(value).__name__)
 
 
 def missing(path: str) -> NoReturn:
@@ -34,12 +35,17 @@ def wrong(path: str, what: str, *, code: str | None = None) -> NoReturn:
     raise InvalidRequest(f"'{path}' {what}.", code=code, param=path)
 
 
-def wrong_type(path: str, wanted: str, value: Any) -> NoReturn:
+def unsupported(path: str, what: str) -> NoReturn:
+    """For a parameter that is known and would change the answer, but that nothing here carries out."""
+    wrong(path, what, code="unsupported_parameter")
+
+
+def wrong_type(path: str, wanted: str, value: Any, *, code: str | None = None) -> NoReturn:
     """For a value of another type than the one ``wanted``."""
-    raise InvalidRequest(f"'{path}' must be {wanted}, not {kind_of(value)}.", code="invalid_type", param=path)
+    wrong(path, f"must be {wanted}, not {kind_of(value)}", code=code or "invalid_type")
 
 
 def not_one_of(path: str, value: Any, allowed: Iterable[str]) -> NoReturn:
     """For a value that is none of ``words``."""
-    shown = f"'{value[:100]}'" if isinstance(value, str) else type(value).__name__
-    raise InvalidRequest(f"'{path}' is {shown}, but must be one of {', '.join(allowed)}.", param=path)
+    shown = f"'{value[:100]}'" if isinstance(value, str) else kind_of(value)
+    wrong(path, f"is {shown}, but must be one of {', '.join(allowed)}")

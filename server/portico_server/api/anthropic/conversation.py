@@ -10,10 +10,10 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from portico_server.api.anthropic import field
-from portico_server.api.anthropic.field import Block
+from portico_server.api.anthropic.blocks import Block, blocks, optional_flag, optional_mapping
 from portico_server.core.dataclass import dataclass
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+from portico_server.core.json_values import one_of, required_text
 from portico_server.core.servable import Card
 
 Message: TypeAlias = dict[str, Any]
@@ -51,12 +51,12 @@ def messages_of(body: Mapping[str, Any], target: Target) -> list[Message]:
         path = f"messages[{index}]"
         if not isinstance(message, dict):
             wrong_type(path, "an object with 'role' and 'content'", message)
-        role = field.one_of(message.get("role"), f"{path}.role", ROLES)
+        role = one_of(message.get("role"), f"{path}.role", ROLES)
         content = message.get("content")
         if role == "user":
-            talk.user(field.blocks(content, f"{path}.content"), f"{path}.content")
+            talk.user(blocks(content, f"{path}.content"), f"{path}.content")
         elif role == "assistant":
-            talk.assistant(field.blocks(content, f"{path}.content"), f"{path}.content")
+            talk.assistant(blocks(content, f"{path}.content"), f"{path}.content")
         else:
             talk.rules(content, f"{path}.content")
     return talk.messages
@@ -75,10 +75,10 @@ class _Talk:
         if value is None:
             return
         texts = []
-        for index, block in enumerate(field.blocks(value, path)):
+        for index, block in enumerate(blocks(value, path)):
             if block["type"] != "text":
                 not_one_of(f"{path}[{index}].type", block["type"], ("text",))
-            text = field.text(block, "text", f"{path}[{index}]")
+            text = required_text(block, "text", f"{path}[{index}]")
             if text and not text.startswith(BILLING):
                 texts.append(text)
         if texts:
@@ -112,9 +112,9 @@ class _Talk:
             at = f"{path}[{index}]"
             match block["type"]:
                 case "text":
-                    texts.append(field.text(block, "text", at))
+                    texts.append(required_text(block, "text", at))
                 case "thinking":
-                    thoughts.append(field.text(block, "thinking", at))
+                    thoughts.append(required_text(block, "thinking", at))
                 case "tool_use":
                     calls.append(self._call(block, at))
                 case "redacted_thinking":
@@ -132,26 +132,26 @@ class _Talk:
             last["tool_calls"] = [*last.get("tool_calls", ()), *calls]
 
     def _call(self, block: Block, at: str) -> Mapping[str, Any]:
-        number = field.text(block, "id", at, empty=False)
+        number = required_text(block, "id", at, empty=False)
         given = block.get("input")
         if not isinstance(given, dict):
             wrong_type(f"{at}.input", "an object", given)
         self._called.add(number)
-        function = {"name": field.text(block, "name", at), "arguments": orjson.dumps(given).decode()}
+        function = {"name": required_text(block, "name", at), "arguments": orjson.dumps(given).decode()}
         return {"id": number, "type": "function", "function": function}
 
     def _result(self, block: Block, at: str) -> list[Part]:
         """Adds what a tool answered; its images, which a chat has no place for there, are for the user to show."""
-        number = field.text(block, "tool_use_id", at, empty=False)
+        number = required_text(block, "tool_use_id", at, empty=False)
         if number not in self._called:
             wrong(f"{at}.tool_use_id", f"is '{number}', but no 'tool_use' before it has that id")
         content = block.get("content")
         parts: list[Part] = []
-        for index, inner in enumerate(field.blocks("" if content is None else content, f"{at}.content")):
+        for index, inner in enumerate(blocks("" if content is None else content, f"{at}.content")):
             parts += self._part(inner, f"{at}.content[{index}]", RETURNED)
         shown = [part for part in parts if part["type"] != "text"]
         text = _BREAK.join(part["text"] for part in parts if part["type"] == "text")
-        if field.flag(block, "is_error", at):
+        if optional_flag(block, "is_error", at):
             text = f"Error: {text}" if text else "Error"
         elif not text and shown:
             text = "What the tool returned is shown next."
@@ -163,7 +163,7 @@ class _Talk:
         if kind in kinds:
             match kind:
                 case "text":
-                    return [_text(field.text(block, "text", at))]
+                    return [_text(required_text(block, "text", at))]
                 case "image":
                     return [_image(block, at)]
                 case "document":
@@ -179,36 +179,36 @@ class _Talk:
         source, where = _source(block, at)
         heads = [block[name] for name in ("title", "context") if isinstance(block.get(name), str)]
         if source["type"] == "base64":
-            kind = field.text(source, "media_type", where)
-            data = f"data:{kind};base64,{field.text(source, 'data', where)}"
+            kind = required_text(source, "media_type", where)
+            data = f"data:{kind};base64,{required_text(source, 'data', where)}"
             name = heads[0] if heads else "document.pdf"
             yield {"type": "file", "file": {"filename": name, "file_data": data}}
             return
         if source["type"] == "url":
             wrong(f"{where}.type", "is 'url', but nothing here fetches documents: send the content itself")
         if source["type"] == "text":
-            yield _text(_BREAK.join([*heads, field.text(source, "data", where)]))
+            yield _text(_BREAK.join([*heads, required_text(source, "data", where)]))
             return
         if heads:
             yield _text(_BREAK.join(heads))
-        for index, inner in enumerate(field.blocks(source.get("content"), f"{where}.content")):
+        for index, inner in enumerate(blocks(source.get("content"), f"{where}.content")):
             yield from self._part(inner, f"{where}.content[{index}]", ("text", "image"))
 
 
 def _image(block: Block, at: str) -> Part:
     source, where = _source(block, at)
     if source["type"] == "base64":
-        kind = field.text(source, "media_type", where)
-        url = f"data:{kind};base64,{field.text(source, 'data', where)}"
+        kind = required_text(source, "media_type", where)
+        url = f"data:{kind};base64,{required_text(source, 'data', where)}"
     elif source["type"] == "url":
-        url = field.text(source, "url", where)
+        url = required_text(source, "url", where)
     else:
         not_one_of(f"{where}.type", source["type"], ("base64", "url"))
     return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _source(block: Block, at: str) -> tuple[Block, str]:
-    source = field.mapping(block, "source", at)
+    source = optional_mapping(block, "source", at)
     where = f"{at}.source"
     if source is None:
         missing(where)
@@ -217,7 +217,7 @@ def _source(block: Block, at: str) -> tuple[Block, str]:
             f"{where}.type",
             "is 'file', but the files of Anthropic's Files API are not here: send the content",
         )
-    field.one_of(source.get("type"), f"{where}.type", SOURCES)
+    one_of(source.get("type"), f"{where}.type", SOURCES)
     return source, where
 
 
@@ -226,8 +226,8 @@ def _found(block: Block, at: str) -> Iterator[str]:
     for name in ("title", "source"):
         if isinstance(block.get(name), str):
             yield block[name]
-    for index, inner in enumerate(field.blocks(block.get("content"), f"{at}.content")):
-        yield field.text(inner, "text", f"{at}.content[{index}]")
+    for index, inner in enumerate(blocks(block.get("content"), f"{at}.content")):
+        yield required_text(inner, "text", f"{at}.content[{index}]")
 
 
 def _of_a_server(kind: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from portico.wire import Cited, Delta, Passage
-from portico_server.api.anthropic import answer, field
+from portico_server.api.anthropic import answer
 from portico_server.api.anthropic.answer import Head
 from portico_server.api.anthropic.conversation import Target, messages_of
 from portico_server.api.anthropic.request import COUNTED, chat_of, tools_of
@@ -17,6 +17,7 @@ from portico_server.api.exchange import Exchange, Presence, close_source
 from portico_server.api.openai.relay import caller_of, find
 from portico_server.api.services import ApiServices
 from portico_server.core.errors import EngineFailed, InvalidRequest, PorticoError
+from portico_server.core.json_values import required_text
 from portico_server.core.relay import OriginalRequest, Relay, RelayResponse
 from portico_server.core.request import Chat, ChatReply, Tokenize, TokenizedText
 from portico_server.core.servable import Relays, relays
@@ -32,7 +33,7 @@ FORWARDED = ("anthropic-beta", "anthropic-version")
 async def create(exchange: Exchange, services: ApiServices) -> None:
     """Answer a conversation, whole or as a stream."""
     body = await exchange.json()
-    name = field.text(body, "model", "", empty=False)
+    name = required_text(body, "model", "", empty=False)
     servable = await find(services, name, "chat/completions", caller_of(exchange))
     target = Target.of(servable.card)
     chat = chat_of(body, target)
@@ -47,7 +48,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
 async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
     """How many tokens a conversation has for the model, its tools included; loads the model."""
     body = await exchange.json()
-    name = field.text(body, "model", "", empty=False)
+    name = required_text(body, "model", "", empty=False)
     servable = await find(services, name, "chat/completions", caller_of(exchange))
     target = Target.of(servable.card)
     COUNTED.check(body)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from portico_server.api.anthropic import field
+from portico_server.api.anthropic.blocks import Block, optional_flag, optional_mapping
 from portico_server.api.anthropic.conversation import MAX_MESSAGES, ROLES, Target, messages_of
-from portico_server.api.anthropic.field import Block
 from portico_server.core import fields
 from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
+from portico_server.core.json_values import required_text
 
 CHOICES: Mapping[str, str] = {"auto": "auto", "any": "required", "none": "none"}
 """``tool_choice`` there and here."""
@@ -121,7 +121,7 @@ def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     names = {tool["function"]["name"] for tool in tools}
     wanted: Any = CHOICES.get(kind)
     if kind == "tool":
-        name = field.text(choice, "name", "tool_choice")
+        name = required_text(choice, "name", "tool_choice")
         wanted = {"type": "function", "function": {"name": name}}
         if name not in names:
             if not target.speaks:
@@ -137,7 +137,7 @@ def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     if not tools:
         return {}
     chosen = {"tools": tools, "tool_choice": wanted}
-    if kind != "none" and field.flag(choice, "disable_parallel_tool_use", "tool_choice"):
+    if kind != "none" and optional_flag(choice, "disable_parallel_tool_use", "tool_choice"):
         chosen["parallel_tool_calls"] = False
     return chosen
 
@@ -150,14 +150,14 @@ def _tool(tool: Any, at: str) -> dict[str, Any] | None:
         if not isinstance(tool["type"], str):
             wrong_type(f"{at}.type", "a string", tool["type"])
         return None
-    name = field.text(tool, "name", at, empty=False)
-    schema = field.mapping(tool, "input_schema", at)
+    name = required_text(tool, "name", at, empty=False)
+    schema = optional_mapping(tool, "input_schema", at)
     if schema is None:
         missing(f"{at}.input_schema")
     function: dict[str, Any] = {"name": name, "parameters": schema}
     if isinstance(tool.get("description"), str):
         function["description"] = tool["description"]
-    if field.flag(tool, "strict", at):
+    if optional_flag(tool, "strict", at):
         function["strict"] = True
     return {"type": "function", "function": function}
 
@@ -179,7 +179,7 @@ def _output(body: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if wanted.get("type") != "json_schema":
         not_one_of(f"{name}.type", wanted.get("type"), ("json_schema",))
-    schema = field.mapping(wanted, "schema", name)
+    schema = optional_mapping(wanted, "schema", name)
     if schema is None:
         missing(f"{name}.schema")
     return {

@@ -25,8 +25,8 @@ from portico_server.apps.ask import refuse_unchecked
 from portico_server.apps.drawing import diagram
 from portico_server.apps.drawing.diagram import mermaid
 from portico_server.apps.drawing.svg import svg
-from portico_server.apps.fields import model_options
 from portico_server.apps.flow import read
+from portico_server.apps.model_options import model_options
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound, nearest
 from portico_server.core.limits import UsageLimits

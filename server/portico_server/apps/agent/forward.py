@@ -9,9 +9,9 @@ from portico.wire import Delta
 from portico_server.apps.agent.message import AgentMessage, message_of
 from portico_server.apps.agent.session_name import session_name
 from portico_server.apps.agent.spec import VERSION
-from portico_server.apps.fields import Fields
 from portico_server.core.context import Context
 from portico_server.core.errors import EngineFailed, InvalidRequest, NotFound, Unavailable
+from portico_server.core.json_values import JsonObject
 from portico_server.core.principal import LOCAL, Principal
 from portico_server.core.request import (
     AppInput,
@@ -62,7 +62,7 @@ class ForwardApp:
     @staticmethod
     def check(name: str, spec: Mapping[str, Any]) -> tuple[str, str, str]:
         """The function, the title and the description. Raises `InvalidRequest` that names what is wrong."""
-        fields = Fields({**spec, "name": name}, "agent")
+        fields = JsonObject({**spec, "name": name}, "agent")
         version = fields.whole("portico_agent", 0)
         if version != VERSION:
             raise InvalidRequest(

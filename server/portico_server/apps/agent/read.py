@@ -36,11 +36,12 @@ from portico_server.apps.agent.spec import (
     WhenBusy,
 )
 from portico_server.apps.agent.tools import MAX_SKILLS, READ_SKILL, agent_name, search_name
-from portico_server.apps.fields import Fields, model_options
 from portico_server.apps.flow.expression import template
 from portico_server.apps.flow.ops import format_of
 from portico_server.apps.flow.schema import FORMAT, OBJECT, TEXT, TEXTS, closed, number, one_of, whole
+from portico_server.apps.model_options import model_options
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.json_values import JsonObject
 from portico_server.core.tool_search import FIND_TOOLS, MAX_LISTED_TOOLS
 
 MAX_AGENT_DEPTH = 8
@@ -51,7 +52,7 @@ def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
     """Read a specification. Raises `InvalidRequest` that names the place of the first thing that is wrong."""
     if depth > MAX_AGENT_DEPTH:
         raise InvalidRequest(f"{at} lies more than {MAX_AGENT_DEPTH} agents deep.", code="too_deep", param=at)
-    fields = Fields(value, at)
+    fields = JsonObject(value, at)
     version = fields.raw("portico_agent")
     if depth == 0 or version is not None:
         _version(version, fields.path("portico_agent"))
@@ -104,7 +105,7 @@ def _version(version: Any, at: str) -> None:
         )
 
 
-def _one_of(fields: Fields, key: str, known: tuple[str, ...], default: str) -> Any:
+def _one_of(fields: JsonObject, key: str, known: tuple[str, ...], default: str) -> Any:
     found = fields.text(key) or default
     if found not in known:
         at = fields.path(key)
@@ -114,7 +115,7 @@ def _one_of(fields: Fields, key: str, known: tuple[str, ...], default: str) -> A
     return found
 
 
-def _tool_search(fields: Fields, strategy: Strategy) -> ToolSearching:
+def _tool_search(fields: JsonObject, strategy: Strategy) -> ToolSearching:
     given, at = fields.raw("tool_search"), fields.path("tool_search")
     if given is None or given == "auto":
         return "auto"
@@ -133,7 +134,7 @@ def _tool_search(fields: Fields, strategy: Strategy) -> ToolSearching:
 def _tool(item: Any, at: str) -> ToolUse:
     if isinstance(item, str):
         return ToolUse(item, item)
-    inner = Fields(item, at)
+    inner = JsonObject(item, at)
     if isinstance(item, Mapping) and "function" in item:
         return _function(inner)
     tool = inner.needed("tool", "the name of a tool, or 'function': that of a function of a client")
@@ -142,7 +143,7 @@ def _tool(item: Any, at: str) -> ToolUse:
     return made
 
 
-def _function(fields: Fields) -> ToolUse:
+def _function(fields: JsonObject) -> ToolUse:
     name = fields.needed("function", "the name of a function")
     known = ClientFunction(
         fields.text("description"),
@@ -157,7 +158,7 @@ def _function(fields: Fields) -> ToolUse:
 def _sub(item: Any, at: str, depth: int) -> SubAgent:
     if isinstance(item, str):
         return SubAgent(item)
-    inner = Fields(item, at)
+    inner = JsonObject(item, at)
     given = inner.raw("agent")
     how = _one_of(inner, "as", get_args(Calling), "tool")
     inner.done()
@@ -167,11 +168,11 @@ def _sub(item: Any, at: str, depth: int) -> SubAgent:
     return SubAgent(spec.name, spec, how == "handoff")
 
 
-def _memory(fields: Fields) -> MemoryPolicy:
+def _memory(fields: JsonObject) -> MemoryPolicy:
     given = fields.raw("memory")
     if given is None:
         return MemoryPolicy()
-    inner = Fields({"policy": given} if isinstance(given, str) else given, fields.path("memory"))
+    inner = JsonObject({"policy": given} if isinstance(given, str) else given, fields.path("memory"))
     made = MemoryPolicy(
         policy=_one_of(inner, "policy", get_args(MemoryKind), "all"),
         messages=inner.whole("messages", 40, least=1, most=100_000),
@@ -182,11 +183,11 @@ def _memory(fields: Fields) -> MemoryPolicy:
     return made
 
 
-def _long_term(memory: Fields) -> LongTermSpec | None:
+def _long_term(memory: JsonObject) -> LongTermSpec | None:
     given = memory.raw("long_term")
     if given is None:
         return None
-    inner = Fields(given, memory.path("long_term"))
+    inner = JsonObject(given, memory.path("long_term"))
     made = LongTermSpec(
         inner.needed("store", "the name of a store"), inner.whole("facts", 5, least=1, most=50)
     )
@@ -194,7 +195,7 @@ def _long_term(memory: Fields) -> LongTermSpec | None:
     return made
 
 
-def _outputs(fields: Fields) -> tuple[Output, ...]:
+def _outputs(fields: JsonObject) -> tuple[Output, ...]:
     given = fields.raw("output")
     if given is None:
         return ()
@@ -206,7 +207,7 @@ def _outputs(fields: Fields) -> tuple[Output, ...]:
 def _output(item: Any, at: str) -> Output:
     if not isinstance(item, Mapping) or item.get("type") != "tool":
         return format_of(item, at)
-    inner = Fields(item, at)
+    inner = JsonObject(item, at)
     inner.text("type")
     made = MarkedOutput(
         tool_type=inner.needed("tool_type", "what the action is for, such as 'code interpreter'"),
@@ -219,19 +220,19 @@ def _output(item: Any, at: str) -> Output:
     return made
 
 
-def _aggregate(fields: Fields) -> str:
+def _aggregate(fields: JsonObject) -> str:
     given = fields.raw("aggregate")
     if given is None or given in ("default", "tool_text"):
         return given or "default"
     at = fields.path("aggregate")
-    inner = Fields(given, at)
+    inner = JsonObject(given, at)
     text = inner.needed("template", "text with {content} and {sender} in it, for each message to the agent")
     inner.done()
     template(text, {"content": "", "sender": ""}, f"{at}.template")
     return text
 
 
-def _few_shot(fields: Fields) -> tuple[Mapping[str, Any], ...]:
+def _few_shot(fields: JsonObject) -> tuple[Mapping[str, Any], ...]:
     items = fields.items("few_shot") or []
     for position, item in enumerate(items):
         at = f"{fields.path('few_shot')}[{position}]"
@@ -243,7 +244,7 @@ def _few_shot(fields: Fields) -> tuple[Mapping[str, Any], ...]:
 
 
 def _hook(item: Any, at: str) -> AgentHook:
-    inner = Fields(item, at)
+    inner = JsonObject(item, at)
     made = AgentHook(
         on=_one_of(inner, "on", get_args(Moment), ""),
         do=_one_of(inner, "do", get_args(HookKind), ""),
@@ -263,9 +264,9 @@ def _hook(item: Any, at: str) -> AgentHook:
     return made
 
 
-def _limits(fields: Fields, strategy: Strategy) -> AgentLimits:
+def _limits(fields: JsonObject, strategy: Strategy) -> AgentLimits:
     given = fields.raw("limits")
-    inner = Fields({} if given is None else given, fields.path("limits"))
+    inner = JsonObject({} if given is None else given, fields.path("limits"))
     usual = 40 if strategy == "plan_and_solve" else 12
     made = AgentLimits(
         turns=inner.whole("turns", usual, least=1, most=10_000),

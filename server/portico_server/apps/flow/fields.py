@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from portico_server.apps import fields
 from portico_server.apps.flow import expression
 from portico_server.apps.flow.expression import Expression
+from portico_server.apps.model_options import known_options
+from portico_server.core.json_values import JsonObject
 
 
-class FlowFields(fields.Fields):
+class FlowFields(JsonObject):
     """An object whose fields may be expressions."""
 
     def expression(self, key: str, default: Expression | None = None) -> Expression | None:
@@ -34,7 +35,7 @@ class FlowFields(fields.Fields):
         """Options of a model. Those that are written as an object are checked now, all others when they are there."""
         given = self._left.get(key)
         if isinstance(given, dict) and not any(name.startswith("$") for name in given):
-            fields.known_options(given, self.path(key))
+            known_options(given, self.path(key))
         return self.expression(key)
 
     def arguments(self) -> tuple[tuple[Expression, ...] | None, dict[str, Expression]]:

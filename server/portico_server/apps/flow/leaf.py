@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from portico.wire import Cited, Claimed, Delta, Event, Passage, Usage
-from portico_server.apps.fields import model_options
 from portico_server.apps.flow import spec
 from portico_server.apps.flow.expression import Expression, arguments, as_text, named_arguments
 from portico_server.apps.flow.format import formatted, response_format, unwrapped
@@ -17,6 +16,7 @@ from portico_server.apps.flow.host import StepHost, by_name, deeper
 from portico_server.apps.flow.intent import choose_intent
 from portico_server.apps.flow.note import StepNote
 from portico_server.apps.flow.scope import Scope
+from portico_server.apps.model_options import model_options
 from portico_server.core.context import Listener
 from portico_server.core.errors import EngineFailed, InvalidRequest
 from portico_server.core.question import NewQuestion, function_name

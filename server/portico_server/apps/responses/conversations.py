@@ -8,13 +8,15 @@ from typing import Any, Final
 
 import orjson
 
-from portico_server.apps.responses import check, items
+from portico_server.apps.responses import items
 from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.items import Item
 from portico_server.apps.responses.read import metadata
+from portico_server.core import json_values
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest, NotFound
 from portico_server.core.ids import new_id
+from portico_server.core.invalid import missing, wrong
 from portico_server.core.principal import Principal
 from portico_server.db import conversations as rows
 from portico_server.db.conversations import ConversationRow
@@ -70,7 +72,7 @@ class ConversationStore:
         row = await self.get(conversation_id, caller)
         _require_known(body, ("metadata",))
         if body.get("metadata") is None:
-            check.missing("metadata")
+            missing("metadata")
         checked = metadata(body["metadata"])
         await self._quota.admit(self._database, row.owner, json_bytes(checked))
         await self._database.write(rows.describe, row.id, checked)
@@ -86,7 +88,7 @@ class ConversationStore:
         row = await self.get(conversation_id, caller)
         _require_known(body, ("items",))
         if body.get("items") is None:
-            check.missing("items")
+            missing("items")
         made = _read(body["items"])
         await self._quota.admit(self._database, row.owner, sum(map(json_bytes, made)))
         if await self._database.write(rows.extend, row.id, made) == "gone":
@@ -122,13 +124,13 @@ class ConversationStore:
 
 
 def _read(value: Any) -> list[Item]:
-    listed = check.items(value, "items", "a list of items")
+    listed = json_values.items(value, "items", "a list of items")
     if len(listed) > MAX_ADDED_ITEMS:
-        check.wrong("items", f"has {len(listed)} items; at most {MAX_ADDED_ITEMS} are taken at a time")
+        wrong("items", f"has {len(listed)} items; at most {MAX_ADDED_ITEMS} are taken at a time")
     made = items.read(listed, ItemIds(), "items")
     for number, item in enumerate(made):
         if item["type"] == "item_reference":
-            check.wrong(f"items[{number}].type", "is 'item_reference', which a conversation does not hold")
+            wrong(f"items[{number}].type", "is 'item_reference', which a conversation does not hold")
     return made
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
-from portico_server.apps.responses import check
 from portico_server.apps.responses.compaction import opened
 from portico_server.apps.responses.ids import ItemIds, Prefix
+from portico_server.core import json_values
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.invalid import missing, not_one_of, unsupported, wrong
 
 Item: TypeAlias = dict[str, Any]
 """One item as OpenAI defines it, with all its fields."""
@@ -40,20 +41,20 @@ def read(value: Any, mint: ItemIds, at: str = "input") -> list[Item]:
     """The items of an input: a string is a message of the user. Raises `InvalidRequest` that names the item."""
     if isinstance(value, str):
         value = [{"role": "user", "content": value}]
-    given = check.items(value, at, "a string or a list of items")
+    given = json_values.items(value, at, "a string or a list of items")
     if len(given) > MAX_ITEMS:
         raise InvalidRequest(f"'{at}' has {len(given)} items; at most {MAX_ITEMS} are taken.", param=at)
     return [_item(one, mint, f"{at}[{number}]") for number, one in enumerate(given)]
 
 
 def _item(value: Any, mint: ItemIds, at: str) -> Item:
-    given = check.item(value, at, "an object with a 'type'")
+    given = json_values.mapping(value, at, "an object with a 'type'")
     kind = given.get("type", "message" if "role" in given else None)
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
         if kind is None:
-            check.missing(f"{at}.type")
-        check.not_one_of(f"{at}.type", kind, tuple(_READERS))
+            missing(f"{at}.type")
+        not_one_of(f"{at}.type", kind, tuple(_READERS))
     made = reader(given, at)
     prefix = _PREFIXES.get(made["type"])
     if prefix is None:
@@ -66,8 +67,8 @@ def _id(given: Mapping[str, Any], at: str) -> str:
     found = given.get("id")
     if found is None:
         return ""
-    if len(check.text(found, f"{at}.id")) > MAX_ID_CHARS:
-        check.wrong(f"{at}.id", f"is longer than {MAX_ID_CHARS} characters")
+    if len(json_values.text(found, f"{at}.id")) > MAX_ID_CHARS:
+        wrong(f"{at}.id", f"is longer than {MAX_ID_CHARS} characters")
     return str(found)
 
 
@@ -75,70 +76,70 @@ def _message(given: Mapping[str, Any], at: str) -> Item:
     role = given.get("role")
     if role not in ROLES:
         if role is None:
-            check.missing(f"{at}.role")
-        check.not_one_of(f"{at}.role", role, ROLES)
+            missing(f"{at}.role")
+        not_one_of(f"{at}.role", role, ROLES)
     content = given.get("content")
     if content is None:
-        check.missing(f"{at}.content")
+        missing(f"{at}.content")
     spoken = role == "assistant"
     if isinstance(content, str):
         content = [{"type": "output_text" if spoken else "input_text", "text": content}]
-    parts = check.items(content, f"{at}.content", "a string or a list of content parts")
+    parts = json_values.items(content, f"{at}.content", "a string or a list of content parts")
     part = _output_part if spoken else _input_part
     made = [part(one, f"{at}.content[{number}]") for number, one in enumerate(parts)]
     return {"type": "message", "status": "completed", "role": role, "content": made}
 
 
 def _input_part(value: Any, at: str) -> dict[str, Any]:
-    given = check.item(value, at, "an object with a 'type'")
+    given = json_values.mapping(value, at, "an object with a 'type'")
     kind = given.get("type")
     if kind not in PARTS:
-        check.not_one_of(f"{at}.type", kind, PARTS)
+        not_one_of(f"{at}.type", kind, PARTS)
     if kind == "input_image":
         return _image(given, at)
     if kind == "input_file":
         return _file(given, at)
-    return {"type": "input_text", "text": check.text(given.get("text"), f"{at}.text")}
+    return {"type": "input_text", "text": json_values.text(given.get("text"), f"{at}.text")}
 
 
 def _output_part(value: Any, at: str) -> dict[str, Any]:
-    given = check.item(value, at, "an object with a 'type'")
+    given = json_values.mapping(value, at, "an object with a 'type'")
     kind = given.get("type")
     if kind == "refusal":
-        return {"type": "refusal", "refusal": check.text(given.get("refusal"), f"{at}.refusal")}
+        return {"type": "refusal", "refusal": json_values.text(given.get("refusal"), f"{at}.refusal")}
     if kind not in ("output_text", "input_text"):
-        check.not_one_of(f"{at}.type", kind, ("output_text", "refusal"))
-    noted = check.shallow(check.items(given.get("annotations") or [], f"{at}.annotations"), at)
-    text = check.text(given.get("text"), f"{at}.text")
+        not_one_of(f"{at}.type", kind, ("output_text", "refusal"))
+    noted = json_values.shallow(json_values.items(given.get("annotations") or [], f"{at}.annotations"), at)
+    text = json_values.text(given.get("text"), f"{at}.text")
     return {"type": "output_text", "text": text, "annotations": noted, "logprobs": []}
 
 
 def _image(given: Mapping[str, Any], at: str) -> dict[str, Any]:
     detail = given.get("detail") or "auto"
     if detail not in DETAILS:
-        check.not_one_of(f"{at}.detail", detail, DETAILS)
+        not_one_of(f"{at}.detail", detail, DETAILS)
     url, file_id = given.get("image_url"), given.get("file_id")
     if (url is None) == (file_id is None):
-        check.wrong(at, "needs either 'image_url' or 'file_id'", code="missing_required_parameter")
+        wrong(at, "needs either 'image_url' or 'file_id'", code="missing_required_parameter")
     if url is not None:
-        check.text(url, f"{at}.image_url")
+        json_values.text(url, f"{at}.image_url")
     else:
-        check.text(file_id, f"{at}.file_id")
+        json_values.text(file_id, f"{at}.file_id")
     return {"type": "input_image", "detail": detail, "image_url": url, "file_id": file_id}
 
 
 def _file(given: Mapping[str, Any], at: str) -> dict[str, Any]:
     if given.get("file_url") is not None:
-        check.unsupported(
+        unsupported(
             f"{at}.file_url",
             "is not fetched here: upload the file and name its 'file_id', or send 'file_data'",
         )
     names = [name for name in ("file_id", "file_data") if given.get(name) is not None]
     if len(names) != 1:
-        check.wrong(at, "needs either 'file_id' or 'file_data'", code="missing_required_parameter")
-    made = {name: check.text(given[name], f"{at}.{name}") for name in names}
+        wrong(at, "needs either 'file_id' or 'file_data'", code="missing_required_parameter")
+    made = {name: json_values.text(given[name], f"{at}.{name}") for name in names}
     if given.get("filename") is not None:
-        made["filename"] = check.text(given["filename"], f"{at}.filename")
+        made["filename"] = json_values.text(given["filename"], f"{at}.filename")
     return {"type": "input_file", **made}
 
 
@@ -147,21 +148,21 @@ def _function_call(given: Mapping[str, Any], at: str) -> Item:
     return {
         "type": "function_call",
         "status": "completed",
-        "call_id": check.needed(given, "call_id", at),
-        "name": check.needed(given, "name", at),
-        "arguments": check.text("" if arguments is None else arguments, f"{at}.arguments"),
-        **({"namespace": check.needed(given, "namespace", at)} if given.get("namespace") else {}),
+        "call_id": json_values.needed(given, "call_id", at),
+        "name": json_values.needed(given, "name", at),
+        "arguments": json_values.text("" if arguments is None else arguments, f"{at}.arguments"),
+        **({"namespace": json_values.needed(given, "namespace", at)} if given.get("namespace") else {}),
     }
 
 
 def _function_call_output(given: Mapping[str, Any], at: str) -> Item:
     output = given.get("output")
     if output is None:
-        check.missing(f"{at}.output")
+        missing(f"{at}.output")
     if not isinstance(output, str):
-        parts = check.items(output, f"{at}.output", "a string or a list of content parts")
+        parts = json_values.items(output, f"{at}.output", "a string or a list of content parts")
         output = [_input_part(one, f"{at}.output[{number}]") for number, one in enumerate(parts)]
-    call_id = check.needed(given, "call_id", at)
+    call_id = json_values.needed(given, "call_id", at)
     return {"type": "function_call_output", "status": "completed", "call_id": call_id, "output": output}
 
 
@@ -171,14 +172,14 @@ def _tool_search_call(given: Mapping[str, Any], at: str) -> Item:
         "type": "tool_search_call",
         "status": "completed",
         **_searched(given, at),
-        "arguments": {} if arguments is None else check.shallow(arguments, f"{at}.arguments"),
+        "arguments": {} if arguments is None else json_values.shallow(arguments, f"{at}.arguments"),
     }
 
 
 def _tool_search_output(given: Mapping[str, Any], at: str) -> Item:
     tools = _objects(given.get("tools"), f"{at}.tools")
     if tools is None:
-        check.missing(f"{at}.tools")
+        missing(f"{at}.tools")
     return {"type": "tool_search_output", "status": "completed", **_searched(given, at), "tools": tools}
 
 
@@ -187,33 +188,33 @@ def _searched(given: Mapping[str, Any], at: str) -> Item:
     call_id = _text_or_none(given, "call_id", at)
     execution = given.get("execution") or ("server" if call_id is None else "client")
     if execution not in ("server", "client"):
-        check.not_one_of(f"{at}.execution", execution, ("server", "client"))
+        not_one_of(f"{at}.execution", execution, ("server", "client"))
     if execution == "client" and not call_id:
-        check.missing(f"{at}.call_id")
+        missing(f"{at}.call_id")
     return {"call_id": call_id, "execution": execution}
 
 
 def _reasoning(given: Mapping[str, Any], at: str) -> Item:
     made: Item = {"type": "reasoning", "summary": []}
     for name, kind in (("summary", "summary_text"), ("content", "reasoning_text")):
-        for number, one in enumerate(check.items(given.get(name) or [], f"{at}.{name}")):
+        for number, one in enumerate(json_values.items(given.get(name) or [], f"{at}.{name}")):
             path = f"{at}.{name}[{number}]"
-            text = check.text(check.item(one, path).get("text"), f"{path}.text")
+            text = json_values.text(json_values.mapping(one, path).get("text"), f"{path}.text")
             made.setdefault(name, []).append({"type": kind, "text": text})
     if given.get("encrypted_content") is not None:
-        made["encrypted_content"] = check.text(given["encrypted_content"], f"{at}.encrypted_content")
+        made["encrypted_content"] = json_values.text(given["encrypted_content"], f"{at}.encrypted_content")
     return made
 
 
 def _reference(given: Mapping[str, Any], at: str) -> Item:
-    return {"type": "item_reference", "id": check.needed(given, "id", at)}
+    return {"type": "item_reference", "id": json_values.needed(given, "id", at)}
 
 
 def _file_search(given: Mapping[str, Any], at: str) -> Item:
     return {
         "type": "file_search_call",
         "status": "completed",
-        "queries": check.texts(given.get("queries") or [], f"{at}.queries"),
+        "queries": json_values.texts(given.get("queries") or [], f"{at}.queries"),
         "results": _objects(given.get("results"), f"{at}.results"),
     }
 
@@ -222,12 +223,12 @@ def _code(given: Mapping[str, Any], at: str) -> Item:
     outputs = _objects(given.get("outputs"), f"{at}.outputs")
     for number, output in enumerate(outputs or ()):
         field = "url" if output.get("type") == "image" else "logs"
-        check.text(output.get(field), f"{at}.outputs[{number}].{field}")
+        json_values.text(output.get(field), f"{at}.outputs[{number}].{field}")
     return {
         "type": "code_interpreter_call",
         "status": "completed",
         "code": _text_or_none(given, "code", at),
-        "container_id": check.needed(given, "container_id", at),
+        "container_id": json_values.needed(given, "container_id", at),
         "outputs": outputs,
     }
 
@@ -237,7 +238,7 @@ def _picture(given: Mapping[str, Any], at: str) -> Item:
     made["result"] = _text_or_none(given, "result", at)
     for name in ("revised_prompt", "size", "quality", "background", "output_format", "action"):
         if given.get(name) is not None:
-            made[name] = check.text(given[name], f"{at}.{name}")
+            made[name] = json_values.text(given[name], f"{at}.{name}")
     return made
 
 
@@ -248,24 +249,24 @@ def _mcp_call(given: Mapping[str, Any], at: str) -> Item:
         "status": "completed",
         "approval_request_id": _text_or_none(given, "approval_request_id", at),
         "output": _text_or_none(given, "output", at),
-        "error": check.shallow(given.get("error"), f"{at}.error"),
+        "error": json_values.shallow(given.get("error"), f"{at}.error"),
     }
 
 
 def _mcp_named(given: Mapping[str, Any], at: str) -> Item:
     return {
-        "server_label": check.needed(given, "server_label", at),
-        "name": check.needed(given, "name", at),
-        "arguments": check.text(given.get("arguments") or "", f"{at}.arguments"),
+        "server_label": json_values.needed(given, "server_label", at),
+        "name": json_values.needed(given, "name", at),
+        "arguments": json_values.text(given.get("arguments") or "", f"{at}.arguments"),
     }
 
 
 def _mcp_tools(given: Mapping[str, Any], at: str) -> Item:
     return {
         "type": "mcp_list_tools",
-        "server_label": check.needed(given, "server_label", at),
+        "server_label": json_values.needed(given, "server_label", at),
         "tools": _objects(given.get("tools"), f"{at}.tools") or [],
-        "error": check.shallow(given.get("error"), f"{at}.error"),
+        "error": json_values.shallow(given.get("error"), f"{at}.error"),
     }
 
 
@@ -276,17 +277,17 @@ def _approval_request(given: Mapping[str, Any], at: str) -> Item:
 def _approval(given: Mapping[str, Any], at: str) -> Item:
     return {
         "type": "mcp_approval_response",
-        "approval_request_id": check.needed(given, "approval_request_id", at),
-        "approve": check.flag(given.get("approve"), f"{at}.approve"),
+        "approval_request_id": json_values.needed(given, "approval_request_id", at),
+        "approve": json_values.flag(given.get("approve"), f"{at}.approve"),
         "reason": _text_or_none(given, "reason", at),
     }
 
 
 def _compaction(given: Mapping[str, Any], at: str) -> Item:
-    content = check.needed(given, "encrypted_content", at)
+    content = json_values.needed(given, "encrypted_content", at)
     held = opened(content)
     if held is None:
-        check.wrong(
+        wrong(
             f"{at}.encrypted_content",
             "was not made here, or was changed on the way: send a compaction item as this daemon gave it, or the items "
             "that it stands for",
@@ -294,113 +295,115 @@ def _compaction(given: Mapping[str, Any], at: str) -> Item:
     # Whatever a client has made of it: what is in it is read as what it sends otherwise.
     inner = read(held.items, ItemIds(), f"{at}.encrypted_content")
     if any(item["type"] in ("compaction", "item_reference") for item in inner):
-        check.wrong(f"{at}.encrypted_content", "was changed on the way: send the item as this daemon gave it")
+        wrong(f"{at}.encrypted_content", "was changed on the way: send the item as this daemon gave it")
     return {"type": "compaction", "encrypted_content": replace(held, items=inner).sealed()}
 
 
 def _shell_call(given: Mapping[str, Any], at: str) -> Item:
-    action = check.item(given.get("action"), f"{at}.action")
+    action = json_values.mapping(given.get("action"), f"{at}.action")
     found: Item = {
         "type": "shell_call",
         "status": "completed",
-        "call_id": check.needed(given, "call_id", at),
+        "call_id": json_values.needed(given, "call_id", at),
         "action": {
-            "commands": check.texts(action.get("commands"), f"{at}.action.commands"),
+            "commands": json_values.texts(action.get("commands"), f"{at}.action.commands"),
             **{name: _count(action, name, f"{at}.action") for name in ("timeout_ms", "max_output_length")},
         },
     }
-    environment = check.shallow(given.get("environment"), f"{at}.environment")
+    environment = json_values.shallow(given.get("environment"), f"{at}.environment")
     return {
         **found,
-        "environment": None if environment is None else check.item(environment, f"{at}.environment"),
+        "environment": None if environment is None else json_values.mapping(environment, f"{at}.environment"),
     }
 
 
 def _shell_output(given: Mapping[str, Any], at: str) -> Item:
-    listed = check.items(given.get("output"), f"{at}.output", "a list of objects")
+    listed = json_values.items(given.get("output"), f"{at}.output", "a list of objects")
     outputs = []
     for number, one in enumerate(listed):
         place = f"{at}.output[{number}]"
-        output = check.item(one, place)
-        outcome = check.item(output.get("outcome"), f"{place}.outcome", "an object with a 'type'")
+        output = json_values.mapping(one, place)
+        outcome = json_values.mapping(output.get("outcome"), f"{place}.outcome", "an object with a 'type'")
         if outcome.get("type") not in ("exit", "timeout"):
-            check.not_one_of(f"{place}.outcome.type", outcome.get("type"), ("exit", "timeout"))
+            not_one_of(f"{place}.outcome.type", outcome.get("type"), ("exit", "timeout"))
         ended: Item = {"type": outcome["type"]}
         if ended["type"] == "exit":
-            ended["exit_code"] = check.whole(outcome.get("exit_code"), f"{place}.outcome.exit_code", -(2**31))
-        texts = {name: check.text(output.get(name), f"{place}.{name}") for name in ("stdout", "stderr")}
+            ended["exit_code"] = json_values.whole(
+                outcome.get("exit_code"), f"{place}.outcome.exit_code", -(2**31)
+            )
+        texts = {name: json_values.text(output.get(name), f"{place}.{name}") for name in ("stdout", "stderr")}
         outputs.append({**texts, "outcome": ended})
     return {
         "type": "shell_call_output",
         "status": "completed",
-        "call_id": check.needed(given, "call_id", at),
+        "call_id": json_values.needed(given, "call_id", at),
         "output": outputs,
         "max_output_length": _count(given, "max_output_length", at),
     }
 
 
 def _local_call(given: Mapping[str, Any], at: str) -> Item:
-    action = check.item(given.get("action"), f"{at}.action")
-    check.shallow(action, f"{at}.action")
-    check.texts(action.get("command"), f"{at}.action.command")
+    action = json_values.mapping(given.get("action"), f"{at}.action")
+    json_values.shallow(action, f"{at}.action")
+    json_values.texts(action.get("command"), f"{at}.action.command")
     return {
         "type": "local_shell_call",
         "status": "completed",
-        "call_id": check.needed(given, "call_id", at),
+        "call_id": json_values.needed(given, "call_id", at),
         "action": {"env": {}, **action, "type": "exec"},
     }
 
 
 def _local_output(given: Mapping[str, Any], at: str) -> Item:
     # OpenAI's types name the call by 'id', its guide by 'call_id'.
-    call_id = given.get("call_id") or check.needed(given, "id", at)
-    output = check.text(given.get("output"), f"{at}.output")
+    call_id = given.get("call_id") or json_values.needed(given, "id", at)
+    output = json_values.text(given.get("output"), f"{at}.output")
     return {
         "type": "local_shell_call_output",
         "status": "completed",
-        "call_id": check.text(call_id, f"{at}.call_id"),
+        "call_id": json_values.text(call_id, f"{at}.call_id"),
         "output": output,
     }
 
 
 def _patch_call(given: Mapping[str, Any], at: str) -> Item:
     place = f"{at}.operation"
-    operation = check.item(given.get("operation"), place, "an object with a 'type'")
+    operation = json_values.mapping(given.get("operation"), place, "an object with a 'type'")
     kind = operation.get("type")
     if kind not in OPERATIONS:
-        check.not_one_of(f"{place}.type", kind, OPERATIONS)
-    found: Item = {"type": kind, "path": check.needed(operation, "path", place)}
+        not_one_of(f"{place}.type", kind, OPERATIONS)
+    found: Item = {"type": kind, "path": json_values.needed(operation, "path", place)}
     if kind != "delete_file":
-        found["diff"] = check.text(operation.get("diff"), f"{place}.diff")
-    call_id = check.needed(given, "call_id", at)
+        found["diff"] = json_values.text(operation.get("diff"), f"{place}.diff")
+    call_id = json_values.needed(given, "call_id", at)
     return {"type": "apply_patch_call", "status": "completed", "call_id": call_id, "operation": found}
 
 
 def _patch_output(given: Mapping[str, Any], at: str) -> Item:
     status = given.get("status")
     if status not in ("completed", "failed"):
-        check.not_one_of(f"{at}.status", status, ("completed", "failed"))
+        not_one_of(f"{at}.status", status, ("completed", "failed"))
     return {
         "type": "apply_patch_call_output",
         "status": status,
-        "call_id": check.needed(given, "call_id", at),
+        "call_id": json_values.needed(given, "call_id", at),
         "output": _text_or_none(given, "output", at),
     }
 
 
 def _count(given: Mapping[str, Any], name: str, at: str) -> int | None:
-    return None if given.get(name) is None else check.whole(given[name], f"{at}.{name}", 0)
+    return None if given.get(name) is None else json_values.whole(given[name], f"{at}.{name}", 0)
 
 
 def _text_or_none(given: Mapping[str, Any], name: str, at: str) -> str | None:
-    return None if given.get(name) is None else check.text(given[name], f"{at}.{name}")
+    return None if given.get(name) is None else json_values.text(given[name], f"{at}.{name}")
 
 
 def _objects(value: Any, at: str) -> list[dict[str, Any]] | None:
     if value is None:
         return None
-    listed = check.items(check.shallow(value, at), at, "a list of objects")
-    return [check.item(one, f"{at}[{number}]") for number, one in enumerate(listed)]
+    listed = json_values.items(json_values.shallow(value, at), at, "a list of objects")
+    return [json_values.mapping(one, f"{at}[{number}]") for number, one in enumerate(listed)]
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any], str], Item]] = {

@@ -10,7 +10,6 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from portico_server.apps.responses import check
 from portico_server.apps.responses.event_builder import EventBuilder
 from portico_server.apps.responses.ids import ItemIds, response_of
 from portico_server.apps.responses.items import Item
@@ -21,6 +20,7 @@ from portico_server.apps.responses.tool_context import ResponseFiles
 from portico_server.apps.responses.work import PreparedResponse
 from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import Conflict, InvalidRequest, NotFound, PorticoError
+from portico_server.core.invalid import unsupported
 from portico_server.core.media import FILES_CAPABILITY
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -99,11 +99,9 @@ class Preparer:
         servable = await self.registry.resolve(name, caller)
         if "chat" in servable.card.capabilities:
             if servable.card.kind == "app" and ask.options.get("logprobs"):
-                check.unsupported(
-                    "top_logprobs", f"is not available from the app '{name}'; call a model directly"
-                )
+                unsupported("top_logprobs", f"is not available from the app '{name}'; call a model directly")
             if (ask.compacts or ask.threshold is not None) and not relays(servable):
-                check.unsupported(
+                unsupported(
                     "context_management",
                     f"is not available from the app '{name}': it would have to sum up what it was asked. Name a model",
                 )

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from portico_server.apps.responses import check, items, tools
+from portico_server.apps.responses import items, tools
 from portico_server.apps.responses.ids import ItemIds
 from portico_server.apps.responses.request import ResponseRequest
-from portico_server.core import fields
+from portico_server.core import fields, json_values
 from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.fields import BodyField, RequestBody
+from portico_server.core.invalid import missing, not_one_of, unsupported, wrong
 from portico_server.core.words import whole_number
 
 HINTS: Final = frozenset(
@@ -79,7 +80,7 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
     compacts = _triggered(given)
     for name in given:  # what is told again, and what is kept as it came
         if name in HINTS or name == "tool_choice" or background:
-            check.shallow(given[name], name)
+            json_values.shallow(given[name], name)
     options, echo = _options(given)
     found, choice = tools.read(given)
     sent = items.read(given["input"], mint) if "input" in given else []
@@ -88,10 +89,10 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
             tools.declared(item["tools"], f"input[{number}].tools")
     store = given.get("store", True)
     if background and not store:
-        check.wrong("background", "needs 'store': what is not kept cannot be answered later")
+        wrong("background", "needs 'store': what is not kept cannot be answered later")
     window = given.get("background_options", {}).get("completion_window")
     if window in WINDOWS and (not background or given.get("stream")):
-        check.wrong(
+        wrong(
             "background_options.completion_window",
             f"is '{window}', which needs 'background' without 'stream'",
         )
@@ -122,9 +123,9 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
         },
     )
     if ask.previous and ask.conversation:
-        check.wrong("conversation", "and 'previous_response_id' cannot be used together: send one of them")
+        wrong("conversation", "and 'previous_response_id' cannot be used together: send one of them")
     if not (ask.input or "input" in given or ask.previous or ask.conversation or ask.prompt):
-        check.missing("input")
+        missing("input")
     return ask
 
 
@@ -151,7 +152,7 @@ def _triggered(given: dict[str, Any]) -> bool:
         return False
     if kinds.index("compaction_trigger") != len(kinds) - 1:
         at = f"input[{kinds.index('compaction_trigger')}]"
-        check.wrong(at, "asks for a compaction, and must be the last item")
+        wrong(at, "asks for a compaction, and must be the last item")
     given["input"] = listed[:-1]
     return True
 
@@ -159,17 +160,17 @@ def _triggered(given: dict[str, Any]) -> bool:
 def _threshold(value: Any) -> int | None:
     """Above how many tokens a conversation is compacted; ``None`` for never."""
     found: int | None = None
-    for number, one in enumerate(check.items(value, "context_management", "a list of objects")):
+    for number, one in enumerate(json_values.items(value, "context_management", "a list of objects")):
         at = f"context_management[{number}]"
-        if check.item(one, at).get("type") != "compaction":
-            check.not_one_of(f"{at}.type", one.get("type"), ("compaction",))
+        if json_values.mapping(one, at).get("type") != "compaction":
+            not_one_of(f"{at}.type", one.get("type"), ("compaction",))
         for name in one:
             if name not in ("type", "compact_threshold"):
-                check.wrong(f"{at}.{name[:100]}", "is not known", code="unknown_parameter")
+                wrong(f"{at}.{name[:100]}", "is not known", code="unknown_parameter")
         given = one.get("compact_threshold")
         if given is None:
-            check.missing(f"{at}.compact_threshold")
-        wanted = check.whole(given, f"{at}.compact_threshold", MIN_THRESHOLD_TOKENS)
+            missing(f"{at}.compact_threshold")
+        wanted = json_values.whole(given, f"{at}.compact_threshold", MIN_THRESHOLD_TOKENS)
         found = wanted if found is None else min(found, wanted)
     return found
 
@@ -220,24 +221,26 @@ def _options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _text(value: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """``text`` as it is told back, and the ``response_format`` of a chat if it asks for one."""
-    given = check.item(value, "text")
+    given = json_values.mapping(value, "text")
     verbosity = given.get("verbosity") or "medium"
     if verbosity not in VERBOSITIES:
-        check.not_one_of("text.verbosity", verbosity, VERBOSITIES)
-    form = check.item(given.get("format") or {"type": "text"}, "text.format", "an object with a 'type'")
+        not_one_of("text.verbosity", verbosity, VERBOSITIES)
+    form = json_values.mapping(
+        given.get("format") or {"type": "text"}, "text.format", "an object with a 'type'"
+    )
     kind = form.get("type")
     if kind not in FORMATS:
-        check.not_one_of("text.format.type", kind, FORMATS)
+        not_one_of("text.format.type", kind, FORMATS)
     if kind == "text":
         return {"format": {"type": "text"}, "verbosity": verbosity}, None
     if kind == "json_object":
         return {"format": {"type": "json_object"}, "verbosity": verbosity}, {"type": "json_object"}
-    schema = check.item(form.get("schema"), "text.format.schema", "a JSON Schema object")
-    named = check.needed(form, "name", "text.format")
+    schema = json_values.mapping(form.get("schema"), "text.format.schema", "a JSON Schema object")
+    named = json_values.needed(form, "name", "text.format")
     fields.check_schema(named, schema, "text.format.schema")
     wrapped = {
         "name": named,
-        "schema": check.shallow(schema, "text.format.schema"),
+        "schema": json_values.shallow(schema, "text.format.schema"),
     }
     for name in ("description", "strict"):
         if form.get(name) is not None:
@@ -253,41 +256,41 @@ def include(value: Any) -> frozenset[str]:
 
 
 def _included(value: Any, path: str) -> None:
-    for number, word in enumerate(check.texts(value, path)):
+    for number, word in enumerate(json_values.texts(value, path)):
         if word not in INCLUDES:
-            check.not_one_of(f"{path}[{number}]", word, INCLUDES)
+            not_one_of(f"{path}[{number}]", word, INCLUDES)
 
 
 def _conversation(value: Any) -> str:
     if isinstance(value, dict):
-        return check.needed(value, "id", "conversation")
-    return check.text(value, "conversation")
+        return json_values.needed(value, "id", "conversation")
+    return json_values.text(value, "conversation")
 
 
 def _prompt(value: Any) -> Mapping[str, Any] | None:
     if value is None:
         return None
-    given = check.item(value, "prompt", "an object with an 'id'")
+    given = json_values.mapping(value, "prompt", "an object with an 'id'")
     version = given.get("version")
     if version is not None and not (isinstance(version, str) and whole_number(version, 9) is not None):
-        check.wrong("prompt.version", "must be the number of a version, as a string")
-    variables = check.item(given.get("variables") or {}, "prompt.variables")
+        wrong("prompt.version", "must be the number of a version, as a string")
+    variables = json_values.mapping(given.get("variables") or {}, "prompt.variables")
     for name, one in variables.items():
         if isinstance(one, dict) and one.get("type") != "input_text":
-            check.unsupported(f"prompt.variables.{name}", "must be a text: prompts here hold nothing else")
-    check.shallow(variables, "prompt.variables")
-    return {"id": check.needed(given, "id", "prompt"), "version": version, "variables": variables}
+            unsupported(f"prompt.variables.{name}", "must be a text: prompts here hold nothing else")
+    json_values.shallow(variables, "prompt.variables")
+    return {"id": json_values.needed(given, "id", "prompt"), "version": version, "variables": variables}
 
 
 def _metadata(value: Any, path: str) -> None:
-    given = check.item(value, path)
+    given = json_values.mapping(value, path)
     if len(given) > MAX_METADATA_ENTRIES:
-        check.wrong(path, f"has {len(given)} entries; at most {MAX_METADATA_ENTRIES} are taken")
+        wrong(path, f"has {len(given)} entries; at most {MAX_METADATA_ENTRIES} are taken")
     for name, one in given.items():
         if len(name) > 64:
-            check.wrong(path, "has a key of more than 64 characters")
-        if len(check.text(one, f"{path}.{name}")) > 512:
-            check.wrong(f"{path}.{name}", "is longer than 512 characters")
+            wrong(path, "has a key of more than 64 characters")
+        if len(json_values.text(one, f"{path}.{name}")) > 512:
+            wrong(f"{path}.{name}", "is longer than 512 characters")
 
 
 def metadata(value: Any) -> dict[str, str]:
@@ -300,14 +303,14 @@ def metadata(value: Any) -> dict[str, str]:
 def _word(*words: str) -> BodyField:
     def known(value: Any, path: str) -> None:
         if value not in words:
-            check.not_one_of(path, value, words)
+            not_one_of(path, value, words)
 
     return BodyField(known, {"enum": [*words]})
 
 
 def _model(value: Any, path: str) -> None:
-    if not check.text(value, path):
-        check.missing(path)
+    if not json_values.text(value, path):
+        missing(path)
 
 
 _STRING: Final = {"type": "string"}

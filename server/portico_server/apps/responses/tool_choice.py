@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from portico_server.apps.responses import check
 from portico_server.apps.responses.request import (
     ApplyPatchTool,
     CodeInterpreterTool,
@@ -20,6 +19,8 @@ from portico_server.apps.responses.request import (
     Tool,
     ToolChoice,
 )
+from portico_server.core import json_values
+from portico_server.core.invalid import not_one_of, unsupported, wrong
 
 HOSTED: Final = (
     "file_search",
@@ -36,48 +37,48 @@ def read_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
     """The choice among the tools of a request. Raises `InvalidRequest`."""
     usable = [tool for tool in tools if not isinstance(tool, DeclaredTool)]
     if value == "required" and not usable:
-        check.wrong("tool_choice", "is 'required', but 'tools' lists nothing that can be called here")
+        wrong("tool_choice", "is 'required', but 'tools' lists nothing that can be called here")
     if isinstance(value, str):
         if value not in ("none", "auto", "required"):
-            check.not_one_of("tool_choice", value, ("none", "auto", "required"))
+            not_one_of("tool_choice", value, ("none", "auto", "required"))
         mode: Any = value
         return ToolChoice(mode)
-    given = check.item(value, "tool_choice", "a string or an object with a 'type'")
-    kind = check.needed(given, "type", "tool_choice")
+    given = json_values.mapping(value, "tool_choice", "a string or an object with a 'type'")
+    kind = json_values.needed(given, "type", "tool_choice")
     if kind == "allowed_tools":
         return _allowed(given, tools)
     made = _forced(given, kind, "tool_choice")
     if not any(_meant(made, tool) for tool in tools):
-        check.wrong("tool_choice", f"names {_described(made)}, which 'tools' does not list")
+        wrong("tool_choice", f"names {_described(made)}, which 'tools' does not list")
     return made
 
 
 def _allowed(given: Mapping[str, Any], tools: tuple[Tool, ...]) -> ToolChoice:
     mode = given.get("mode")
     if mode not in ("auto", "required"):
-        check.not_one_of("tool_choice.mode", mode, ("auto", "required"))
+        not_one_of("tool_choice.mode", mode, ("auto", "required"))
     allowed = set()
-    for number, one in enumerate(check.items(given.get("tools"), "tool_choice.tools")):
+    for number, one in enumerate(json_values.items(given.get("tools"), "tool_choice.tools")):
         at = f"tool_choice.tools[{number}]"
-        item = check.item(one, at, "an object with a 'type'")
-        kind = check.needed(item, "type", at)
+        item = json_values.mapping(one, at, "an object with a 'type'")
+        kind = json_values.needed(item, "type", at)
         if kind not in ("function", *HOSTED):
             continue  # one that is declared alone is not offered anyhow
         made = _forced(item, kind, at)
         if not any(_meant(made, tool) for tool in tools):
-            check.wrong(at, f"names {_described(made)}, which 'tools' does not list")
+            wrong(at, f"names {_described(made)}, which 'tools' does not list")
         allowed.add((made.kind, made.label, made.name))
     return ToolChoice(mode, allowed=frozenset(allowed))
 
 
 def _forced(given: Mapping[str, Any], kind: str, at: str) -> ToolChoice:
     if kind == "function":
-        return ToolChoice("required", kind, check.needed(given, "name", at))
+        return ToolChoice("required", kind, json_values.needed(given, "name", at))
     if kind == "mcp":
-        name = check.text(given.get("name") or "", f"{at}.name")
-        return ToolChoice("required", kind, name, check.needed(given, "server_label", at))
+        name = json_values.text(given.get("name") or "", f"{at}.name")
+        return ToolChoice("required", kind, name, json_values.needed(given, "server_label", at))
     if kind not in HOSTED:
-        check.unsupported(f"{at}.type", f"is '{kind}', which cannot be called here")
+        unsupported(f"{at}.type", f"is '{kind}', which cannot be called here")
     return ToolChoice("required", kind)
 
 

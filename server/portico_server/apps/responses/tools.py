@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from portico_server.apps.responses import check
 from portico_server.apps.responses.request import (
     ApplyPatchTool,
     Approvals,
@@ -27,7 +26,8 @@ from portico_server.apps.responses.request import (
     functions_of,
 )
 from portico_server.apps.responses.tool_choice import read_choice
-from portico_server.core import fields
+from portico_server.core import fields, json_values
+from portico_server.core.invalid import missing, not_one_of, unsupported, wrong
 from portico_server.core.media import size_of
 
 MAX_TOOLS: Final = 128
@@ -53,14 +53,14 @@ _SECRETS: Final = ("headers", "authorization")
 
 def read(given: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]:
     """The tools of a request, in order, and which of them the model may call."""
-    listed = check.items(given.get("tools") or [], "tools", "a list of tools")
+    listed = json_values.items(given.get("tools") or [], "tools", "a list of tools")
     found = declared(listed, "tools")
     searches = [number for number, tool in enumerate(found) if isinstance(tool, ToolSearchTool)]
     if len(searches) > 1:
-        check.wrong(f"tools[{searches[1]}]", "is a second 'tool_search'; one is taken")
+        wrong(f"tools[{searches[1]}]", "is a second 'tool_search'; one is taken")
     late = next((number for number, tool in enumerate(found) if _is_deferred(tool)), None)
     if late is not None and not searches:
-        check.wrong(
+        wrong(
             f"tools[{late}].defer_loading",
             'needs a tool search to find it: add {"type": "tool_search"} to \'tools\'',
         )
@@ -70,20 +70,20 @@ def read(given: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]:
 def declared(listed: list[Any], at: str) -> tuple[Tool, ...]:
     """A list of tools. Those that are deferred cost the model nothing: there may be more of them."""
     if len(listed) > MAX_DEFERRED_TOOLS:
-        check.wrong(at, f"has {len(listed)} items; at most {MAX_DEFERRED_TOOLS} are taken")
+        wrong(at, f"has {len(listed)} items; at most {MAX_DEFERRED_TOOLS} are taken")
     found = tuple(_tool(one, f"{at}[{number}]") for number, one in enumerate(listed))
     functions = functions_of(found)
     if len(functions) > MAX_DEFERRED_TOOLS:
-        check.wrong(at, f"has {len(functions)} functions; at most {MAX_DEFERRED_TOOLS} are taken")
+        wrong(at, f"has {len(functions)} functions; at most {MAX_DEFERRED_TOOLS} are taken")
     others = sum(not isinstance(tool, FunctionTool | NamespaceTool) for tool in found)
     shown = others + sum(not function.deferred for function in functions)
     if shown > MAX_TOOLS:
-        check.wrong(
+        wrong(
             at, f"has {shown} items without 'defer_loading'; at most {MAX_TOOLS} are taken, defer the others"
         )
     twice = [name for name, count in Counter(function.spoken for function in functions).items() if count > 1]
     if twice:
-        check.wrong(at, f"lists the function '{twice[0]}' twice")
+        wrong(at, f"lists the function '{twice[0]}' twice")
     return found
 
 
@@ -105,26 +105,26 @@ def as_shown(given: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _tool(value: Any, at: str) -> Tool:
-    given = check.item(value, at, "an object with a 'type'")
-    kind = check.needed(given, "type", at)
-    check.shallow(given, at)
+    given = json_values.mapping(value, at, "an object with a 'type'")
+    kind = json_values.needed(given, "type", at)
+    json_values.shallow(given, at)
     reader = _READERS.get(kind)
     return reader(given, at) if reader is not None else DeclaredTool(kind)
 
 
 def _function(given: Mapping[str, Any], at: str, namespace: str = "") -> FunctionTool:
-    name = check.needed(given, "name", at)
+    name = json_values.needed(given, "name", at)
     if not _NAME.fullmatch(name):
-        check.wrong(f"{at}.name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
+        wrong(f"{at}.name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
     parameters = given.get("parameters")
     if parameters is not None:
         fields.check_parameters(name, parameters, f"{at}.parameters")
     strict = given.get("strict")
     return FunctionTool(
         name,
-        check.text(given.get("description") or "", f"{at}.description"),
+        json_values.text(given.get("description") or "", f"{at}.description"),
         {} if parameters is None else parameters,
-        None if strict is None else check.flag(strict, f"{at}.strict"),
+        None if strict is None else json_values.flag(strict, f"{at}.strict"),
         namespace,
         _deferred(given, at),
     )
@@ -132,52 +132,54 @@ def _function(given: Mapping[str, Any], at: str, namespace: str = "") -> Functio
 
 def _deferred(given: Mapping[str, Any], at: str) -> bool:
     value = given.get("defer_loading")
-    return False if value is None else check.flag(value, f"{at}.defer_loading")
+    return False if value is None else json_values.flag(value, f"{at}.defer_loading")
 
 
 def _namespace(given: Mapping[str, Any], at: str) -> NamespaceTool:
-    name = check.needed(given, "name", at)
+    name = json_values.needed(given, "name", at)
     if not _NAME.fullmatch(name):
-        check.wrong(f"{at}.name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
+        wrong(f"{at}.name", "must be 1 to 64 letters, digits, dots, dashes or underscores")
     functions = []
-    for number, one in enumerate(check.items(given.get("tools"), f"{at}.tools", "a list of functions")):
+    for number, one in enumerate(json_values.items(given.get("tools"), f"{at}.tools", "a list of functions")):
         where = f"{at}.tools[{number}]"
-        inner = check.item(one, where, "an object with a 'type'")
-        kind = check.needed(inner, "type", where)
+        inner = json_values.mapping(one, where, "an object with a 'type'")
+        kind = json_values.needed(inner, "type", where)
         if kind not in ("function", "custom"):
-            check.not_one_of(f"{where}.type", kind, ("function", "custom"))
+            not_one_of(f"{where}.type", kind, ("function", "custom"))
         if kind == "function":
             functions.append(_function(inner, where, name))
-    return NamespaceTool(name, check.needed(given, "description", at), tuple(functions))
+    return NamespaceTool(name, json_values.needed(given, "description", at), tuple(functions))
 
 
 def _tool_search(given: Mapping[str, Any], at: str) -> ToolSearchTool:
     execution = given.get("execution") or "server"
     if execution not in ("server", "client"):
-        check.not_one_of(f"{at}.execution", execution, ("server", "client"))
+        not_one_of(f"{at}.execution", execution, ("server", "client"))
     parameters = given.get("parameters")
     if parameters is not None:
         fields.check_parameters("tool_search", parameters, f"{at}.parameters")
-    description = check.text(given.get("description") or "", f"{at}.description")
+    description = json_values.text(given.get("description") or "", f"{at}.description")
     return ToolSearchTool(execution == "client", description, parameters)
 
 
 def _file_search(given: Mapping[str, Any], at: str) -> FileSearchTool:
-    stores = check.texts(given.get("vector_store_ids") or [], f"{at}.vector_store_ids")
+    stores = json_values.texts(given.get("vector_store_ids") or [], f"{at}.vector_store_ids")
     if not stores:
-        check.missing(f"{at}.vector_store_ids")
-    ranking = check.item(given.get("ranking_options") or {}, f"{at}.ranking_options")
-    ranker = check.text(ranking.get("ranker") or "auto", f"{at}.ranking_options.ranker")
+        missing(f"{at}.vector_store_ids")
+    ranking = json_values.mapping(given.get("ranking_options") or {}, f"{at}.ranking_options")
+    ranker = json_values.text(ranking.get("ranker") or "auto", f"{at}.ranking_options.ranker")
     if ranker not in _RANKERS and ranker not in _OWN_RANKERS:
-        check.not_one_of(f"{at}.ranking_options.ranker", ranker, (*_RANKERS, *_OWN_RANKERS))
+        not_one_of(f"{at}.ranking_options.ranker", ranker, (*_RANKERS, *_OWN_RANKERS))
     most = given.get("max_num_results")
     filters = given.get("filters")
     return FileSearchTool(
         tuple(dict.fromkeys(stores)),
-        None if filters is None else check.item(filters, f"{at}.filters"),
-        10 if most is None else check.whole(most, f"{at}.max_num_results", 1, 50),
+        None if filters is None else json_values.mapping(filters, f"{at}.filters"),
+        10 if most is None else json_values.whole(most, f"{at}.max_num_results", 1, 50),
         _RANKERS.get(ranker, ranker),
-        check.number(ranking.get("score_threshold") or 0, f"{at}.ranking_options.score_threshold", 0, 1),
+        json_values.number(
+            ranking.get("score_threshold") or 0, f"{at}.ranking_options.score_threshold", 0, 1
+        ),
         _vector_weight(ranking.get("hybrid_search"), f"{at}.ranking_options.hybrid_search"),
     )
 
@@ -185,109 +187,115 @@ def _file_search(given: Mapping[str, Any], at: str) -> FileSearchTool:
 def _vector_weight(value: Any, at: str) -> float | None:
     if value is None:
         return None
-    given = check.item(value, at)
+    given = json_values.mapping(value, at)
     vectors, words = (
-        check.number(given.get(name), f"{at}.{name}", 0, 1e9) for name in ("embedding_weight", "text_weight")
+        json_values.number(given.get(name), f"{at}.{name}", 0, 1e9)
+        for name in ("embedding_weight", "text_weight")
     )
     if vectors + words == 0:
-        check.wrong(at, "needs a weight of more than 0")
+        wrong(at, "needs a weight of more than 0")
     return vectors / (vectors + words)
 
 
 def _code(given: Mapping[str, Any], at: str) -> CodeInterpreterTool:
     container = given.get("container")
     if container is None:
-        check.missing(f"{at}.container")
+        missing(f"{at}.container")
     if isinstance(container, str):
         if not _CONTAINER.fullmatch(container):
-            check.wrong(
-                f"{at}.container", "must be 1 to 64 letters, digits, dots, colons, dashes or underscores"
-            )
+            wrong(f"{at}.container", "must be 1 to 64 letters, digits, dots, colons, dashes or underscores")
         return CodeInterpreterTool("" if container == "auto" else container)
-    found = check.item(container, f"{at}.container", "the id of a container or an object with a 'type'")
+    found = json_values.mapping(
+        container, f"{at}.container", "the id of a container or an object with a 'type'"
+    )
     if found.get("type") != "auto":
-        check.not_one_of(f"{at}.container.type", found.get("type"), ("auto",))
+        not_one_of(f"{at}.container.type", found.get("type"), ("auto",))
     policy = found.get("network_policy")
     if isinstance(policy, dict) and policy.get("type") != "disabled":
-        check.unsupported(f"{at}.container.network_policy", "cannot be had: code here runs without network")
-    files = check.texts(found.get("file_ids") or [], f"{at}.container.file_ids")
+        unsupported(f"{at}.container.network_policy", "cannot be had: code here runs without network")
+    files = json_values.texts(found.get("file_ids") or [], f"{at}.container.file_ids")
     return CodeInterpreterTool("", tuple(files))
 
 
 def _shell(given: Mapping[str, Any], at: str) -> ShellTool:
     place = f"{at}.environment"
-    found = check.item(given.get("environment") or {"type": "local"}, place, "an object with a 'type'")
+    found = json_values.mapping(
+        given.get("environment") or {"type": "local"}, place, "an object with a 'type'"
+    )
     kind = found.get("type")
-    skills = check.items(found.get("skills") or [], f"{place}.skills")
+    skills = json_values.items(found.get("skills") or [], f"{place}.skills")
     if len(skills) > MAX_SHELL_SKILLS:
-        check.wrong(f"{place}.skills", f"has {len(skills)} items; at most {MAX_SHELL_SKILLS} are taken")
+        wrong(f"{place}.skills", f"has {len(skills)} items; at most {MAX_SHELL_SKILLS} are taken")
     if kind == "local":
         return ShellTool(
             skills=tuple(_local_skill(one, f"{place}.skills[{n}]") for n, one in enumerate(skills))
         )
     if kind == "container_reference":
-        container = check.needed(found, "container_id", place)
+        container = json_values.needed(found, "container_id", place)
         if not _CONTAINER.fullmatch(container):
-            check.wrong(f"{place}.container_id", "must be 1 to 64 letters, digits, dots, colons or dashes")
+            wrong(f"{place}.container_id", "must be 1 to 64 letters, digits, dots, colons or dashes")
         return ShellTool(hosted=True, container=container)
     if kind != "container_auto":
-        check.not_one_of(f"{place}.type", kind, ("container_auto", "container_reference", "local"))
+        not_one_of(f"{place}.type", kind, ("container_auto", "container_reference", "local"))
     policy = found.get("network_policy")
-    if policy is not None and check.item(policy, f"{place}.network_policy").get("type") != "disabled":
-        check.unsupported(f"{place}.network_policy", "cannot be had: code here runs without network")
-    files = check.texts(found.get("file_ids") or [], f"{place}.file_ids")
+    if (
+        policy is not None
+        and json_values.mapping(policy, f"{place}.network_policy").get("type") != "disabled"
+    ):
+        unsupported(f"{place}.network_policy", "cannot be had: code here runs without network")
+    files = json_values.texts(found.get("file_ids") or [], f"{place}.file_ids")
     kept = tuple(_kept_skill(one, f"{place}.skills[{n}]") for n, one in enumerate(skills))
     return ShellTool(hosted=True, files=tuple(files), skills=kept)
 
 
 def _local_skill(value: Any, at: str) -> ShellSkill:
-    given = check.item(value, at)
-    name, about, path = (check.needed(given, key, at) for key in ("name", "description", "path"))
+    given = json_values.mapping(value, at)
+    name, about, path = (json_values.needed(given, key, at) for key in ("name", "description", "path"))
     return ShellSkill("", name, about, path)
 
 
 def _kept_skill(value: Any, at: str) -> ShellSkill:
-    given = check.item(value, at, "an object with a 'type'")
+    given = json_values.mapping(value, at, "an object with a 'type'")
     kind = given.get("type")
     if kind == "skill_reference":
         version = given.get("version")
-        wanted = "default" if version is None else check.text(version, f"{at}.version")
-        return ShellSkill(check.needed(given, "skill_id", at), version=wanted)
+        wanted = "default" if version is None else json_values.text(version, f"{at}.version")
+        return ShellSkill(json_values.needed(given, "skill_id", at), version=wanted)
     if kind != "inline":
-        check.not_one_of(f"{at}.type", kind, ("skill_reference", "inline"))
-    name, about = check.needed(given, "name", at), check.needed(given, "description", at)
-    source = check.item(given.get("source"), f"{at}.source")
+        not_one_of(f"{at}.type", kind, ("skill_reference", "inline"))
+    name, about = json_values.needed(given, "name", at), json_values.needed(given, "description", at)
+    source = json_values.mapping(given.get("source"), f"{at}.source")
     for key, wanted in (("type", "base64"), ("media_type", "application/zip")):
         if source.get(key) != wanted:
-            check.not_one_of(f"{at}.source.{key}", source.get(key), (wanted,))
+            not_one_of(f"{at}.source.{key}", source.get(key), (wanted,))
     return ShellSkill(
-        "", name, about, f"/skills/{name}", archive=check.needed(source, "data", f"{at}.source")
+        "", name, about, f"/skills/{name}", archive=json_values.needed(source, "data", f"{at}.source")
     )
 
 
 def _image(given: Mapping[str, Any], at: str) -> ImageGenerationTool:
     for name in ("input_image_mask", "markup"):
         if given.get(name) is not None:
-            check.unsupported(f"{at}.{name}", "is not taken here: send the pictures to /v1/images/edits")
+            unsupported(f"{at}.{name}", "is not taken here: send the pictures to /v1/images/edits")
     if given.get("action") not in (None, "auto", "generate"):
-        check.unsupported(f"{at}.action", "can be 'generate' here; pictures are changed at /v1/images/edits")
+        unsupported(f"{at}.action", "can be 'generate' here; pictures are changed at /v1/images/edits")
     options = {
-        name: check.text(given[name], f"{at}.{name}")
+        name: json_values.text(given[name], f"{at}.{name}")
         for name in ("size", "quality", "background", "output_format")
         if given.get(name) is not None
     }
     for name, words in _PICTURES.items():
         if options.get(name, words[0]) not in words:
-            check.not_one_of(f"{at}.{name}", options[name], words)
+            not_one_of(f"{at}.{name}", options[name], words)
     size_of(options.get("size", "auto"), f"{at}.size")
-    return ImageGenerationTool(check.text(given.get("model") or "", f"{at}.model"), options)
+    return ImageGenerationTool(json_values.text(given.get("model") or "", f"{at}.model"), options)
 
 
 def _mcp(given: Mapping[str, Any], at: str) -> McpTool:
-    label = check.needed(given, "server_label", at)
+    label = json_values.needed(given, "server_label", at)
     for name in ("connector_id", "tunnel_id", *_SECRETS):
         if given.get(name) is not None:
-            check.unsupported(
+            unsupported(
                 f"{at}.{name}",
                 "is not taken: servers are those that the operator has added, with what they need to be reached",
             )
@@ -295,9 +303,9 @@ def _mcp(given: Mapping[str, Any], at: str) -> McpTool:
     allowed = given.get("allowed_tools")
     if isinstance(allowed, dict):
         if allowed.get("read_only") is not None:
-            read_only = check.flag(allowed["read_only"], f"{at}.allowed_tools.read_only")
+            read_only = json_values.flag(allowed["read_only"], f"{at}.allowed_tools.read_only")
         allowed = allowed.get("tool_names")
-    names = None if allowed is None else tuple(check.texts(allowed, f"{at}.allowed_tools"))
+    names = None if allowed is None else tuple(json_values.texts(allowed, f"{at}.allowed_tools"))
     approval = given.get("require_approval") or "always"
     always: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
@@ -307,17 +315,19 @@ def _mcp(given: Mapping[str, Any], at: str) -> McpTool:
         )
         approval = "never" if always and not never else "always"
     if approval not in ("always", "never"):
-        check.not_one_of(f"{at}.require_approval", approval, ("always", "never"))
-    url = check.text(given.get("server_url") or "", f"{at}.server_url")
+        not_one_of(f"{at}.require_approval", approval, ("always", "never"))
+    url = json_values.text(given.get("server_url") or "", f"{at}.server_url")
     default: Approvals = "never" if approval == "never" else "always"
-    about = check.text(given.get("server_description") or "", f"{at}.server_description")
+    about = json_values.text(given.get("server_description") or "", f"{at}.server_description")
     return McpTool(label, url, names, read_only, default, always, never, _deferred(given, at), about)
 
 
 def _names(value: Any, at: str) -> tuple[str, ...]:
     if value is None:
         return ()
-    return tuple(check.texts(check.item(value, at).get("tool_names") or [], f"{at}.tool_names"))
+    return tuple(
+        json_values.texts(json_values.mapping(value, at).get("tool_names") or [], f"{at}.tool_names")
+    )
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any], str], Tool]] = {

@@ -14,10 +14,11 @@ from jsonschema import Draft202012Validator
 from tests.daemon import ROOT
 
 from portico.model_options import CHAT_OPTIONS
-from portico_server.apps import entry, fields
+from portico_server.apps import entry
 from portico_server.apps.agent import read
 from portico_server.apps.agent.read import FIELDS, schema
 from portico_server.core.errors import InvalidRequest
+from portico_server.core.json_values import JsonObject
 
 VALIDATOR = Draft202012Validator(schema())
 
@@ -151,13 +152,13 @@ def test_the_file_in_the_documentation_is_the_schema() -> None:
 
 def test_each_object_has_the_fields_that_the_reader_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     known: set[frozenset[str]] = set()
-    done = fields.Fields.done
+    done = JsonObject.done
 
-    def note(self: fields.Fields) -> None:
+    def note(self: JsonObject) -> None:
         known.add(frozenset(self._known))
         done(self)
 
-    monkeypatch.setattr(fields.Fields, "done", note)
+    monkeypatch.setattr(JsonObject, "done", note)
     assert taken(WHOLE)
     described = {frozenset(found["properties"]) for found in published(schema())}
     assert described - {OPTIONS} == known

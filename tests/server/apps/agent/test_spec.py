@@ -49,7 +49,7 @@ def test_a_whole_specification_is_read() -> None:
     ("spec", "param", "words"),
     [
         ({"toolz": []}, "agent.toolz", "Did you mean 'tools'"),
-        ({"model": 3}, "agent.model", "must be text"),
+        ({"model": 3}, "agent.model", "must be a string"),
         ({"strategy": "magic"}, "agent.strategy", "one of tools, text_tools"),
         ({"tools": [{"as": "x"}]}, "agent.tools[0].tool", "needs 'tool'"),
         ({"tools": ["a b"]}, "agent", "cannot call 'a b'"),
