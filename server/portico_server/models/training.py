@@ -205,7 +205,7 @@ def _from_gguf(spec: ModelSpec, engine: str, path: Path, header: Gguf) -> BaseMo
 
 
 def _from_folder(spec: ModelSpec, engine: str, path: Path) -> BaseModel:
-    files = importlib.import_module("portico_server.models.plan.weights")
+    files = importlib.import_module("portico_server.models.plan.weight_files")
     weights = files.read_weights(path, spec.name)
     if weights.quantisation:
         raise _untrainable(

@@ -13,7 +13,7 @@ from tests.server.models.adapters.peft_files import pairs, safetensors, write
 from tests.server.models.model_files import LLAMA, gguf
 
 from portico_server.core.errors import InvalidRequest, NotFound, PorticoError
-from portico_server.models.adapters import gguf_adapter, peft, service, stored
+from portico_server.models.adapters import gguf_adapter, peft, stored
 from portico_server.models.adapters import peft as files
 from portico_server.models.adapters.gguf_adapter import GgufBase
 from portico_server.models.gguf import read_gguf, read_shapes
@@ -295,7 +295,7 @@ def test_nothing_is_left_of_a_copy_that_failed(tmp_path: Path, monkeypatch: pyte
     def full(_source: Path, _target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(service, "_copy", full)
+    monkeypatch.setattr(stored, "_copy", full)
     home = tmp_path / "adapters"
     with pytest.raises(PorticoError) as raised:
         stored.store_adapter(adapter(tmp_path), home, scripted=False)
