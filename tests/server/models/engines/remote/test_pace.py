@@ -12,7 +12,7 @@ from portico.testing.model_fixture import ModelFixture, user
 from portico_server.core.errors import InvalidRequest, TooMany
 from portico_server.core.relay import Relay, RelayResponse
 from portico_server.models.answers import single_chunk
-from portico_server.models.engines.remote import engine
+from portico_server.models.engines.remote import pacing
 from portico_server.models.engines.remote.pacing import PacedClient, reserved_tokens
 from portico_server.models.engines.remote.target import find_target
 from portico_server.models.spec import ModelSpec
@@ -38,7 +38,7 @@ async def test_calls_within_the_limit_do_not_wait(models: ModelFixture) -> None:
 async def test_a_call_beyond_the_limit_waits_for_its_turn(
     models: ModelFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "MINUTE_S", 0.2)
+    monkeypatch.setattr(pacing, "MINUTE_S", 0.2)
     async with serving(Answer(completion())) as provider:
         await models.models.add(spec(provider.url, requests_per_minute=2))
         answers = await asyncio.gather(*(models.ask("m", HI) for _ in range(6)))
