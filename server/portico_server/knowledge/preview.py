@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from portico.schemas.chunks import Chunk, Cut
 from portico_server.core.context import Context
-from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.principal import Principal
 from portico_server.core.registry import Registry
@@ -33,20 +34,6 @@ MAX_PREVIEW_STRATEGIES = 10
 """Strategies of one preview, at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkingPreview:
-    """The first chunks by one strategy, and how many there are; their lengths in characters.
-
-    Where a chat model writes, it does so for the first `MAX_PREVIEW_PIECES` pieces, and ``total`` counts pieces.
-    """
-
-    strategy: Mapping[str, Any]
-    chunks: Sequence[Part]
-    total: int
-    shortest: int
-    longest: int
-
-
 class Previews:
     """Reads with the workers of the stores, within the same limits. Models are asked as the caller."""
 
@@ -63,9 +50,10 @@ class Previews:
         caller: Principal,
         *,
         limit: int,
-    ) -> list[ChunkingPreview]:
+    ) -> list[Cut]:
         """The first ``limit`` chunks of a file by each of the checked ``strategies``.
 
+        Where a chat model writes, it does so for the first `MAX_PREVIEW_PIECES` pieces, and ``total`` counts pieces.
         Raises `InvalidRequest` if the file cannot be read, and what a model raises that makes chunks.
         """
         for strategy in strategies:
@@ -74,27 +62,25 @@ class Previews:
         return [
             await self._generated(path, filename, strategy, caller, limit)
             if _asks(strategy)
-            else await self._one(path, filename, strategy, limit)
+            else _cut(strategy, *await self._pieces(path, filename, strategy, limit))
             for strategy in strategies
         ]
 
     async def _generated(
         self, path: Path, filename: str, strategy: Mapping[str, Any], caller: Principal, limit: int
-    ) -> ChunkingPreview:
+    ) -> Cut:
         """Chunks for which a model is asked."""
         form = chunk_prompt(strategy)
-        pieces = await self._one(
+        pieces, piece_lengths = await self._pieces(
             path, filename, strategy, MAX_PREVIEW_SENTENCES if form is None else MAX_PREVIEW_PIECES
         )
 
         async def work(context: Context) -> list[Part]:
             if form is None:
                 model = strategy["model"] or DEFAULT_EMBEDDING_MODEL
-                return await semantic_chunks(
-                    pieces.chunks, strategy["size"], strategy["percentile"], model, context
-                )
+                return await semantic_chunks(pieces, strategy["size"], strategy["percentile"], model, context)
             found: list[Part] = []
-            writing = ChunkWriter(pieces.chunks, filename, form, strategy["model"])
+            writing = ChunkWriter(pieces, filename, form, strategy["model"])
             async with aclosing(writing.chunks(context)) as runs:
                 async for _, chunks in runs:
                     found.extend(chunks)
@@ -102,27 +88,33 @@ class Previews:
 
         run = self._runner.begin("chunk", filename, caller, work)
         chunks: list[Part] = await self._runner.wait(run)
-        lengths = [len(part.text) for part in chunks] or [0]
-        total = len(chunks) if form is None else max(pieces.total, len(chunks))
-        return ChunkingPreview(strategy, chunks[:limit], total, min(lengths), max(lengths))
+        made = _cut(strategy, chunks[:limit], [len(part.text) for part in chunks])
+        return made if form is None else replace(made, total=max(len(piece_lengths), made.total))
 
-    async def _one(
+    async def _pieces(
         self, path: Path, filename: str, strategy: Mapping[str, Any], limit: int
-    ) -> ChunkingPreview:
+    ) -> tuple[list[Part], list[int]]:
+        """The first ``limit`` chunks of a file, and the lengths of all of them."""
         kept: list[Part] = []
-        total = longest = 0
-        shortest: int | None = None
+        lengths: list[int] = []
         try:
             async with aclosing(self._readers.read(path, filename, strategy)) as runs:
                 async for run in runs:
                     kept.extend(run[: limit - len(kept)])
-                    total += len(run)
-                    for chunk in run:
-                        longest = max(longest, len(chunk.text))
-                        shortest = min(len(chunk.text) if shortest is None else shortest, len(chunk.text))
+                    lengths += [len(chunk.text) for chunk in run]
         except Unreadable as error:
             raise InvalidRequest(f"{filename} {error.message}", code=error.code, param="file") from error
-        return ChunkingPreview(strategy, kept, total, shortest or 0, longest)
+        return kept, lengths
+
+
+def _cut(strategy: Mapping[str, Any], chunks: Sequence[Part], lengths: Sequence[int]) -> Cut:
+    return Cut(
+        strategy=dict(strategy),
+        total=len(lengths),
+        shortest=min(lengths, default=0),
+        longest=max(lengths, default=0),
+        chunks=tuple(Chunk(part.text, part.place) for part in chunks),
+    )
 
 
 def _asks(strategy: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ import orjson
 from fastapi import Request
 from pydantic import BaseModel, Field, ValidationError
 
-from portico.schemas.chunks import Chunk, Chunker, Cut
+from portico.schemas.chunks import Chunker, Cut
 from portico_server.api import errors
 from portico_server.api.endpoint import Caller, TheServices, new_router
 from portico_server.api.openai import upload
@@ -19,7 +19,7 @@ from portico_server.core import pools
 from portico_server.core.errors import InvalidRequest
 from portico_server.knowledge.chunk.chunkers import CHUNKERS
 from portico_server.knowledge.parse.formats import FORMATS
-from portico_server.knowledge.preview import ChunkingPreview, check_strategies
+from portico_server.knowledge.preview import check_strategies
 
 router = new_router(prefix="/api", tags=["Chunkers"])
 
@@ -88,7 +88,7 @@ async def preview_chunks(request: Request, services: TheServices, caller: Caller
         found = await while_present(request, work)
     finally:
         await services.files.drop(received)
-    return Listed(data=[_shown(item) for item in found])
+    return Listed(data=found)
 
 
 async def _json(request: Request) -> Any:
@@ -120,13 +120,3 @@ def _chunking_request(value: Any) -> ChunkingRequest:
 async def _bytes(text: str) -> AsyncIterator[bytes]:
     # A half of a surrogate pair can stand in JSON, not in UTF-8.
     yield text.encode("utf-8", "replace")
-
-
-def _shown(item: ChunkingPreview) -> Cut:
-    return Cut(
-        strategy=dict(item.strategy),
-        total=item.total,
-        shortest=item.shortest,
-        longest=item.longest,
-        chunks=tuple(Chunk(chunk.text, chunk.place) for chunk in item.chunks),
-    )

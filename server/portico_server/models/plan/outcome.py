@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
+from portico.schemas.deployments import Plan
 from portico_server.core.dataclass import dataclass
 
 GB = 1024**3
@@ -54,16 +54,10 @@ class MemoryEstimate:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanOutcome:
+class PlanOutcome(Plan):
     """What will run, or what comes nearest to it if it does not fit. ``reasons`` are sentences."""
 
-    model: str
-    hardware: str
-    engine: str
-    parameters: Mapping[str, Any]
-    estimate: MemoryEstimate
-    fits: bool
-    reasons: tuple[str, ...]
+    estimate: MemoryEstimate  # type: ignore[assignment]  # the SDK has it as a JSON object
     nearest: str = ""
 
     def to_json(self) -> dict[str, Any]:
