@@ -17,11 +17,11 @@ class Run:
     kind: str
     name: str
     status: str
-    created_at: float = 0
-    finished_at: float | None = None
-    error: ErrorBody | None = None
-    usage: Usage = Usage()
-    last_event: int = 0
+    created_at: float
+    finished_at: float | None
+    error: ErrorBody | None
+    usage: Usage
+    last_event: int
 
     @property
     def ended(self) -> bool:

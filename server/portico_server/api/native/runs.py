@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import fields, replace
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from portico.schemas import runs as schemas
 from portico.schemas.runs import Pruned
 from portico.wire import ErrorBody, Failed, Finished, Usage
 from portico_server.api import internal
@@ -43,18 +45,13 @@ class RunTokens(BaseModel):
     cost: float | None
 
 
-class RunDescription(BaseModel):
+@dataclass(frozen=True, slots=True)
+class RunDescription(schemas.Run):
     """One execution. Times in seconds since 1970; ``error`` is in OpenAI's shape, ``last_event`` a number."""
 
-    id: str
-    kind: str
-    name: str
     status: Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
-    created_at: float
-    finished_at: float | None
-    error: dict[str, Any] | None
-    usage: RunTokens | None
-    last_event: int
+    error: dict[str, Any] | None  # type: ignore[assignment]  # the SDK has it as an `ErrorBody`
+    usage: RunTokens | None  # type: ignore[assignment]  # the SDK has no usage as one of nothing
 
 
 @router.get("")
@@ -113,10 +110,9 @@ async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> Ru
         return _living(living)
     described = _described(row, living)
     if living is None:
-        described.last_event = await services.database.read(runs.last_event, run_id)
+        described = replace(described, last_event=await services.database.read(runs.last_event, run_id))
     spent = await services.database.read(steps.run_usage, run_id)
-    described.usage = tokens(spent) if spent is not None else None
-    return described
+    return replace(described, usage=tokens(spent) if spent is not None else None)
 
 
 @router.post("/{run_id}/cancel")
@@ -274,7 +270,7 @@ def _living(run: Run) -> RunDescription:
 
 
 def _elsewhere(told: Mapping[str, Any]) -> RunDescription:
-    return RunDescription.model_validate({name: told[name] for name in RunDescription.model_fields})
+    return shaped(RunDescription, None, **{field.name: told[field.name] for field in fields(RunDescription)})
 
 
 def tokens(usage: Usage) -> RunTokens:
