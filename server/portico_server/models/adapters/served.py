@@ -25,7 +25,10 @@ FindDeployment = Callable[[str], Deployment | None]
 
 @dataclass(frozen=True, slots=True)
 class AdapterInfo(Adapter):
-    """An adapter with the key whose it is."""
+    """An adapter with the key whose it is.
+
+    ``trained_on`` is what its files say; ``configured``: it comes from the configuration file.
+    """
 
     owner: str | None
 
