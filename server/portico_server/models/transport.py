@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 from urllib.request import getproxies
 
 import aiohttp
@@ -15,7 +16,7 @@ from yarl import URL
 from portico_server.child_environment import is_local
 from portico_server.core import agent_depth
 from portico_server.core.context import ENDS_AT
-from portico_server.core.errors import DeadlineExceeded, EngineFailed
+from portico_server.core.errors import DeadlineExceeded, EngineFailed, PorticoError, retry_after_s
 from portico_server.http.client import open_session
 from portico_server.models.endpoint import Endpoint
 from portico_server.models.openai_wire import error_of
@@ -301,3 +302,67 @@ def _whole(frame: bytes) -> bool:
 def deadline_exceeded(name: str) -> DeadlineExceeded:
     """What to say when the deadline of a call has come."""
     return DeadlineExceeded(f"'{name}' did not finish in time and was stopped.")
+
+
+Explain = Callable[[BaseException], Awaitable[PorticoError]]
+"""Turns a broken connection into a sentence that says what happened to the engine."""
+
+
+class Upstream:
+    """``name`` is the model's here, ``model`` its name there. ``idle``: seconds of silence in the middle of an answer
+    after which it counts as broken.
+    """
+
+    def __init__(
+        self,
+        transport: EngineTransport,
+        endpoint: Endpoint,
+        name: str,
+        explain: Explain,
+        *,
+        idle: float | None = None,
+    ) -> None:
+        self.name = name
+        self.model = endpoint.model
+        self._transport = transport
+        self._endpoint = endpoint
+        self._broken = explain
+        self._idle = idle
+
+    def route(self, operation: str) -> EngineRoute:
+        """The address of one operation."""
+        return EngineRoute(self._endpoint, operation)
+
+    async def post(
+        self, route: EngineRoute, body: Mapping[str, Any] | aiohttp.FormData, deadline: float | None
+    ) -> aiohttp.ClientResponse:
+        """An answer with status 200, whose body is still to be read. Raises `PorticoError`."""
+        sent = body if isinstance(body, aiohttp.FormData) else orjson.dumps(body)
+        try:
+            response = await self._transport.post(route, sent, deadline=deadline)
+            if response.status == 200:
+                return response
+            data = await read_all(response, deadline=deadline, idle=self._idle)
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+        raise error_of(response.status, data, self.name, retry_after_s(response.headers.get("Retry-After")))
+
+    async def whole(self, response: aiohttp.ClientResponse, deadline: float | None) -> bytes:
+        """The body of an answer. Raises `PorticoError`."""
+        try:
+            return await read_all(response, deadline=deadline, idle=self._idle)
+        except CONNECTION_ERRORS as error:
+            raise await self.explain(error) from error
+
+    def frames(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
+        """The frames of a streamed answer; raises `CONNECTION_ERRORS`, which `explain` explains."""
+        return read_frames(response, deadline=deadline, idle=self._idle)
+
+    def pieces(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
+        """The bytes of an answer as they come; raises `CONNECTION_ERRORS`, which `explain` explains."""
+        return read_pieces(response, deadline=deadline, idle=self._idle)
+
+    async def explain(self, error: BaseException) -> PorticoError:
+        """What a broken connection means."""
+        # aiohttp's own time-outs are subclasses: only the deadline is the plain one.
+        return deadline_exceeded(self.name) if type(error) is TimeoutError else await self._broken(error)

@@ -131,7 +131,7 @@ async def test_a_run_that_is_under_way_holds_back_the_next_one_by_rule(
         await database.write(take_now, row)
     assert error.value.code == "run_under_way"
 
-    monkeypatch.setattr("portico_server.schedules.firing.MAX_RUNS_UNDER_WAY", 2)
+    monkeypatch.setattr("portico_server.schedules.due_runs.MAX_RUNS_UNDER_WAY", 2)
     names = set()
     for overlap in ("queue", "allow"):
         other = await scheduled(database, overlap, overlap=overlap)

@@ -191,8 +191,7 @@ async def start_server(
     from portico_server.models.engines.openai_client.client import ConstrainedTools
     from portico_server.models.engines.openai_client.passthrough import Passthrough
     from portico_server.models.engines.openai_client.quirks_client import QuirksClient
-    from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute
-    from portico_server.models.upstream import Upstream
+    from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute, Upstream
 
     assert path is not None
     if not await pools.MODELS.run(path.is_dir):

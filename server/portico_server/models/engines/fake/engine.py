@@ -47,7 +47,7 @@ class Fake:
         from portico_server.models.engines.openai_client.adapter_clients import FixedAdapterClient
         from portico_server.models.engines.openai_client.passthrough import Passthrough
         from portico_server.models.engines.openai_client.tokenizers import VllmTokenizer
-        from portico_server.models.upstream import Upstream
+        from portico_server.models.transport import Upstream
 
         script = _script(spec)
         scripts: dict[str, Script] = {}

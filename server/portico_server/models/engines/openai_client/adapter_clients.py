@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from portico_server.core.errors import Unavailable
 from portico_server.core.relay import AdapterScale, Relay, RelayResponse
@@ -18,11 +19,11 @@ class FixedAdapterClient:
         self._name = name
         self._adapters = tuple(adapters)
 
-    async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
+    def relay(self, request: Relay, deadline: float | None) -> Coroutine[Any, Any, RelayResponse]:
         """See `portico_server.models.protocol.EngineClient`."""
         if request.adapter is not None and not self.fits(request.adapter):
             raise adapter_not_loaded(request.adapter, self._name)
-        return await self._inner.relay(request, deadline)
+        return self._inner.relay(request, deadline)
 
     def fits(self, adapter: AdapterScale) -> bool:
         return adapter in self._adapters

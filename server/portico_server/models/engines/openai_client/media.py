@@ -21,8 +21,7 @@ from portico_server.core.relay import Operation, Relay, RelayResponse
 from portico_server.models.answers import close_chunks, single_chunk
 from portico_server.models.openai_wire import error_in, frame
 from portico_server.models.token_usage import usage_in
-from portico_server.models.transport import CONNECTION_ERRORS
-from portico_server.models.upstream import Upstream
+from portico_server.models.transport import CONNECTION_ERRORS, Upstream
 
 MEDIA_OPERATIONS: tuple[Operation, ...] = (
     "audio/speech",

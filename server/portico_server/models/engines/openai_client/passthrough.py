@@ -16,8 +16,7 @@ from portico_server.models.answers import close_chunks, single_chunk
 from portico_server.models.engines.openai_client.media import MEDIA_OPERATIONS, forward_media
 from portico_server.models.openai_wire import error_in, frame
 from portico_server.models.token_usage import usage_in
-from portico_server.models.transport import CONNECTION_ERRORS
-from portico_server.models.upstream import Upstream
+from portico_server.models.transport import CONNECTION_ERRORS, Upstream
 
 TEXT_OPERATIONS = ("chat/completions", "completions", "embeddings", "rerank", "moderations")
 

@@ -20,8 +20,7 @@ from portico_server.models.engines.remote.anthropic_answers import (
 from portico_server.models.engines.remote.anthropic_messages import DEFAULT_MAX_TOKENS, request_of
 from portico_server.models.engines.remote.anthropic_relay import AnthropicUsage, body_of, headers_of
 from portico_server.models.openai_wire import frame
-from portico_server.models.transport import CONNECTION_ERRORS
-from portico_server.models.upstream import Upstream
+from portico_server.models.transport import CONNECTION_ERRORS, Upstream
 
 
 class AnthropicClient:

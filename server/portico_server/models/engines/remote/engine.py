@@ -107,7 +107,7 @@ def _client(name: str, target: RemoteTarget, site: LaunchContext) -> EngineClien
     from portico_server.models.engines.openai_client.passthrough import Passthrough
     from portico_server.models.engines.openai_client.quirks_client import QuirksClient
     from portico_server.models.engines.remote.anthropic_client import AnthropicClient
-    from portico_server.models.upstream import Upstream
+    from portico_server.models.transport import Upstream
 
     async def explain(error: BaseException) -> PorticoError:
         return EngineFailed(

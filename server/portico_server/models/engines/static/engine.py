@@ -42,7 +42,7 @@ class Static:
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
         # aiohttp is imported by now; this module is imported before it.
         from portico_server.models.engines.openai_client.passthrough import Passthrough
-        from portico_server.models.upstream import Upstream
+        from portico_server.models.transport import Upstream
 
         child = await ServerProcess.start(
             "portico_server.models.engines.static.worker",

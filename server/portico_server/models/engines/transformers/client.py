@@ -17,8 +17,13 @@ from portico_server.models.engines.openai_client.client import ChoiceStreamClien
 from portico_server.models.openai_wire import error_of
 from portico_server.models.protocol import ModelDescription
 from portico_server.models.server_process import ServerProcess
-from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute, EngineTransport, read_all
-from portico_server.models.upstream import Upstream
+from portico_server.models.transport import (
+    CONNECTION_ERRORS,
+    EngineRoute,
+    EngineTransport,
+    Upstream,
+    read_all,
+)
 
 ATTACH_TIMEOUT_S = 120.0
 """Seconds in which an adapter must be read, the calls before it included."""
