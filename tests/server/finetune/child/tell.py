@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from child.methods import IGNORED_LABEL_CODE, ChatTemplate
+from child.examples import IGNORED_LABEL_CODE, ChatTemplate
 from transformers import AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
