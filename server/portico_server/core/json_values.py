@@ -98,6 +98,24 @@ def needed(holder: Mapping[str, Any], name: str, path: str) -> str:
     return text(value, f"{path}.{name}")
 
 
+def optional_text(holder: Mapping[str, Any], name: str, path: str) -> str | None:
+    """Return the string ``name`` of an object, or ``None`` if it is absent."""
+    value = holder.get(name)
+    return None if value is None else text(value, f"{path}.{name}")
+
+
+def optional_mapping(holder: Mapping[str, Any], name: str, path: str) -> dict[str, Any] | None:
+    """Return the object ``name`` of an object, or ``None`` if it is absent."""
+    value = holder.get(name)
+    return None if value is None else mapping(value, f"{path}.{name}")
+
+
+def optional_flag(holder: Mapping[str, Any], name: str, path: str) -> bool:
+    """Return the boolean ``name`` of an object, or false if it is absent."""
+    value = holder.get(name)
+    return value is not None and flag(value, f"{path}.{name}")
+
+
 def shallow(value: Any, path: str, depth: int = MAX_DEPTH) -> Any:
     """Return the value itself unless it is nested too deep to be repeated in an answer."""
     if isinstance(value, dict | list):
@@ -110,7 +128,7 @@ def shallow(value: Any, path: str, depth: int = MAX_DEPTH) -> Any:
 
 
 class JsonObject:
-    """An object whose fields are taken by name; `done` refuses the fields that nobody took.
+    """Reads the fields of an object by name; `done` refuses the fields that were not read.
 
     ``null`` means absent. ``code`` is the code of every error except the one for an unknown field.
     """

@@ -10,10 +10,10 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from portico_server.api.anthropic.blocks import Block, blocks, optional_flag, optional_mapping
+from portico_server.api.anthropic.blocks import Block, blocks
 from portico_server.core.dataclass import dataclass
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
-from portico_server.core.json_values import one_of, required_text
+from portico_server.core.json_values import one_of, optional_flag, optional_mapping, required_text
 from portico_server.core.servable import Card
 
 Message: TypeAlias = dict[str, Any]

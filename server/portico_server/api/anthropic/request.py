@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from portico_server.api.anthropic.blocks import Block, optional_flag, optional_mapping
+from portico_server.api.anthropic.blocks import Block
 from portico_server.api.anthropic.conversation import MAX_MESSAGES, ROLES, Target, messages_of
 from portico_server.core import fields
 from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
-from portico_server.core.json_values import required_text
+from portico_server.core.json_values import optional_flag, optional_mapping, required_text
 
 CHOICES: Mapping[str, str] = {"auto": "auto", "any": "required", "none": "none"}
 """``tool_choice`` there and here."""

@@ -9,7 +9,6 @@ from typing import Any, Final, TypeAlias
 from portico_server.apps.responses.compaction import opened
 from portico_server.apps.responses.ids import ItemIds, Prefix
 from portico_server.core import json_values
-from portico_server.core.errors import InvalidRequest
 from portico_server.core.invalid import missing, not_one_of, unsupported, wrong
 
 Item: TypeAlias = dict[str, Any]
@@ -22,6 +21,7 @@ DETAILS: Final = ("auto", "low", "high", "original")
 MAX_ID_CHARS: Final = 256
 MAX_ITEMS: Final = 10_000
 
+EXECUTIONS: Final = ("server", "client")
 OPERATIONS: Final = ("create_file", "update_file", "delete_file")
 
 MODEL_OUTPUT: Final = "_told"
@@ -43,7 +43,7 @@ def read(value: Any, mint: ItemIds, at: str = "input") -> list[Item]:
         value = [{"role": "user", "content": value}]
     given = json_values.items(value, at, "a string or a list of items")
     if len(given) > MAX_ITEMS:
-        raise InvalidRequest(f"'{at}' has {len(given)} items; at most {MAX_ITEMS} are taken.", param=at)
+        wrong(at, f"has {len(given)} items; at most {MAX_ITEMS} are taken")
     return [_item(one, mint, f"{at}[{number}]") for number, one in enumerate(given)]
 
 
@@ -73,11 +73,7 @@ def _id(given: Mapping[str, Any], at: str) -> str:
 
 
 def _message(given: Mapping[str, Any], at: str) -> Item:
-    role = given.get("role")
-    if role not in ROLES:
-        if role is None:
-            missing(f"{at}.role")
-        not_one_of(f"{at}.role", role, ROLES)
+    role = json_values.one_of(given.get("role"), f"{at}.role", ROLES)
     content = given.get("content")
     if content is None:
         missing(f"{at}.content")
@@ -115,9 +111,7 @@ def _output_part(value: Any, at: str) -> dict[str, Any]:
 
 
 def _image(given: Mapping[str, Any], at: str) -> dict[str, Any]:
-    detail = given.get("detail") or "auto"
-    if detail not in DETAILS:
-        not_one_of(f"{at}.detail", detail, DETAILS)
+    detail = json_values.one_of(given.get("detail") or "auto", f"{at}.detail", DETAILS)
     url, file_id = given.get("image_url"), given.get("file_id")
     if (url is None) == (file_id is None):
         wrong(at, "needs either 'image_url' or 'file_id'", code="missing_required_parameter")
@@ -185,10 +179,9 @@ def _tool_search_output(given: Mapping[str, Any], at: str) -> Item:
 
 def _searched(given: Mapping[str, Any], at: str) -> Item:
     """Who has searched; only what a client does has the id of a call."""
-    call_id = _text_or_none(given, "call_id", at)
+    call_id = json_values.optional_text(given, "call_id", at)
     execution = given.get("execution") or ("server" if call_id is None else "client")
-    if execution not in ("server", "client"):
-        not_one_of(f"{at}.execution", execution, ("server", "client"))
+    json_values.one_of(execution, f"{at}.execution", EXECUTIONS)
     if execution == "client" and not call_id:
         missing(f"{at}.call_id")
     return {"call_id": call_id, "execution": execution}
@@ -227,7 +220,7 @@ def _code(given: Mapping[str, Any], at: str) -> Item:
     return {
         "type": "code_interpreter_call",
         "status": "completed",
-        "code": _text_or_none(given, "code", at),
+        "code": json_values.optional_text(given, "code", at),
         "container_id": json_values.needed(given, "container_id", at),
         "outputs": outputs,
     }
@@ -235,7 +228,7 @@ def _code(given: Mapping[str, Any], at: str) -> Item:
 
 def _picture(given: Mapping[str, Any], at: str) -> Item:
     made: Item = {"type": "image_generation_call", "status": "completed"}
-    made["result"] = _text_or_none(given, "result", at)
+    made["result"] = json_values.optional_text(given, "result", at)
     for name in ("revised_prompt", "size", "quality", "background", "output_format", "action"):
         if given.get(name) is not None:
             made[name] = json_values.text(given[name], f"{at}.{name}")
@@ -247,8 +240,8 @@ def _mcp_call(given: Mapping[str, Any], at: str) -> Item:
         **_mcp_named(given, at),
         "type": "mcp_call",
         "status": "completed",
-        "approval_request_id": _text_or_none(given, "approval_request_id", at),
-        "output": _text_or_none(given, "output", at),
+        "approval_request_id": json_values.optional_text(given, "approval_request_id", at),
+        "output": json_values.optional_text(given, "output", at),
         "error": json_values.shallow(given.get("error"), f"{at}.error"),
     }
 
@@ -279,7 +272,7 @@ def _approval(given: Mapping[str, Any], at: str) -> Item:
         "type": "mcp_approval_response",
         "approval_request_id": json_values.needed(given, "approval_request_id", at),
         "approve": json_values.flag(given.get("approve"), f"{at}.approve"),
-        "reason": _text_or_none(given, "reason", at),
+        "reason": json_values.optional_text(given, "reason", at),
     }
 
 
@@ -387,16 +380,12 @@ def _patch_output(given: Mapping[str, Any], at: str) -> Item:
         "type": "apply_patch_call_output",
         "status": status,
         "call_id": json_values.needed(given, "call_id", at),
-        "output": _text_or_none(given, "output", at),
+        "output": json_values.optional_text(given, "output", at),
     }
 
 
 def _count(given: Mapping[str, Any], name: str, at: str) -> int | None:
     return None if given.get(name) is None else json_values.whole(given[name], f"{at}.{name}", 0)
-
-
-def _text_or_none(given: Mapping[str, Any], name: str, at: str) -> str | None:
-    return None if given.get(name) is None else json_values.text(given[name], f"{at}.{name}")
 
 
 def _objects(value: Any, at: str) -> list[dict[str, Any]] | None:

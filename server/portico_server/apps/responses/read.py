@@ -109,7 +109,7 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
         include=frozenset(given.get("include", ())),
         previous=given.get("previous_response_id", ""),
         conversation=_conversation(given.get("conversation", "")),
-        prompt=_prompt(given.get("prompt")),
+        prompt=echo["prompt"],
         store=store,
         stream=given.get("stream", False),
         background=background,
@@ -222,9 +222,7 @@ def _options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def _text(value: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """``text`` as it is told back, and the ``response_format`` of a chat if it asks for one."""
     given = json_values.mapping(value, "text")
-    verbosity = given.get("verbosity") or "medium"
-    if verbosity not in VERBOSITIES:
-        not_one_of("text.verbosity", verbosity, VERBOSITIES)
+    verbosity = json_values.one_of(given.get("verbosity") or "medium", "text.verbosity", VERBOSITIES)
     form = json_values.mapping(
         given.get("format") or {"type": "text"}, "text.format", "an object with a 'type'"
     )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from portico_server.apps.responses.items import EXECUTIONS
 from portico_server.apps.responses.request import (
     ApplyPatchTool,
     Approvals,
@@ -126,13 +127,8 @@ def _function(given: Mapping[str, Any], at: str, namespace: str = "") -> Functio
         {} if parameters is None else parameters,
         None if strict is None else json_values.flag(strict, f"{at}.strict"),
         namespace,
-        _deferred(given, at),
+        json_values.optional_flag(given, "defer_loading", at),
     )
-
-
-def _deferred(given: Mapping[str, Any], at: str) -> bool:
-    value = given.get("defer_loading")
-    return False if value is None else json_values.flag(value, f"{at}.defer_loading")
 
 
 def _namespace(given: Mapping[str, Any], at: str) -> NamespaceTool:
@@ -152,9 +148,7 @@ def _namespace(given: Mapping[str, Any], at: str) -> NamespaceTool:
 
 
 def _tool_search(given: Mapping[str, Any], at: str) -> ToolSearchTool:
-    execution = given.get("execution") or "server"
-    if execution not in ("server", "client"):
-        not_one_of(f"{at}.execution", execution, ("server", "client"))
+    execution = json_values.one_of(given.get("execution") or "server", f"{at}.execution", EXECUTIONS)
     parameters = given.get("parameters")
     if parameters is not None:
         fields.check_parameters("tool_search", parameters, f"{at}.parameters")
@@ -171,10 +165,9 @@ def _file_search(given: Mapping[str, Any], at: str) -> FileSearchTool:
     if ranker not in _RANKERS and ranker not in _OWN_RANKERS:
         not_one_of(f"{at}.ranking_options.ranker", ranker, (*_RANKERS, *_OWN_RANKERS))
     most = given.get("max_num_results")
-    filters = given.get("filters")
     return FileSearchTool(
         tuple(dict.fromkeys(stores)),
-        None if filters is None else json_values.mapping(filters, f"{at}.filters"),
+        json_values.optional_mapping(given, "filters", at),
         10 if most is None else json_values.whole(most, f"{at}.max_num_results", 1, 50),
         _RANKERS.get(ranker, ranker),
         json_values.number(
@@ -319,7 +312,8 @@ def _mcp(given: Mapping[str, Any], at: str) -> McpTool:
     url = json_values.text(given.get("server_url") or "", f"{at}.server_url")
     default: Approvals = "never" if approval == "never" else "always"
     about = json_values.text(given.get("server_description") or "", f"{at}.server_description")
-    return McpTool(label, url, names, read_only, default, always, never, _deferred(given, at), about)
+    deferred = json_values.optional_flag(given, "defer_loading", at)
+    return McpTool(label, url, names, read_only, default, always, never, deferred, about)
 
 
 def _names(value: Any, at: str) -> tuple[str, ...]:
